@@ -1,0 +1,172 @@
+"""Where X lives: numpy, an array API namespace, a torch device; dense or CSR out."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn import get_config
+from sklearn.utils import _align_api_if_sparse
+
+CHUNK_ENTRIES = 2**22
+"""Entries of a (rows, latents) buffer: 16 MiB in float32, about the size of a shared cache."""
+
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+_FLOATS = {"float16": torch.float32, "float32": torch.float32, "float64": torch.float64}
+
+
+class Space(NamedTuple):
+    """An array namespace (None for numpy) and the device of its arrays."""
+
+    namespace: object = None
+    device: object = None
+
+
+NUMPY = Space()
+
+
+def space_of(X):
+    """Return the `Space` that results follow: X's own under array API dispatch, numpy otherwise."""
+    if not get_config()["array_api_dispatch"] or isinstance(X, np.ndarray):
+        return NUMPY
+    if isinstance(X, torch.Tensor):
+        return Space(torch, X.device)
+    if hasattr(X, "__array_namespace__"):
+        return Space(X.__array_namespace__(), X.device)
+    return NUMPY
+
+
+def float_dtypes(X):
+    """Return the dtypes that X may keep, in its own namespace; others are cast to the first.
+
+    float16 is kept, so that a half-precision file is read a batch at a time instead of copied.
+    """
+    namespace = space_of(X).namespace
+    if namespace is None:
+        return [np.float32, np.float64, np.float16]
+    return [namespace.float32, namespace.float64]
+
+
+def check_same_space(estimator, method, fitted, given):
+    """Raise when X's namespace differs from that of the arrays that `fit` stored."""
+    here, there = fitted.namespace, given.namespace
+    if here is not there and getattr(here, "__name__", None) != getattr(there, "__name__", None):
+        name = type(estimator).__name__
+        raise ValueError(
+            f"Inputs passed to {name}.{method}() must use the same namespace as those passed to "
+            f"fit(); got {there.__name__ if there else 'numpy'} after a fit on "
+            f"{here.__name__ if here else 'numpy'}."
+        )
+
+
+def to_torch(array, device="cpu", dtype=None):
+    """Return `array` (numpy, tensor, or array API) as a detached tensor that is never written to."""
+    if isinstance(array, torch.Tensor):
+        tensor = array.detach()
+    elif isinstance(array, np.ndarray):
+        native = array.dtype.isnative and array.flags.writeable
+        contiguous = all(stride >= 0 for stride in array.strides)
+        # from_numpy refuses or warns about anything else; chunks are small, so a copy is cheap.
+        tensor = torch.from_numpy(array if native and contiguous else _plain_copy(array))
+    elif hasattr(array, "__dlpack__"):
+        tensor = torch.from_dlpack(array)
+    else:
+        tensor = torch.from_numpy(_plain_copy(np.asarray(array)))
+    return tensor.to(device=device, dtype=dtype)
+
+
+def _plain_copy(array):
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+
+
+def from_torch(tensor, space):
+    """Return `tensor` as an array of `space`."""
+    tensor = tensor.detach()
+    if space.namespace is None:
+        return tensor.cpu().numpy()
+    if space.namespace is torch:
+        return tensor.to(space.device)
+    return space.namespace.from_dlpack(tensor.cpu(), device=space.device)
+
+
+def choose_device(name, space=NUMPY):
+    """Return the torch device named by the `device` parameter for data that live in `space`.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, the device absent, or at odds with that of a tensor X.
+    """
+    own = space.device if space.namespace is torch else None
+    if name == "auto":
+        return own or _best_device()
+    try:
+        device = torch.device(name)
+        if device.type not in _DEVICES:
+            raise RuntimeError(f"one of {', '.join(_DEVICES)} was expected")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise ValueError(
+            f"The 'device' parameter must be 'auto' or a torch device that this machine has, such "
+            f"as 'cpu' or 'cuda'. Got {name!r}: {str(error).splitlines()[0]}"
+        ) from error
+    if own is not None and own.type != device.type:
+        raise ValueError(f"X is a tensor on {own} but the 'device' parameter is {name!r}.")
+    return device
+
+
+def _best_device():
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def compute_dtype(X, device):
+    """Return the dtype of the arithmetic: X's own; float32 for float16 and wherever MPS is used."""
+    name = str(X.dtype).rpartition(".")[2]
+    return torch.float32 if device.type == "mps" else _FLOATS[name]
+
+
+def row_chunks(n_rows, width):
+    """Yield slices of rows whose (rows, width) buffer has about `CHUNK_ENTRIES` entries."""
+    step = max(1, min(n_rows, CHUNK_ENTRIES // max(width, 1)))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def check_fits_in_memory(shape, itemsize, what):
+    """Raise a MemoryError that names the remedy if a dense array would exceed physical memory."""
+    needed = int(np.prod(shape, dtype=object)) * itemsize
+    if needed > _physical_memory():
+        raise MemoryError(
+            f"A dense {what} of shape {tuple(shape)} needs {needed / 2**30:.1f} GiB, more than this "
+            f"machine has. Set sparse_output=True to get a sparse matrix instead."
+        )
+
+
+def _physical_memory():
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system: let numpy find out
+        return float("inf")
+
+
+def stack_csr(blocks, shape, dtype):
+    """Return one CSR container from ``(counts, columns, values)`` blocks of consecutive rows.
+
+    Columns are sorted within each row; indices are int32 until they overflow.
+    """
+    counts = np.concatenate([block[0] for block in blocks]) if blocks else np.zeros(0, np.int64)
+    indptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    index = np.int32 if max(indptr[-1], shape[1]) < np.iinfo(np.int32).max else np.int64
+    columns = [block[1] for block in blocks]
+    values = [block[2] for block in blocks]
+    indices = np.concatenate(columns).astype(index, copy=False) if blocks else np.zeros(0, index)
+    data = np.concatenate(values) if blocks else np.zeros(0, dtype)
+    codes = sparse.csr_array((data, indices, indptr.astype(index)), shape=shape)
+    codes.has_sorted_indices = True
+    return _align_api_if_sparse(codes)

@@ -1,0 +1,139 @@
+"""Rules for constructor parameters, checked at fit as scikit-learn does.
+
+An estimator lists its rules in a class attribute, extended by subclasses::
+
+    _param_rules = {**BaseSAE._param_rules, "k": Int(1, none=True)}
+
+and calls ``check_params(self)`` first thing in ``fit``.
+"""
+
+import math
+from numbers import Integral, Real
+
+import numpy as np
+
+
+class Int:
+    """An integer in ``[low, high]``; ``none=True`` also allows None."""
+
+    def __init__(self, low=None, high=None, *, none=False):
+        self.low, self.high, self.none = low, high, none
+
+    def accepts(self, value):
+        """Whether `value` satisfies the rule."""
+        if value is None:
+            return self.none
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
+            return False
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    def __str__(self):
+        return f"an int{_interval(self.low, self.high, '[', ']')}{' or None' * self.none}"
+
+
+class Float:
+    """A finite real number between `low` and `high`; ``open_`` names the ends left out."""
+
+    def __init__(self, low=None, high=None, *, open_="", none=False):
+        self.low, self.high, self.open_, self.none = low, high, open_, none
+
+    def accepts(self, value):
+        """Whether `value` satisfies the rule."""
+        if value is None:
+            return self.none
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+            return False
+        if not math.isfinite(value):
+            return False
+        above = (
+            self.low is None or value > self.low or (value == self.low and "low" not in self.open_)
+        )
+        below = (
+            self.high is None
+            or value < self.high
+            or (value == self.high and "high" not in self.open_)
+        )
+        return above and below
+
+    def __str__(self):
+        left = "(" if "low" in self.open_ else "["
+        right = ")" if "high" in self.open_ else "]"
+        return f"a float{_interval(self.low, self.high, left, right)}{' or None' * self.none}"
+
+
+class Option:
+    """One of the given strings (or None, if it is among them)."""
+
+    def __init__(self, *options):
+        self.options = options
+
+    def accepts(self, value):
+        """Whether `value` satisfies the rule."""
+        return (value is None or isinstance(value, str)) and value in self.options
+
+    def __str__(self):
+        return "one of " + ", ".join(repr(option) for option in self.options)
+
+
+class Bool:
+    """True or False, numpy's included."""
+
+    def accepts(self, value):
+        """Whether `value` satisfies the rule."""
+        return isinstance(value, (bool, np.bool_))
+
+    def __str__(self):
+        return "a bool"
+
+
+class Instance:
+    """An instance of one of the given types; `description` is the wording of the error."""
+
+    def __init__(self, *types, description):
+        self.types, self.description = types, description
+
+    def accepts(self, value):
+        """Whether `value` satisfies the rule."""
+        return isinstance(value, self.types)
+
+    def __str__(self):
+        return self.description
+
+
+class Pair:
+    """A tuple or list of two values that each satisfy `rule`."""
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    def accepts(self, value):
+        """Whether `value` satisfies the rule."""
+        return (
+            isinstance(value, (tuple, list))
+            and len(value) == 2
+            and all(self.rule.accepts(v) for v in value)
+        )
+
+    def __str__(self):
+        return f"a pair, each {self.rule}"
+
+
+def _interval(low, high, left, right):
+    if low is None and high is None:
+        return ""
+    if high is None:
+        return f" {'>' if left == '(' else '>='} {low}"
+    if low is None:
+        return f" {'<' if right == ')' else '<='} {high}"
+    return f" in {left}{low}, {high}{right}"
+
+
+def check_params(estimator):
+    """Raise a ValueError naming the first parameter that breaks its rule."""
+    for name, rule in estimator._param_rules.items():
+        value = getattr(estimator, name)
+        if not rule.accepts(value):
+            raise ValueError(
+                f"The {name!r} parameter of {type(estimator).__name__} must be {rule}. "
+                f"Got {value!r} instead."
+            )

@@ -1,0 +1,59 @@
+"""From the internal unit of training to raw units, and back (algebra, in float64).
+
+Training sees ``x~ = scale (x - mean)``. Folding absorbs that affine map, and the norms of the
+decoder rows, into the weights: codes, dictionary and biases then act on raw X, and nothing of the
+training unit survives the fit.
+"""
+
+import torch
+
+_DEAD_NORM = 1e-12
+
+
+def fold(weights, normalization, *, pre_bias=True):
+    """Raw-unit parameters with unit-norm components.
+
+    Parameters
+    ----------
+    weights : dict of Tensor
+        "components" (m, d), "encoder_coef" (m, d), "encoder_intercept" (m,), "intercept" (d,).
+    normalization : Normalization
+    pre_bias : bool
+        Whether training subtracted "intercept" before encoding.
+
+    Returns
+    -------
+    folded : dict of Tensor, float64
+        The same names. Codes change their unit by ``scales(weights, normalization)``.
+    """
+    w = {name: value.detach().cpu().double() for name, value in weights.items()}
+    mean, scale = normalization
+    norms = w["components"].norm(dim=1)
+    alive = (norms >= _DEAD_NORM).double()
+    unit = norms * alive / scale
+    origin = scale * mean + (w["intercept"] if pre_bias else 0)
+    return {
+        "components": w["components"] / torch.where(alive > 0, norms, 1.0)[:, None],
+        "encoder_coef": (scale * unit)[:, None] * w["encoder_coef"],
+        "encoder_intercept": unit * (w["encoder_intercept"] - w["encoder_coef"] @ origin),
+        "intercept": mean + w["intercept"] / scale,
+    }
+
+
+def scales(weights, normalization):
+    """Size in raw units of one unit of each code, shape (m,): ``norm of the row / scale``."""
+    return weights["components"].detach().cpu().double().norm(dim=1) / normalization.scale
+
+
+def unfold(folded, normalization, *, pre_bias=True):
+    """Undo `fold`: internal-unit weights (with unit-norm components) of the same function."""
+    f = {name: value.detach().cpu().double() for name, value in folded.items()}
+    mean, scale = normalization
+    intercept = scale * (f["intercept"] - mean)
+    origin = scale * mean + (intercept if pre_bias else 0)
+    return {
+        "components": f["components"],
+        "encoder_coef": f["encoder_coef"],
+        "encoder_intercept": scale * f["encoder_intercept"] + f["encoder_coef"] @ origin,
+        "intercept": intercept,
+    }

@@ -1,0 +1,49 @@
+"""Pieces of the objectives: sums over features, means over rows."""
+
+import torch
+
+
+def row_mean(values, w):
+    """Weighted mean over rows, ``sum w v / sum w``."""
+    return (w * values).sum() / w.sum()
+
+
+def reconstruction_loss(reconstruction, x, w):
+    """Mean squared norm of the residual: summed over features, averaged over rows."""
+    return row_mean((reconstruction - x).square().sum(1), w)
+
+
+def auxiliary_k_loss(x, reconstruction, z, weights, w, dead, k_aux):
+    """Let dead latents explain what the living ones leave (AuxK, Gao et al. 2024, appendix A.2).
+
+    The `k_aux` largest pre-activations among the dead latents decode, without bias, an estimate of
+    the detached residual ``e``; the loss is its squared error over the variance of ``e``, so that
+    it is 1 for latents that explain nothing.
+
+    Parameters
+    ----------
+    x, reconstruction : Tensor of shape (n, d)
+    z : Tensor of shape (n, m)
+    weights : dict of Tensor
+    w : Tensor of shape (n,)
+    dead : Tensor of bool of shape (m,)
+    k_aux : int
+        Upper bound; at most all dead latents are used.
+
+    Returns
+    -------
+    loss : Tensor, scalar
+        0 without dead latents.
+    """
+    latents = dead.nonzero().flatten()
+    if len(latents) == 0:
+        return z.new_zeros(())
+    residual = (x - reconstruction).detach()
+    values, columns = torch.topk(z[:, latents], min(k_aux, len(latents)), dim=1)
+    codes = z.new_zeros(len(z), len(latents)).scatter(1, columns, torch.relu(values))
+    estimate = codes @ weights["components"][latents]
+    mean = (w @ residual) / w.sum()
+    spread = row_mean((residual - mean).square().sum(1), w)
+    # A residual without variance (one row, say) has nothing to explain: infinity makes that 0.
+    spread = torch.where(spread > 0, spread, torch.inf)
+    return row_mean((estimate - residual).square().sum(1), w) / spread

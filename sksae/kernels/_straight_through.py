@@ -1,0 +1,66 @@
+"""Steps with a pseudo-derivative (Rajamanoharan et al. 2024, arXiv 2407.14435).
+
+With the rectangle kernel ``K(u) = 1[|u| < 1/2]`` of bandwidth `eps`, the gradient of the expected
+value with respect to the threshold is estimated by the rows that lie within ``eps / 2`` of it.
+"""
+
+import torch
+
+
+def _near(z, threshold, bandwidth):
+    return ((z - threshold).abs() < bandwidth / 2).to(z.dtype)
+
+
+class _JumpReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z, threshold, bandwidth, to_input):
+        ctx.save_for_backward(z, threshold)
+        ctx.bandwidth, ctx.to_input = bandwidth, to_input
+        return torch.where(z > threshold, z, 0.0)
+
+    @staticmethod
+    def backward(ctx, grad):
+        z, threshold = ctx.saved_tensors
+        jump = _near(z, threshold, ctx.bandwidth) * threshold / ctx.bandwidth * grad
+        passed = torch.where(z > threshold, grad, 0.0)
+        return passed + jump if ctx.to_input else passed, -jump.sum(0), None, None
+
+
+class _Heaviside(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z, threshold, bandwidth, to_input):
+        ctx.save_for_backward(z, threshold)
+        ctx.bandwidth, ctx.to_input = bandwidth, to_input
+        return (z > threshold).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        z, threshold = ctx.saved_tensors
+        jump = _near(z, threshold, ctx.bandwidth) / ctx.bandwidth * grad
+        return jump if ctx.to_input else None, -jump.sum(0), None, None
+
+
+def jump_relu(z, threshold, bandwidth, *, to_input=False):
+    """``z * 1[z > threshold]`` with the straight-through gradient.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, m)
+        Pre-activations (not codes: half of the kernel lies below the threshold).
+    threshold : Tensor of shape (m,)
+    bandwidth : float
+        Width of the rectangle kernel, in the unit of `z`.
+    to_input : bool, default=False
+        Whether the jump's gradient also reaches `z` (Anthropic, January 2025), with the opposite
+        sign, or the threshold alone (the JumpReLU paper).
+
+    Returns
+    -------
+    codes : Tensor of shape (n, m)
+    """
+    return _JumpReLU.apply(z, threshold, bandwidth, to_input)
+
+
+def heaviside(z, threshold, bandwidth, *, to_input=False):
+    """``1[z > threshold]`` with the straight-through gradient; arguments as in `jump_relu`."""
+    return _Heaviside.apply(z, threshold, bandwidth, to_input)

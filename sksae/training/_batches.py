@@ -1,0 +1,148 @@
+"""Rows on their way into the loop: read lazily, normalised, moved to the device."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from sksae._arrays import CHUNK_ENTRIES, to_torch
+
+_MAX_SHUFFLED = 10_000_000
+_BLOCK = 4096
+
+
+class Normalization(NamedTuple):
+    """The internal unit of training, ``x~ = scale (x - mean)``.
+
+    Parameters
+    ----------
+    mean : Tensor of shape (d,), float64, on the CPU
+    scale : float
+    """
+
+    mean: torch.Tensor
+    scale: float
+
+    @classmethod
+    def from_rows(cls, rows, method):
+        """Measure `rows` in float64, chunk by chunk.
+
+        Parameters
+        ----------
+        rows : Batches
+            Read in order, in raw units.
+        method : {"rms", "anthropic", "unit", None}
+            "rms": centred, mean squared norm d. "anthropic": not centred, mean norm sqrt(d).
+            "unit": not centred, mean squared norm 1. None: untouched.
+        """
+        d = rows.n_features
+        mean = rows.average(lambda x: x)
+        if not bool(torch.isfinite(mean).all()):
+            raise ValueError("Input X contains NaN, infinity or a value too large for its dtype.")
+        if method is None:
+            return cls(torch.zeros(d, dtype=torch.float64), 1.0)
+        if method == "rms":
+            size = float(rows.average(lambda x: (x - mean).square().sum(1, keepdim=True)))
+            return cls(mean, math.sqrt(d / size) if size > 0 else 1.0)
+        if method == "anthropic":
+            size = float(rows.average(lambda x: x.norm(dim=1, keepdim=True)))
+            scale = math.sqrt(d) / size if size > 0 else 1.0
+        else:
+            size = float(rows.average(lambda x: x.square().sum(1, keepdim=True)))
+            scale = 1 / math.sqrt(size) if size > 0 else 1.0
+        return cls(torch.zeros(d, dtype=torch.float64), scale)
+
+
+class Batches:
+    """Mini-batches of ``(x, w)`` from the rows of an array that may be larger than memory.
+
+    Parameters
+    ----------
+    X : ndarray, memmap, Tensor or array API array of shape (n, d)
+    sample_weight : Tensor of shape (n,) or None
+    batch_size : int
+    dtype, device
+        Of the batches.
+    rows : Tensor of int, default=None
+        The rows to use; None for all.
+    generator : torch.Generator, default=None
+        Source of the shuffling. None reads in order.
+    """
+
+    def __init__(self, X, sample_weight, batch_size, dtype, device, *, rows=None, generator=None):
+        self._X = X if isinstance(X, np.ndarray) else to_torch(X)
+        self._weight, self._rows = sample_weight, rows
+        self.dtype, self.device, self._generator = dtype, torch.device(device), generator
+        self.n_samples = int(X.shape[0] if rows is None else len(rows))
+        self.n_features = int(X.shape[1])
+        self.batch_size = min(batch_size, self.n_samples)
+        self.shift, self.scale = None, 1.0
+
+    def normalize(self, normalization):
+        """Yield rows in the internal unit from now on; return self."""
+        self.shift = normalization.mean.to(self.device, self.dtype)
+        self.scale = normalization.scale
+        return self
+
+    def __len__(self):
+        return math.ceil(self.n_samples / self.batch_size)
+
+    def __iter__(self):
+        order = self._order()
+        for start in range(0, self.n_samples, self.batch_size):
+            yield self._take(order[start : start + self.batch_size])
+
+    def take(self, positions):
+        """Return the rows at `positions` (indices into these rows) as ``(x, w)``."""
+        return self._take(positions if self._rows is None else self._rows[positions])
+
+    def average(self, function):
+        """Weighted mean over all rows of ``function(x)``, accumulated in float64 on the CPU."""
+        step = max(1, CHUNK_ENTRIES // max(self.n_features, 1))
+        total, weight = 0.0, 0.0
+        for start in range(0, self.n_samples, step):
+            positions = torch.arange(start, min(start + step, self.n_samples))
+            x, w = self.take(positions)
+            w = w.to("cpu", torch.float64)
+            total = total + w @ function(x.to("cpu", torch.float64))
+            weight += float(w.sum())
+        return total / weight
+
+    def _order(self):
+        """Row numbers of one pass; a single full batch needs no shuffling."""
+        n = self.n_samples
+        if self._generator is None or self.batch_size >= n:
+            order = torch.arange(n)
+        elif n <= _MAX_SHUFFLED:
+            order = torch.randperm(n, generator=self._generator)
+        else:  # a permutation of 10^8 rows takes seconds: blocks, then rows within a window
+            blocks = torch.randperm(math.ceil(n / _BLOCK), generator=self._generator)
+            order = (blocks[:, None] * _BLOCK + torch.arange(_BLOCK)).flatten()
+            order = order[order < n]
+            for window in order.split(256 * _BLOCK):
+                window[:] = window[torch.randperm(len(window), generator=self._generator)]
+        return order if self._rows is None else self._rows[order]
+
+    def _take(self, index):
+        if isinstance(self._X, np.ndarray):
+            x = to_torch(np.take(self._X, index.numpy(), axis=0))
+        else:
+            x = self._X[index.to(self._X.device)]
+        x = x.to(self.device, self.dtype)
+        if self.shift is not None:
+            x = (x - self.shift) * self.scale
+        if self._weight is None:
+            return x, torch.ones(len(x), dtype=self.dtype, device=self.device)
+        return x, self._weight[index].to(self.device, self.dtype)
+
+
+def geometric_median(x, w, *, max_iter=100, tol=1e-5):
+    """Return the point with the least weighted sum of distances to the rows of `x` (Weiszfeld)."""
+    point = (w @ x) / w.sum()
+    for _ in range(max_iter):
+        inverse = w / (x - point).norm(dim=1).clamp(min=1e-12)
+        previous, point = point, (inverse @ x) / inverse.sum()
+        if bool((point - previous).norm() <= tol * point.norm().clamp(min=1e-12)):
+            break
+    return point
