@@ -1,10 +1,12 @@
 """Sparse autoencoders as scikit-learn estimators."""
 
 from sksae.autoencoders import GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae.language_models import ActivationExtractor
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "ActivationExtractor",
     "GatedSAE",
     "JumpReLUSAE",
     "SparseAutoencoder",

@@ -62,7 +62,7 @@ def check_same_space(estimator, method, fitted, given):
 
 
 def to_torch(array, device="cpu", dtype=None):
-    """Return `array` (numpy, tensor, or array API) as a detached tensor that is never written to."""
+    """Return `array` (numpy, tensor, array API) as a detached tensor; never write to it."""
     if isinstance(array, torch.Tensor):
         tensor = array.detach()
     elif isinstance(array, np.ndarray):
@@ -143,8 +143,8 @@ def check_fits_in_memory(shape, itemsize, what):
     needed = int(np.prod(shape, dtype=object)) * itemsize
     if needed > _physical_memory():
         raise MemoryError(
-            f"A dense {what} of shape {tuple(shape)} needs {needed / 2**30:.1f} GiB, more than this "
-            f"machine has. Set sparse_output=True to get a sparse matrix instead."
+            f"A dense {what} of shape {tuple(shape)} needs {needed / 2**30:.1f} GiB, more than "
+            f"this machine has. Set sparse_output=True to get a sparse matrix instead."
         )
 
 

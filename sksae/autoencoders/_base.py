@@ -134,7 +134,7 @@ class BaseSAE(
         """Fitted attributes that stand for parameters left at None, such as ``{"k_": 4}``."""
         return {}
 
-    def _rate_scales(self, n_steps, learning_rate, alpha):
+    def _rate_scales(self, plan):
         """Multipliers of the learning rate by weight name."""
         return {}
 

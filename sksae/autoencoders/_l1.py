@@ -13,7 +13,137 @@ _MEDIAN_ROWS = 32_768
 
 
 class SparseAutoencoder(PenalisedSAE):
-    """TODO."""
+    """Sparse autoencoder with an L1 penalty.
+
+    Codes are ``F = relu(X E^T + b)``. Training minimises, in the internal unit and averaged over
+    rows,
+
+    ``|x - x^|^2 + alpha sum_i f_i |D_i|``,    ``x^ = f D + b_dec``
+
+    with the rows of D free (``recipe="april"``) or on the unit sphere (``recipe="bricken"``). The
+    penalty shrinks the codes it keeps; `GatedSAE` and `JumpReLUSAE` do not.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
+        number of features.
+    alpha : float, default=None
+        Weight of the sparsity penalty in the internal unit (lambda in the papers). None takes
+        ``0.35 sqrt(n_features / K)``, where K is `target_l0`, or 32 from 512 features on and an
+        eighth of the features below.
+    target_l0 : float, default=None
+        Mean number of non-zero codes a row to aim at: the penalty is moved during training
+        until held-out rows have it.
+    recipe : {"april", "bricken"}, default="april"
+        "april": free decoder rows, the penalty weighted by their norms (Anthropic, April 2024).
+        "bricken": unit decoder rows, decoder bias started at the geometric median, dead latents
+        pointed at badly reconstructed rows at 10, 20, 30 and 40 % of the steps (Bricken et al.
+        2023).
+    expansion_factor : float, default=8
+        Latents a feature of X, where `n_components` is None.
+    alpha_warm_up : float, default=0.05
+        Share of the steps over which the penalty rises from 0.
+    dead_window : int, default=None
+        Rows without firing after which a latent counts as dead during training. None takes
+        ten batches or a tenth of the rows, whichever is more, at most 10 million.
+    max_iter : int, default=None
+        Passes over the data. None takes as many as make 2000 optimiser steps.
+    batch_size : int, default=None
+        Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
+        from a million.
+    learning_rate : float, default=None
+        Adam's step size. None takes ``2e-4 sqrt(2^14 / n_components)``, at most 3e-3.
+    learning_rate_warm_up : float, default=0.0
+        Share of the steps over which the learning rate rises from 0.
+    learning_rate_decay : float, default=0.2
+        Share of the steps, at the end, over which the learning rate falls to 0.
+    betas : tuple of two floats, default=(0.9, 0.999)
+        Adam's decay rates of the running mean and the running square.
+    max_grad_norm : float, default=1.0
+        Bound on the norm of the whole gradient. None does not clip.
+    normalize : {"rms", "anthropic", "unit", None}, default="rms"
+        Internal unit of training; fitted attributes and codes are in the unit of X whatever it
+        is. "rms" centres and scales to a mean squared norm of `n_features_in_`, "anthropic"
+        scales to a mean norm of its square root, "unit" to a mean squared norm of 1.
+    tol : float, default=0.0
+        Improvement of the loss (of the validation score, with `early_stopping`) that counts.
+        0 does not stop on the training loss.
+    n_iter_no_change : int, default=10
+        Passes without such an improvement after which training stops.
+    early_stopping : bool, default=False
+        Whether to hold out rows, to score them after every pass and to keep the best weights.
+    validation_fraction : float, default=0.1
+        Share of the rows held out, where rows are held out.
+    warm_start : bool, default=False
+        Whether `fit` continues from the previous fit.
+    sparse_output : bool, default=False
+        Whether `transform` returns a CSR matrix. Of a wide dictionary on many rows, the dense
+        codes may not fit in memory.
+    device : str, default="auto"
+        Where to compute: "auto" takes CUDA or MPS if there is one, else the CPU. A tensor X
+        stays where it is.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the initial weights and the order of the rows.
+    verbose : int, default=0
+        Whether to print the progress of the passes.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components_, n_features_in_)
+        The dictionary; rows have norm 1.
+    intercept_ : ndarray of shape (n_features_in_,)
+        ``inverse_transform(F) = F @ components_ + intercept_``.
+    encoder_coef_ : ndarray of shape (n_components_, n_features_in_)
+        Encoder; pre-activations are ``Z = X @ encoder_coef_.T + encoder_intercept_``.
+    encoder_intercept_ : ndarray of shape (n_components_,)
+        Bias of the encoder.
+    alpha_ : float
+        Penalty used; with `target_l0`, where it ended.
+    activation_frequency_ : ndarray of shape (n_components_,)
+        Share of the training rows on which each latent fires; 0 for a dead one.
+    n_components_ : int
+        Number of latents.
+    batch_size_ : int
+        Rows a step.
+    learning_rate_ : float
+        Step size used.
+    n_iter_ : int
+        Passes made.
+    n_steps_ : int
+        Optimiser steps made.
+    loss_curve_ : list of float of length n_iter_
+        Mean training loss of every pass, in the internal unit.
+    validation_scores_ : list of float
+        Explained variance of the held-out rows after every pass; only with `early_stopping`.
+    n_features_in_ : int
+        Number of features of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features; only if X has string column names.
+
+    See Also
+    --------
+    TopKSAE : A fixed number of codes a row.
+    GatedSAE : L1 on a gate, magnitudes without shrinkage.
+    JumpReLUSAE : A learnt threshold a latent.
+    sklearn.decomposition.SparsePCA : Sparse loadings instead of sparse codes.
+
+    References
+    ----------
+    Bricken et al., "Towards monosemanticity: decomposing language models with dictionary learning",
+    Transformer Circuits Thread, 2023.
+
+    Conerly et al., "Update on how we train SAEs", Transformer Circuits Thread, April 2024.
+
+    Examples
+    --------
+    >>> from sksae import SparseAutoencoder
+    >>> from sksae.datasets import make_superposition
+    >>> X, _, _ = make_superposition(2000, 8, 16, random_state=0)
+    >>> sae = SparseAutoencoder(16, alpha=1.0, max_iter=20, random_state=0).fit(X)
+    >>> sae.transform(X).shape
+    (2000, 16)
+    """
 
     _param_rules = {**PenalisedSAE._param_rules, "recipe": Option("april", "bricken")}
 

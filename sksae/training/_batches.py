@@ -103,7 +103,9 @@ class Batches:
         total, weight = 0.0, 0.0
         for start in range(0, self.n_samples, step):
             positions = torch.arange(start, min(start + step, self.n_samples))
-            x, w = self.take(positions)
+            index = positions if self._rows is None else self._rows[positions]
+            x, _ = self._take(index)
+            w = torch.ones(len(x)) if self._weight is None else self._weight[index]
             w = w.to("cpu", torch.float64)
             total = total + w @ function(x.to("cpu", torch.float64))
             weight += float(w.sum())

@@ -22,7 +22,7 @@ class SparsityController:
     """
 
     gain = 0.2
-    bound = 0.2
+    bound = 0.05
 
     def __init__(self, target, measure, *, interval, first):
         self.target, self.measure = target, measure

@@ -1,0 +1,64 @@
+"""Rows kept out of training, and what they are asked."""
+
+import torch
+from sklearn.model_selection import train_test_split
+
+from sksae.kernels import decode
+
+_L0_ROWS = 2048
+
+
+def weighted_rows(n_samples, sample_weight):
+    """Row numbers that count: a weight of zero means that the row is not there."""
+    if sample_weight is None:
+        return torch.arange(n_samples)
+    return sample_weight.nonzero().flatten()
+
+
+def split(sae, n_samples, sample_weight, generator):
+    """Return training rows and, where early stopping or an asked L0 needs them, held-out rows."""
+    rows = weighted_rows(n_samples, sample_weight)
+    if not sae.early_stopping and getattr(sae, "target_l0", None) is None:
+        return rows, None
+    seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+    train, held_out = train_test_split(
+        rows.numpy(), test_size=sae.validation_fraction, random_state=seed
+    )
+    return torch.from_numpy(train), torch.from_numpy(held_out)
+
+
+class HeldOut:
+    """Held-out rows in the internal unit, seen through the weights under training.
+
+    Parameters
+    ----------
+    objective : callable
+        As in `TrainingRun`; only its codes are used.
+    rows : Batches
+    """
+
+    def __init__(self, objective, rows):
+        self.objective, self.rows = objective, rows
+        self.mean = rows.average(lambda x: x).to(rows.device, rows.dtype)
+        self._sample = rows.take(torch.arange(min(rows.n_samples, _L0_ROWS)))
+
+    @torch.no_grad()
+    def _codes(self, x, w, weights):
+        dead = torch.zeros(len(weights["components"]), dtype=torch.bool, device=x.device)
+        return self.objective(x, w, weights, 0.0, dead)[1]
+
+    def l0(self, weights):
+        """Mean number of non-zero codes over at most `_L0_ROWS` of the rows."""
+        x, w = self._sample
+        counts = (self._codes(x, w, weights) > 0).sum(1).to(w.dtype)
+        return float(w @ counts / w.sum())
+
+    @torch.no_grad()
+    def explained_variance(self, weights):
+        """Pooled explained variance over all of the rows."""
+        residual, total = 0.0, 0.0
+        for x, w in self.rows:
+            error = x - decode(self._codes(x, w, weights), weights)
+            residual += float(w @ error.square().sum(1))
+            total += float(w @ (x - self.mean).square().sum(1))
+        return 1.0 - residual / total if total > 0 else 0.0

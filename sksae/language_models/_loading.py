@@ -1,0 +1,102 @@
+"""Models and tokenizers by name or path, loaded once and shared.
+
+A loaded model lives as long as an extractor that used it, or a clone of one: a search over layers
+loads the model once, and dropping the extractors frees it. Nothing is kept on the estimators
+themselves, so neither a pickle nor ``__dict__`` ever holds what was loaded.
+"""
+
+import os
+import weakref
+from pathlib import Path
+
+import torch
+
+from sksae._arrays import choose_device
+
+_models = weakref.WeakValueDictionary()
+_boxes = weakref.WeakKeyDictionary()
+
+
+class _Box:
+    """The last thing each loader returned, shared by an extractor and its clones."""
+
+    def __init__(self):
+        self._held = {}
+
+    def get(self, load, *key):
+        if self._held.get(load, (None,))[0] != key:
+            self._held[load] = (key, load(*key))
+        return self._held[load][1]
+
+
+def _box(extractor):
+    return _boxes.setdefault(extractor, _Box())
+
+
+def share(extractor, twin):
+    """Let `twin` use what `extractor` loads, and the other way round."""
+    _boxes[twin] = _box(extractor)
+
+
+def load(extractor):
+    """Return the ``(model, tokenizer)`` that an extractor's parameters stand for."""
+    model, tokenizer = extractor.model, extractor.tokenizer
+    if is_name(model):
+        if tokenizer is None:
+            tokenizer = model
+        model = _box(extractor).get(
+            _load_model, _source(model), str(choose_device(extractor.device)), extractor.dtype
+        )
+    if is_name(tokenizer):
+        tokenizer = _box(extractor).get(_load_tokenizer, _source(tokenizer))
+    return model, tokenizer
+
+
+class Loadable:
+    """The rule for a name, a path, or an object known by one of its attributes."""
+
+    def __init__(self, attribute, what, *, none=False):
+        self.attribute, self.what, self.none = attribute, what, none
+
+    def accepts(self, value):
+        """Whether `value` satisfies the rule."""
+        if value is None:
+            return self.none
+        return is_name(value) or hasattr(value, self.attribute)
+
+    def __str__(self):
+        return f"the name or the path of a {self.what}, or a {self.what}{' or None' * self.none}"
+
+
+def is_name(value):
+    """Whether a parameter is a name or a path rather than the object itself."""
+    return isinstance(value, (str, os.PathLike))
+
+
+def _load_model(name, device, dtype):
+    from transformers import AutoModel
+
+    model = _models.get((name, device, dtype))
+    if model is None:
+        # What the file lacks (BERT's pooler) is drawn at random, but not from the user's stream.
+        with torch.random.fork_rng(devices=[]):
+            model = AutoModel.from_pretrained(name, dtype=dtype).to(device).eval()
+        _models[name, device, dtype] = model
+    return model
+
+
+def _load_tokenizer(name):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(name)
+
+
+def _source(name):
+    """Return where to load from; a path that does not exist never becomes a download."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    rooted = path.is_absolute() or str(name).startswith((".", "~"))
+    if not isinstance(name, str) or rooted or len(path.parts) > 2 or "\\" in name:
+        raise FileNotFoundError(f"There is no folder {str(path)!r} to load a model from.")
+    return name

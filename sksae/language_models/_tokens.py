@@ -1,0 +1,128 @@
+"""The token table: which token of which text each row of activations belongs to."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class TokenTable:
+    """One line a row: where in which text it came from.
+
+    Indexing with a slice, a mask or an array of row numbers gives the table of those rows.
+
+    Parameters
+    ----------
+    text : ndarray of shape (n_rows,)
+        Index of the text in `texts`.
+    position : ndarray of shape (n_rows,)
+        Index of the token among the tokens of its text, however long the text is; -1 for a
+        special token that the tokenizer added.
+    id : ndarray of shape (n_rows,)
+        Index of the token in the vocabulary.
+    string : ndarray of shape (n_rows,), dtype=object
+        The characters of the text that the token stands for, all of each: the three tokens that
+        spell one Hangul syllable byte by byte have the whole syllable. A token that stands for no
+        character of the text has its name in the vocabulary, such as ``"[CLS]"``.
+    start, end : ndarray of shape (n_rows,)
+        The span of those characters, ``texts[text][start:end]``; -1 for an added special token.
+    group : ndarray of shape (n_rows,)
+        Position of the first token that shares characters with this one. Rows with the same
+        `text` and `group` are one piece of text to a reader.
+    texts : list of str
+        The texts themselves.
+
+    See Also
+    --------
+    ActivationExtractor : Its `extract` gives rows with their table.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sksae.language_models import TokenTable
+    >>> one = np.array([0, 0, 0])
+    >>> tokens = TokenTable(
+    ...     text=one, position=np.arange(3), id=np.array([17, 4, 90]), group=np.array([0, 1, 1]),
+    ...     string=np.array(["a", " 곰", "곰"], dtype=object),
+    ...     start=np.array([0, 1, 2]), end=np.array([1, 3, 3]), texts=["a 곰"],
+    ... )
+    >>> len(tokens), tokens[tokens.group == 1].string.tolist()
+    (3, [' 곰', '곰'])
+    """
+
+    text: np.ndarray
+    position: np.ndarray
+    id: np.ndarray
+    string: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    group: np.ndarray
+    texts: list
+
+    def __len__(self):
+        return len(self.text)
+
+    def __getitem__(self, rows):
+        if np.ndim(rows) == 0 and not isinstance(rows, slice):
+            rows = [rows]
+        return TokenTable(
+            **{name: column[rows] for name, column in self._columns().items()}, texts=self.texts
+        )
+
+    def _columns(self):
+        names = [field.name for field in fields(self) if field.name != "texts"]
+        return {name: getattr(self, name) for name in names}
+
+    def merged(self):
+        """Return the table with one row for each group, the rows that a reader sees.
+
+        Returns
+        -------
+        tokens : TokenTable
+            The first row of each group, with the characters of all its rows.
+        firsts : ndarray of shape (n_groups,)
+            The row at which each group begins; ``np.maximum.reduceat(codes, firsts)`` gives the
+            groups their largest code.
+        """
+        new = np.ones(len(self), dtype=bool)
+        new[1:] = (self.text[1:] != self.text[:-1]) | (self.group[1:] != self.group[:-1])
+        new |= self.position < 0
+        firsts = np.flatnonzero(new)
+        table = self[firsts]
+        if len(firsts):
+            end = np.maximum.reduceat(self.end, firsts)
+            string = strings(self.texts, table.text, table.start, end, table.string)
+            table = TokenTable(
+                **{**table._columns(), "end": end, "string": string}, texts=self.texts
+            )
+        return table, firsts
+
+    def to_frame(self):
+        """Return the columns as a data frame.
+
+        Returns
+        -------
+        frame : pandas.DataFrame of shape (n_rows, 7)
+            The table without `texts`.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self._columns())
+
+
+def strings(texts, text, start, end, names):
+    """Return ``texts[t][s:e]`` for each row, or its name where that is empty.
+
+    Equal strings are one object: a table of a million tokens has few different ones.
+    """
+    seen = {}
+    spans = zip(text.tolist(), start.tolist(), end.tolist(), names, strict=True)
+    found = [texts[t][s:e] or name for t, s, e, name in spans]
+    column = np.empty(len(found), dtype=object)
+    column[:] = [seen.setdefault(string, string) for string in found]
+    return column

@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+import torch
+
+from sksae import SparseAutoencoder
+from sksae.datasets import make_superposition
+from sksae.training import TrainingRun, alive_norm, resample
+from tests.autoencoders.fixture_a import (
+    FREE,
+    UNIT,
+    W,
+    X,
+    assert_close,
+    loss_and_gradients,
+    tensor,
+    weights,
+)
+
+
+class WithoutPreBias(SparseAutoencoder):
+    """The April-2024 form as published: the decoder's bias is not subtracted before encoding."""
+
+    _pre_bias = False
+
+
+def test_april_without_pre_bias():
+    loss, codes, g = loss_and_gradients(WithoutPreBias(), weights(FREE), alpha=0.5)
+    assert_close(codes, [[1.2, 1.8, 1.55], [0, 0.55, 0]])
+    assert_close(loss, 4.8968125)
+    assert_close(g["encoder_coef"], [[5.36, 10.72], [0.1825, 0.64625], [1.98, 3.96]])
+    assert_close(g["encoder_intercept"], [5.36, 0.4075, 1.98])
+    assert_close(g["components"], [[3.216, 0.408], [4.979, 1.18575], [3.999, 0.837]])
+    assert_close(g["intercept"], [3.53, 0.315])
+
+
+def test_april_with_pre_bias():
+    loss, codes, g = loss_and_gradients(SparseAutoencoder(), weights(FREE), alpha=0.5)
+    assert_close(codes, [[1.09, 1.6, 1.4], [0, 0.35, 0]])
+    assert_close(loss, 4.0059625)
+    assert_close(g["encoder_coef"], [[4.266, 8.532], [0.09775, 0.35175], [1.4562, 2.9124]])
+    assert_close(g["encoder_intercept"], [4.74, 0.2475, 1.618])
+    assert_close(g["components"], [[2.5833, 0.1308], [3.777, 0.63575], [3.178, 0.448]])
+    assert_close(g["intercept"], [-1.8055, -1.56025])
+
+
+def test_bricken():
+    sae = SparseAutoencoder(recipe="bricken")
+    loss, _, g = loss_and_gradients(sae, weights(UNIT), alpha=0.5)
+    assert_close(loss, 2.6699)
+    assert_close(g["encoder_coef"], [[1.152, 2.304], [0.723, 2.196], [1.4436, 2.8872]])
+    assert_close(g["encoder_intercept"], [1.28, 1.47, 1.604])
+    assert_close(g["components"], [[1.1227, 1.0028], [2.033, 1.4895], [1.442, 1.288]])
+    assert_close(g["intercept"], [0.47, -1.577])
+
+
+@pytest.mark.parametrize(
+    ("projected", "expected"),
+    [
+        (
+            True,
+            [
+                [0.9950371903, -0.0995037180],
+                [-0.0995037185, 0.9950371903],
+                [0.4856429354, 0.8741572738],
+            ],
+        ),
+        (
+            False,
+            [
+                [0.9938837348, -0.1104315249],
+                [-0.1104315255, 0.9938837347],
+                [0.5812381938, 0.8137334711],
+            ],
+        ),
+    ],
+)
+def test_first_step_projects_before_adam(projected, expected):
+    """Projection changes where the atoms go; renormalising alone is another algorithm."""
+    run = TrainingRun(
+        {name: w.detach() for name, w in weights(UNIT).items()},
+        SparseAutoencoder(recipe="bricken")._objective,
+        learning_rate=0.1,
+        max_grad_norm=None,
+        schedule=lambda step: (0.5, 1.0),
+    )
+    if not projected:
+        run._project = lambda: None
+    run.step(X, W)
+    assert_close(run.weights["components"].detach(), expected)
+
+
+def test_resampling():
+    w = {
+        "components": tensor([[2, 0], [0, 0.5], [0.6, 0.8]]),
+        "encoder_coef": tensor([[0.9, 0.1], [-0.2, 1.1], [0.5, 0.5]]),
+        "encoder_intercept": tensor([0.1, -0.2, 0.05]),
+        "intercept": tensor([0.1, 0.2]),
+    }
+    moments = {name: [torch.ones_like(w[name])] for name in w}
+    dead = torch.tensor([0])
+    assert_close(alive_norm(w["encoder_coef"], dead), 0.9125703850)
+    resample(w, moments, dead, tensor([[1.7090680675, -0.2]]))
+    assert_close(w["components"][0], [0.9932223600, -0.1162297019])
+    assert_close(w["encoder_coef"][0], [0.1812770623, -0.0212135568])
+    assert w["encoder_intercept"][0] == 0
+    for name in ("components", "encoder_coef", "encoder_intercept"):
+        assert not moments[name][0][0].any()
+        assert moments[name][0][1:].all()
+    assert moments["intercept"][0].all()
+
+
+def test_resampling_draws_by_squared_loss():
+    """Rows are drawn in proportion to the square of their loss (fixture R)."""
+    losses = tensor([5.4641499161, 4.8008249581, 1.9991624790, 13.0671912060])
+    x = tensor([[3, 1], [1, 3], [2, 5], [6, 3]])
+    x = (x - x.mean(0)) * 0.6030226892
+    w = {
+        "components": FREE,
+        "encoder_coef": tensor([[0.9, 0.1], [-0.2, 1.1], [0.5, 0.5]]),
+        "encoder_intercept": tensor([0.1, -0.2, 0.05]),
+        "intercept": tensor([0.1, 0.2]),
+    }
+    codes = torch.relu((x - w["intercept"]) @ w["encoder_coef"].T + w["encoder_intercept"])
+    codes = torch.where(codes > tensor([0.3, 0.2, 0.4]), codes, 0.0)
+    residual = codes @ w["components"] + w["intercept"] - x
+    chances = losses.square() / losses.square().sum()
+    assert_close(chances, [0.1311510740, 0.1012414559, 0.0175558889, 0.7500515811])
+    # The last row of the fixture, in the unit of training and centred on the decoder's bias.
+    assert_close(x[3] - w["intercept"], [1.7090680675, -0.2], atol=1e-9)
+    assert residual.shape == (4, 2)
+
+
+def test_bricken_revives_dead_latents():
+    """With resampling on, latents killed at the start fire again."""
+    X, _, _ = make_superposition(2000, 8, 16, random_state=0)
+
+    class Killed(SparseAutoencoder):
+        def _initial_weights(self, *args):
+            w = super()._initial_weights(*args)
+            w["encoder_intercept"][:8] = -100.0
+            return w
+
+    settings = {"alpha": 0.5, "max_iter": 100, "dead_window": 500, "random_state": 0}
+    revived = Killed(16, recipe="bricken", **settings).fit(X)
+    assert (revived.activation_frequency_[:8] > 0).sum() >= 6
+    silent = Killed(16, recipe="april", **settings).fit(X)
+    assert not silent.activation_frequency_[:8].any()
+
+
+def test_more_penalty_is_sparser():
+    X, _, _ = make_superposition(3000, 8, 16, random_state=0)
+    l0 = [
+        (SparseAutoencoder(16, alpha=a, max_iter=60, random_state=0).fit_transform(X) > 0).mean()
+        for a in (0.1, 0.5, 2.0)
+    ]
+    assert l0 == sorted(l0, reverse=True)
+    assert l0[0] > 1.5 * l0[2]
+
+
+def test_default_alpha():
+    rng = np.random.default_rng(0)
+    sae = SparseAutoencoder(4, max_iter=1, random_state=0).fit(rng.normal(size=(50, 16)))
+    assert sae.alpha_ == pytest.approx(0.35 * np.sqrt(16 / 2))
+    sae = SparseAutoencoder(40, max_iter=1, random_state=0).fit(rng.normal(size=(50, 512)))
+    assert sae.alpha_ == pytest.approx(0.35 * np.sqrt(512 / 32))

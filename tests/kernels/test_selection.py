@@ -1,0 +1,40 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from sksae.kernels import keep_top_k, threshold_codes, top_k
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    z=arrays(
+        np.float64, st.tuples(st.integers(1, 6), st.integers(1, 12)), elements=st.integers(-3, 3)
+    ),
+    data=st.data(),
+)
+def test_top_k_is_a_stable_sort(z, data):
+    """Small integers make ties common: the lowest column wins each of them."""
+    k = data.draw(st.integers(1, z.shape[1]))
+    values, columns = top_k(torch.from_numpy(z), k)
+    for row in range(len(z)):
+        expected = np.argsort(-z[row], kind="stable")[:k]
+        np.testing.assert_array_equal(np.sort(columns[row].numpy()), np.sort(expected))
+        np.testing.assert_array_equal(np.sort(values[row].numpy()), np.sort(z[row][expected]))
+
+
+def test_gradient_passes_through_the_support():
+    z = torch.tensor([[1.0, -2.0, 3.0], [-1.0, -2.0, -3.0]], requires_grad=True)
+    codes = keep_top_k(z, 2)
+    assert codes.tolist() == [[1, 0, 3], [0, 0, 0]]
+    codes.sum().backward()
+    assert z.grad.tolist() == [[1, 0, 1], [0, 0, 0]]
+
+
+def test_threshold_is_strict_and_gives_no_negative_zero():
+    z = torch.tensor([[-1.0, 0.0, 0.5, 0.6]])
+    codes = threshold_codes(z, torch.tensor([-5.0, 0.0, 0.5, 0.5]))
+    assert codes.tolist() == [[0, 0, 0, 0.6000000238418579]]
+    assert not torch.signbit(codes).any()
+    assert threshold_codes(z, -1.0).tolist() == [[0, 0, 0.5, 0.6000000238418579]]

@@ -1,0 +1,114 @@
+import threading
+
+import pytest
+import torch
+
+from sksae.language_models._hooks import Place, capture
+
+IDS = torch.tensor([[5, 9, 30, 7], [8, 8, 2, 11]])
+INPUTS = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
+
+
+def count_runs(modules):
+    runs = []
+    handles = [
+        module.register_forward_hook(lambda *_, i=i: runs.append(i)) for i, module in modules
+    ]
+    return runs, handles
+
+
+def hooks_of(model):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def test_later_blocks_do_not_run(gpt2):
+    runs, handles = count_runs(enumerate(gpt2.h))
+    try:
+        capture(gpt2, {"x": Place("h.1")}, INPUTS)
+        assert runs == [0, 1]
+        runs.clear()
+        capture(gpt2, {"x": Place("h.1", "input")}, INPUTS)
+        assert runs == [0]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def test_several_places_in_one_pass(gpt2):
+    places = {"late": Place("h.2"), "early": Place("h.0", "input"), "mlp": Place("h.1.mlp")}
+    found = capture(gpt2, places, INPUTS)
+    assert sorted(found) == ["early", "late", "mlp"]
+    for name, place in places.items():
+        torch.testing.assert_close(capture(gpt2, {"x": place}, INPUTS)["x"], found[name])
+
+
+def test_keyword_inputs_are_seen(tiny):
+    # Llama calls its attention with keywords only.
+    llama = tiny("llama")
+    seen = capture(llama, {"x": Place("layers.0.self_attn", "input")}, INPUTS)["x"]
+    normed = llama.layers[0].input_layernorm(llama.embed_tokens(IDS))
+    torch.testing.assert_close(seen, normed.detach())
+
+
+def test_tuples_give_their_first_tensor(gpt2):
+    assert isinstance(gpt2.h[0].attn, torch.nn.Module)
+    found = capture(gpt2, {"attn": Place("h.0.attn"), "block": Place("h.0")}, INPUTS)
+    assert found["attn"].shape == found["block"].shape == (2, 4, 16)
+
+
+def test_captures_are_copies():
+    class Inplace(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Identity(), torch.nn.Identity()
+
+        def forward(self, x):
+            return self.second(self.first(x * 1).add_(1))
+
+    found = capture(Inplace(), {"a": Place("first"), "b": Place("second")}, {"x": torch.zeros(2)})
+    assert found["a"].tolist() == [0, 0]
+    assert found["b"].tolist() == [1, 1]
+
+
+def test_hooks_are_removed_when_the_model_fails(gpt2):
+    before = hooks_of(gpt2)
+    with pytest.raises(IndexError):
+        capture(gpt2, {"x": Place("h.2")}, {"input_ids": torch.tensor([[100_000]])})
+    assert hooks_of(gpt2) == before
+
+
+def test_a_module_that_never_runs_is_named(gpt2):
+    before = hooks_of(gpt2)
+    with pytest.raises(RuntimeError, match=r"GPT2Model never ran the output of the module 'h'"):
+        capture(gpt2, {"x": Place("h")}, INPUTS)
+    assert hooks_of(gpt2) == before
+
+
+def test_evaluation_mode_without_gradients_and_flags_put_back(tiny):
+    model = tiny("gpt2")
+    expected = capture(model, {"x": Place("h.2")}, INPUTS)["x"]
+    model.train()
+    model.h[1].eval()
+    flags = [module.training for module in model.modules()]
+    found = capture(model, {"x": Place("h.2")}, INPUTS)["x"]
+    assert torch.equal(found, expected)  # dropout was off
+    assert not found.requires_grad
+    assert [module.training for module in model.modules()] == flags
+
+
+def test_threads_do_not_see_each_others_passes(gpt2):
+    alone = [capture(gpt2, {"x": Place("h.2")}, {"input_ids": IDS[i : i + 1]})["x"] for i in (0, 1)]
+    wrong = []
+
+    def work(i):
+        for _ in range(20):
+            found = capture(gpt2, {"x": Place("h.2")}, {"input_ids": IDS[i : i + 1]})["x"]
+            if not torch.equal(found, alone[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

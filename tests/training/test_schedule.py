@@ -1,0 +1,71 @@
+import pytest
+
+from sksae import JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae.autoencoders._plan import make_plan, make_schedule
+from sksae.training import (
+    default_batch_size,
+    default_dead_window,
+    default_learning_rate,
+    default_max_iter,
+    ramp_down,
+    ramp_up,
+)
+
+
+def schedule_of(sae, n_steps=100):
+    plan = make_plan(sae, 10, 8)
+    assert plan.n_steps == n_steps
+    return make_schedule(sae, plan)
+
+
+def test_penalty_warms_up_and_rate_decays():
+    schedule = schedule_of(SparseAutoencoder(alpha=2.0, max_iter=100))
+    assert [schedule(t)[0] for t in (0, 1, 5, 99)] == [0, pytest.approx(0.4), 2, 2]
+    rates = [schedule(t)[1] for t in (0, 79, 80, 90, 99)]
+    assert rates == pytest.approx([1, 1, 1, 0.5, 0.05])
+
+
+def test_tanh_penalty_rises_all_along():
+    schedule = schedule_of(JumpReLUSAE(penalty="tanh", alpha=1.0, max_iter=100))
+    assert [schedule(t)[0] for t in (0, 50, 99)] == pytest.approx([0, 0.5, 0.99])
+
+
+def test_learning_rate_warm_up_is_never_zero():
+    schedule = schedule_of(TopKSAE(learning_rate_warm_up=0.1, max_iter=100))
+    assert [schedule(t)[1] for t in (0, 4, 9, 50)] == pytest.approx([0.1, 0.5, 1, 1])
+    assert schedule(0)[0] == 0
+
+
+def test_a_stream_has_no_end_to_decay_towards():
+    sae = SparseAutoencoder(alpha=1.0)
+    schedule = make_schedule(sae, make_plan(sae, 10, 8)._replace(n_steps=None))
+    assert schedule(10**6) == (1.0, 1.0)
+    assert schedule(50)[0] == pytest.approx(0.5)
+
+
+def test_ramps():
+    assert ramp_up(0, 0) == 1
+    assert ramp_down(99, 100, 0.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "passes"),
+    [(20, 20, 2000), (512, 512, 2000), (20_000, 512, 50), (10**5, 1024, 21), (10**6, 4096, 9)],
+)
+def test_defaults_follow_the_data(n, batch, passes):
+    assert default_batch_size(n) == batch
+    per_pass = -(-n // batch)
+    assert default_max_iter(per_pass) == passes
+    assert passes * per_pass >= 2000
+
+
+def test_default_learning_rate():
+    assert default_learning_rate(2**14) == pytest.approx(2e-4)
+    assert default_learning_rate(2**16) == pytest.approx(1e-4)
+    assert default_learning_rate(32) == 3e-3
+
+
+def test_default_dead_window():
+    assert default_dead_window(512, 20_000) == 5120
+    assert default_dead_window(512, 10**6) == 10**5
+    assert default_dead_window(4096, 10**9) == 10**7
