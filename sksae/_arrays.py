@@ -42,11 +42,27 @@ def float_dtypes(X):
     """Return the dtypes that X may keep, in its own namespace; others are cast to the first.
 
     float16 is kept, so that a half-precision file is read a batch at a time instead of copied.
+    float64 stays float64 also in forms that scikit-learn does not recognise as such: lists,
+    polars, tensors without array API dispatch, foreign byte order.
     """
     namespace = space_of(X).namespace
-    if namespace is None:
-        return [np.float32, np.float64, np.float16]
-    return [namespace.float32, namespace.float64]
+    if namespace is not None:
+        return [namespace.float32, namespace.float64]
+    first = [np.float64, np.float32] if _holds_doubles(X) else [np.float32, np.float64]
+    return [*first, np.float16]
+
+
+def _holds_doubles(X):
+    dtypes = getattr(X, "dtypes", None)
+    dtypes = [getattr(X, "dtype", "float64")] if dtypes is None else list(dtypes)
+    return any(str(dtype).lower().endswith(("float64", "f8")) for dtype in dtypes)
+
+
+def as_input(X):
+    """Return X as scikit-learn can validate it: a tensor detached, and float32 for bfloat16."""
+    if not isinstance(X, torch.Tensor):
+        return X
+    return X.detach().float() if X.dtype is torch.bfloat16 else X.detach()
 
 
 def check_same_space(estimator, method, fitted, given):

@@ -86,6 +86,18 @@ class Bool:
         return "a bool"
 
 
+class Seed:
+    """What `sklearn.utils.check_random_state` takes."""
+
+    def accepts(self, value):
+        """Whether `value` satisfies the rule."""
+        known = value is None or value is np.random or isinstance(value, np.random.RandomState)
+        return known or Int(0, 2**32 - 1).accepts(value)
+
+    def __str__(self):
+        return "None, an int in [0, 4294967295] or a numpy.random.RandomState"
+
+
 class Instance:
     """An instance of one of the given types; `description` is the wording of the error."""
 

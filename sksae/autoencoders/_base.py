@@ -20,6 +20,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sksae._arrays import (
+    as_input,
     check_fits_in_memory,
     check_same_space,
     choose_device,
@@ -30,7 +31,7 @@ from sksae._arrays import (
     to_torch,
 )
 from sksae._callbacks import CallbackSupportMixin, with_callbacks
-from sksae._params import Bool, Float, Instance, Int, Option, Pair, check_params
+from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, check_params
 from sksae.autoencoders import _fitting, _folding, _inference
 from sksae.kernels import threshold_codes
 
@@ -59,6 +60,7 @@ class BaseSAE(
         "warm_start": Bool(),
         "sparse_output": Bool(),
         "device": Instance(str, description="a str such as 'auto', 'cpu' or 'cuda'"),
+        "random_state": Seed(),
         "verbose": Int(0),
     }
 
@@ -222,6 +224,7 @@ class BaseSAE(
         return self
 
     def _check_rows(self, X, sample_weight, *, reset):
+        X = as_input(X)
         X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X.shape[0])
@@ -280,6 +283,7 @@ class BaseSAE(
             Reconstructed rows.
         """
         check_is_fitted(self)
+        X = as_input(X)
         codes = check_array(X, accept_sparse="csr", dtype=float_dtypes(X)[:2])
         if codes.shape[1] != self.components_.shape[0]:
             raise ValueError(
@@ -329,6 +333,7 @@ class BaseSAE(
 
     def _check_new_rows(self, X, method):
         check_is_fitted(self)
+        X = as_input(X)
         X = validate_data(self, X, reset=False, dtype=float_dtypes(X), order="C")
         space = space_of(X)
         check_same_space(self, method, space_of(self.components_), space)

@@ -21,6 +21,8 @@ _TOLERANCE = 0.1
 
 def fit(sae, X, sample_weight, y=None):
     """Fit `sae` in place: all passes over the rows, then the fold to raw units."""
+    if sae._continues():
+        _check_width(sae)
     generator = new_generator(sae)
     rows, held_out_rows = split(sae, X.shape[0], sample_weight, generator)
     data = partial(batches_of, X, sample_weight, device=choose_device(sae.device, space_of(X)))
@@ -38,17 +40,19 @@ def fit(sae, X, sample_weight, y=None):
     controller = _controller(sae, run, held_out, plan)
     run.schedule = make_schedule(sae, plan, controller)
     run.after_step += sae._after_step(training, plan.n_steps, generator)
-    snapshot = partial(_snapshot, sae, normalization)
+    snapshot = partial(_fitted, sae, normalization=normalization, plan=plan, X=X)
     passes = Passes(sae, run, training, held_out, plan.max_iter, snapshot)
     passes.execute(X, y)
 
     if controller is not None:
         plan.hyperparameters["alpha_"] *= controller.factor
         _check_target(sae, held_out.l0(run.weights))
-    _store(sae, run.weights, normalization, plan, X)
+    _store(sae, snapshot(run.weights))
     _store_progress(sae, before, len(passes.losses), run.n_steps, passes.losses)
     if sae.early_stopping:
         sae.validation_scores_ = before.get("validation_scores_", []) + passes.scores
+    elif hasattr(sae, "validation_scores_"):
+        del sae.validation_scores_
     sae._stream = None
     _store_frequency(sae, data(rows=rows), X)
 
@@ -56,6 +60,8 @@ def fit(sae, X, sample_weight, y=None):
 def partial_fit(sae, X, sample_weight):
     """Continue `sae` with one pass over X; everything the next call needs stays in ``_stream``."""
     stream = getattr(sae, "_stream", None)
+    if sae._is_fitted():
+        _check_width(sae)
     rows = weighted_rows(X.shape[0], sample_weight)
     data = partial(
         batches_of, X, sample_weight, rows=rows, device=choose_device(sae.device, space_of(X))
@@ -74,7 +80,7 @@ def partial_fit(sae, X, sample_weight):
 
     before = _progress(sae) if sae._is_fitted() else {"n_iter_": 0, "n_steps_": 0}
     if stream is not None:
-        weights = {name: torch.from_numpy(w) for name, w in stream["run"]["weights"].items()}
+        weights = {name: to_torch(w) for name, w in stream["run"]["weights"].items()}
     else:
         weights = _starting_weights(sae, training, plan, normalization, generator, sae._is_fitted())
     run = new_run(sae, weights, plan, training)
@@ -83,7 +89,7 @@ def partial_fit(sae, X, sample_weight):
     done = run.n_steps
     loss = run.run_pass(training, progress=bool(sae.verbose))
 
-    _store(sae, run.weights, normalization, plan, X)
+    _store(sae, _fitted(sae, run.weights, normalization, plan, X))
     _store_progress(sae, before, 1, run.n_steps - done, [loss])
     sae._stream = {
         "run": run.state(),
@@ -122,15 +128,18 @@ def new_run(sae, weights, plan, training):
     )
 
 
-def _starting_weights(sae, training, plan, normalization, generator, continues):
-    if not continues:
-        return sae._initial_weights(training, plan.n_components, generator)
+def _check_width(sae):
     width = sae.components_.shape[0]
     if sae.n_components is not None and sae.n_components != width:
         raise ValueError(
             f"This {type(sae).__name__} continues a fit with {width} components, but n_components "
             f"is {sae.n_components}. Start anew with fit and warm_start=False."
         )
+
+
+def _starting_weights(sae, training, plan, normalization, generator, continues):
+    if not continues:
+        return sae._initial_weights(training, plan.n_components, generator)
     fitted = {name: to_torch(getattr(sae, name + "_")) for name in sae._fold_names}
     return sae._unfold(fitted, normalization)
 
@@ -164,20 +173,25 @@ def _check_target(sae, l0):
         )
 
 
-def _snapshot(sae, normalization, weights):
-    folded = sae._fold(weights, normalization)
-    return {f"{name}_": value.numpy() for name, value in folded.items()}
-
-
-def _store(sae, weights, normalization, plan, X):
-    """Set the fitted attributes, in X's namespace and dtype."""
+def _fitted(sae, weights, normalization, plan, X):
+    """Return the fitted attributes that `weights` make, in X's namespace and dtype."""
     dtype, space = compute_dtype(X, torch.device("cpu")), space_of(X)
-    for name, value in sae._fold(weights, normalization).items():
-        setattr(sae, name + "_", from_torch(value.to(dtype).contiguous(), space))
-    for name, value in plan.hyperparameters.items():
+    arrays = {
+        name + "_": from_torch(value.to(dtype).contiguous(), space)
+        for name, value in sae._fold(weights, normalization).items()
+    }
+    return {
+        **arrays,
+        **plan.hyperparameters,
+        "n_components_": int(arrays["components_"].shape[0]),
+        "batch_size_": plan.batch_size,
+        "learning_rate_": plan.learning_rate,
+    }
+
+
+def _store(sae, fitted):
+    for name, value in fitted.items():
         setattr(sae, name, value)
-    sae.n_components_ = int(sae.components_.shape[0])
-    sae.batch_size_, sae.learning_rate_ = plan.batch_size, plan.learning_rate
 
 
 def _progress(sae):

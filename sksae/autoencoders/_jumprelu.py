@@ -261,7 +261,7 @@ class JumpReLUSAE(PenalisedSAE):
 
     def _rate_scales(self, plan):
         """Let thresholds travel: a step moves them by the rate, and they end near sqrt(alpha)."""
-        if plan.n_steps is None:
+        if plan.n_steps is None or self._continues():
             return {}
         reach = plan.learning_rate * plan.n_steps
         return {"threshold": max(1.0, 3 * math.sqrt(plan.alpha) / reach)}

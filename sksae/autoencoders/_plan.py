@@ -32,17 +32,17 @@ class Plan(NamedTuple):
 
 def make_plan(sae, n_samples, n_features):
     """Resolve the parameters of `sae` for training rows of this shape."""
-    m = sae.n_components or max(1, round(sae.expansion_factor * n_features))
-    batch_size = min(n_samples, sae.batch_size or default_batch_size(n_samples))
+    m = int(sae.n_components or 0) or max(1, round(sae.expansion_factor * n_features))
+    batch_size = min(n_samples, int(sae.batch_size or 0) or default_batch_size(n_samples))
     per_pass = -(-n_samples // batch_size)
-    max_iter = sae.max_iter or default_max_iter(per_pass)
+    max_iter = int(sae.max_iter or 0) or default_max_iter(per_pass)
     return Plan(
         n_components=m,
         batch_size=batch_size,
         max_iter=max_iter,
         n_steps=max_iter * per_pass,
-        learning_rate=sae.learning_rate or default_learning_rate(m),
-        dead_window=sae.dead_window or default_dead_window(batch_size, n_samples),
+        learning_rate=float(sae.learning_rate or default_learning_rate(m)),
+        dead_window=int(sae.dead_window or 0) or default_dead_window(batch_size, n_samples),
         hyperparameters=sae._hyperparameters(n_features, m),
     )
 

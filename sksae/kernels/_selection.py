@@ -34,7 +34,8 @@ def keep_top_k(z, k):
     """
     with torch.no_grad():
         _, columns = top_k(z.detach(), k)
-    values = torch.relu(z.gather(1, columns))
+    values = z.gather(1, columns)
+    values = torch.where(values > 0, values, 0.0)  # relu(-0.0) is -0.0
     return torch.zeros_like(z).scatter(1, columns, values)
 
 

@@ -163,8 +163,8 @@ class TrainingRun:
                 "step": torch.tensor(
                     state["optimizer_steps"], dtype=torch.float32, device=w.device
                 ),
-                "exp_avg": torch.as_tensor(np.array(first)).to(w.device),
-                "exp_avg_sq": torch.as_tensor(np.array(second)).to(w.device),
+                "exp_avg": torch.as_tensor(np.array(first)).to(w),
+                "exp_avg_sq": torch.as_tensor(np.array(second)).to(w),
             }
         self.since_fired = torch.as_tensor(np.array(state["since_fired"])).to(w.device)
         self.n_steps = state["n_steps"]

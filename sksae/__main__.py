@@ -1,0 +1,317 @@
+"""``python -m sksae``: a language model's activations, taken apart and shown on a page.
+
+A thin skin over the public interface; ``docs/examples/language_model_features.py`` does the same
+in thirty lines.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import joblib
+from sklearn.model_selection import train_test_split
+
+import sksae
+from sksae.datasets import TINY_LM_PATH, load_corpus
+from sksae.interpret import choose_features, summarize_features
+from sksae.language_models import ActivationExtractor
+from sksae.metrics import dead_fraction, l0, latent_density
+from sksae.report import feature_lines, replacing, table_lines, write_page
+
+ESTIMATORS = {
+    "topk": sksae.TopKSAE,
+    "l1": sksae.SparseAutoencoder,
+    "gated": sksae.GatedSAE,
+    "jumprelu": sksae.JumpReLUSAE,
+}
+HELD_OUT = 0.2
+N_FEATURES = 12
+N_EXAMPLES = 5
+BLOCK_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+
+# What suits the packaged model and corpus: readable features in about a minute on two cores.
+LAYER, WIDTH, K, PASSES = 3, 1536, 24, 8
+
+DESCRIPTION = """\
+Fit a sparse autoencoder to the activations of a language model, print how good it is, and show
+what its features stand for: in the terminal and on an HTML page that needs nothing else.
+
+Without arguments it works on the small model and the texts that come with sksae. The other
+options point it at your own model and text. Everything it reports is measured on texts that were
+held out (a fifth, at random)."""
+
+EPILOG = """\
+examples:
+  python -m sksae
+  python -m sksae --model openai-community/gpt2 --layer 8 --texts reviews.txt --k 32
+  python -m sksae --model ./my-model --texts - --estimator jumprelu --save sae.joblib < notes.txt"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def main(argv=None):
+    """Run the command line `argv` and return its exit code.
+
+    Parameters
+    ----------
+    argv : list of str, default=None
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    code : int
+        0, 2 after an error, 130 after an interruption.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # signs that an old terminal lacks
+    try:
+        _check(options)
+        _run(options)
+    except KeyboardInterrupt:
+        print(f"\n{parser.prog}: interrupted", file=sys.stderr)
+        return 130
+    except (ArithmeticError, ImportError, MemoryError, OSError, ValueError) as error:
+        message = next(filter(str.strip, str(error).splitlines()), type(error).__name__)
+        print(f"{parser.prog}: error: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser():
+    parser = _Parser(
+        prog="python -m sksae",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--model", metavar="NAME", help="a folder, or a name on the Hugging Face hub")
+    add("--layer", type=int, help="block, from 0, or from -1 backwards (default: a middle one)")
+    add("--site", default="resid_post", help="where in the block, or a module's path (%(default)s)")
+    add(
+        "--texts",
+        metavar="FILE",
+        help="UTF-8 text, - for standard input; texts are separated by blank lines, in a file "
+        "without blank lines each line is one",
+    )
+    add("--max-texts", type=_positive, metavar="N", help="use no more than the first N texts")
+    add(
+        "--estimator",
+        type=_estimator,
+        default="topk",
+        metavar="NAME",
+        help="topk, l1, gated or jumprelu, or a class name such as TopKSAE (topk)",
+    )
+    add("--k", type=_positive, help="features active on each token, for topk")
+    add("--alpha", type=_weight, help="weight of the sparsity penalty, for the others")
+    add("--n-components", type=_positive, metavar="N", help="number of features (8 x the width)")
+    add("--max-iter", type=_positive, metavar="N", help="passes over the activations")
+    add("--out", type=Path, default=Path("sksae-report"), metavar="DIR", help="(%(default)s)")
+    add("--save", type=Path, metavar="FILE", help="store the fitted estimator, for joblib.load")
+    add("--seed", type=int, default=0, help="of the split and of the fit (%(default)s)")
+    add("--device", default="auto", help="cpu, cuda or mps (%(default)s)")
+    return parser
+
+
+def _positive(string):
+    value = int(string)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {string}")
+    return value
+
+
+def _weight(string):
+    value = float(string)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number >= 0, got {string}")
+    return value
+
+
+def _estimator(string):
+    names = {cls.__name__.lower(): name for name, cls in ESTIMATORS.items()}
+    name = names.get(string.lower(), string.lower())
+    if name not in ESTIMATORS:
+        known = ", ".join(f"{name} ({cls.__name__})" for name, cls in ESTIMATORS.items())
+        raise argparse.ArgumentTypeError(f"unknown estimator {string!r}; there are {known}")
+    return name
+
+
+def _check(options):
+    """Raise for options that cannot work, before minutes are spent."""
+    if options.k is not None and options.estimator != "topk":
+        raise ValueError(f"--k is for topk; {options.estimator} takes --alpha")
+    if options.alpha is not None and options.estimator == "topk":
+        raise ValueError("--alpha is for penalised estimators; topk takes --k")
+    _check_writable(options.out)
+    if options.save is not None:
+        if options.save.is_dir():
+            raise ValueError(f"--save needs the name of a file; {options.save} is a folder")
+        _check_writable(options.save.parent)
+
+
+def _check_writable(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def _run(options):
+    """All of it: texts, activations, fit, table, features, page."""
+    started = time.perf_counter()
+    texts = read_texts(options)
+    train, held_out = train_test_split(texts, test_size=HELD_OUT, random_state=options.seed)
+    print(f"{len(train):,} texts to fit, {len(held_out):,} held out")
+    extractor = ActivationExtractor(
+        options.model or TINY_LM_PATH,
+        _layer(options),
+        options.site,
+        device=options.device,
+        verbose=1,
+    )
+    X = extractor.transform(train)
+    X_held_out, tokens = extractor.extract(held_out)
+    sae = _autoencoder(options)
+    seconds = {"training": _seconds(lambda: sae.fit(X))}
+    seconds["held out"] = _seconds(lambda: sae.transform(X_held_out))
+    codes = sae.transform(X_held_out)
+    table = measure(sae, X, X_held_out, codes, seconds)
+    print("", *table_lines(table), "", sep="\n")
+
+    chosen = choose_features(codes, tokens, sae.components_, n_features=N_FEATURES)
+    features = summarize_features(codes, tokens, chosen, n_examples=N_EXAMPLES)
+    for summary in features:
+        print(*feature_lines(summary), "", sep="\n")
+    page = write_page(
+        options.out / "index.html",
+        features,
+        latent_density(codes),
+        codes.shape[0],
+        title="What the features stand for",
+        facts=_facts(options, extractor, sae, train, held_out),
+        table=table,
+    )
+    if options.save:
+        with replacing(options.save) as part:
+            joblib.dump(sae, part)
+        print(f"Saved the estimator; load it with joblib.load({str(options.save)!r}).")
+    print(f"Wrote {page} after {time.perf_counter() - started:.0f} s; open it in a browser.")
+
+
+def read_texts(options):
+    """Return the texts that the options name, each once."""
+    if options.texts is None:
+        texts, source = load_corpus().data, "the corpus that comes with sksae"
+    else:
+        texts, source = _split(_read(options.texts)), options.texts
+    texts = list(dict.fromkeys(texts))[: options.max_texts]
+    if len(texts) < 2:
+        raise ValueError(
+            f"{source} has {len(texts)} texts, but at least 2 are needed, one of them to hold out; "
+            "separate texts by blank lines or put each on a line"
+        )
+    return texts
+
+
+def _read(name):
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise OSError(f"cannot read {name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text: byte {error.start} is invalid") from error
+
+
+def _split(text):
+    """Paragraphs where there are blank lines, else lines."""
+    text = text.replace("\r\n", "\n").strip("\n")
+    pieces = re.split(r"\n(?:[ \t]*\n)+", text)
+    return [piece for piece in (pieces if len(pieces) > 1 else text.split("\n")) if piece.strip()]
+
+
+def _layer(options):
+    """The block asked for, or one past the middle."""
+    if options.layer is not None or options.site not in BLOCK_SITES:
+        return options.layer
+    if options.model is None:
+        return LAYER
+    from transformers import AutoConfig
+
+    return 2 * AutoConfig.from_pretrained(options.model).get_text_config().num_hidden_layers // 3
+
+
+def _autoencoder(options):
+    """The estimator asked for; for the packaged model and corpus, with settings that suit them."""
+    chosen = {"n_components": options.n_components, "max_iter": options.max_iter}
+    if options.estimator == "topk":
+        chosen["k"] = options.k or (K if options.model is None else None)
+    else:
+        chosen["alpha"] = options.alpha
+    if options.model is None and options.texts is None:
+        chosen["max_iter"] = options.max_iter or PASSES
+    return ESTIMATORS[options.estimator](
+        **chosen,
+        sparse_output=True,
+        device=options.device,
+        random_state=options.seed,
+        verbose=1,
+    )
+
+
+def _seconds(work):
+    """Return how long it takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def measure(sae, X, X_held_out, codes, seconds):
+    """Return the table: one line for the rows that were fitted, one for those held out."""
+    fired = sae.activation_frequency_
+    lines = (
+        ("training", X, float(fired.sum()), float((fired == 0).mean()), sae.n_iter_),
+        ("held out", X_held_out, l0(codes), dead_fraction(codes), 1),
+    )
+    return [
+        {
+            "": name,
+            "rows": f"{len(rows):,}",
+            "width": f"{sae.n_components_:,}",
+            "explained variance": f"{sae.score(rows):.4f}",
+            "L0": f"{active:.1f}",
+            "dead fraction": f"{dead:.4f}",
+            "seconds": f"{seconds[name]:.1f}",
+            "rows/second": f"{len(rows) * passes / seconds[name]:,.0f}",
+        }
+        for name, rows, active, dead, passes in lines
+    ]
+
+
+def _facts(options, extractor, sae, train, held_out):
+    """What the page says about how it came to be; no path of the package's own."""
+    return {
+        "model": options.model or "the small language model that comes with sksae",
+        "layer": "none" if extractor.layer is None else extractor.layer,
+        "site": extractor.site,
+        "texts": f"{options.texts or 'the corpus that comes with sksae'}: {len(train):,} to fit, "
+        f"{len(held_out):,} held out; all numbers and texts below are of those held out",
+        "estimator": re.sub(r"\s+", " ", repr(sae)),
+        "sksae": sksae.__version__,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Metrics of reconstruction, sparsity and dictionaries, and scorers made from them."""
+
+from sksae.metrics._detection import latent_precision_recall_f1
+from sksae.metrics._dictionary import (
+    dictionary_redundancy,
+    dictionary_uniqueness,
+    encoder_decoder_cosine,
+    matched_cosine_similarity,
+    mean_max_cosine_similarity,
+)
+from sksae.metrics._direction import (
+    l2_ratio,
+    mean_cosine_similarity,
+    relative_reconstruction_bias,
+)
+from sksae.metrics._nearest_atoms import nearest_atoms
+from sksae.metrics._reconstruction import (
+    explained_variance,
+    fraction_of_variance_unexplained,
+    mean_squared_reconstruction_error,
+)
+from sksae.metrics._scorers import (
+    explained_variance_scorer,
+    mean_cosine_similarity_scorer,
+    neg_dead_fraction_scorer,
+    neg_l0_scorer,
+    neg_mean_squared_error_scorer,
+)
+from sksae.metrics._search_scorers import make_penalized_scorer, sae_scorer
+from sksae.metrics._sparsity import (
+    dead_fraction,
+    dense_fraction,
+    l0,
+    l0_per_row,
+    l1,
+    latent_density,
+)
+
+__all__ = [
+    "dead_fraction",
+    "dense_fraction",
+    "dictionary_redundancy",
+    "dictionary_uniqueness",
+    "encoder_decoder_cosine",
+    "explained_variance",
+    "explained_variance_scorer",
+    "fraction_of_variance_unexplained",
+    "l0",
+    "l0_per_row",
+    "l1",
+    "l2_ratio",
+    "latent_density",
+    "latent_precision_recall_f1",
+    "make_penalized_scorer",
+    "matched_cosine_similarity",
+    "mean_cosine_similarity",
+    "mean_cosine_similarity_scorer",
+    "mean_max_cosine_similarity",
+    "mean_squared_reconstruction_error",
+    "nearest_atoms",
+    "neg_dead_fraction_scorer",
+    "neg_l0_scorer",
+    "neg_mean_squared_error_scorer",
+    "relative_reconstruction_bias",
+    "sae_scorer",
+]

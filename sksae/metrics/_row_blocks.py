@@ -1,0 +1,99 @@
+"""Matrices of any kind read as blocks of rows, so that no float64 copy of all of them exists."""
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.utils import gen_batches
+
+BLOCK_SIZE = 2**18  # numbers in a block: 2 MB of float64, which stays in a core's cache
+
+
+def check_dense(X, name):
+    """`X` as a 2-D array or tensor with rows and columns, nothing converted to float64."""
+    if sparse.issparse(X):
+        raise ValueError(f"{name} is a sparse matrix; a dense one is needed.")
+    if isinstance(X, torch.Tensor):
+        if X.layout != torch.strided:
+            raise ValueError(f"{name} is a sparse tensor; a dense tensor is needed.")
+    else:
+        X = np.asarray(X)
+        if X.dtype.kind not in "biuf":
+            raise ValueError(f"{name} holds {X.dtype} values; real numbers are needed.")
+    return _check_shape(X, name)
+
+
+def check_codes(codes, name="codes"):
+    """`codes` as a CSR matrix, a 2-D array or a tensor; other scipy formats become CSR."""
+    if sparse.issparse(codes):
+        return _check_shape(codes.tocsr(), name)
+    return check_dense(codes, name)
+
+
+def check_same_shape(X, other, name, other_name):
+    """Raise a ValueError that tells both shapes apart."""
+    if tuple(X.shape) != tuple(other.shape):
+        raise ValueError(
+            f"{name} has shape {tuple(X.shape)}, {other_name} has shape {tuple(other.shape)}; "
+            "they must be equal."
+        )
+
+
+def check_sample_weight(sample_weight, n_samples):
+    """Weights as float64 of shape (n_samples,); None stays None."""
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, torch.Tensor):
+        sample_weight = sample_weight.detach().cpu()
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != (n_samples,):
+        raise ValueError(f"sample_weight has shape {weight.shape}; ({n_samples},) is needed.")
+    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+        raise ValueError("sample_weight must be finite, non-negative and not all zero.")
+    return weight
+
+
+def row_slices(X):
+    """Slices that cut `X` into blocks of about `BLOCK_SIZE` stored numbers."""
+    n_samples = X.shape[0]
+    stored = X.nnz if sparse.issparse(X) else n_samples * X.shape[1]
+    return gen_batches(n_samples, max(1, int(BLOCK_SIZE * n_samples / max(stored, 1))))
+
+
+def dense_rows(X, rows, name):
+    """Rows of an array or tensor as float64; a ValueError if one of them is not finite."""
+    block = X[rows]
+    if isinstance(block, torch.Tensor):
+        block = block.detach().to(device="cpu", dtype=torch.float64).numpy()
+    else:
+        block = block.astype(np.float64, copy=False)
+    _check_finite(block, name)
+    return block
+
+
+def code_rows(codes, rows, name="codes"):
+    """Rows of codes in their own precision, as an array or as CSR without explicit zeros."""
+    block = codes[rows]
+    if isinstance(block, torch.Tensor):
+        block = block.detach().cpu()
+        # numpy has no bfloat16
+        block = (block.float() if block.dtype == torch.bfloat16 else block).numpy()
+    values = block.data if sparse.issparse(block) else block
+    _check_finite(values, name)
+    if sparse.issparse(block) and not values.all():
+        block.eliminate_zeros()
+    return block
+
+
+def _check_shape(X, name):
+    if X.ndim != 2 or 0 in X.shape:
+        raise ValueError(
+            f"{name} has shape {tuple(X.shape)}; "
+            "a 2-D array with at least one row and one column is needed."
+        )
+    return X
+
+
+def _check_finite(block, name):
+    # a sum is finite only if every term is, and needs no array of booleans
+    if block.dtype.kind == "f" and not np.isfinite(block.sum(dtype=np.float64)):
+        raise ValueError(f"{name} contains NaN or infinity.")

@@ -1,0 +1,287 @@
+"""Rules for ``GridSearchCV(refit=...)``: from `cv_results_` to the index of a candidate."""
+
+import re
+import warnings
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class OneStandardError:
+    """Choose the sparsest candidate within one standard error of the best.
+
+    The best candidate is the one with the highest mean score over the splits. Candidates whose mean
+    is below it by at most one standard error of its own mean are as good as it is, as far as the
+    splits can tell; the one among them with the fewest active latents is chosen [1]_.
+
+    Parameters
+    ----------
+    score : str, default="explained_variance"
+        Name of the score, as in the column `mean_test_explained_variance`.
+    sparsity : str, default="neg_l0"
+        Name of the score that is larger for a sparser candidate.
+
+    See Also
+    --------
+    BestExplainedVariance : The best candidate with a bound on the active latents.
+    Knee : Where more active latents stop paying.
+    sksae.metrics.sae_scorer : Gives the columns that the rule reads.
+
+    Notes
+    -----
+    The standard error is the sample standard deviation over the splits divided by the square root
+    of their number. With one split it is 0 and the best candidate wins.
+
+    Candidates with a score that is not finite do not compete; of equal ones the first wins.
+
+    :class:`sklearn.model_selection.HalvingGridSearchCV` takes a single score and ignores a callable
+    `refit`. Give it :func:`sksae.metrics.make_penalized_scorer`. A rule that is called with the
+    `cv_results_` of a halving search looks at its last iteration only.
+
+    References
+    ----------
+    .. [1] Breiman, L., Friedman, J. H., Olshen, R. A. and Stone, C. J. (1984). Classification and
+       regression trees, section 3.4.3. Wadsworth.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sksae.metrics import sae_scorer
+    >>> from sksae.model_selection import OneStandardError
+    >>> search = GridSearchCV(
+    ...     PCA(), {"n_components": [1, 2, 3]}, scoring=sae_scorer, refit=OneStandardError(), cv=3
+    ... )
+    >>> search.fit(load_iris().data).best_params_
+    {'n_components': 3}
+    """
+
+    _: KW_ONLY
+    score: str = "explained_variance"
+    sparsity: str = "neg_l0"
+
+    def __call__(self, cv_results):
+        """Choose a candidate.
+
+        Parameters
+        ----------
+        cv_results : dict of str to array
+            `cv_results_` of a search whose scorer returns a dict.
+
+        Returns
+        -------
+        best_index : int
+            Index of the chosen candidate.
+        """
+        index, score, sparsity = _candidates(cv_results, self.score, self.sparsity)
+        best = score.argmax()
+        standard_error = _standard_error(cv_results, self.score, index[best])
+        return _first_best(index, score >= score[best] - standard_error, sparsity, score)
+
+
+@dataclass(frozen=True)
+class BestExplainedVariance:
+    """Choose the best candidate with at most `max_l0` active latents a row.
+
+    For when the number of active latents is given: by what a reader can take in, or by a model to
+    compare with.
+
+    Parameters
+    ----------
+    max_l0 : float
+        Largest mean number of active latents that is allowed.
+    score : str, default="explained_variance"
+        Name of the score, as in the column `mean_test_explained_variance`.
+    sparsity : str, default="neg_l0"
+        Name of the score that holds minus the number of active latents.
+
+    See Also
+    --------
+    OneStandardError : Needs no bound.
+    Knee : Where more active latents stop paying.
+    sksae.metrics.sae_scorer : Gives the columns that the rule reads.
+
+    Notes
+    -----
+    If no candidate is sparse enough the sparsest one is chosen, with a warning: an error would
+    throw the finished search away. Candidates with a score that is not finite do not compete; of
+    equal ones the sparser wins, then the first.
+
+    :class:`sklearn.model_selection.HalvingGridSearchCV` takes a single score and ignores a callable
+    `refit`. Give it :func:`sksae.metrics.make_penalized_scorer`. A rule that is called with the
+    `cv_results_` of a halving search looks at its last iteration only.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sksae.metrics import sae_scorer
+    >>> from sksae.model_selection import BestExplainedVariance
+    >>> rule = BestExplainedVariance(max_l0=2)
+    >>> search = GridSearchCV(
+    ...     PCA(), {"n_components": [1, 2, 3]}, scoring=sae_scorer, refit=rule, cv=3
+    ... )
+    >>> search.fit(load_iris().data).best_params_
+    {'n_components': 2}
+    """
+
+    max_l0: float
+    _: KW_ONLY
+    score: str = "explained_variance"
+    sparsity: str = "neg_l0"
+
+    def __call__(self, cv_results):
+        """Choose a candidate.
+
+        Parameters
+        ----------
+        cv_results : dict of str to array
+            `cv_results_` of a search whose scorer returns a dict.
+
+        Returns
+        -------
+        best_index : int
+            Index of the chosen candidate.
+        """
+        index, score, sparsity = _candidates(cv_results, self.score, self.sparsity)
+        allowed = -sparsity <= self.max_l0
+        if not allowed.any():
+            warnings.warn(
+                f"No candidate has at most {self.max_l0} active latents; the sparsest one, with "
+                f"{-sparsity.max():.4g}, is chosen. Search over sparser settings or raise max_l0.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return _first_best(index, np.ones(len(index), dtype=bool), sparsity, score)
+        return _first_best(index, allowed, score, sparsity)
+
+
+@dataclass(frozen=True)
+class Knee:
+    """Choose the candidate at the knee of the curve of score against active latents.
+
+    Only candidates count that no other one beats in both score and sparsity. Both axes are scaled
+    to [0, 1], and the candidate highest above the straight line from the sparsest to the densest
+    is chosen [1]_: before it another active latent gains much, after it little.
+
+    Parameters
+    ----------
+    score : str, default="explained_variance"
+        Name of the score, as in the column `mean_test_explained_variance`.
+    sparsity : str, default="neg_l0"
+        Name of the score that holds minus the number of active latents.
+
+    See Also
+    --------
+    OneStandardError : Gives up only what the splits cannot tell apart.
+    BestExplainedVariance : The best candidate with a bound on the active latents.
+    sksae.metrics.sae_scorer : Gives the columns that the rule reads.
+
+    Notes
+    -----
+    The knee depends on the range of the search: a denser end moves it to denser candidates. If no
+    candidate lies above the line, as with fewer than three, the one with the best score is chosen.
+    Candidates with a score that is not finite do not compete; of equal ones the first wins.
+
+    :class:`sklearn.model_selection.HalvingGridSearchCV` takes a single score and ignores a callable
+    `refit`. Give it :func:`sksae.metrics.make_penalized_scorer`. A rule that is called with the
+    `cv_results_` of a halving search looks at its last iteration only.
+
+    References
+    ----------
+    .. [1] Satopää, V., Albrecht, J., Irwin, D. and Raghavan, B. (2011). Finding a "kneedle" in a
+       haystack: detecting knee points in system behavior. ICDCS Workshops.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sksae.metrics import sae_scorer
+    >>> from sksae.model_selection import Knee
+    >>> grid = {"n_components": [1, 2, 4, 8, 16, 32, 64]}
+    >>> search = GridSearchCV(PCA(), grid, scoring=sae_scorer, refit=Knee(), cv=3)
+    >>> search.fit(load_digits().data[:300]).best_params_
+    {'n_components': 16}
+    """
+
+    _: KW_ONLY
+    score: str = "explained_variance"
+    sparsity: str = "neg_l0"
+
+    def __call__(self, cv_results):
+        """Choose a candidate.
+
+        Parameters
+        ----------
+        cv_results : dict of str to array
+            `cv_results_` of a search whose scorer returns a dict.
+
+        Returns
+        -------
+        best_index : int
+            Index of the chosen candidate.
+        """
+        index, score, sparsity = _candidates(cv_results, self.score, self.sparsity)
+        front = _pareto_front(score, sparsity)
+        index, score, count = index[front], score[front], -sparsity[front]
+        # from the sparsest to the densest both grow, so the last is the best score
+        spans = count[-1] - count[0], score[-1] - score[0]
+        if len(front) < 3:
+            return int(index[-1])
+        height = (score - score[0]) / spans[1] - (count - count[0]) / spans[0]
+        knee = height.argmax()
+        return int(index[knee] if height[knee] > 0 else index[-1])
+
+
+def _candidates(cv_results, score_name, sparsity_name):
+    """Return indices, mean scores and sparsities of the candidates that compete."""
+    score = _mean_scores(cv_results, score_name)
+    sparsity = _mean_scores(cv_results, sparsity_name)
+    competes = np.isfinite(score) & np.isfinite(sparsity)
+    if "iter" in cv_results:
+        # earlier iterations of a halving search used fewer resources: not comparable
+        iteration = np.asarray(cv_results["iter"])
+        competes &= iteration == iteration.max()
+    if not competes.any():
+        raise ValueError(
+            f"No candidate has a finite mean {score_name!r} and {sparsity_name!r}; "
+            "error_score='raise' shows why the fits or scores failed."
+        )
+    index = np.flatnonzero(competes)
+    return index, score[index], sparsity[index]
+
+
+def _mean_scores(cv_results, name):
+    column = f"mean_test_{name}"
+    if column not in cv_results:
+        found = sorted(key for key in cv_results if key.startswith("mean_test_"))
+        raise ValueError(
+            f"cv_results_ has no {column!r}, only {found}. Search with a scorer that returns a "
+            f"dict with {name!r}, such as scoring=sksae.metrics.sae_scorer."
+        )
+    return np.asarray(cv_results[column], dtype=np.float64)
+
+
+def _standard_error(cv_results, name, candidate):
+    """Return the standard error of one candidate's mean over the splits; 0 for one split."""
+    split_column = re.compile(rf"split\d+_test_{re.escape(name)}$")
+    n_splits = sum(split_column.match(key) is not None for key in cv_results)
+    # std_test_* divides by n; the standard error of the mean needs std with n - 1, over sqrt(n)
+    return cv_results[f"std_test_{name}"][candidate] / np.sqrt(max(n_splits - 1, 1))
+
+
+def _first_best(index, allowed, first, second):
+    """Candidate with the largest `first`, then the largest `second`, then the first one."""
+    order = np.lexsort((index, -second, -first, ~allowed))
+    return int(index[order[0]])
+
+
+def _pareto_front(score, sparsity):
+    """Positions of the candidates that are beaten in neither, from sparse to dense."""
+    order = np.lexsort((np.arange(len(score)), -score, -sparsity))
+    best_before = np.maximum.accumulate(np.r_[-np.inf, score[order][:-1]])
+    return order[score[order] > best_before]

@@ -1,0 +1,49 @@
+"""The pages say what the package has, and their code runs."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import sksae
+
+ROOT = Path(__file__).parents[1]
+PUBLIC = ["sksae", *(f"sksae.{room}" for room in (
+    "datasets", "interpret", "language_models", "metrics", "model_selection", "report",
+))]
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_is_in_the_api_page(module):
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    missing = [name for name in importlib.import_module(module).__all__ if f"`{name}" not in page]
+    assert not missing
+
+
+def test_every_name_of_the_api_page_is_public():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    names = {name for module in PUBLIC for name in importlib.import_module(module).__all__}
+    listed = re.findall(r"^\| `(\w+)", page, flags=re.MULTILINE)
+    assert listed
+    assert set(listed) <= names
+
+
+def test_pages_link_to_what_exists():
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_version_is_stated_once():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'version = "{sksae.__version__}"' in text
+
+
+@pytest.mark.slow
+def test_the_readme_runs(capsys):
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    namespace = {}
+    exec(block.group(1), namespace)  # noqa: S102 - our own page
+    assert float(capsys.readouterr().out.splitlines()[-1]) > 0.7
+    assert namespace["codes"].shape[1] == 1024
