@@ -1,0 +1,7 @@
+"""Data to learn from: a labelled corpus and a language model, both part of the installation."""
+
+from sksae.datasets._corpus import load_corpus
+from sksae.datasets._language_model import TINY_LM_PATH, load_tiny_lm
+from sksae.datasets._superposition import make_superposition
+
+__all__ = ["TINY_LM_PATH", "load_corpus", "load_tiny_lm", "make_superposition"]
