@@ -270,7 +270,7 @@ class BaseSAE(
         return _inference.dense_codes(encoder, X, space)
 
     def inverse_transform(self, X):
-        """Rows reconstructed from codes, ``X @ components_ + intercept_``.
+        """Reconstruct rows from codes, ``X @ components_ + intercept_``.
 
         Parameters
         ----------
@@ -328,8 +328,9 @@ class BaseSAE(
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, X.shape[0])
         rows = _fitting.batches_of(X, weight)
-        mean = rows.average(lambda x: x)
-        return _inference.pooled_r2(encoder, self.components_, self.intercept_, X, weight, mean)
+        return _inference.pooled_r2(
+            encoder, self.components_, self.intercept_, X, weight=weight, rows=rows
+        )
 
     def _check_new_rows(self, X, method):
         check_is_fitted(self)
@@ -373,7 +374,7 @@ class BaseSAE(
 
 
 def _check_sample_weight(sample_weight, n_samples):
-    """Return the weights as a float64 tensor on the CPU."""
+    """Return the weights, the largest being 1, as a float64 tensor on the CPU."""
     if hasattr(sample_weight, "__dlpack__") and not isinstance(sample_weight, np.ndarray):
         sample_weight = to_torch(sample_weight).cpu().numpy()
     weight = check_array(
@@ -385,7 +386,7 @@ def _check_sample_weight(sample_weight, n_samples):
         raise ValueError("sample_weight must not be negative.")
     if not weight.any():
         raise ValueError("sample_weight must not be all zero.")
-    return torch.from_numpy(np.array(weight))
+    return torch.from_numpy(weight / weight.max())
 
 
 def _as_numpy(array, dtype):

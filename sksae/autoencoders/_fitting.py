@@ -8,7 +8,15 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from sksae._arrays import choose_device, compute_dtype, from_torch, space_of, to_torch
+from sksae._arrays import (
+    CHUNK_ENTRIES,
+    choose_device,
+    compute_dtype,
+    from_torch,
+    space_of,
+    to_torch,
+)
+from sksae._modes import own_modes
 from sksae.autoencoders._held_out import HeldOut, split, weighted_rows
 from sksae.autoencoders._inference import firing_frequency
 from sksae.autoencoders._passes import Passes
@@ -19,6 +27,7 @@ _CONTROLS = 200
 _TOLERANCE = 0.1
 
 
+@own_modes()
 def fit(sae, X, sample_weight, y=None):
     """Fit `sae` in place: all passes over the rows, then the fold to raw units."""
     if sae._continues():
@@ -32,7 +41,10 @@ def fit(sae, X, sample_weight, y=None):
     training.normalize(normalization)
     held_out = None
     if held_out_rows is not None:
-        held_out = HeldOut(sae._objective, data(rows=held_out_rows).normalize(normalization))
+        held_out = HeldOut(
+            sae._objective,
+            data(rows=held_out_rows, batch_size=_chunk(plan.n_components)).normalize(normalization),
+        )
 
     before = _progress(sae) if sae._continues() else {"n_iter_": 0, "n_steps_": 0}
     weights = _starting_weights(sae, training, plan, normalization, generator, sae._continues())
@@ -54,9 +66,10 @@ def fit(sae, X, sample_weight, y=None):
     elif hasattr(sae, "validation_scores_"):
         del sae.validation_scores_
     sae._stream = None
-    _store_frequency(sae, data(rows=rows), X)
+    _store_frequency(sae, data(rows=rows, batch_size=_chunk(sae.n_components_)), X)
 
 
+@own_modes()
 def partial_fit(sae, X, sample_weight):
     """Continue `sae` with one pass over X; everything the next call needs stays in ``_stream``."""
     stream = getattr(sae, "_stream", None)
@@ -66,7 +79,7 @@ def partial_fit(sae, X, sample_weight):
     data = partial(
         batches_of, X, sample_weight, rows=rows, device=choose_device(sae.device, space_of(X))
     )
-    generator = new_generator(sae)
+    generator = new_generator(sae) if stream is None else torch.Generator()
     plan = make_plan(sae, len(rows), X.shape[1])._replace(n_steps=None)
     if stream is not None:
         generator.set_state(torch.from_numpy(stream["generator"].copy()))
@@ -98,13 +111,18 @@ def partial_fit(sae, X, sample_weight):
         "scale": normalization.scale,
         "dead_window": plan.dead_window,
     }
-    _store_frequency(sae, data(), X)
+    _store_frequency(sae, data(batch_size=_chunk(sae.n_components_)), X)
 
 
 def new_generator(sae):
     """Return the one source of randomness of a fit: a CPU generator seeded from `random_state`."""
     seed = int(check_random_state(sae.random_state).randint(np.iinfo(np.int32).max))
     return torch.Generator().manual_seed(seed)
+
+
+def _chunk(width):
+    """Rows at a time whose codes of this width fit in a cache."""
+    return max(1, min(4096, CHUNK_ENTRIES // width))
 
 
 def batches_of(X, weight=None, *, batch_size=4096, rows=None, generator=None, device="cpu"):

@@ -50,7 +50,7 @@ class GatedSAE(PenalisedSAE):
         Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
         from a million.
     learning_rate : float, default=None
-        Adam's step size. None takes ``2e-4 sqrt(2^14 / n_components)``, at most 3e-3.
+        Adam's step size. None takes ``1.5e-3 sqrt(2^14 / n_components)``, at most 3e-3.
     learning_rate_warm_up : float, default=0.0
         Share of the steps over which the learning rate rises from 0.
     learning_rate_decay : float, default=0.2

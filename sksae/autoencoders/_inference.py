@@ -5,6 +5,7 @@ import torch
 from scipy import sparse
 
 from sksae._arrays import from_torch, row_chunks, stack_csr, to_torch
+from sksae._modes import own_modes
 from sksae._threads import threads_for
 
 
@@ -46,6 +47,7 @@ class Encoder:
             yield rows, x, self(x)
 
 
+@own_modes()
 def dense_codes(encoder, X, space):
     """Codes as one dense array of `space`, filled in place."""
     shape = (X.shape[0], encoder.width)
@@ -60,6 +62,7 @@ def dense_codes(encoder, X, space):
     return from_torch(out, space)
 
 
+@own_modes()
 def csr_codes(encoder, X):
     """Codes as a CSR container with sorted indices and no explicit zero."""
     blocks = []
@@ -83,6 +86,7 @@ def firing_frequency(encoder, batches):
     return fired / weight
 
 
+@own_modes()
 def decode(codes, components, intercept):
     """``codes @ components + intercept`` for dense or CSR numpy codes and tensors."""
     if sparse.issparse(codes):
@@ -92,18 +96,20 @@ def decode(codes, components, intercept):
     return torch.addmm(intercept, codes, components)
 
 
-def pooled_r2(encoder, components, intercept, X, weight, mean):
+@own_modes()
+def pooled_r2(encoder, components, intercept, X, *, weight, rows):
     """``1 - sum w |x - x^|^2 / sum w |x - mean|^2``, streamed in float64.
 
     A constant X scores 1 if it is reconstructed exactly and 0 otherwise, as in `r2_score`.
     """
+    mean = rows.average(lambda x: x)
     components = to_torch(components, encoder.device, encoder.dtype)
     intercept = to_torch(intercept, encoder.device, encoder.dtype)
     residual, total = 0.0, 0.0
-    for rows, x, codes in encoder.chunks(X):
+    for chunk, x, codes in encoder.chunks(X):
         error = (x - torch.addmm(intercept, codes, components)).double().square().sum(1)
         spread = (x.double() - mean.to(x.device)).square().sum(1)
-        w = 1.0 if weight is None else weight[rows].to(x.device)
+        w = 1.0 if weight is None else weight[chunk].to(x.device)
         residual += float((error * w).sum())
         total += float((spread * w).sum())
     if total == 0:

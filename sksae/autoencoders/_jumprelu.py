@@ -54,8 +54,7 @@ class JumpReLUSAE(PenalisedSAE):
     expansion_factor : float, default=8
         Latents a feature of X, where `n_components` is None.
     alpha_warm_up : float, default=None
-        Share of the steps over which the penalty rises from 0. None takes 0.05 for
-        "l0" and 1 for "tanh".
+        Share of the steps over which the penalty rises from 0. None takes 0.05, or 1 for "tanh".
     dead_window : int, default=None
         Rows without firing after which a latent counts as dead during training. None takes
         ten batches or a tenth of the rows, whichever is more, at most 10 million.
@@ -65,7 +64,7 @@ class JumpReLUSAE(PenalisedSAE):
         Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
         from a million.
     learning_rate : float, default=None
-        Adam's step size. None takes ``2e-4 sqrt(2^14 / n_components)``, at most 3e-3.
+        Adam's step size. None takes ``1.5e-3 sqrt(2^14 / n_components)``, at most 3e-3.
     learning_rate_warm_up : float, default=0.0
         Share of the steps over which the learning rate rises from 0.
     learning_rate_decay : float, default=0.2

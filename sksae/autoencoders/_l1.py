@@ -6,7 +6,7 @@ from sksae._params import Option
 from sksae.autoencoders._objective import reconstruction_loss, row_mean
 from sksae.autoencoders._penalised import PenalisedSAE
 from sksae.kernels import decode, pre_activations
-from sksae.training import geometric_median, resample
+from sksae.training import draw_rows, geometric_median, resample
 
 _RESAMPLING_ROWS = 8192
 _MEDIAN_ROWS = 32_768
@@ -53,7 +53,7 @@ class SparseAutoencoder(PenalisedSAE):
         Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
         from a million.
     learning_rate : float, default=None
-        Adam's step size. None takes ``2e-4 sqrt(2^14 / n_components)``, at most 3e-3.
+        Adam's step size. None takes ``1.5e-3 sqrt(2^14 / n_components)``, at most 3e-3.
     learning_rate_warm_up : float, default=0.0
         Share of the steps over which the learning rate rises from 0.
     learning_rate_decay : float, default=0.2
@@ -247,9 +247,7 @@ class SparseAutoencoder(PenalisedSAE):
             alpha, _ = run.schedule(run.n_steps)
             codes = torch.relu(pre_activations(x, run.weights))
             losses = (decode(codes, run.weights) - x).square().sum(1) + alpha * codes.sum(1)
-        chances = (w * losses.square()).cpu().double()
-        enough = int((chances > 0).sum()) >= len(dead)
-        drawn = torch.multinomial(chances, len(dead), replacement=not enough, generator=generator)
-        directions = x[drawn.to(x.device)] - run.weights["intercept"].detach()
+        drawn = draw_rows(losses, w, len(dead), generator).to(x.device)
+        directions = x[drawn] - run.weights["intercept"].detach()
         resample(run.weights, run.moments(), dead, directions)
         run.since_fired[dead] = 0

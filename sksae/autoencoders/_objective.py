@@ -13,7 +13,7 @@ def reconstruction_loss(reconstruction, x, w):
     return row_mean((reconstruction - x).square().sum(1), w)
 
 
-def auxiliary_k_loss(x, reconstruction, z, weights, w, dead, k_aux):
+def auxiliary_k_loss(x, reconstruction, z, weights, w, *, dead, k_aux):
     """Let dead latents explain what the living ones leave (AuxK, Gao et al. 2024, appendix A.2).
 
     The `k_aux` largest pre-activations among the dead latents decode, without bias, an estimate of

@@ -41,7 +41,7 @@ class TopKSAE(BaseSAE):
         Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
         from a million.
     learning_rate : float, default=None
-        Adam's step size. None takes ``2e-4 sqrt(2^14 / n_components)``, at most 3e-3.
+        Adam's step size. None takes ``1.5e-3 sqrt(2^14 / n_components)``, at most 3e-3.
     learning_rate_warm_up : float, default=0.0
         Share of the steps over which the learning rate rises from 0.
     learning_rate_decay : float, default=0.2
@@ -204,7 +204,7 @@ class TopKSAE(BaseSAE):
         loss = reconstruction_loss(reconstruction, x, w)
         if self.auxk_alpha > 0:
             k_aux = self.k_aux or max(1, d // 2)
-            auxiliary = auxiliary_k_loss(x, reconstruction, z, weights, w, dead, k_aux)
+            auxiliary = auxiliary_k_loss(x, reconstruction, z, weights, w, dead=dead, k_aux=k_aux)
             loss = loss + self.auxk_alpha * self._variance(x, w) * auxiliary
         return loss, codes
 

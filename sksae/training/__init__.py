@@ -4,7 +4,7 @@ It takes an objective; it knows no variant and no estimator.
 """
 
 from sksae.training._batches import Batches, Normalization, geometric_median
-from sksae.training._dead import alive_norm, resample
+from sksae.training._dead import alive_norm, draw_rows, resample
 from sksae.training._run import TrainingRun
 from sksae.training._schedule import (
     MINIMUM_STEPS,
@@ -30,6 +30,7 @@ __all__ = [
     "default_dead_window",
     "default_learning_rate",
     "default_max_iter",
+    "draw_rows",
     "geometric_median",
     "ramp_down",
     "ramp_up",

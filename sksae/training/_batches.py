@@ -38,20 +38,16 @@ class Normalization(NamedTuple):
         """
         d = rows.n_features
         mean = rows.average(lambda x: x)
-        if not bool(torch.isfinite(mean).all()):
-            raise ValueError("Input X contains NaN, infinity or a value too large for its dtype.")
-        if method is None:
-            return cls(torch.zeros(d, dtype=torch.float64), 1.0)
-        if method == "rms":
-            size = float(rows.average(lambda x: (x - mean).square().sum(1, keepdim=True)))
-            return cls(mean, math.sqrt(d / size) if size > 0 else 1.0)
+        centre = mean if method == "rms" else torch.zeros_like(mean)
         if method == "anthropic":
-            size = float(rows.average(lambda x: x.norm(dim=1, keepdim=True)))
-            scale = math.sqrt(d) / size if size > 0 else 1.0
+            size = float(rows.average(lambda x: x.norm(dim=1, keepdim=True))) ** 2
         else:
-            size = float(rows.average(lambda x: x.square().sum(1, keepdim=True)))
-            scale = 1 / math.sqrt(size) if size > 0 else 1.0
-        return cls(torch.zeros(d, dtype=torch.float64), scale)
+            size = float(rows.average(lambda x: (x - centre).square().sum(1, keepdim=True)))
+        if not (bool(torch.isfinite(mean).all()) and math.isfinite(size)):
+            raise ValueError("Input X contains NaN, infinity or a value too large for its dtype.")
+        if method is None or size == 0:
+            return cls(centre, 1.0)
+        return cls(centre, math.sqrt((1 if method == "unit" else d) / size))
 
 
 class Batches:

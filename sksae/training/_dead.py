@@ -31,6 +31,27 @@ def resample(weights, moments, dead, directions):
                 moment[dead] = 0
 
 
+def draw_rows(losses, w, n_rows, generator):
+    """Draw rows in proportion to their weighted squared loss, without repetition if that can be.
+
+    Parameters
+    ----------
+    losses, w : Tensor of shape (n,)
+        Loss and weight of each row.
+    n_rows : int
+    generator : torch.Generator
+
+    Returns
+    -------
+    rows : Tensor of int of shape (n_rows,), on the CPU
+    """
+    chances = (w * losses.square()).cpu().double()
+    if not bool(chances.any()):
+        chances = w.cpu().double()
+    enough = int((chances > 0).sum()) >= n_rows
+    return torch.multinomial(chances, n_rows, replacement=not enough, generator=generator)
+
+
 def alive_norm(encoder_coef, dead):
     """Mean norm of the encoder rows of the latents that are not `dead`; 1 if there are none."""
     norms = encoder_coef.detach().norm(dim=1)

@@ -4,7 +4,8 @@ import torch
 
 from sksae import SparseAutoencoder
 from sksae.datasets import make_superposition
-from sksae.training import TrainingRun, alive_norm, resample
+from sksae.kernels import decode, pre_activations, threshold_codes
+from sksae.training import TrainingRun, alive_norm, draw_rows, resample
 from tests.autoencoders.fixture_a import (
     FREE,
     UNIT,
@@ -110,24 +111,33 @@ def test_resampling():
 
 
 def test_resampling_draws_by_squared_loss():
-    """Rows are drawn in proportion to the square of their loss (fixture R)."""
-    losses = tensor([5.4641499161, 4.8008249581, 1.9991624790, 13.0671912060])
-    x = tensor([[3, 1], [1, 3], [2, 5], [6, 3]])
-    x = (x - x.mean(0)) * 0.6030226892
-    w = {
-        "components": FREE,
-        "encoder_coef": tensor([[0.9, 0.1], [-0.2, 1.1], [0.5, 0.5]]),
-        "encoder_intercept": tensor([0.1, -0.2, 0.05]),
-        "intercept": tensor([0.1, 0.2]),
-    }
-    codes = torch.relu((x - w["intercept"]) @ w["encoder_coef"].T + w["encoder_intercept"])
-    codes = torch.where(codes > tensor([0.3, 0.2, 0.4]), codes, 0.0)
-    residual = codes @ w["components"] + w["intercept"] - x
-    chances = losses.square() / losses.square().sum()
-    assert_close(chances, [0.1311510740, 0.1012414559, 0.0175558889, 0.7500515811])
-    # The last row of the fixture, in the unit of training and centred on the decoder's bias.
+    """Fixture R: row losses, and the shares in which rows are drawn."""
+    rows = tensor([[3, 1], [1, 3], [2, 5], [6, 3]])
+    scale = 0.6030226892
+    x = (rows - rows.mean(0)) * scale
+    w = {name: value.detach() for name, value in weights(FREE).items()}
+    codes = threshold_codes(pre_activations(x, w), tensor([0.3, 0.2, 0.4]))
+    losses = (decode(codes, w) - x).square().sum(1) / scale**2
+    assert_close(losses, [5.4641499161, 4.8008249581, 1.9991624790, 13.0671912060], atol=1e-8)
     assert_close(x[3] - w["intercept"], [1.7090680675, -0.2], atol=1e-9)
-    assert residual.shape == (4, 2)
+
+    generator = torch.Generator().manual_seed(0)
+    ones = torch.ones(4, dtype=torch.float64)
+    drawn = torch.cat([draw_rows(losses, ones, 1, generator) for _ in range(20_000)])
+    shares = torch.bincount(drawn, minlength=4) / len(drawn)
+    expected = [0.1311510740, 0.1012414559, 0.0175558889, 0.7500515811]
+    assert_close(shares, expected, atol=0.015)
+
+
+def test_resampling_repeats_rows_only_where_it_must():
+    generator = torch.Generator().manual_seed(0)
+    ones = torch.ones(5, dtype=torch.float64)
+    losses = tensor([1, 2, 0, 3, 4])
+    assert sorted(draw_rows(losses, ones, 4, generator).tolist()) == [0, 1, 3, 4]
+    assert sorted(draw_rows(losses, tensor([1, 0, 1, 1, 0]), 2, generator).tolist()) == [0, 3]
+    many = draw_rows(losses, ones, 100, generator)
+    assert set(many.tolist()) == {0, 1, 3, 4}
+    assert len(draw_rows(torch.zeros(5), ones, 3, generator)) == 3
 
 
 def test_bricken_revives_dead_latents():

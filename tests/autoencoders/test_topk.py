@@ -35,7 +35,7 @@ def test_auxiliary_loss():
     w = weights()
     z = pre_activations(X, w)
     reconstruction = decode(keep_top_k(z, 1), w)
-    loss = auxiliary_k_loss(X, reconstruction, z, w, W, DEAD, k_aux=1)
+    loss = auxiliary_k_loss(X, reconstruction, z, w, W, dead=DEAD, k_aux=1)
     assert_close(loss, 2.659926086)
     (loss / 32).backward()
     zero = [0.0, 0.0]

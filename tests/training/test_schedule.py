@@ -60,8 +60,9 @@ def test_defaults_follow_the_data(n, batch, passes):
 
 
 def test_default_learning_rate():
-    assert default_learning_rate(2**14) == pytest.approx(2e-4)
-    assert default_learning_rate(2**16) == pytest.approx(1e-4)
+    assert default_learning_rate(2**14) == pytest.approx(1.5e-3)
+    assert default_learning_rate(2**16) == pytest.approx(7.5e-4)
+    assert default_learning_rate(2**12) == pytest.approx(3e-3)
     assert default_learning_rate(32) == 3e-3
 
 
