@@ -5,6 +5,7 @@ in thirty lines.
 """
 
 import argparse
+import random
 import re
 import sys
 import tempfile
@@ -33,7 +34,7 @@ N_EXAMPLES = 5
 BLOCK_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 
 # What suits the packaged model and corpus: readable features in about a minute on two cores.
-LAYER, WIDTH, K, PASSES = 3, 1536, 24, 8
+LAYER, K, PASSES = 3, 16, 6
 
 DESCRIPTION = """\
 Fit a sparse autoencoder to the activations of a language model, print how good it is, and show
@@ -58,22 +59,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv=None):
-    """Run the command line `argv` and return its exit code.
-
-    Parameters
-    ----------
-    argv : list of str, default=None
-        The arguments; None takes those of the process.
-
-    Returns
-    -------
-    code : int
-        0, 2 after an error, 130 after an interruption.
-    """
+    """Run the command line `argv` and return its exit code: 2 after an error, else 0 or 130."""
     parser = _parser()
     options = parser.parse_args(argv)
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # signs that an old terminal lacks
+        # Signs that an old terminal lacks; progress that a pipe shows at once.
+        sys.stdout.reconfigure(errors="replace", line_buffering=True)
     try:
         _check(options)
         _run(options)
@@ -98,13 +89,11 @@ def _parser():
     add("--model", metavar="NAME", help="a folder, or a name on the Hugging Face hub")
     add("--layer", type=int, help="block, from 0, or from -1 backwards (default: a middle one)")
     add("--site", default="resid_post", help="where in the block, or a module's path (%(default)s)")
-    add(
-        "--texts",
-        metavar="FILE",
-        help="UTF-8 text, - for standard input; texts are separated by blank lines, in a file "
-        "without blank lines each line is one",
+    texts = (
+        "UTF-8 text, - for standard input; a blank line ends a text, or each line if none is blank"
     )
-    add("--max-texts", type=_positive, metavar="N", help="use no more than the first N texts")
+    add("--texts", metavar="FILE", help=texts)
+    add("--max-texts", type=_positive, metavar="N", help="use N of the texts, drawn at random")
     add(
         "--estimator",
         type=_estimator,
@@ -152,6 +141,9 @@ def _check(options):
         raise ValueError(f"--k is for topk; {options.estimator} takes --alpha")
     if options.alpha is not None and options.estimator == "topk":
         raise ValueError("--alpha is for penalised estimators; topk takes --k")
+    path = options.model or "."
+    if path[0] in "./~" and not Path(path).expanduser().is_dir():
+        raise ValueError(f"there is no folder {options.model} to load a model from")
     _check_writable(options.out)
     if options.save is not None:
         if options.save.is_dir():
@@ -174,20 +166,13 @@ def _run(options):
     texts = read_texts(options)
     train, held_out = train_test_split(texts, test_size=HELD_OUT, random_state=options.seed)
     print(f"{len(train):,} texts to fit, {len(held_out):,} held out")
-    extractor = ActivationExtractor(
-        options.model or TINY_LM_PATH,
-        _layer(options),
-        options.site,
-        device=options.device,
-        verbose=1,
-    )
+    where = (options.model or TINY_LM_PATH, _layer(options), options.site)
+    extractor = ActivationExtractor(*where, device=options.device, verbose=1)
     X = extractor.transform(train)
     X_held_out, tokens = extractor.extract(held_out)
-    sae = _autoencoder(options)
-    seconds = {"training": _seconds(lambda: sae.fit(X))}
-    seconds["held out"] = _seconds(lambda: sae.transform(X_held_out))
-    codes = sae.transform(X_held_out)
-    table = measure(sae, X, X_held_out, codes, seconds)
+    sae, fit_seconds = _timed(_autoencoder(options).fit, X)
+    codes, code_seconds = _timed(sae.transform, X_held_out)
+    table = measure(sae, X, X_held_out, codes, (fit_seconds, code_seconds))
     print("", *table_lines(table), "", sep="\n")
 
     chosen = choose_features(codes, tokens, sae.components_, n_features=N_FEATURES)
@@ -215,12 +200,14 @@ def read_texts(options):
     if options.texts is None:
         texts, source = load_corpus().data, "the corpus that comes with sksae"
     else:
-        texts, source = _split(_read(options.texts)), options.texts
-    texts = list(dict.fromkeys(texts))[: options.max_texts]
+        texts, source = split_texts(_read(options.texts)), options.texts
+    texts = list(dict.fromkeys(texts))
+    if options.max_texts is not None and options.max_texts < len(texts):
+        texts = random.Random(options.seed).sample(texts, options.max_texts)
     if len(texts) < 2:
         raise ValueError(
-            f"{source} has {len(texts)} texts, but at least 2 are needed, one of them to hold out; "
-            "separate texts by blank lines or put each on a line"
+            f"{len(texts)} different texts in {source}, but at least 2 are needed, one of them to "
+            "hold out; separate texts by blank lines or put each on a line"
         )
     return texts
 
@@ -235,7 +222,7 @@ def _read(name):
         raise ValueError(f"{name} is not UTF-8 text: byte {error.start} is invalid") from error
 
 
-def _split(text):
+def split_texts(text):
     """Paragraphs where there are blank lines, else lines."""
     text = text.replace("\r\n", "\n").strip("\n")
     pieces = re.split(r"\n(?:[ \t]*\n)+", text)
@@ -263,27 +250,23 @@ def _autoencoder(options):
     if options.model is None and options.texts is None:
         chosen["max_iter"] = options.max_iter or PASSES
     return ESTIMATORS[options.estimator](
-        **chosen,
-        sparse_output=True,
-        device=options.device,
-        random_state=options.seed,
-        verbose=1,
+        **chosen, sparse_output=True, device=options.device, random_state=options.seed, verbose=1
     )
 
 
-def _seconds(work):
-    """Return how long it takes."""
+def _timed(work, X):
+    """Return what `work` makes of X, and how many seconds it took."""
     started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    made = work(X)
+    return made, time.perf_counter() - started
 
 
 def measure(sae, X, X_held_out, codes, seconds):
-    """Return the table: one line for the rows that were fitted, one for those held out."""
+    """Return the table: a line for the rows that were fitted, one for those held out."""
     fired = sae.activation_frequency_
     lines = (
-        ("training", X, float(fired.sum()), float((fired == 0).mean()), sae.n_iter_),
-        ("held out", X_held_out, l0(codes), dead_fraction(codes), 1),
+        ("training", X, sae.n_iter_, fired.sum(), (fired == 0).mean(), seconds[0]),
+        ("held out", X_held_out, 1, l0(codes), dead_fraction(codes), seconds[1]),
     )
     return [
         {
@@ -293,10 +276,10 @@ def measure(sae, X, X_held_out, codes, seconds):
             "explained variance": f"{sae.score(rows):.4f}",
             "L0": f"{active:.1f}",
             "dead fraction": f"{dead:.4f}",
-            "seconds": f"{seconds[name]:.1f}",
-            "rows/second": f"{len(rows) * passes / seconds[name]:,.0f}",
+            "seconds": f"{spent:.1f}",
+            "rows/second": f"{len(rows) * passes / spent:,.0f}",
         }
-        for name, rows, active, dead, passes in lines
+        for name, rows, passes, active, dead, spent in lines
     ]
 
 

@@ -43,7 +43,10 @@ class Float:
             return self.none
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
             return False
-        if not math.isfinite(value):
+        try:
+            if not math.isfinite(value):
+                return False
+        except OverflowError:  # an int beyond the largest float
             return False
         above = (
             self.low is None or value > self.low or (value == self.low and "low" not in self.open_)

@@ -9,9 +9,20 @@ import pytest
 import sksae
 
 ROOT = Path(__file__).parents[1]
-PUBLIC = ["sksae", *(f"sksae.{room}" for room in (
-    "datasets", "interpret", "language_models", "metrics", "model_selection", "report",
-))]
+PUBLIC = [
+    "sksae",
+    *(
+        f"sksae.{room}"
+        for room in (
+            "datasets",
+            "interpret",
+            "language_models",
+            "metrics",
+            "model_selection",
+            "report",
+        )
+    ),
+]
 
 
 @pytest.mark.parametrize("module", PUBLIC)
@@ -42,7 +53,9 @@ def test_version_is_stated_once():
 
 @pytest.mark.slow
 def test_the_readme_runs(capsys):
-    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    block = re.search(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S
+    )
     namespace = {}
     exec(block.group(1), namespace)  # noqa: S102 - our own page
     assert float(capsys.readouterr().out.splitlines()[-1]) > 0.7

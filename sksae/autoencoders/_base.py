@@ -386,7 +386,8 @@ def _check_sample_weight(sample_weight, n_samples):
         raise ValueError("sample_weight must not be negative.")
     if not weight.any():
         raise ValueError("sample_weight must not be all zero.")
-    return torch.from_numpy(weight / weight.max())
+    weight = weight / weight.max()
+    return torch.from_numpy(np.where(weight < np.finfo(np.float32).tiny, 0, weight))
 
 
 def _as_numpy(array, dtype):

@@ -30,12 +30,11 @@ _TOLERANCE = 0.1
 @own_modes()
 def fit(sae, X, sample_weight, y=None):
     """Fit `sae` in place: all passes over the rows, then the fold to raw units."""
-    if sae._continues():
-        _check_width(sae)
+    width = _fitted_width(sae) if sae._continues() else None
     generator = new_generator(sae)
     rows, held_out_rows = split(sae, X.shape[0], sample_weight, generator)
     data = partial(batches_of, X, sample_weight, device=choose_device(sae.device, space_of(X)))
-    plan = make_plan(sae, len(rows), X.shape[1])
+    plan = make_plan(sae, len(rows), X.shape[1], width)
     training = data(batch_size=plan.batch_size, rows=rows, generator=generator)
     normalization = Normalization.from_rows(training, sae.normalize)
     training.normalize(normalization)
@@ -73,14 +72,13 @@ def fit(sae, X, sample_weight, y=None):
 def partial_fit(sae, X, sample_weight):
     """Continue `sae` with one pass over X; everything the next call needs stays in ``_stream``."""
     stream = getattr(sae, "_stream", None)
-    if sae._is_fitted():
-        _check_width(sae)
+    width = _fitted_width(sae) if sae._is_fitted() else None
     rows = weighted_rows(X.shape[0], sample_weight)
     data = partial(
         batches_of, X, sample_weight, rows=rows, device=choose_device(sae.device, space_of(X))
     )
     generator = new_generator(sae) if stream is None else torch.Generator()
-    plan = make_plan(sae, len(rows), X.shape[1])._replace(n_steps=None)
+    plan = make_plan(sae, len(rows), X.shape[1], width)._replace(n_steps=None)
     if stream is not None:
         generator.set_state(torch.from_numpy(stream["generator"].copy()))
         plan = plan._replace(dead_window=stream["dead_window"])
@@ -146,13 +144,14 @@ def new_run(sae, weights, plan, training):
     )
 
 
-def _check_width(sae):
-    width = sae.components_.shape[0]
+def _fitted_width(sae):
+    width = int(sae.components_.shape[0])
     if sae.n_components is not None and sae.n_components != width:
         raise ValueError(
             f"This {type(sae).__name__} continues a fit with {width} components, but n_components "
             f"is {sae.n_components}. Start anew with fit and warm_start=False."
         )
+    return width
 
 
 def _starting_weights(sae, training, plan, normalization, generator, continues):

@@ -30,9 +30,12 @@ class Plan(NamedTuple):
         return self.hyperparameters.get("alpha_", 0.0)
 
 
-def make_plan(sae, n_samples, n_features):
-    """Resolve the parameters of `sae` for training rows of this shape."""
-    m = int(sae.n_components or 0) or max(1, round(sae.expansion_factor * n_features))
+def make_plan(sae, n_samples, n_features, width=None):
+    """Resolve the parameters of `sae` for training rows of this shape.
+
+    `width` is the number of components of the fit that this one continues, if it does.
+    """
+    m = width or int(sae.n_components or 0) or max(1, round(sae.expansion_factor * n_features))
     batch_size = min(n_samples, int(sae.batch_size or 0) or default_batch_size(n_samples))
     per_pass = -(-n_samples // batch_size)
     max_iter = int(sae.max_iter or 0) or default_max_iter(per_pass)

@@ -10,6 +10,7 @@ from sksae._arrays import CHUNK_ENTRIES, to_torch
 
 _MAX_SHUFFLED = 10_000_000
 _BLOCK = 4096
+_SMALLEST = 1e-300
 
 
 class Normalization(NamedTuple):
@@ -45,9 +46,10 @@ class Normalization(NamedTuple):
             size = float(rows.average(lambda x: (x - centre).square().sum(1, keepdim=True)))
         if not (bool(torch.isfinite(mean).all()) and math.isfinite(size)):
             raise ValueError("Input X contains NaN, infinity or a value too large for its dtype.")
-        if method is None or size == 0:
-            return cls(centre, 1.0)
-        return cls(centre, math.sqrt((1 if method == "unit" else d) / size))
+        scale = math.sqrt(1 if method == "unit" else d) / max(math.sqrt(size), _SMALLEST)
+        # Rows that the dtype cannot scale up differ by nothing but its rounding.
+        unscaled = method is None or scale >= torch.finfo(rows.dtype).max ** 0.9
+        return cls(centre, 1.0 if unscaled else scale)
 
 
 class Batches:

@@ -2,6 +2,8 @@
 
 import torch
 
+_NO_DIRECTION = 1e-12
+
 
 def resample(weights, moments, dead, directions):
     """Point dead latents at badly reconstructed rows, in place.
@@ -18,10 +20,12 @@ def resample(weights, moments, dead, directions):
     dead : Tensor of int of shape (n_dead,)
         Which latents to replace.
     directions : Tensor of shape (n_dead, d)
-        Centred rows in the internal unit.
+        Centred rows in the internal unit; a latent that is given a zero is left as it was.
     """
-    unit = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    sizes = directions.norm(dim=1)
     norm = alive_norm(weights["encoder_coef"], dead)
+    dead, directions = dead[sizes > _NO_DIRECTION], directions[sizes > _NO_DIRECTION]
+    unit = directions / directions.norm(dim=1, keepdim=True)
     with torch.no_grad():
         weights["components"][dead] = unit
         weights["encoder_coef"][dead] = 0.2 * norm * unit

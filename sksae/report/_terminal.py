@@ -1,0 +1,97 @@
+"""The same for a terminal: a table, and features with their examples."""
+
+import os
+import shutil
+import sys
+
+from sksae.interpret import edges_visible, example_line
+
+COLUMNS = 100
+BRACKETS = ("[[", "]]")
+BOLD = ("\x1b[1;30;43m", "\x1b[0m")
+
+
+def table_lines(table):
+    r"""Return the lines of a table for the terminal, all columns aligned to the right.
+
+    Parameters
+    ----------
+    table : list of dict
+        One dict of strings a line, all with the keys of the first, which become the heading.
+
+    Returns
+    -------
+    lines : list of str
+        The heading and the lines.
+
+    See Also
+    --------
+    write_page : Shows the same table on a page.
+
+    Examples
+    --------
+    >>> from sksae.report import table_lines
+    >>> table = [{"rows": "1,200", "L0": "16.0"}, {"rows": "300", "L0": "8.5"}]
+    >>> print(*table_lines(table), sep="\n")
+     rows    L0
+    1,200  16.0
+      300   8.5
+    """
+    names = list(table[0])
+    lines = [names, *(list(line.values()) for line in table)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(v.rjust(w) for v, w in zip(line, widths, strict=True)) for line in lines]
+
+
+def feature_lines(summary):
+    r"""Return what a terminal shows about a feature: a heading, its tokens, its examples.
+
+    The strongest token of an example is bold on a coloured ground where the output is a terminal,
+    and in double brackets elsewhere. Lines fit the terminal, and 100 columns.
+
+    Parameters
+    ----------
+    summary : FeatureSummary
+        The feature.
+
+    Returns
+    -------
+    lines : list of str
+        The lines.
+
+    See Also
+    --------
+    sksae.interpret.summarize_features : Makes the summary.
+
+    Examples
+    --------
+    >>> from sksae.interpret import summarize_features
+    >>> from sksae.report import feature_lines
+    >>> table = {"text": [0, 0, 0], "string": ["a", " cold", " day"]}
+    >>> (summary,) = summarize_features([[0], [2], [0]], table)
+    >>> print(*feature_lines(summary), sep="\n")
+    Feature 0: fires on 33.33% of rows, in 1 text, at most 2
+      on  ␣cold 100%
+           2  a[[ cold]] day
+    """
+    width = min(COLUMNS, shutil.get_terminal_size((COLUMNS, 24)).columns)
+    marks = BOLD if _colours() else BRACKETS
+    texts = f"{summary.n_texts:,} text" + "s" * (summary.n_texts != 1)
+    tokens = (
+        f"{edges_visible(token)} {share:.0%}"
+        for token, share in summary.top_tokens
+        if share >= 0.005
+    )
+    return [
+        f"Feature {summary.feature}: fires on {summary.density:.2%} of rows, in {texts}, "
+        f"at most {summary.max_activation:.3g}",
+        f"  on  {'   '.join(tokens)}",
+        *(
+            f"{example.activation:8.3g}  {example_line(example, width=width - 10, marks=marks)}"
+            for example in summary.examples
+        ),
+    ]
+
+
+def _colours():
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"

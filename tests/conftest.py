@@ -1,0 +1,73 @@
+"""What all tests share: array API support switched on, and the estimators as parameters.
+
+scipy reads ``SCIPY_ARRAY_API`` once, when it is imported, and scikit-learn refuses array API
+dispatch without it. pytest has no setting for the environment; it imports this file, as the
+conftest of one of the ``testpaths``, before it collects anything, doctests under ``sksae/``
+included, and this file imports scipy last.
+"""
+
+import os
+import sys
+
+if "scipy" in sys.modules:
+    raise RuntimeError("A pytest plugin imported scipy before SCIPY_ARRAY_API could be set.")
+os.environ["SCIPY_ARRAY_API"] = "1"
+
+import numpy as np
+import pytest
+import sklearn
+import torch
+
+from tests.estimators import SAES, instances, name_of
+
+PASSES = 20
+
+
+def pytest_generate_tests(metafunc):
+    """``SAE`` runs a test for every class, ``sae`` for every instance worth telling apart."""
+    if "SAE" in metafunc.fixturenames:
+        metafunc.parametrize("SAE", SAES, ids=lambda cls: cls.__name__)
+    if "sae" in metafunc.fixturenames:
+        saes = instances(max_iter=PASSES, random_state=0)
+        metafunc.parametrize("sae", saes, ids=name_of, indirect=True)
+
+
+@pytest.fixture
+def sae(request):
+    """A new estimator a test: some tests set parameters."""
+    return sklearn.clone(request.param)
+
+
+@pytest.fixture(scope="session")
+def sparse_rows():
+    """Rows that are sparse non-negative mixtures of 24 directions in 12 dimensions, float64."""
+    rng = np.random.default_rng(7)
+    directions = rng.normal(size=(24, 12))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    codes = rng.exponential(size=(400, 24)) * (rng.random((400, 24)) < 0.1)
+    X = codes @ directions + 0.01 * rng.normal(size=(400, 12)) + rng.normal(size=12)
+    X.setflags(write=False)
+    return X
+
+
+@pytest.fixture
+def X(sparse_rows):
+    """A writeable float64 copy of `sparse_rows`."""
+    return sparse_rows.copy()
+
+
+@pytest.fixture
+def unchanged_world():
+    """Fail a test that leaves global random state, threads or settings other than they were."""
+    threads, seeded = torch.get_num_threads(), torch.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002 - the state being watched
+    dtype, config = torch.get_default_dtype(), sklearn.get_config()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    grad = torch.is_grad_enabled()
+    yield
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), seeded)
+    assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002 - as above
+    assert (torch.get_default_dtype(), sklearn.get_config()) == (dtype, config)
+    assert torch.are_deterministic_algorithms_enabled() == deterministic
+    assert torch.is_grad_enabled() == grad

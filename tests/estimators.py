@@ -1,0 +1,68 @@
+"""The estimators that every suite runs over, found from what the package exports."""
+
+import inspect
+
+import sksae
+from sksae._params import Option
+from sksae.autoencoders import BaseSAE
+
+EXPORTED = [getattr(sksae, name) for name in sksae.__all__]
+SAES = [c for c in EXPORTED if inspect.isclass(c) and issubclass(c, BaseSAE)]
+
+
+OTHERS = [c for c in EXPORTED if inspect.isclass(c) and c not in SAES]
+
+
+def unfitted(cls):
+    """An instance with a name for each parameter that has no default."""
+    required = [n for n, p in inspect.signature(cls).parameters.items() if p.default is p.empty]
+    return cls(**{name: f"a {name}" for name in required})
+
+
+def own_options(cls):
+    """A variant's own choices other than the defaults, such as ``{"recipe": "bricken"}``."""
+    defaults = inspect.signature(cls).parameters
+    return [
+        {name: option}
+        for name, rule in cls._param_rules.items()
+        if isinstance(rule, Option) and name not in BaseSAE._param_rules
+        for option in rule.options
+        if option != defaults[name].default
+    ]
+
+
+def instances(**settings):
+    """One instance a variant and choice, and one a variant with sparse output."""
+    return [
+        cls(**settings, **own)
+        for cls in SAES
+        for own in [{}, {"sparse_output": True}, *own_options(cls)]
+    ]
+
+
+def name_of(estimator):
+    """A short test id: the class and what the constructor was told."""
+    defaults = inspect.signature(type(estimator)).parameters
+    changed = [
+        f"{name}={value}"
+        for name, value in estimator.get_params().items()
+        if value != defaults[name].default and name not in ("max_iter", "random_state")
+    ]
+    return ",".join([type(estimator).__name__, *changed])
+
+
+def wide(cls, **settings):
+    """An instance as wide as in use, trained until its codes are sparse but not zero."""
+    ours = {"n_components": 64, "max_iter": 30, "batch_size": 100, "random_state": 0}
+    if "k" in cls._param_rules:
+        ours["k"] = 5
+    return cls(**{**ours, **settings})
+
+
+def arrays_of(estimator):
+    """The fitted arrays of an estimator, by name."""
+    return {
+        name: value
+        for name, value in vars(estimator).items()
+        if name.endswith("_") and not name.startswith("_") and hasattr(value, "shape")
+    }

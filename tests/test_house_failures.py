@@ -1,0 +1,170 @@
+"""What goes wrong says what was wrong, where, and what to do; and leaves nothing broken."""
+
+import warnings
+
+import numpy as np
+import pytest
+import sklearn
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+
+from tests.estimators import wide
+
+pytestmark = pytest.mark.usefixtures("unchanged_world")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (lambda X: np.where(X > 2, np.nan, X), "NaN"),
+        (lambda X: np.where(X > 2, np.inf, X), "infinity"),
+        (lambda X: np.where(X > 2, np.nan, X).astype(np.float16), "NaN|infinity"),
+        (lambda X: X[0], "1D array"),
+        (lambda X: X.reshape(20, 20, 12), "dim 3|3D|dim <= 2"),
+        (lambda X: X[:0], "0 sample"),
+        (lambda X: X[:, :0], "0 feature"),
+        (lambda X: X + 1j, "Complex"),
+        (lambda X: X.astype(str).astype(object) + "?", "could not convert"),
+        (lambda X: 3.0, "array"),
+        (lambda X: None, "array|None"),
+    ],
+)
+def test_bad_rows_are_refused(SAE, X, bad, message):
+    sae = wide(SAE, max_iter=1)
+    for method in ("fit", "partial_fit"):
+        with pytest.raises(ValueError, match=message):
+            getattr(sae, method)(bad(X))
+    assert not hasattr(sae, "components_")
+    sae.fit(X)
+    for method in (sae.transform, sae.score):
+        with pytest.raises(ValueError, match=message + "|features"):
+            method(bad(X))
+
+
+def test_sparse_rows_are_refused(SAE, X):
+    with pytest.raises(TypeError, match=r"[Ss]parse"):
+        wide(SAE).fit(sparse.csr_array(X))
+
+
+def test_another_width_is_refused(SAE, X):
+    sae = wide(SAE, max_iter=1).fit(X)
+    for method in (sae.transform, sae.score):
+        with pytest.raises(ValueError, match=r"X has 5 features, but .* is expecting 12 features"):
+            method(X[:, :5])
+    with pytest.raises(ValueError, match=r"X has 12 columns.*64 components"):
+        sae.inverse_transform(X)
+    with pytest.raises(ValueError, match="NaN"):
+        sae.inverse_transform(np.full((2, 64), np.nan))
+
+
+def test_nothing_works_before_the_fit(SAE, X):
+    for method in ("transform", "score", "inverse_transform", "get_feature_names_out"):
+        with pytest.raises(NotFittedError):
+            getattr(wide(SAE), method)(*([X] if method != "get_feature_names_out" else []))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_loss_that_is_no_number_names_the_learning_rate(SAE, X, dtype):
+    sae = wide(SAE, learning_rate=1e200)
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        sae.fit(X.astype(dtype))
+    assert not hasattr(sae, "components_")
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        wide(SAE, learning_rate=1e200).partial_fit(X.astype(dtype)).partial_fit(X.astype(dtype))
+
+
+def test_rows_too_large_for_arithmetic_are_refused(SAE, X):
+    with pytest.raises(ValueError, match=r"too large|infinity"):
+        wide(SAE, max_iter=1).fit(1e200 * X)
+
+
+def test_not_a_number_is_found_without_the_check_of_scikit_learn(SAE, X):
+    X[17, 3] = np.nan
+    with (
+        sklearn.config_context(assume_finite=True),
+        pytest.raises(ValueError, match="NaN"),
+    ):
+        wide(SAE, max_iter=1).fit(X)
+
+
+def test_codes_that_do_not_fit_in_memory_are_refused_before_they_are_made(SAE, X, monkeypatch):
+    sae = wide(SAE, max_iter=1).fit(X)
+    monkeypatch.setattr("sksae._arrays._physical_memory", lambda: 400 * 64 * 8 - 1)
+    with pytest.raises(MemoryError, match=r"\(400, 64\).*sparse_output=True"):
+        sae.transform(X)
+    assert sae.transform(X[1:]).shape == (399, 64)
+    assert sae.set_params(sparse_output=True).transform(X).shape == (400, 64)
+    assert sae.set_params(sparse_output=False).score(X) < 1
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_few_rows_are_a_fit_or_an_error_that_counts_them(SAE, X, rows):
+    sae = wide(SAE, max_iter=3).fit(X[:rows])
+    assert np.isfinite(sae.components_).all()
+    assert sae.transform(X).shape == (400, 64)
+    sae = wide(SAE, max_iter=3, early_stopping=True)
+    if rows == 1:
+        with pytest.raises(ValueError, match=r"n_samples\s*=\s*1"):
+            sae.fit(X[:1])
+        with pytest.raises(ValueError, match=r"n_samples\s*=\s*1"):
+            sae.fit(X, sample_weight=np.eye(len(X))[0])
+        with pytest.raises(ValueError, match="n_samples"):
+            sae.set_params(validation_fraction=0.999).fit(X[:2])
+    else:
+        assert np.isfinite(sae.fit(X[:rows]).validation_scores_).all()
+
+
+@pytest.mark.parametrize(
+    "degenerate",
+    [
+        lambda X: np.zeros_like(X),
+        lambda X: np.ones_like(X),
+        lambda X: np.tile(X[:1], (400, 1)),
+        lambda X: X * np.eye(12)[0],
+        lambda X: np.where(np.arange(400)[:, None] == 3, 1e6, 0.0) * np.ones(12),
+        lambda X: X[:, :1],
+    ],
+)
+@pytest.mark.parametrize("dead_window", [None, 1])
+def test_degenerate_rows_are_learnt_without_a_warning(sae, X, degenerate, dead_window):
+    rows = degenerate(X)
+    sae.set_params(dead_window=dead_window, batch_size=100)
+    for dtype in (np.float32, np.float64):
+        sae.fit(rows.astype(dtype))
+        for name in ("components_", "encoder_coef_", "encoder_intercept_", "intercept_"):
+            assert np.isfinite(getattr(sae, name)).all(), name
+        assert np.isfinite(sae.score(rows.astype(dtype)))
+
+
+def test_convergence_is_missed_only_where_it_was_asked_for(SAE, X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wide(SAE, max_iter=2).fit(X)
+        wide(SAE, max_iter=100, tol=1e3, n_iter_no_change=2).fit(X)
+    with pytest.warns(ConvergenceWarning, match="Increase max_iter"):
+        wide(SAE, max_iter=2, tol=1e-9).fit(X)
+
+
+def test_stopping_on_the_loss_stops(SAE, X):
+    sae = wide(SAE, max_iter=100, tol=1e3, n_iter_no_change=3).fit(X)
+    assert sae.n_iter_ == len(sae.loss_curve_) == 4
+
+
+def test_early_stopping_scores_every_pass_and_keeps_the_best(SAE, X):
+    sae = wide(SAE, max_iter=40, early_stopping=True, n_iter_no_change=5).fit(X)
+    scores = np.array(sae.validation_scores_)
+    assert len(scores) == sae.n_iter_ == len(sae.loss_curve_)
+    assert sae.n_iter_ == 40 or len(scores) - 1 - scores.argmax() == 5
+    again = wide(SAE, max_iter=40, early_stopping=True, n_iter_no_change=5).fit(X)
+    assert again.validation_scores_ == sae.validation_scores_
+
+
+def test_a_failed_fit_leaves_the_fitted_model_usable(SAE, X):
+    sae = wide(SAE).fit(X)
+    before = sae.transform(X)
+    sae.set_params(learning_rate=1e200)
+    with pytest.raises(FloatingPointError):
+        sae.fit(X)
+    with pytest.raises(ValueError, match="'max_iter'"):
+        sae.set_params(max_iter=0).fit(X)
+    assert (sae.transform(X) == before).all()

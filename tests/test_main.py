@@ -1,0 +1,264 @@
+import io
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+import transformers
+from sklearn.model_selection import train_test_split
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+import sksae.__main__ as command
+from sksae import JumpReLUSAE, TopKSAE
+from sksae.language_models import ActivationExtractor
+from sksae.metrics import dead_fraction, explained_variance, l0
+
+ROOT = Path(__file__).parents[1]
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "<script>alert(1)</script>", "&"]
+WORDS += ["birds", "희소", "특징", "ran", "home"]
+
+
+@pytest.fixture(scope="module")
+def texts():
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(WORDS, size=12)) for _ in range(30)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, texts):
+    """The folder of a model with random weights and of its tokenizer."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<s>"],
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    folder = tmp_path_factory.mktemp("model")
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="<s>"
+    ).save_pretrained(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=384,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformers.LlamaModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def file(tmp_path, texts):
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return path
+
+
+def run(*arguments):
+    return command.main([str(argument) for argument in arguments])
+
+
+def test_the_main_job(model, file, texts, tmp_path, capsys):
+    out, saved = tmp_path / "report", tmp_path / "sae.joblib"
+    small = ("--n-components", 48, "--k", 4, "--max-iter", 4)
+    code = run(
+        "--model", model, "--layer", 1, "--texts", file, *small, "--out", out, "--save", saved
+    )
+    shown, page = capsys.readouterr().out, (out / "index.html").read_text(encoding="utf-8")
+    assert code == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report", "sae.joblib", "texts.txt"]
+    assert [p.name for p in out.iterdir()] == ["index.html"]
+
+    sae = joblib.load(saved)
+    assert isinstance(sae, TopKSAE)
+    train, held_out = train_test_split(texts, test_size=0.2, random_state=0)
+    extractor = ActivationExtractor(model, 1)
+    X, H = extractor.transform(train), extractor.transform(held_out)
+    for name, rows in (("training", X), ("held out", H)):
+        codes = sae.transform(rows)
+        expected = [
+            f"{len(rows):,}",
+            "48",
+            f"{explained_variance(rows, sae.inverse_transform(codes)):.4f}",
+            f"{l0(codes):.1f}",
+            f"{dead_fraction(codes):.4f}",
+        ]
+        line = re.search(rf"^ *{name} +(.*)$", shown, re.M).group(1).split()
+        assert line[:5] == expected
+        assert all(f"<td>{value}</td>" in page for value in line)
+    assert shown.count("Feature ") == page.count("<section id=") > 0
+    assert re.search(r"\[\[.+\]\]", shown)
+    features = shown.split("Feature", 1)[1].split("Saved")[0]
+    assert max(map(len, features.splitlines())) <= 100
+    assert "<script" not in page
+    assert "&lt;" in page
+    assert "pass 4/4" in shown
+    assert f"joblib.load('{saved}')" in shown
+
+
+def test_another_estimator_from_standard_input(model, texts, tmp_path, capsys, monkeypatch):
+    paragraphs = "\n \n".join(text.replace(" on ", "\non ") for text in texts)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(paragraphs.encode())))
+    saved = tmp_path / "deep" / "sae.joblib"
+    code = run(
+        "--model",
+        model,
+        "--texts",
+        "-",
+        "--estimator",
+        "JumpReLUSAE",
+        "--alpha",
+        0.01,
+        "--n-components",
+        32,
+        "--max-iter",
+        1,
+        "--max-texts",
+        20,
+        "--seed",
+        3,
+        "--out",
+        tmp_path,
+        "--save",
+        saved,
+    )
+    assert code == 0
+    sae = joblib.load(saved)
+    assert isinstance(sae, JumpReLUSAE)
+    assert (sae.alpha, sae.n_components_) == (0.01, 32)
+    assert "16 texts to fit, 4 held out" in capsys.readouterr().out
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "<dt>layer</dt><dd>2</dd>" in page  # two thirds of three blocks
+
+
+def test_the_same_seed_gives_the_same_page(model, file, tmp_path, capsys):
+    pages = []
+    for name in "ab":
+        arguments = ("--n-components", 32, "--k", 4, "--max-iter", 1, "--out", tmp_path / name)
+        assert run("--model", model, "--texts", file, *arguments) == 0
+        page = (tmp_path / name / "index.html").read_text(encoding="utf-8")
+        pages.append(page.split("How often", 1)[1])
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("a\nb\n\n", ["a", "b"]),
+        ("a\r\nb\r\n", ["a", "b"]),
+        ("a\nb\n\n  c\n \t\n\nd", ["a\nb", "  c", "d"]),
+        ("one", ["one"]),
+        ("\n\n", []),
+    ],
+)
+def test_what_separates_texts(text, pieces):
+    assert command.split_texts(text) == pieces
+
+
+def failing(tmp_path, name):
+    (tmp_path / "latin").write_bytes("é\nè".encode("latin-1"))
+    (tmp_path / "empty").write_text("\n\n")
+    (tmp_path / "two").write_text("a cat\na dog\n")
+    (tmp_path / "taken").write_text("a file")
+    path = str(tmp_path)
+    return {
+        "missing": (["--texts", f"{path}/nope"], "cannot read .*nope: No such file"),
+        "folder": (["--texts", path], "cannot read .*: Is a directory"),
+        "latin": (["--texts", f"{path}/latin"], "not UTF-8 text: byte 0"),
+        "empty": (["--texts", f"{path}/empty"], "0 different texts in .*empty, but at least 2"),
+        "estimator": (["--estimator", "pca"], "unknown estimator 'pca'; there are topk"),
+        "k of l1": (["--estimator", "l1", "--k", "4"], "--k is for topk; l1 takes --alpha"),
+        "alpha of topk": (["--alpha", "1"], "--alpha is for penalised"),
+        "k": (["--k", "0"], "--k: must be at least 1"),
+        "alpha": (["--estimator", "l1", "--alpha", "-1"], "must be a number >= 0"),
+        "word": (["--k", "many"], "--k: invalid"),
+        "option": (["--what"], "unrecognized arguments: --what"),
+        "model": (["--model", f"{path}/none"], "there is no folder .*none"),
+        "no model": (["--model", path, "--texts", f"{path}/two"], "."),
+        "layer": (["--layer", "9", "--texts", f"{path}/two"], "has 5 layers.*Got 9"),
+        "site": (["--site", "nowhere", "--texts", f"{path}/two"], "nowhere"),
+        "out": (["--out", f"{path}/taken/x"], "cannot write to .*taken"),
+        "save": (["--save", f"{path}"], "needs the name of a file"),
+        "device": (["--device", "abacus", "--texts", f"{path}/two"], "abacus"),
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["missing", "folder", "latin", "empty", "estimator", "k of l1", "alpha of topk", "k", "alpha",
+     "word", "option", "model", "no model", "layer", "site", "out", "save", "device"],
+)  # fmt: skip
+def test_an_error_is_one_line_and_exit_code_2(name, tmp_path, capsys):
+    arguments, message = failing(tmp_path, name)
+    if "--out" not in arguments:
+        arguments += ["--out", str(tmp_path / "report")]
+    try:
+        code = run(*arguments)
+    except SystemExit as leaving:
+        code = leaving.code
+    captured = capsys.readouterr()
+    errors = [e for e in captured.err.splitlines() if e.strip() and "Loading weights" not in e]
+    assert code == 2
+    assert len(errors) == 1
+    assert re.match(r"python -m sksae: error: ", errors[0])
+    assert re.search(message, errors[0])
+    assert not list(tmp_path.glob("report/*"))
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        run("--help")
+    assert leaving.value.code == 0
+    shown = capsys.readouterr().out
+    for option in ("--model", "--layer", "--site", "--texts", "--estimator", "--k", "--alpha",
+                   "--n-components", "--out", "--save"):  # fmt: skip
+        assert option in shown
+    assert "your own model and text" in shown
+
+
+def test_an_interruption_is_no_traceback(monkeypatch, tmp_path, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "read_texts", interrupted)
+    assert run("--out", tmp_path) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [["-m", "sksae"], ["docs/examples/language_model_features.py"]])
+def test_the_default_ends_in_time_and_shows_a_dozen_features(how, tmp_path):
+    arguments = [str(ROOT / part) if part.endswith(".py") else part for part in how]
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+    )
+    seconds = time.perf_counter() - started
+    assert done.returncode == 0, done.stderr.decode()
+    shown = done.stdout.decode("utf-8")
+    assert len(re.findall(r"^Feature \d+: ", shown, re.M)) == 12
+    page = (tmp_path / "sksae-report" / "index.html").read_text(encoding="utf-8")
+    assert page.count("<section id=") == 12
+    if "held out  " in shown:
+        values = re.search(r"held out +(.*)$", shown, re.M).group(1).split()
+        assert float(values[2]) > 0.75
+        assert float(values[4]) < 0.05
+    assert seconds < 180
