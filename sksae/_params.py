@@ -89,6 +89,17 @@ class Bool:
         return "a bool"
 
 
+class Verbosity:
+    """A non-negative integer, or True or False."""
+
+    def accepts(self, value):
+        """Whether `value` satisfies the rule."""
+        return Bool().accepts(value) or Int(0).accepts(value)
+
+    def __str__(self):
+        return "an int >= 0 or a bool"
+
+
 class Seed:
     """What `sklearn.utils.check_random_state` takes."""
 

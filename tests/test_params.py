@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, check_params
+from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
 
 ANYTHING = st.one_of(
     st.none(),
@@ -37,6 +37,7 @@ RULES = [
     Float(high=2, open_="high"),
     Option("a", "b", None),
     Bool(),
+    Verbosity(),
     Instance(str, description="a str"),
     Pair(Float(0, 1, open_="high")),
     Seed(),

@@ -31,7 +31,7 @@ from sksae._arrays import (
     to_torch,
 )
 from sksae._callbacks import CallbackSupportMixin, with_callbacks
-from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, check_params
+from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
 from sksae.autoencoders import _fitting, _folding, _inference
 from sksae.kernels import threshold_codes
 
@@ -61,7 +61,7 @@ class BaseSAE(
         "sparse_output": Bool(),
         "device": Instance(str, description="a str such as 'auto', 'cpu' or 'cuda'"),
         "random_state": Seed(),
-        "verbose": Int(0),
+        "verbose": Verbosity(),
     }
 
     def __init__(
@@ -214,11 +214,14 @@ class BaseSAE(
         Raises
         ------
         ValueError
-            With ``early_stopping=True``, which needs all rows at once; otherwise as `fit`.
+            With ``early_stopping=True`` or a `target_l0`, which need all rows at once; otherwise
+            as `fit`.
         """
         check_params(self)
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True.")
+        if getattr(self, "target_l0", None) is not None:
+            raise ValueError("partial_fit does not support target_l0: set alpha instead.")
         X, sample_weight = self._check_rows(X, sample_weight, reset=not self._is_fitted())
         _fitting.partial_fit(self, X, sample_weight)
         return self

@@ -96,7 +96,7 @@ class JumpReLUSAE(PenalisedSAE):
         stays where it is.
     random_state : int, RandomState instance or None, default=None
         Seeds the initial weights and the order of the rows.
-    verbose : int, default=0
+    verbose : int or bool, default=0
         Whether to print the progress of the passes.
 
     Attributes
@@ -114,7 +114,8 @@ class JumpReLUSAE(PenalisedSAE):
     alpha_ : float
         Penalty used; with `target_l0`, where it ended.
     activation_frequency_ : ndarray of shape (n_components_,)
-        Share of the training rows on which each latent fires; 0 for a dead one.
+        Share of the training rows on which each latent fires; 0 for a dead one. After
+        `partial_fit`, of the rows of its last call.
     n_components_ : int
         Number of latents.
     batch_size_ : int
@@ -142,8 +143,7 @@ class JumpReLUSAE(PenalisedSAE):
 
     Notes
     -----
-    A threshold moves by at most the learning rate a step and ends near ``sqrt(alpha)``; where the
-    steps are too few for the way, its learning rate is raised.
+    Thresholds end near ``sqrt(alpha)``; where steps are too few for it, their rate is raised.
 
     References
     ----------

@@ -85,7 +85,7 @@ class SparseAutoencoder(PenalisedSAE):
         stays where it is.
     random_state : int, RandomState instance or None, default=None
         Seeds the initial weights and the order of the rows.
-    verbose : int, default=0
+    verbose : int or bool, default=0
         Whether to print the progress of the passes.
 
     Attributes
@@ -101,7 +101,8 @@ class SparseAutoencoder(PenalisedSAE):
     alpha_ : float
         Penalty used; with `target_l0`, where it ended.
     activation_frequency_ : ndarray of shape (n_components_,)
-        Share of the training rows on which each latent fires; 0 for a dead one.
+        Share of the training rows on which each latent fires; 0 for a dead one. After
+        `partial_fit`, of the rows of its last call.
     n_components_ : int
         Number of latents.
     batch_size_ : int

@@ -62,8 +62,8 @@ class Passes:
         """One pass; return whether it was the last."""
         task = root.subcontext(task_name="pass")
         task.call_on_fit_task_begin(estimator=self.sae, X=X, y=y)
-        self.losses.append(self.run.run_pass(self.rows, progress=bool(self.sae.verbose)))
-        stop = self._stop()
+        loss = self.run.run_pass(self.rows, progress=bool(self.sae.verbose))
+        stop = self._stop(loss)
         if self.sae.verbose:
             self._report(number)
         halted = task.call_on_fit_task_end(
@@ -74,11 +74,15 @@ class Passes:
         )
         return stop or bool(halted)
 
-    def _stop(self):
-        if self.sae.early_stopping:
-            self.scores.append(self.held_out.explained_variance(self.run.weights))
-            return self._stopping.update(self.scores[-1], self.run.weights)
-        return self.sae.tol > 0 and self._stopping.update(-self.losses[-1])
+    def _stop(self, loss):
+        """Extend the curves together, so that an interruption cannot come between them."""
+        if not self.sae.early_stopping:
+            self.losses.append(loss)
+            return self.sae.tol > 0 and self._stopping.update(-loss)
+        score = self.held_out.explained_variance(self.run.weights)
+        self.losses.append(loss)
+        self.scores.append(score)
+        return self._stopping.update(score, self.run.weights)
 
     def _report(self, number):
         """Print a line a pass, thinned out where passes are many and short."""

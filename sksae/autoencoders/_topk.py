@@ -73,7 +73,7 @@ class TopKSAE(BaseSAE):
         stays where it is.
     random_state : int, RandomState instance or None, default=None
         Seeds the initial weights and the order of the rows.
-    verbose : int, default=0
+    verbose : int or bool, default=0
         Whether to print the progress of the passes.
 
     Attributes
@@ -89,7 +89,8 @@ class TopKSAE(BaseSAE):
     k_ : int
         Codes kept a row.
     activation_frequency_ : ndarray of shape (n_components_,)
-        Share of the training rows on which each latent fires; 0 for a dead one.
+        Share of the training rows on which each latent fires; 0 for a dead one. After
+        `partial_fit`, of the rows of its last call.
     n_components_ : int
         Number of latents.
     batch_size_ : int

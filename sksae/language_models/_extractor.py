@@ -5,7 +5,7 @@ import copy
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from sksae._params import Bool, Instance, Int, Option, check_params
+from sksae._params import Bool, Instance, Int, Option, Verbosity, check_params
 from sksae.language_models import _windows
 from sksae.language_models._loading import Loadable, is_name, load, share
 from sksae.language_models._passes import Passes, check_vocabulary, context_length
@@ -66,7 +66,7 @@ class ActivationExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         The precision of a model given by name; ``"auto"`` is the checkpoint's own. Rows are
         float32 in any case.
-    verbose : int, default=0
+    verbose : int or bool, default=0
         Whether to show progress.
 
     See Also
@@ -108,7 +108,7 @@ class ActivationExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         "batch_tokens": Int(1),
         "device": Instance(str, torch.device, description="'auto' or the name of a device"),
         "dtype": Option("auto", "float32", "bfloat16", "float16"),
-        "verbose": Int(0),
+        "verbose": Verbosity(),
     }
 
     def __init__(

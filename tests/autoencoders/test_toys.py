@@ -112,6 +112,11 @@ def test_an_unreachable_target_is_said():
         JumpReLUSAE(32, target_l0=32.0, max_iter=2).fit(X[:2000])
 
 
+def test_a_stream_has_no_target():
+    with pytest.raises(ValueError, match="partial_fit does not support target_l0"):
+        JumpReLUSAE(32, target_l0=2.0).partial_fit(toy_a()[0][:100])
+
+
 def test_defaults_on_tabular_data():
     """Untouched defaults on 500 rows of 20 features: better than as many principal components."""
     rng = np.random.default_rng(0)
