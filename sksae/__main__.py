@@ -1,8 +1,4 @@
-"""``python -m sksae``: a language model's activations, taken apart and shown on a page.
-
-A thin skin over the public interface; ``docs/examples/language_model_features.py`` does the same
-in thirty lines.
-"""
+"""``python -m sksae``: a thin skin over what ``docs/examples/language_model_features.py`` does."""
 
 import argparse
 import random
@@ -10,12 +6,14 @@ import re
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import joblib
 from sklearn.model_selection import train_test_split
 
 import sksae
+from sksae._threads import threads_for
 from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.interpret import choose_features, summarize_features
 from sksae.language_models import ActivationExtractor
@@ -28,9 +26,7 @@ ESTIMATORS = {
     "gated": sksae.GatedSAE,
     "jumprelu": sksae.JumpReLUSAE,
 }
-HELD_OUT = 0.2
-N_FEATURES = 12
-N_EXAMPLES = 5
+HELD_OUT, N_FEATURES, N_EXAMPLES = 0.2, 12, 5
 BLOCK_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 
 # What suits the packaged model and corpus: readable features in about a minute on two cores.
@@ -40,9 +36,9 @@ DESCRIPTION = """\
 Fit a sparse autoencoder to the activations of a language model, print how good it is, and show
 what its features stand for: in the terminal and on an HTML page that needs nothing else.
 
-Without arguments it works on the small model and the texts that come with sksae. The other
-options point it at your own model and text. Everything it reports is measured on texts that were
-held out (a fifth, at random)."""
+Without arguments it works on the small model and the texts that come with sksae. The options point
+it at your own model and text. A fifth of the texts, at random, is held out: the features and their
+examples are of those, and so is the last line of the table."""
 
 EPILOG = """\
 examples:
@@ -52,9 +48,7 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message):
+    def error(self, message):  # on one line
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
@@ -67,7 +61,9 @@ def main(argv=None):
         sys.stdout.reconfigure(errors="replace", line_buffering=True)
     try:
         _check(options)
-        _run(options)
+        # The packaged model is too small to share: on busy cores threads wait for each other.
+        with threads_for(0) if options.model is None else nullcontext():
+            _run(options)
     except KeyboardInterrupt:
         print(f"\n{parser.prog}: interrupted", file=sys.stderr)
         return 130
@@ -87,7 +83,7 @@ def _parser():
     )
     add = parser.add_argument
     add("--model", metavar="NAME", help="a folder, or a name on the Hugging Face hub")
-    add("--layer", type=int, help="block, from 0, or from -1 backwards (default: a middle one)")
+    add("--layer", type=int, help="block, from 0, or from -1 backwards (past the middle)")
     add("--site", default="resid_post", help="where in the block, or a module's path (%(default)s)")
     texts = (
         "UTF-8 text, - for standard input; a blank line ends a text, or each line if none is blank"
@@ -105,7 +101,13 @@ def _parser():
     add("--alpha", type=_weight, help="weight of the sparsity penalty, for the others")
     add("--n-components", type=_positive, metavar="N", help="number of features (8 x the width)")
     add("--max-iter", type=_positive, metavar="N", help="passes over the activations")
-    add("--out", type=Path, default=Path("sksae-report"), metavar="DIR", help="(%(default)s)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("sksae-report"),
+        metavar="DIR",
+        help="of the page (%(default)s)",
+    )
     add("--save", type=Path, metavar="FILE", help="store the fitted estimator, for joblib.load")
     add("--seed", type=int, default=0, help="of the split and of the fit (%(default)s)")
     add("--device", default="auto", help="cpu, cuda or mps (%(default)s)")
@@ -113,17 +115,15 @@ def _parser():
 
 
 def _positive(string):
-    value = int(string)
-    if value < 1:
+    if int(string) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {string}")
-    return value
+    return int(string)
 
 
 def _weight(string):
-    value = float(string)
-    if not 0 <= value < float("inf"):
+    if not 0 <= float(string) < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number >= 0, got {string}")
-    return value
+    return float(string)
 
 
 def _estimator(string):
@@ -290,7 +290,7 @@ def _facts(options, extractor, sae, train, held_out):
         "layer": "none" if extractor.layer is None else extractor.layer,
         "site": extractor.site,
         "texts": f"{options.texts or 'the corpus that comes with sksae'}: {len(train):,} to fit, "
-        f"{len(held_out):,} held out; all numbers and texts below are of those held out",
+        f"{len(held_out):,} held out; histogram and examples are of those held out",
         "estimator": re.sub(r"\s+", " ", repr(sae)),
         "sksae": sksae.__version__,
     }

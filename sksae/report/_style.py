@@ -50,6 +50,7 @@ code { padding: .05rem .3rem; border-radius: .25rem; background: rgb(var(--glow)
 mark { color: inherit; background: rgb(var(--glow) / var(--a)); border-radius: .15rem; }
 mark.peak { font-weight: 700; box-shadow: 0 2px 0 var(--ink); }
 i { font-style: normal; color: var(--soft); }
+mark i { color: inherit; }
 footer { margin-top: 3rem; }
 @media (max-width: 36rem) { body { padding: 1rem .75rem 3rem; } section { padding: .75rem; }
   .examples li { grid-template-columns: 1fr; gap: 0; } .examples .value { text-align: left; } }
