@@ -102,14 +102,15 @@ def pooled_r2(encoder, components, intercept, X, *, weight, rows):
 
     A constant X scores 1 if it is reconstructed exactly and 0 otherwise, as in `r2_score`.
     """
-    mean = rows.average(lambda x: x)
+    wide = torch.float32 if encoder.device.type == "mps" else torch.float64
+    mean = rows.average(lambda x: x).to(wide).to(encoder.device)
     components = to_torch(components, encoder.device, encoder.dtype)
     intercept = to_torch(intercept, encoder.device, encoder.dtype)
     residual, total = 0.0, 0.0
     for chunk, x, codes in encoder.chunks(X):
-        error = (x - torch.addmm(intercept, codes, components)).double().square().sum(1)
-        spread = (x.double() - mean.to(x.device)).square().sum(1)
-        w = 1.0 if weight is None else weight[chunk].to(x.device)
+        error = (x - torch.addmm(intercept, codes, components)).to(wide).square().sum(1)
+        spread = (x.to(wide) - mean).square().sum(1)
+        w = 1.0 if weight is None else weight[chunk].to(wide).to(x.device)
         residual += float((error * w).sum())
         total += float((spread * w).sum())
     if total == 0:

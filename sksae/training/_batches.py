@@ -79,7 +79,7 @@ class Batches:
 
     def normalize(self, normalization):
         """Yield rows in the internal unit from now on; return self."""
-        self.shift = normalization.mean.to(self.device, self.dtype)
+        self.shift = normalization.mean
         self.scale = normalization.scale
         return self
 
@@ -96,16 +96,16 @@ class Batches:
         return self._take(positions if self._rows is None else self._rows[positions])
 
     def average(self, function):
-        """Weighted mean over all rows of ``function(x)``, accumulated in float64 on the CPU."""
+        """Weighted mean over all rows of ``function(x)``, in float64, as a tensor on the CPU."""
         step = max(1, CHUNK_ENTRIES // max(self.n_features, 1))
         total, weight = 0.0, 0.0
         for start in range(0, self.n_samples, step):
             positions = torch.arange(start, min(start + step, self.n_samples))
             index = positions if self._rows is None else self._rows[positions]
-            x, _ = self._take(index)
+            # On the CPU, wherever batches go: not every device has float64.
+            x = self._in_unit(self._read(index).cpu().double())
             w = torch.ones(len(x)) if self._weight is None else self._weight[index]
-            w = w.to("cpu", torch.float64)
-            total = total + w @ function(x.to("cpu", torch.float64))
+            total = total + w.double() @ function(x)
             weight += float(w.sum())
         return total / weight
 
@@ -125,16 +125,18 @@ class Batches:
         return order if self._rows is None else self._rows[order]
 
     def _take(self, index):
-        if isinstance(self._X, np.ndarray):
-            x = to_torch(np.take(self._X, index.numpy(), axis=0))
-        else:
-            x = self._X[index.to(self._X.device)]
-        x = x.to(self.device, self.dtype)
-        if self.shift is not None:
-            x = (x - self.shift) * self.scale
+        x = self._in_unit(self._read(index).to(self.device, self.dtype))
         if self._weight is None:
             return x, torch.ones(len(x), dtype=self.dtype, device=self.device)
-        return x, self._weight[index].to(self.device, self.dtype)
+        return x, self._weight[index].to(self.dtype).to(self.device)
+
+    def _read(self, index):
+        if isinstance(self._X, np.ndarray):
+            return to_torch(np.take(self._X, index.numpy(), axis=0))
+        return self._X[index.to(self._X.device)]
+
+    def _in_unit(self, x):
+        return x if self.shift is None else (x - self.shift.to(x)) * self.scale
 
 
 def geometric_median(x, w, *, max_iter=100, tol=1e-5):
