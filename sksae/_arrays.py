@@ -186,3 +186,23 @@ def stack_csr(blocks, shape, dtype):
     codes = sparse.csr_array((data, indices, indptr.astype(index)), shape=shape)
     codes.has_sorted_indices = True
     return _align_api_if_sparse(codes)
+
+
+def check_sample_weight(sample_weight, n_samples):
+    """Return the weights of `n_samples` rows as a float64 ndarray; None stays None.
+
+    Raises
+    ------
+    ValueError
+        If there is not one weight a row, or they are not finite, non-negative and not all zero.
+    """
+    if sample_weight is None:
+        return None
+    if hasattr(sample_weight, "__dlpack__") and not isinstance(sample_weight, np.ndarray):
+        sample_weight = to_torch(sample_weight).cpu().numpy()
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != (n_samples,):
+        raise ValueError(f"sample_weight has shape {weight.shape}; ({n_samples},) is needed.")
+    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+        raise ValueError("sample_weight must be finite, non-negative and not all zero.")
+    return weight

@@ -23,6 +23,7 @@ from sksae._arrays import (
     as_input,
     check_fits_in_memory,
     check_same_space,
+    check_sample_weight,
     choose_device,
     compute_dtype,
     float_dtypes,
@@ -229,9 +230,7 @@ class BaseSAE(
     def _check_rows(self, X, sample_weight, *, reset):
         X = as_input(X)
         X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X.shape[0])
-        return X, sample_weight
+        return X, _row_weights(sample_weight, X.shape[0])
 
     def _is_fitted(self):
         return hasattr(self, "components_")
@@ -327,9 +326,7 @@ class BaseSAE(
         """
         X, space = self._check_new_rows(X, "score")
         encoder = self._encoder(X, space)
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, X.shape[0])
+        weight = _row_weights(sample_weight, X.shape[0])
         rows = _fitting.batches_of(X, weight)
         return _inference.pooled_r2(
             encoder, self.components_, self.intercept_, X, weight=weight, rows=rows
@@ -376,19 +373,11 @@ class BaseSAE(
         }
 
 
-def _check_sample_weight(sample_weight, n_samples):
-    """Return the weights, the largest being 1, as a float64 tensor on the CPU."""
-    if hasattr(sample_weight, "__dlpack__") and not isinstance(sample_weight, np.ndarray):
-        sample_weight = to_torch(sample_weight).cpu().numpy()
-    weight = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weight.shape != (n_samples,):
-        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n_samples,)}!")
-    if (weight < 0).any():
-        raise ValueError("sample_weight must not be negative.")
-    if not weight.any():
-        raise ValueError("sample_weight must not be all zero.")
+def _row_weights(sample_weight, n_samples):
+    """Return the weights as a float64 tensor, the largest 1; what float32 cannot hold is 0."""
+    weight = check_sample_weight(sample_weight, n_samples)
+    if weight is None:
+        return None
     weight = weight / weight.max()
     return torch.from_numpy(np.where(weight < np.finfo(np.float32).tiny, 0, weight))
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from sksae._arrays import check_sample_weight
 from sksae.metrics._reconstruction import check_pair, pair_blocks, sum_dots
-from sksae.metrics._row_blocks import check_sample_weight, dense_rows, row_slices
+from sksae.metrics._row_blocks import dense_rows, row_slices
 
 
 class MeanCosine:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from sksae._arrays import check_sample_weight
 from sksae.metrics._row_blocks import (
     check_dense,
     check_same_shape,
-    check_sample_weight,
     dense_rows,
     row_slices,
 )

@@ -38,20 +38,6 @@ def check_same_shape(X, other, name, other_name):
         )
 
 
-def check_sample_weight(sample_weight, n_samples):
-    """Weights as float64 of shape (n_samples,); None stays None."""
-    if sample_weight is None:
-        return None
-    if isinstance(sample_weight, torch.Tensor):
-        sample_weight = sample_weight.detach().cpu()
-    weight = np.asarray(sample_weight, dtype=np.float64)
-    if weight.shape != (n_samples,):
-        raise ValueError(f"sample_weight has shape {weight.shape}; ({n_samples},) is needed.")
-    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
-        raise ValueError("sample_weight must be finite, non-negative and not all zero.")
-    return weight
-
-
 def row_slices(X):
     """Slices that cut `X` into blocks of about `BLOCK_SIZE` stored numbers."""
     n_samples = X.shape[0]

@@ -3,9 +3,10 @@
 import numpy as np
 from scipy import sparse
 
+from sksae._arrays import check_sample_weight
 from sksae.metrics._direction import MeanCosine
 from sksae.metrics._reconstruction import VarianceAndError, check_pair, pair_blocks
-from sksae.metrics._row_blocks import check_codes, check_sample_weight
+from sksae.metrics._row_blocks import check_codes
 from sksae.metrics._sparsity import Firings
 
 FIRST_BLOCK_ROWS = 256  # until the width of the codes is known

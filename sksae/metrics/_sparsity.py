@@ -3,7 +3,8 @@
 import numpy as np
 from scipy import sparse
 
-from sksae.metrics._row_blocks import check_codes, check_sample_weight, code_rows, row_slices
+from sksae._arrays import check_sample_weight
+from sksae.metrics._row_blocks import check_codes, code_rows, row_slices
 
 
 class Firings:
