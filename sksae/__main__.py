@@ -13,12 +13,13 @@ import joblib
 from sklearn.model_selection import train_test_split
 
 import sksae
+from sksae._files import replacing
 from sksae._threads import threads_for
 from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.interpret import choose_features, summarize_features
 from sksae.language_models import ActivationExtractor
 from sksae.metrics import dead_fraction, l0, latent_density
-from sksae.report import feature_lines, replacing, table_lines, write_page
+from sksae.report import feature_lines, table_lines, write_page
 
 ESTIMATORS = {
     "topk": sksae.TopKSAE,
@@ -101,13 +102,8 @@ def _parser():
     add("--alpha", type=_weight, help="weight of the sparsity penalty, for the others")
     add("--n-components", type=_positive, metavar="N", help="number of features (8 x the width)")
     add("--max-iter", type=_positive, metavar="N", help="passes over the activations")
-    add(
-        "--out",
-        type=Path,
-        default=Path("sksae-report"),
-        metavar="DIR",
-        help="of the page (%(default)s)",
-    )
+    page = {"default": Path("sksae-report"), "help": "of the page (%(default)s)"}
+    add("--out", type=Path, metavar="DIR", **page)
     add("--save", type=Path, metavar="FILE", help="store the fitted estimator, for joblib.load")
     add("--seed", type=int, default=0, help="of the split and of the fit (%(default)s)")
     add("--device", default="auto", help="cpu, cuda or mps (%(default)s)")

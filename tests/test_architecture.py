@@ -20,8 +20,10 @@ GROUND = 0
 FLOORS = {
     "_arrays": GROUND,
     "_callbacks": GROUND,
+    "_files": GROUND,
     "_modes": GROUND,
     "_params": GROUND,
+    "_signs": GROUND,
     "_threads": GROUND,
     "kernels": 1,
     "training": 2,

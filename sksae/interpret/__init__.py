@@ -3,15 +3,11 @@
 from sksae.interpret._choice import choose_features
 from sksae.interpret._examples import Example, max_activating_examples
 from sksae.interpret._features import FeatureSummary, summarize_features
-from sksae.interpret._lines import edges_visible, example_line, visible
 
 __all__ = [
     "Example",
     "FeatureSummary",
     "choose_features",
-    "edges_visible",
-    "example_line",
     "max_activating_examples",
     "summarize_features",
-    "visible",
 ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sksae.interpret._lines import example_line
+from sksae.interpret._lines import line_of
 from sksae.interpret._reading import read_rows
 from sksae.interpret._strongest import check_codes, check_features, strongest_entries, values_of
 
@@ -57,7 +57,32 @@ class Example:
     cut_after: bool = False
 
     def __str__(self):
-        return example_line(self)
+        return self.line()
+
+    def line(self, *, width=None, marks=("[[", "]]")):
+        """Return the example on one line, the strongest token between `marks`.
+
+        Parameters
+        ----------
+        width : int, default=None
+            The most columns of a terminal that the line takes. None shows the whole window.
+        marks : tuple of two str, default=("[[", "]]")
+            What stands before and after the strongest token; escape sequences take no columns.
+
+        Returns
+        -------
+        line : str
+            The line, without a line break and without characters that steer a terminal.
+
+        Examples
+        --------
+        >>> from sksae.interpret import max_activating_examples
+        >>> table = {"text": [0, 0, 0, 0], "string": ["a", " very", " cold", " day"]}
+        >>> example = max_activating_examples([[0], [0], [2], [1]], table)[0][0]
+        >>> print(example.line(width=16))
+        …very[[ cold]] …
+        """
+        return line_of(self, width, marks)
 
 
 def max_activating_examples(

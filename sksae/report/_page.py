@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sksae.interpret import edges_visible, visible
-from sksae.report._files import replacing
+from sksae._files import replacing
+from sksae._signs import edges_visible, visible
 from sksae.report._histogram import density_histogram
 from sksae.report._style import STYLE
 

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 
-from sksae.interpret import edges_visible, example_line
+from sksae._signs import edges_visible
 
 COLUMNS = 100
 BRACKETS = ("[[", "]]")
@@ -87,7 +87,7 @@ def feature_lines(summary):
         f"at most {summary.max_activation:.3g}",
         f"  on  {'   '.join(tokens)}",
         *(
-            f"{example.activation:8.3g}  {example_line(example, width=width - 10, marks=marks)}"
+            f"{example.activation:8.3g}  {example.line(width=width - 10, marks=marks)}"
             for example in summary.examples
         ),
     ]

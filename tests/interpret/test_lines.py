@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sksae.interpret import Example, edges_visible, example_line, visible
-from sksae.interpret._lines import columns
+from sksae._signs import columns, edges_visible, visible
+from sksae.interpret import Example
 
 
 def example(tokens, peak, **more):
@@ -43,23 +43,21 @@ def test_edges(token, shown):
 )
 def test_a_line_fits_its_width_and_shows_its_token(tokens, peak, width, before, after):
     peak = min(peak, len(tokens) - 1)
-    line = example_line(example(tokens, peak, cut_before=before, cut_after=after), width=width)
+    line = example(tokens, peak, cut_before=before, cut_after=after).line(width=width)
     assert columns(line) <= width
     if columns(visible(tokens[peak])) <= width - 6:
         assert f"[[{visible(tokens[peak])}]]" in line
 
 
 def test_short_sides_leave_their_room_to_the_other():
-    assert example_line(example(["ab", "X", "c" * 30], 1), width=20) == "ab[[X]]" + "c" * 12 + "…"
-    assert example_line(example(["a" * 30, "X", "bc"], 1), width=20) == "…" + "a" * 12 + "[[X]]bc"
+    assert example(["ab", "X", "c" * 30], 1).line(width=20) == "ab[[X]]" + "c" * 12 + "…"
+    assert example(["a" * 30, "X", "bc"], 1).line(width=20) == "…" + "a" * 12 + "[[X]]bc"
 
 
 def test_wide_characters_take_two_columns_and_escapes_none():
     one = example(["한글", "특징", "입니다"], 1)
-    assert (
-        example_line(one, marks=("\x1b[1m", "\x1b[0m"), width=14) == "한글\x1b[1m특징\x1b[0m입니다"
-    )
-    assert example_line(one, width=14) == "한글[[특징]]…"
+    assert one.line(marks=("\x1b[1m", "\x1b[0m"), width=14) == "한글\x1b[1m특징\x1b[0m입니다"
+    assert one.line(width=14) == "한글[[특징]]…"
 
 
 def test_windows_that_are_cut_say_so():

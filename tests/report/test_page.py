@@ -4,8 +4,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from sksae._files import replacing
 from sksae.interpret import summarize_features
-from sksae.report import feature_lines, render_page, replacing, table_lines, write_page
+from sksae.report import feature_lines, render_page, table_lines, write_page
 
 EVIL = ['<script>alert("1")</script>', "</style><img src=x onerror=alert(1)>", "\x00\u202e& '\""]
 VOID = {"meta"}

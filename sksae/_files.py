@@ -27,15 +27,11 @@ def replacing(path):
     OSError
         If the folder or the file cannot be made.
 
-    See Also
-    --------
-    write_page : Writes its page this way.
-
     Examples
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from sksae.report import replacing
+    >>> from sksae._files import replacing
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with replacing(Path(folder) / "note.txt") as part:
     ...         _ = part.write_text("whole")
