@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from sksae import SparseAutoencoder
+from sksae.autoencoders import _folding
 from sksae.datasets import make_superposition
 from sksae.kernels import decode, pre_activations, threshold_codes
-from sksae.training import TrainingRun, alive_norm, draw_rows, resample
+from sksae.training import Normalization, TrainingRun, alive_norm, draw_rows, resample
 from tests.autoencoders.fixture_a import (
     FREE,
     UNIT,
@@ -42,6 +43,15 @@ def test_april_with_pre_bias():
     assert_close(g["encoder_intercept"], [4.74, 0.2475, 1.618])
     assert_close(g["components"], [[2.5833, 0.1308], [3.777, 0.63575], [3.178, 0.448]])
     assert_close(g["intercept"], [-1.8055, -1.56025])
+
+
+def test_unit_norm_fold_changes_codes_and_not_reconstructions():
+    w = weights(FREE)
+    folded = _folding.fold(w, Normalization(torch.zeros(2, dtype=torch.float64), 1.0))
+    codes = torch.relu(X @ folded["encoder_coef"].T + folded["encoder_intercept"])
+    assert_close(codes, [[2.18, 0.8, 1.4], [0, 0.175, 0]])
+    reconstruction = codes @ folded["components"] + folded["intercept"]
+    assert_close(reconstruction, [[3.12, 2.12], [0.1, 0.375]])
 
 
 def test_bricken():
