@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedToken
 
 from sksae.datasets import TINY_LM_PATH, load_corpus, load_tiny_lm
 
-# 2.7 was measured; a model that knows only how frequent each token is reaches 6.6
+# 2.57 was measured; a model that knows only how frequent each token is reaches 6.6
 HELD_OUT_LOSS = 2.8
 TEXTS = [
     "Compute the mean of an array along an axis.",
