@@ -3,6 +3,7 @@ import pytest
 
 from sksae import JumpReLUSAE
 from sksae.autoencoders._plan import make_plan
+from sksae.kernels import jump_relu
 from tests.autoencoders.fixture_a import (
     FREE,
     UNIT,
@@ -46,6 +47,21 @@ def test_tanh_penalty():
     assert_close(g["encoder_intercept"], [8.9900000661, -0.2716054333, 2.486])
     assert_close(g["components"], [[1.8087500132, -1.08], [2.7, -1.6165295598], [0.00555, 0.0074]])
     assert_close(g["intercept"], [2.6, -1.2])
+
+
+def test_tanh_penalty_with_the_estimate_for_thresholds_alone(monkeypatch):
+    """The variant without the estimated gradient of the inputs: thresholds do not notice."""
+
+    def to_threshold(z, threshold, bandwidth, to_input):
+        return jump_relu(z, threshold, bandwidth, to_input=False)
+
+    monkeypatch.setattr("sksae.autoencoders._jumprelu.jump_relu", to_threshold)
+    sae = JumpReLUSAE(penalty="tanh", bandwidth=0.5, pre_activation_alpha=0.01)
+    w = weights(FREE, threshold=tensor([1, 0.6, 1.6]))
+    _, _, g = loss_and_gradients(sae, w, alpha=0.3)
+    assert_close(g["threshold"], [-5.990000044, -0.1775, -2.486], atol=5e-9)
+    encoder = [[3.0100, 5.9950], [-0.4466, -0.8995], [0, -0.0125]]
+    assert_close(g["encoder_coef"], encoder, atol=5e-5)
 
 
 def test_thresholds_reach_their_place_in_few_steps():
