@@ -147,9 +147,14 @@ def compute_dtype(X, device):
     return torch.float32 if device.type == "mps" else _FLOATS[name]
 
 
+def rows_per_chunk(width):
+    """Return how many rows a (rows, width) buffer of about `CHUNK_ENTRIES` entries has."""
+    return max(1, CHUNK_ENTRIES // max(width, 1))
+
+
 def row_chunks(n_rows, width):
-    """Yield slices of rows whose (rows, width) buffer has about `CHUNK_ENTRIES` entries."""
-    step = max(1, min(n_rows, CHUNK_ENTRIES // max(width, 1)))
+    """Yield slices of `rows_per_chunk` rows."""
+    step = rows_per_chunk(width)
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 

@@ -88,7 +88,6 @@ def test_float16_is_computed_in_float32(SAE, X, tmp_path):
 
 def test_a_half_precision_file_is_never_copied_whole(SAE, tmp_path, monkeypatch):
     monkeypatch.setattr("sksae._arrays.CHUNK_ENTRIES", 2**12)
-    monkeypatch.setattr("sksae.training._batches.CHUNK_ENTRIES", 2**12)
     rows = np.random.default_rng(0).normal(size=(40_000, 32)).astype(np.float16)
     X = memmapped(rows, tmp_path)
     del rows

@@ -81,7 +81,6 @@ def test_tensors_made_in_a_mode_can_be_learnt_from_outside_of_it(SAE, X, mode):
 def test_wide_dictionaries_are_measured_in_chunks(SAE, X, monkeypatch):
     """No array of codes of all rows is made on the way: neither of held-out rows nor of all."""
     seen, activation = [], SAE._activation
-    monkeypatch.setattr("sksae.autoencoders._fitting.CHUNK_ENTRIES", 20 * 64)
     monkeypatch.setattr("sksae._arrays.CHUNK_ENTRIES", 20 * 64)
 
     def watched(self, z):

@@ -307,8 +307,9 @@ class BaseSAE(
         """Explained variance of the reconstruction, pooled over features.
 
         ``1 - sum |x - x^|^2 / sum |x - mean|^2``: 1 is perfect, 0 is as good as the mean of X.
-        It equals ``r2_score(X, X_reconstructed, multioutput="variance_weighted")``. The densest
-        model always wins by it: search with a refit rule of `sksae.model_selection`.
+        Where no feature is constant it equals ``r2_score(X, X_reconstructed,
+        multioutput="variance_weighted")``. The densest model always wins by it: search with a refit
+        rule of `sksae.model_selection`.
 
         Parameters
         ----------

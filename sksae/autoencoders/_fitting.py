@@ -9,10 +9,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from sksae._arrays import (
-    CHUNK_ENTRIES,
     choose_device,
     compute_dtype,
     from_torch,
+    rows_per_chunk,
     space_of,
     to_torch,
 )
@@ -30,7 +30,8 @@ _TOLERANCE = 0.1
 @own_modes()
 def fit(sae, X, sample_weight, y=None):
     """Fit `sae` in place: all passes over the rows, then the fold to raw units."""
-    width = _fitted_width(sae) if sae._continues() else None
+    continues = sae._continues()
+    width = _fitted_width(sae) if continues else None
     generator = new_generator(sae)
     rows, held_out_rows = split(sae, X.shape[0], sample_weight, generator)
     data = partial(batches_of, X, sample_weight, device=choose_device(sae.device, space_of(X)))
@@ -45,11 +46,10 @@ def fit(sae, X, sample_weight, y=None):
             data(rows=held_out_rows, batch_size=_chunk(plan.n_components)).normalize(normalization),
         )
 
-    before = _progress(sae) if sae._continues() else {"n_iter_": 0, "n_steps_": 0}
-    weights = _starting_weights(sae, training, plan, normalization, generator, sae._continues())
+    before = _progress(sae, continues)
+    weights = _starting_weights(sae, training, plan, normalization, generator, continues)
     run = new_run(sae, weights, plan, training)
     controller = _controller(sae, run, held_out, plan)
-    run.schedule = make_schedule(sae, plan, controller)
     run.after_step += sae._after_step(training, plan.n_steps, generator)
     snapshot = partial(_fitted, sae, normalization=normalization, plan=plan, X=X)
     passes = Passes(sae, run, training, held_out, plan.max_iter, snapshot)
@@ -72,7 +72,8 @@ def fit(sae, X, sample_weight, y=None):
 def partial_fit(sae, X, sample_weight):
     """Continue `sae` with one pass over X; everything the next call needs stays in ``_stream``."""
     stream = getattr(sae, "_stream", None)
-    width = _fitted_width(sae) if sae._is_fitted() else None
+    continues = sae._is_fitted()
+    width = _fitted_width(sae) if continues else None
     rows = weighted_rows(X.shape[0], sample_weight)
     data = partial(
         batches_of, X, sample_weight, rows=rows, device=choose_device(sae.device, space_of(X))
@@ -89,11 +90,11 @@ def partial_fit(sae, X, sample_weight):
         normalization = Normalization(torch.from_numpy(stream["mean"].copy()), stream["scale"])
     training.normalize(normalization)
 
-    before = _progress(sae) if sae._is_fitted() else {"n_iter_": 0, "n_steps_": 0}
+    before = _progress(sae, continues)
     if stream is not None:
         weights = {name: to_torch(w) for name, w in stream["run"]["weights"].items()}
     else:
-        weights = _starting_weights(sae, training, plan, normalization, generator, sae._is_fitted())
+        weights = _starting_weights(sae, training, plan, normalization, generator, continues)
     run = new_run(sae, weights, plan, training)
     if stream is not None:
         run.restore(stream["run"])
@@ -120,7 +121,7 @@ def new_generator(sae):
 
 def _chunk(width):
     """Rows at a time whose codes of this width fit in a cache."""
-    return max(1, min(4096, CHUNK_ENTRIES // width))
+    return min(4096, rows_per_chunk(width))
 
 
 def batches_of(X, weight=None, *, batch_size=4096, rows=None, generator=None, device="cpu"):
@@ -162,6 +163,7 @@ def _starting_weights(sae, training, plan, normalization, generator, continues):
 
 
 def _controller(sae, run, held_out, plan):
+    """Put the penalty of `run` under control if an L0 is asked for; return the controller."""
     target = getattr(sae, "target_l0", None)
     if target is None:
         return None
@@ -177,6 +179,7 @@ def _controller(sae, run, held_out, plan):
         first=round(min(sae._alpha_warm_up, 0.05) * plan.n_steps),
     )
     run.after_step.append(controller)
+    run.schedule = make_schedule(sae, plan, controller)
     return controller
 
 
@@ -211,7 +214,10 @@ def _store(sae, fitted):
         setattr(sae, name, value)
 
 
-def _progress(sae):
+def _progress(sae, continues):
+    """What a fit adds to: the counts and curves so far, or none."""
+    if not continues:
+        return {"n_iter_": 0, "n_steps_": 0}
     names = ("n_iter_", "n_steps_", "loss_curve_", "validation_scores_")
     return {name: getattr(sae, name) for name in names if hasattr(sae, name)}
 

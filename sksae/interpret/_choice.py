@@ -75,9 +75,9 @@ def choose_features(
     >>> choose_features(codes, tokens, n_features=2)
     array([0, 2])
     """
-    for name, value in (("n_features", n_features), ("min_active", min_active)):
+    counts = {"n_features": n_features, "min_active": min_active, "min_texts": min_texts}
+    for name, value in counts.items():
         check_count(name, value, 1)
-    check_count("min_texts", min_texts, 1)
     codes = check_codes(codes)
     reading = read_rows(tokens, codes.shape[0])
     every = np.arange(codes.shape[1])

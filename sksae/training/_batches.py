@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sksae._arrays import CHUNK_ENTRIES, to_torch
+from sksae._arrays import row_chunks, to_torch
 
 _MAX_SHUFFLED = 10_000_000
 _BLOCK = 4096
@@ -75,12 +75,12 @@ class Batches:
         self.n_samples = int(X.shape[0] if rows is None else len(rows))
         self.n_features = int(X.shape[1])
         self.batch_size = min(batch_size, self.n_samples)
-        self.shift, self.scale = None, 1.0
+        self._normalization, self._shift = None, None
 
     def normalize(self, normalization):
         """Yield rows in the internal unit from now on; return self."""
-        self.shift = normalization.mean
-        self.scale = normalization.scale
+        self._normalization = normalization
+        self._shift = normalization.mean.to(self.dtype).to(self.device)
         return self
 
     def __len__(self):
@@ -97,13 +97,14 @@ class Batches:
 
     def average(self, function):
         """Weighted mean over all rows of ``function(x)``, in float64, as a tensor on the CPU."""
-        step = max(1, CHUNK_ENTRIES // max(self.n_features, 1))
         total, weight = 0.0, 0.0
-        for start in range(0, self.n_samples, step):
-            positions = torch.arange(start, min(start + step, self.n_samples))
+        for chunk in row_chunks(self.n_samples, self.n_features):
+            positions = torch.arange(chunk.start, chunk.stop)
             index = positions if self._rows is None else self._rows[positions]
             # On the CPU, wherever batches go: not every device has float64.
-            x = self._in_unit(self._read(index).cpu().double())
+            x = self._read(index).cpu().double()
+            if self._normalization is not None:
+                x = (x - self._normalization.mean) * self._normalization.scale
             w = torch.ones(len(x)) if self._weight is None else self._weight[index]
             total = total + w.double() @ function(x)
             weight += float(w.sum())
@@ -125,7 +126,9 @@ class Batches:
         return order if self._rows is None else self._rows[order]
 
     def _take(self, index):
-        x = self._in_unit(self._read(index).to(self.device, self.dtype))
+        x = self._read(index).to(self.device, self.dtype)
+        if self._normalization is not None:
+            x = (x - self._shift) * self._normalization.scale
         if self._weight is None:
             return x, torch.ones(len(x), dtype=self.dtype, device=self.device)
         return x, self._weight[index].to(self.dtype).to(self.device)
@@ -134,9 +137,6 @@ class Batches:
         if isinstance(self._X, np.ndarray):
             return to_torch(np.take(self._X, index.numpy(), axis=0))
         return self._X[index.to(self._X.device)]
-
-    def _in_unit(self, x):
-        return x if self.shift is None else (x - self.shift.to(x)) * self.scale
 
 
 def geometric_median(x, w, *, max_iter=100, tol=1e-5):
