@@ -1,12 +1,13 @@
 """Sparse autoencoders as scikit-learn estimators."""
 
-from sksae.autoencoders import GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae.autoencoders import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.language_models import ActivationExtractor
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "ActivationExtractor",
+    "BatchTopKSAE",
     "GatedSAE",
     "JumpReLUSAE",
     "SparseAutoencoder",

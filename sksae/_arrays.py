@@ -179,7 +179,7 @@ def _physical_memory():
 def stack_csr(blocks, shape, dtype):
     """Return one CSR container from ``(counts, columns, values)`` blocks of consecutive rows.
 
-    Columns are sorted within each row; indices are int32 until they overflow.
+    Columns come out sorted within each row; indices are int32 until they overflow.
     """
     counts = np.concatenate([block[0] for block in blocks]) if blocks else np.zeros(0, np.int64)
     indptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
@@ -189,7 +189,7 @@ def stack_csr(blocks, shape, dtype):
     indices = np.concatenate(columns).astype(index, copy=False) if blocks else np.zeros(0, index)
     data = np.concatenate(values) if blocks else np.zeros(0, dtype)
     codes = sparse.csr_array((data, indices, indptr.astype(index)), shape=shape)
-    codes.has_sorted_indices = True
+    codes.sort_indices()
     return _align_api_if_sparse(codes)
 
 
@@ -211,3 +211,12 @@ def check_sample_weight(sample_weight, n_samples):
     if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
         raise ValueError("sample_weight must be finite, non-negative and not all zero.")
     return weight
+
+
+def row_weights(sample_weight, n_samples):
+    """Return the weights as a float64 tensor, the largest 1; what float32 cannot hold is 0."""
+    weight = check_sample_weight(sample_weight, n_samples)
+    if weight is None:
+        return None
+    weight = weight / weight.max()
+    return torch.from_numpy(np.where(weight < np.finfo(np.float32).tiny, 0, weight))

@@ -2,9 +2,12 @@
 
 import inspect
 
+import torch
+
 import sksae
 from sksae._params import Option
 from sksae.autoencoders import BaseSAE
+from sksae.training import TrainingRun
 
 EXPORTED = [getattr(sksae, name) for name in sksae.__all__]
 SAES = [c for c in EXPORTED if inspect.isclass(c) and issubclass(c, BaseSAE)]
@@ -57,6 +60,22 @@ def wide(cls, **settings):
     if "k" in cls._param_rules:
         ours["k"] = 5
     return cls(**{**ours, **settings})
+
+
+def training_orders(monkeypatch):
+    """A list that every pass of training from now on adds its order of rows to."""
+    orders, original = [], TrainingRun.run_pass
+
+    def recorded(self, batches, **options):
+        draw = batches._order
+        batches._order = lambda: orders.append(draw().tolist()) or torch.tensor(orders[-1])
+        try:
+            return original(self, batches, **options)
+        finally:
+            del batches._order
+
+    monkeypatch.setattr(TrainingRun, "run_pass", recorded)
+    return orders
 
 
 def arrays_of(estimator):

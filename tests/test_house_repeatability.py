@@ -7,7 +7,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from tests.estimators import arrays_of, wide
+from sksae.autoencoders._inference import Encoder
+from tests.estimators import arrays_of, training_orders, wide
 
 pytestmark = pytest.mark.usefixtures("unchanged_world")
 
@@ -60,18 +61,8 @@ def test_seeds_differ_and_a_random_state_instance_moves_on(SAE, X):
 
 
 def test_the_order_of_the_rows_is_shuffled_anew_every_pass(SAE, X, monkeypatch):
-    from sksae.training import Batches
-
-    orders = []
-    original = Batches._order
-
-    def recorded(self):
-        orders.append(original(self))
-        return orders[-1]
-
-    monkeypatch.setattr(Batches, "_order", recorded)
+    passes = training_orders(monkeypatch)
     wide(SAE, max_iter=3, device="cpu").fit(X)
-    passes = [order.tolist() for order in orders if order.tolist() != list(range(len(X)))]
     assert len(passes) == 3
     assert all(sorted(order) == list(range(len(X))) for order in passes)
     assert len({tuple(order) for order in passes}) == 3
@@ -94,7 +85,7 @@ def test_threads_are_given_back_also_after_an_error(SAE, X, monkeypatch):
         monkeypatch.setattr(SAE, "_objective", broken)
         with pytest.raises(RuntimeError, match="on purpose"):
             wide(SAE).fit(X)
-        monkeypatch.setattr(SAE, "_activation", broken)
+        monkeypatch.setattr(Encoder, "__call__", broken)
         with pytest.raises(RuntimeError, match="on purpose"):
             sae.transform(X)
         assert torch.get_num_threads() == 2

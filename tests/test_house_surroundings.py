@@ -8,6 +8,7 @@ import sklearn
 import torch
 from numpy.testing import assert_array_equal
 
+from sksae.autoencoders._inference import Encoder
 from tests.estimators import arrays_of, wide
 
 pytestmark = pytest.mark.usefixtures("unchanged_world")
@@ -80,14 +81,14 @@ def test_tensors_made_in_a_mode_can_be_learnt_from_outside_of_it(SAE, X, mode):
 
 def test_wide_dictionaries_are_measured_in_chunks(SAE, X, monkeypatch):
     """No array of codes of all rows is made on the way: neither of held-out rows nor of all."""
-    seen, activation = [], SAE._activation
+    seen = []
     monkeypatch.setattr("sksae._arrays.CHUNK_ENTRIES", 20 * 64)
 
-    def watched(self, z):
-        seen.append(len(z))
-        return activation(self, z)
+    def watched(method):
+        return lambda self, x: seen.append(len(x)) or method(self, x)
 
-    monkeypatch.setattr(SAE, "_activation", watched)
+    monkeypatch.setattr(Encoder, "__call__", watched(Encoder.__call__))
+    monkeypatch.setattr(Encoder, "active", watched(Encoder.active))
     sae = wide(SAE, max_iter=2, early_stopping=True).fit(X)
     sae.transform(X)
     sae.score(X)

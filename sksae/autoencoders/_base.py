@@ -6,10 +6,12 @@ A variant is one file that says what differs: its parameter rules, its construct
 hook                    default
 ======================= ==========================================================================
 `_initial_weights`      unit decoder rows at random, the encoder equal to them, zero biases
-`_objective`            abstract: the loss of a batch and its codes, under autograd
-`_activation`           inference: pre-activations above `threshold_` (0 where there is none)
+`_rule`                 abstract: which entries of a batch can have a code or a gradient
+`_objective`            abstract: the loss of a batch's entries and their codes, under autograd
+`_fitted_rule`          inference: pre-activations above `threshold_` (0 where there is none)
 `_fold`, `_unfold`      the affine algebra of `_folding`; variants with more weights add theirs
 `_hyperparameters`      nothing; what ``k=None`` or ``alpha=None`` becomes for data of this shape
+`_calibrated`           nothing; what inference needs beside the weights of training
 `_after_step`           nothing; work between optimiser steps, such as resampling
 ======================= ==========================================================================
 """
@@ -23,18 +25,18 @@ from sksae._arrays import (
     as_input,
     check_fits_in_memory,
     check_same_space,
-    check_sample_weight,
     choose_device,
     compute_dtype,
     float_dtypes,
     from_torch,
+    row_weights,
     space_of,
     to_torch,
 )
 from sksae._callbacks import CallbackSupportMixin, with_callbacks
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
 from sksae.autoencoders import _fitting, _folding, _inference
-from sksae.kernels import threshold_codes
+from sksae.kernels import Rule
 
 
 class BaseSAE(
@@ -60,6 +62,7 @@ class BaseSAE(
         "validation_fraction": Float(0, 1, open_="low high"),
         "warm_start": Bool(),
         "sparse_output": Bool(),
+        "precision": Option("float32", "bfloat16"),
         "device": Instance(str, description="a str such as 'auto', 'cpu' or 'cuda'"),
         "random_state": Seed(),
         "verbose": Verbosity(),
@@ -86,6 +89,7 @@ class BaseSAE(
         warm_start=False,
         sparse_output=False,
         device="auto",
+        precision="float32",
         random_state=None,
         verbose=0,
     ):
@@ -107,6 +111,7 @@ class BaseSAE(
         self.warm_start = warm_start
         self.sparse_output = sparse_output
         self.device = device
+        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -129,8 +134,12 @@ class BaseSAE(
             "intercept": rows.average(lambda x: x),
         }
 
-    def _objective(self, x, w, weights, alpha, dead):
-        """Loss of the rows `x` of weight `w`, and their codes of shape (n, m)."""
+    def _rule(self, weights):
+        """Return the `Rule` of the entries that can have a code or a gradient."""
+        raise NotImplementedError
+
+    def _objective(self, entries, alpha, dead):
+        """Loss of the `entries` of a batch (see `AllEntries`), and their codes."""
         raise NotImplementedError
 
     def _hyperparameters(self, n_features, n_components):
@@ -141,14 +150,17 @@ class BaseSAE(
         """Multipliers of the learning rate by weight name."""
         return {}
 
+    def _calibrated(self, weights, engine, rows):
+        """Weights that inference needs, from those that training left."""
+        return weights
+
     def _after_step(self, rows, n_steps, generator):
         """Callables ``hook(run)`` to run after every optimiser step."""
         return []
 
-    def _activation(self, z):
-        """Codes of raw-unit pre-activations, row by row."""
-        threshold = getattr(self, "threshold_", None)
-        return threshold_codes(z, 0.0 if threshold is None else to_torch(threshold).to(z))
+    def _fitted_rule(self):
+        """Return the `Rule` of raw-unit pre-activations that are codes, row by row."""
+        return Rule(bound=getattr(self, "threshold_", np.zeros(1)))
 
     def _fold(self, weights, normalization):
         """Fitted arrays by weight name, in raw units, float64."""
@@ -230,7 +242,7 @@ class BaseSAE(
     def _check_rows(self, X, sample_weight, *, reset):
         X = as_input(X)
         X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
-        return X, _row_weights(sample_weight, X.shape[0])
+        return X, row_weights(sample_weight, X.shape[0])
 
     def _is_fitted(self):
         return hasattr(self, "components_")
@@ -327,7 +339,7 @@ class BaseSAE(
         """
         X, space = self._check_new_rows(X, "score")
         encoder = self._encoder(X, space)
-        weight = _row_weights(sample_weight, X.shape[0])
+        weight = row_weights(sample_weight, X.shape[0])
         rows = _fitting.batches_of(X, weight)
         return _inference.pooled_r2(
             encoder, self.components_, self.intercept_, X, weight=weight, rows=rows
@@ -346,9 +358,10 @@ class BaseSAE(
         return _inference.Encoder(
             self.encoder_coef_,
             self.encoder_intercept_,
-            self._activation,
+            self._fitted_rule(),
             device,
             compute_dtype(X, device),
+            self.precision,
         )
 
     # scikit-learn's contract ---------------------------------------------------------------------
@@ -372,15 +385,6 @@ class BaseSAE(
             name: value.cpu() if isinstance(value, torch.Tensor) else value
             for name, value in state.items()
         }
-
-
-def _row_weights(sample_weight, n_samples):
-    """Return the weights as a float64 tensor, the largest 1; what float32 cannot hold is 0."""
-    weight = check_sample_weight(sample_weight, n_samples)
-    if weight is None:
-        return None
-    weight = weight / weight.max()
-    return torch.from_numpy(np.where(weight < np.finfo(np.float32).tiny, 0, weight))
 
 
 def _as_numpy(array, dtype):

@@ -21,7 +21,7 @@ from sksae.autoencoders._held_out import HeldOut, split, weighted_rows
 from sksae.autoencoders._inference import firing_frequency
 from sksae.autoencoders._passes import Passes
 from sksae.autoencoders._plan import make_plan, make_schedule
-from sksae.training import Batches, Normalization, SparsityController, TrainingRun
+from sksae.training import Batches, Engine, Normalization, SparsityController, TrainingRun
 
 _CONTROLS = 200
 _TOLERANCE = 0.1
@@ -42,7 +42,7 @@ def fit(sae, X, sample_weight, y=None):
     held_out = None
     if held_out_rows is not None:
         held_out = HeldOut(
-            sae._objective,
+            new_engine(sae),
             data(rows=held_out_rows, batch_size=_chunk(plan.n_components)).normalize(normalization),
         )
 
@@ -51,7 +51,10 @@ def fit(sae, X, sample_weight, y=None):
     run = new_run(sae, weights, plan, training)
     controller = _controller(sae, run, held_out, plan)
     run.after_step += sae._after_step(training, plan.n_steps, generator)
-    snapshot = partial(_fitted, sae, normalization=normalization, plan=plan, X=X)
+    calibrate = partial(sae._calibrated, engine=run.engine, rows=training.shuffled(0))
+    snapshot = partial(
+        _fitted, sae, calibrate=calibrate, normalization=normalization, plan=plan, X=X
+    )
     passes = Passes(sae, run, training, held_out, plan.max_iter, snapshot)
     passes.execute(X, y)
 
@@ -101,7 +104,8 @@ def partial_fit(sae, X, sample_weight):
     done = run.n_steps
     loss = run.run_pass(training, progress=bool(sae.verbose))
 
-    _store(sae, _fitted(sae, run.weights, normalization, plan, X))
+    calibrate = partial(sae._calibrated, engine=run.engine, rows=training.shuffled(0))
+    _store(sae, _fitted(sae, run.weights, calibrate, normalization, plan, X))
     _store_progress(sae, before, 1, run.n_steps - done, [loss])
     sae._stream = {
         "run": run.state(),
@@ -134,7 +138,7 @@ def new_run(sae, weights, plan, training):
     """Return a `TrainingRun` of the variant's objective from float64 weights."""
     return TrainingRun(
         {name: w.to(training.device, training.dtype) for name, w in weights.items()},
-        sae._objective,
+        new_engine(sae),
         learning_rate=plan.learning_rate,
         betas=tuple(sae.betas),
         rate_scales=sae._rate_scales(plan),
@@ -143,6 +147,11 @@ def new_run(sae, weights, plan, training):
         dead_window=plan.dead_window,
         schedule=make_schedule(sae, plan),
     )
+
+
+def new_engine(sae):
+    """Return the `Engine` of the variant's objective."""
+    return Engine(sae._objective, sae._rule, pre_bias=sae._pre_bias, precision=sae.precision)
 
 
 def _fitted_width(sae):
@@ -193,12 +202,12 @@ def _check_target(sae, l0):
         )
 
 
-def _fitted(sae, weights, normalization, plan, X):
+def _fitted(sae, weights, calibrate, normalization, plan, X):
     """Return the fitted attributes that `weights` make, in X's namespace and dtype."""
     dtype, space = compute_dtype(X, torch.device("cpu")), space_of(X)
     arrays = {
         name + "_": from_torch(value.to(dtype).contiguous(), space)
-        for name, value in sae._fold(weights, normalization).items()
+        for name, value in sae._fold(calibrate(weights), normalization).items()
     }
     return {
         **arrays,

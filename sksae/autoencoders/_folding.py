@@ -16,7 +16,8 @@ def fold(weights, normalization, *, pre_bias=True):
     Parameters
     ----------
     weights : dict of Tensor
-        "components" (m, d), "encoder_coef" (m, d), "encoder_intercept" (m,), "intercept" (d,).
+        "components" (m, d), "encoder_coef" (m, d), "encoder_intercept" (m,), "intercept" (d,) and,
+        where there is one, "threshold" (m,).
     normalization : Normalization
     pre_bias : bool
         Whether training subtracted "intercept" before encoding.
@@ -24,7 +25,7 @@ def fold(weights, normalization, *, pre_bias=True):
     Returns
     -------
     folded : dict of Tensor, float64
-        The same names. Codes change their unit by ``scales(weights, normalization)``.
+        The same names. Codes change their unit by the norm of the decoder row over the scale.
     """
     w = {name: value.detach().cpu().double() for name, value in weights.items()}
     mean, scale = normalization
@@ -32,17 +33,15 @@ def fold(weights, normalization, *, pre_bias=True):
     alive = (norms >= _DEAD_NORM).double()
     unit = norms * alive / scale
     origin = scale * mean + (w["intercept"] if pre_bias else 0)
-    return {
+    folded = {
         "components": w["components"] / torch.where(alive > 0, norms, 1.0)[:, None],
         "encoder_coef": (scale * unit)[:, None] * w["encoder_coef"],
         "encoder_intercept": unit * (w["encoder_intercept"] - w["encoder_coef"] @ origin),
         "intercept": mean + w["intercept"] / scale,
     }
-
-
-def scales(weights, normalization):
-    """Size in raw units of one unit of each code, shape (m,): ``norm of the row / scale``."""
-    return weights["components"].detach().cpu().double().norm(dim=1) / normalization.scale
+    if "threshold" in w:
+        folded["threshold"] = norms / scale * w["threshold"]
+    return folded
 
 
 def unfold(folded, normalization, *, pre_bias=True):
@@ -51,9 +50,12 @@ def unfold(folded, normalization, *, pre_bias=True):
     mean, scale = normalization
     intercept = scale * (f["intercept"] - mean)
     origin = scale * mean + (intercept if pre_bias else 0)
-    return {
+    weights = {
         "components": f["components"],
         "encoder_coef": f["encoder_coef"],
         "encoder_intercept": scale * f["encoder_intercept"] + f["encoder_coef"] @ origin,
         "intercept": intercept,
     }
+    if "threshold" in f:
+        weights["threshold"] = scale * f["threshold"]
+    return weights

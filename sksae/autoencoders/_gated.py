@@ -4,9 +4,9 @@ import torch
 
 from sksae._params import Option
 from sksae.autoencoders import _folding
-from sksae.autoencoders._objective import reconstruction_loss, row_mean
+from sksae.autoencoders._objective import reconstruction_loss
 from sksae.autoencoders._penalised import PenalisedSAE
-from sksae.kernels import decode
+from sksae.kernels import Rule
 
 
 class GatedSAE(PenalisedSAE):
@@ -80,6 +80,8 @@ class GatedSAE(PenalisedSAE):
     device : str, default="auto"
         Where to compute: "auto" takes CUDA or MPS if there is one, else the CPU. A tensor X
         stays where it is.
+    precision : {"float32", "bfloat16"}, default="float32"
+        "bfloat16" is faster and leaves values off by about a part in 300.
     random_state : int, RandomState instance or None, default=None
         Seeds the initial weights and the order of the rows.
     verbose : int or bool, default=0
@@ -175,6 +177,7 @@ class GatedSAE(PenalisedSAE):
         warm_start=False,
         sparse_output=False,
         device="auto",
+        precision="float32",
         random_state=None,
         verbose=0,
     ):
@@ -200,6 +203,7 @@ class GatedSAE(PenalisedSAE):
             warm_start=warm_start,
             sparse_output=sparse_output,
             device=device,
+            precision=precision,
             random_state=random_state,
             verbose=verbose,
         )
@@ -217,21 +221,22 @@ class GatedSAE(PenalisedSAE):
         zeros = torch.zeros(n_components, dtype=torch.float64)
         return {**weights, "gate_intercept": zeros, "log_gain": zeros.clone()}
 
-    def _objective(self, x, w, weights, alpha, dead):
-        projections = (x - weights["intercept"]) @ weights["encoder_coef"].T
-        gate = projections + weights["gate_intercept"]
-        magnitude = projections * weights["log_gain"].exp() + weights["encoder_intercept"]
+    def _rule(self, weights):
+        return Rule(bound=-weights["gate_intercept"], bias=None)
+
+    def _objective(self, entries, alpha, dead):
+        weights, projections = entries.weights, entries.z
+        gate = projections + entries.at(weights["gate_intercept"])
+        gain = entries.at(weights["log_gain"].exp())
+        magnitude = projections * gain + entries.at(weights["encoder_intercept"])
         codes = torch.where(gate > 0, torch.relu(magnitude), 0.0)
         open_gate = torch.relu(gate)
-        if self.recipe == "frozen":  # the gate must not bend the dictionary to its own ends
-            frozen = {name: weights[name].detach() for name in ("components", "intercept")}
-            auxiliary, sizes = decode(open_gate, frozen), open_gate
-        else:
-            auxiliary = decode(open_gate, weights)
-            sizes = open_gate * weights["components"].norm(dim=1)
-        loss = reconstruction_loss(decode(codes, weights), x, w)
-        loss = loss + alpha * row_mean(sizes.sum(1), w) + reconstruction_loss(auxiliary, x, w)
-        return loss, codes
+        frozen = self.recipe == "frozen"  # the gate must not bend the dictionary to its own ends
+        sizes = open_gate if frozen else open_gate * entries.norms()
+        loss = reconstruction_loss(entries, entries.decode(codes))
+        loss = loss + alpha * entries.row_mean(sizes)
+        auxiliary = entries.decode(open_gate, frozen=frozen)
+        return loss + reconstruction_loss(entries, auxiliary), codes
 
     def _fold(self, weights, normalization):
         """Fold into a JumpReLU: ``E = e^r W``, ``threshold = max(0, b_mag - e^r b_gate)``."""

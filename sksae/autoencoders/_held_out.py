@@ -3,8 +3,6 @@
 import torch
 from sklearn.model_selection import train_test_split
 
-from sksae.kernels import decode
-
 _L0_ROWS = 2048
 
 
@@ -32,33 +30,35 @@ class HeldOut:
 
     Parameters
     ----------
-    objective : callable
-        As in `TrainingRun`; only its codes are used.
+    engine : Engine
     rows : Batches
     """
 
-    def __init__(self, objective, rows):
-        self.objective, self.rows = objective, rows
+    def __init__(self, engine, rows):
+        self.engine, self.rows = engine, rows
         self.mean = rows.average(lambda x: x).to(rows.device, rows.dtype)
         self._sample = rows.take(torch.arange(min(rows.n_samples, _L0_ROWS)))
 
-    @torch.no_grad()
-    def _codes(self, x, w, weights):
+    def _coded(self, x, w, weights):
+        """Entries of rows and their codes."""
+        entries = self.engine.entries(x, w, weights)
         dead = torch.zeros(len(weights["components"]), dtype=torch.bool, device=x.device)
-        return self.objective(x, w, weights, 0.0, dead)[1]
+        return entries, self.engine.objective(entries, 0.0, dead)[1]
 
+    @torch.no_grad()
     def l0(self, weights):
         """Mean number of non-zero codes over at most `_L0_ROWS` of the rows."""
         x, w = self._sample
-        counts = (self._codes(x, w, weights) > 0).sum(1).to(w.dtype)
-        return float(w @ counts / w.sum())
+        entries, codes = self._coded(x, w, weights)
+        return float(w @ entries.counts(codes).to(w.dtype) / w.sum())
 
     @torch.no_grad()
     def explained_variance(self, weights):
         """Pooled explained variance over all of the rows."""
         residual, total = 0.0, 0.0
         for x, w in self.rows:
-            error = x - decode(self._codes(x, w, weights), weights)
+            entries, codes = self._coded(x, w, weights)
+            error = x - entries.decode(codes)
             residual += float(w @ error.square().sum(1))
             total += float(w @ (x - self.mean).square().sum(1))
         return 1.0 - residual / total if total > 0 else 0.0

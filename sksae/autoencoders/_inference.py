@@ -7,6 +7,7 @@ from scipy import sparse
 from sksae._arrays import from_torch, row_chunks, stack_csr, to_torch
 from sksae._modes import own_modes
 from sksae._threads import threads_for
+from sksae.kernels import ActiveSet, Search, halves, keep_top_k, runs_on, threshold_codes
 
 
 class Encoder:
@@ -16,17 +17,23 @@ class Encoder:
     ----------
     coef : array of shape (m, d)
     intercept : array of shape (m,)
-    activation : callable
-        Pre-activations of shape (n, m) to codes.
+    rule : Rule
+        Which pre-activations are codes: the k largest of a row or all above a bound, if positive.
     device : torch.device
     dtype : torch.dtype
         Of the arithmetic.
+    precision : {"float32", "bfloat16"}
+        Whether codes are exact, or may be left in bfloat16 where that is faster.
     """
 
-    def __init__(self, coef, intercept, activation, device, dtype):
+    def __init__(self, coef, intercept, rule, device, dtype, precision="float32"):
         self.coef = to_torch(coef, device, dtype)
         self.intercept = to_torch(intercept, device, dtype)
-        self.activation, self.device, self.dtype = activation, device, dtype
+        self.rule, self.device, self.dtype = rule, device, dtype
+        if rule.k is None:
+            bound = to_torch(rule.bound, device, dtype).clamp(min=0)
+            self.rule = rule._replace(bound=bound.expand(len(self.coef)))
+        self._search = Search(exact=precision == "float32")
 
     @property
     def width(self):
@@ -35,16 +42,35 @@ class Encoder:
 
     @torch.no_grad()
     def __call__(self, x):
-        """Codes of a tensor of rows."""
+        """Codes of a tensor of rows, dense."""
+        if halves(x, self.width):
+            active, values = self.active(x)
+            return active.to_dense(values)
         with threads_for(2 * len(x) * self.coef.numel()):
-            return self.activation(torch.addmm(self.intercept, x, self.coef.T))
+            z = torch.addmm(self.intercept, x, self.coef.T)
+            if self.rule.k is not None:
+                return keep_top_k(z, self.rule.k)
+            return threshold_codes(z, self.rule.bound)
+
+    @torch.no_grad()
+    def active(self, x):
+        """Where the codes of a tensor of rows are positive, as an `ActiveSet`, and their values."""
+        if not runs_on(x.device):
+            codes = self(x)
+            positions = codes.flatten().nonzero().flatten()
+            return ActiveSet.from_flat(positions, *codes.shape), codes.flatten()[positions]
+        with threads_for(2 * len(x) * self.coef.numel()):
+            active, values = self._search(x, self.coef, self.intercept, self.rule)
+        positive = values > 0
+        if bool(positive.all()):
+            return active, values
+        return active.where(positive), values[positive]
 
     def chunks(self, X):
-        """Yield ``(rows, x, codes)`` over all rows of `X`: a slice and two tensors."""
+        """Yield ``(rows, x)`` over all rows of `X`: a slice and a tensor."""
         X = X if isinstance(X, np.ndarray) else to_torch(X)
-        for rows in row_chunks(X.shape[0], self.width):
-            x = to_torch(X[rows], self.device, self.dtype)
-            yield rows, x, self(x)
+        for rows in row_chunks(X.shape[0], max(self.width, X.shape[1])):
+            yield rows, to_torch(X[rows], self.device, self.dtype)
 
 
 @own_modes()
@@ -53,12 +79,12 @@ def dense_codes(encoder, X, space):
     shape = (X.shape[0], encoder.width)
     if space.namespace is None:
         out = np.empty(shape, dtype=torch.empty(0, dtype=encoder.dtype).numpy().dtype)
-        for rows, _, codes in encoder.chunks(X):
-            out[rows] = codes.cpu().numpy()
+        for rows, x in encoder.chunks(X):
+            out[rows] = encoder(x).cpu().numpy()
         return out
     out = torch.empty(shape, dtype=encoder.dtype, device=encoder.device)
-    for rows, _, codes in encoder.chunks(X):
-        out[rows] = codes
+    for rows, x in encoder.chunks(X):
+        out[rows] = encoder(x)
     return from_torch(out, space)
 
 
@@ -66,12 +92,10 @@ def dense_codes(encoder, X, space):
 def csr_codes(encoder, X):
     """Codes as a CSR container with sorted indices and no explicit zero."""
     blocks = []
-    for _, _, codes in encoder.chunks(X):
-        codes = codes.cpu().numpy()
-        flat = np.flatnonzero(codes)
-        rows, columns = np.divmod(flat, codes.shape[1])
-        counts = np.bincount(rows, minlength=len(codes))
-        blocks.append((counts, columns.astype(np.int32), codes.reshape(-1)[flat]))
+    for _, x in encoder.chunks(X):
+        active, values = encoder.active(x)
+        arrays = active.pointer.diff(), active.latents.to(torch.int32), values
+        blocks.append(tuple(array.cpu().numpy() for array in arrays))
     dtype = torch.empty(0, dtype=encoder.dtype).numpy().dtype
     return stack_csr(blocks, (X.shape[0], encoder.width), dtype)
 
@@ -81,7 +105,8 @@ def firing_frequency(encoder, batches):
     fired = torch.zeros(encoder.width, dtype=torch.float64)
     weight = 0.0
     for x, w in batches:
-        fired += (w @ (encoder(x) > 0).to(w.dtype)).cpu().double()
+        active, _ = encoder.active(x)
+        fired += active.latent_totals(w[active.rows]).cpu().double()
         weight += float(w.sum())
     return fired / weight
 
@@ -107,8 +132,9 @@ def pooled_r2(encoder, components, intercept, X, *, weight, rows):
     components = to_torch(components, encoder.device, encoder.dtype)
     intercept = to_torch(intercept, encoder.device, encoder.dtype)
     residual, total = 0.0, 0.0
-    for chunk, x, codes in encoder.chunks(X):
-        error = (x - torch.addmm(intercept, codes, components)).to(wide).square().sum(1)
+    for chunk, x in encoder.chunks(X):
+        reconstruction = torch.addmm(intercept, encoder(x), components)
+        error = (x - reconstruction).to(wide).square().sum(1)
         spread = (x.to(wide) - mean).square().sum(1)
         w = 1.0 if weight is None else weight[chunk].to(wide).to(x.device)
         residual += float((error * w).sum())

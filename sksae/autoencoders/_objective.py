@@ -5,15 +5,15 @@ import torch
 
 def row_mean(values, w):
     """Weighted mean over rows, ``sum w v / sum w``."""
-    return (w * values).sum() / w.sum()
+    return (w @ values) / w.sum()
 
 
-def reconstruction_loss(reconstruction, x, w):
+def reconstruction_loss(entries, reconstruction):
     """Mean squared norm of the residual: summed over features, averaged over rows."""
-    return row_mean((reconstruction - x).square().sum(1), w)
+    return row_mean((reconstruction - entries.x).square().sum(1), entries.w)
 
 
-def auxiliary_k_loss(x, reconstruction, z, weights, w, *, dead, k_aux):
+def auxiliary_k_loss(entries, reconstruction, *, dead, k_aux):
     """Let dead latents explain what the living ones leave (AuxK, Gao et al. 2024, appendix A.2).
 
     The `k_aux` largest pre-activations among the dead latents decode, without bias, an estimate of
@@ -22,10 +22,8 @@ def auxiliary_k_loss(x, reconstruction, z, weights, w, *, dead, k_aux):
 
     Parameters
     ----------
-    x, reconstruction : Tensor of shape (n, d)
-    z : Tensor of shape (n, m)
-    weights : dict of Tensor
-    w : Tensor of shape (n,)
+    entries : AllEntries or ActiveEntries
+    reconstruction : Tensor of shape (n, d)
     dead : Tensor of bool of shape (m,)
     k_aux : int
         Upper bound; at most all dead latents are used.
@@ -37,11 +35,12 @@ def auxiliary_k_loss(x, reconstruction, z, weights, w, *, dead, k_aux):
     """
     latents = dead.nonzero().flatten()
     if len(latents) == 0:
-        return z.new_zeros(())
-    residual = (x - reconstruction).detach()
-    values, columns = torch.topk(z[:, latents], min(k_aux, len(latents)), dim=1)
-    codes = z.new_zeros(len(z), len(latents)).scatter(1, columns, torch.relu(values))
-    estimate = codes @ weights["components"][latents]
+        return reconstruction.new_zeros(())
+    w = entries.w
+    residual = (entries.x - reconstruction).detach()
+    components, z = entries.rows_of(latents)
+    values, columns = torch.topk(z, min(k_aux, len(latents)), dim=1)
+    estimate = torch.zeros_like(z).scatter(1, columns, torch.relu(values)) @ components
     mean = (w @ residual) / w.sum()
     spread = row_mean((residual - mean).square().sum(1), w)
     # A residual without variance (one row, say) has nothing to explain: infinity makes that 0.

@@ -1,19 +1,25 @@
-"""Sparse codes as tensors: selection, straight-through steps, decoding.
+"""Sparse codes as tensors: finding the active entries, products over them, straight-through steps.
 
 Tensors in, tensors out; nothing here knows an estimator. The forms are plain torch, right on every
 device and dtype; a faster form of one of them goes behind the same name.
 """
 
-from sksae.kernels._decoding import decode, pre_activations
+from sksae.kernels._active import ActiveSet, runs_on, update_latents
+from sksae.kernels._search import Rule, Search, halves, pooled_cut
 from sksae.kernels._selection import keep_top_k, threshold_codes, top_k
 from sksae.kernels._straight_through import heaviside, jump_relu
 
 __all__ = [
-    "decode",
+    "ActiveSet",
+    "Rule",
+    "Search",
+    "halves",
     "heaviside",
     "jump_relu",
     "keep_top_k",
-    "pre_activations",
+    "pooled_cut",
+    "runs_on",
     "threshold_codes",
     "top_k",
+    "update_latents",
 ]

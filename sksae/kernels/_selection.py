@@ -2,6 +2,13 @@
 
 import torch
 
+from sksae.kernels._active import ActiveSet, flat_nonzero, uses_triton
+
+MARGIN = 12
+"""Candidates beyond k that a rough product proposes."""
+
+_GROUP = 8
+
 
 def top_k(z, k):
     """The k largest entries of every row, equal ones by lowest column first.
@@ -46,3 +53,75 @@ def threshold_codes(z, threshold=0.0):
     else:
         threshold = max(threshold, 0.0)
     return torch.where(z > threshold, z, 0.0)
+
+
+def refined_top_k(z, x, coef, bias, k):
+    """The k largest exact entries of every row, by the rough pre-activations `z`."""
+    m = z.shape[1]
+    rough, latents = grouped_top_k(z, min(k + MARGIN, m), settle=False)
+    rough = rough.to(x.dtype)
+    exact = ActiveSet.from_rows(latents, m).dots(x, coef, bias).view(rough.shape)
+    values, places = torch.topk(exact, min(k + 1, exact.shape[1]), dim=1)
+    last = values[:, k - 1]
+    # What was left out is at most the last candidate plus an error like those made around it.
+    error = 2 * (exact - rough)[:, max(0, k - MARGIN) :].abs().amax(1)
+    unseen = rough[:, -1] + error
+    doubtful = (unseen >= last) & (rough.shape[1] < m)
+    if k < values.shape[1]:
+        doubtful |= last == values[:, k]
+    doubtful &= torch.maximum(unseen, last) > 0  # below 0 there are no codes to mistake
+    values, latents = values[:, :k].contiguous(), latents.gather(1, places[:, :k])
+    again = doubtful.nonzero().flatten()
+    if len(again):
+        lowest = (last - error)[again]
+        values[again], latents[again] = _widened_top_k(z[again], lowest, x[again], coef, bias, k)
+    return values, latents
+
+
+def _widened_top_k(z, lowest, x, coef, bias, k):
+    """The k largest exact entries of every row among all whose rough `z` is not below `lowest`."""
+    n, m = z.shape
+    active = ActiveSet.from_flat(flat_nonzero(z >= lowest[:, None]), n, m)
+    counts = active.pointer.diff()
+    width = max(k, int(counts.max()))
+    place = torch.arange(len(active), device=z.device) - active.pointer[active.rows]
+    places = active.rows * width + place
+    values = x.new_full((n * width,), -torch.inf)
+    latents = torch.zeros(n * width, dtype=torch.int64, device=z.device)
+    values[places], latents[places] = active.dots(x, coef, bias), active.latents
+    values, chosen = top_k(values.view(n, width), k)
+    return values, latents.view(n, width).gather(1, chosen)
+
+
+def grouped_top_k(z, k, *, settle=True):
+    """The k largest entries of every row, in descending order.
+
+    With `settle`, equal ones are taken by lowest column first.
+
+    The k groups with the largest maxima hold the k largest entries, so that only these are ranked.
+    """
+    if uses_triton(z) and z.dtype != torch.float64:
+        from sksae.kernels import _triton
+
+        values, columns = _triton.top_k(z, k)
+        order = torch.sort(values, dim=1, descending=True, stable=True).indices
+        return values.gather(1, order), columns.gather(1, order)
+    n, m = z.shape
+    blocks = m // _GROUP
+    if m % _GROUP or blocks < 2 * (k + 1):
+        return top_k(z, k) if settle else torch.topk(z, k, dim=1)
+    wanted = k + 1 if settle else k
+    groups = z.view(n, _GROUP, blocks)
+    largest = groups.amax(1).topk(wanted, dim=1, sorted=False).indices
+    members = groups.gather(2, largest.unsqueeze(1).expand(n, _GROUP, wanted)).view(n, -1)
+    values, places = members.topk(wanted, dim=1)
+    columns = (
+        largest.gather(1, places % wanted) + places.div(wanted, rounding_mode="floor") * blocks
+    )
+    if not settle:
+        return values, columns
+    tied = (values[:, k - 1] == values[:, k]).nonzero().flatten()
+    values, columns = values[:, :k].contiguous(), columns[:, :k].contiguous()
+    if len(tied):
+        values[tied], columns[tied] = top_k(z[tied], k)
+    return values, columns

@@ -23,7 +23,12 @@ class _JumpReLU(torch.autograd.Function):
         z, threshold = ctx.saved_tensors
         jump = _near(z, threshold, ctx.bandwidth) * threshold / ctx.bandwidth * grad
         passed = torch.where(z > threshold, grad, 0.0)
-        return passed + jump if ctx.to_input else passed, -jump.sum(0), None, None
+        return (
+            passed + jump if ctx.to_input else passed,
+            -jump.sum_to_size(threshold.shape),
+            None,
+            None,
+        )
 
 
 class _Heaviside(torch.autograd.Function):
@@ -37,7 +42,7 @@ class _Heaviside(torch.autograd.Function):
     def backward(ctx, grad):
         z, threshold = ctx.saved_tensors
         jump = _near(z, threshold, ctx.bandwidth) / ctx.bandwidth * grad
-        return jump if ctx.to_input else None, -jump.sum(0), None, None
+        return jump if ctx.to_input else None, -jump.sum_to_size(threshold.shape), None, None
 
 
 def jump_relu(z, threshold, bandwidth, *, to_input=False):
@@ -45,9 +50,9 @@ def jump_relu(z, threshold, bandwidth, *, to_input=False):
 
     Parameters
     ----------
-    z : Tensor of shape (n, m)
+    z : Tensor of shape (n, m), or (nnz,) for some of the entries
         Pre-activations (not codes: half of the kernel lies below the threshold).
-    threshold : Tensor of shape (m,)
+    threshold : Tensor of shape (m,), or of the shape of `z`
     bandwidth : float
         Width of the rectangle kernel, in the unit of `z`.
     to_input : bool, default=False

@@ -5,6 +5,8 @@ It takes an objective; it knows no variant and no estimator.
 
 from sksae.training._batches import Batches, Normalization, geometric_median
 from sksae.training._dead import alive_norm, draw_rows, resample
+from sksae.training._engine import Engine
+from sksae.training._entries import AllEntries
 from sksae.training._run import TrainingRun
 from sksae.training._schedule import (
     MINIMUM_STEPS,
@@ -20,7 +22,9 @@ from sksae.training._stopping import Stopping
 
 __all__ = [
     "MINIMUM_STEPS",
+    "AllEntries",
     "Batches",
+    "Engine",
     "Normalization",
     "SparsityController",
     "Stopping",

@@ -1,6 +1,7 @@
 """Rows on their way into the loop: read lazily, normalised, moved to the device."""
 
 import math
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +83,12 @@ class Batches:
         self._normalization = normalization
         self._shift = normalization.mean.to(self.dtype).to(self.device)
         return self
+
+    def shuffled(self, seed):
+        """Return the same batches in an order of their own, which draws from no other generator."""
+        other = copy(self)
+        other._generator = torch.Generator().manual_seed(seed)
+        return other
 
     def __len__(self):
         return math.ceil(self.n_samples / self.batch_size)

@@ -1,13 +1,20 @@
 """One run of the optimiser over an objective: the step, its counters, its state."""
 
+from functools import partial
+
 import numpy as np
 import torch
+from torch.optim.adam import adam
 from tqdm import tqdm
 
 from sksae._threads import threads_for
+from sksae.kernels import update_latents
+from sksae.training._leaves import MATRICES
 
 _CHECK_EVERY = 50
 _LONG_PASS = 200
+_BLOCK_ENTRIES = 2**21
+_KEPT_ENTRIES = 2**24
 
 
 class TrainingRun:
@@ -16,18 +23,16 @@ class TrainingRun:
     Parameters
     ----------
     weights : dict of Tensor
-        Leading names by convention: "components" (m, d), "encoder_coef" (m, d),
-        "encoder_intercept" (m,), "intercept" (d,).
-    objective : callable
-        ``objective(x, w, weights, alpha, dead) -> (loss, codes)``, where `alpha` is the weight of
-        the penalty at this step and `dead` a mask of shape (m,).
+        "components" (m, d), "encoder_coef" (m, d), "intercept" (d,) and other vectors.
+    engine : Engine
+        Loss and gradients of a batch.
     learning_rate : float
     betas : tuple of float
         Adam's.
     rate_scales : dict of float
         Multipliers of the learning rate, by weight name.
     unit_norm : tuple of str
-        Weights whose rows stay on the unit sphere.
+        Matrices whose rows stay on the unit sphere.
     max_grad_norm : float or None
         Bound of the global gradient norm.
     dead_window : int
@@ -40,7 +45,7 @@ class TrainingRun:
     def __init__(
         self,
         weights,
-        objective,
+        engine,
         *,
         learning_rate,
         betas=(0.9, 0.999),
@@ -50,23 +55,19 @@ class TrainingRun:
         dead_window=10_000_000,
         schedule=lambda step: (1.0, 1.0),
     ):
-        self.weights = {name: w.clone().requires_grad_() for name, w in weights.items()}
-        self.objective, self.schedule = objective, schedule
+        self.weights = {name: w.detach().clone() for name, w in weights.items()}
+        self.engine, self.schedule = engine, schedule
+        self.learning_rate, self.betas = learning_rate, betas
+        self.rate_scales = rate_scales or {}
         self.unit_norm, self.max_grad_norm = unit_norm, max_grad_norm
         self.dead_window = dead_window
+        self.moments = {
+            name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in self.weights.items()
+        }
         components = self.weights["components"]
         self.since_fired = torch.zeros(len(components), dtype=torch.int64, device=components.device)
         self.n_steps = 0
         self.after_step = []
-        groups = {}
-        for name, w in self.weights.items():
-            groups.setdefault(learning_rate * (rate_scales or {}).get(name, 1.0), []).append(w)
-        self._rates = list(groups)
-        self.optimizer = torch.optim.Adam(
-            [{"params": params, "lr": rate} for rate, params in groups.items()],
-            betas=betas,
-            fused=components.device.type in ("cpu", "cuda"),
-        )
 
     def dead(self):
         """Mask of the latents that have not fired within the dead window."""
@@ -98,35 +99,95 @@ class TrainingRun:
     def step(self, x, w):
         """One optimiser step on rows `x` of weight `w`; return the loss, detached."""
         alpha, rate = self.schedule(self.n_steps)
-        loss, codes = self.objective(x, w, self.weights, alpha, self.dead())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._project()
-        if self.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.weights.values(), self.max_grad_norm)
-        for group, base in zip(self.optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = base * rate
-        self.optimizer.step()
-        self._constrain()
-        self.since_fired += len(x)
-        self.since_fired[(codes.detach() > 0).any(0)] = 0
+        gradient = self.engine.gradient(x, w, self.weights, alpha, self.dead())
         self.n_steps += 1
-        return loss.detach()
-
-    def _project(self):
-        """Drop the radial part of the gradient, which renormalising would only undo."""
-        for name in self.unit_norm:
-            w = self.weights[name]
-            with torch.no_grad():
-                w.grad -= (w.grad * w).sum(1, keepdim=True) * w
-
-    def _constrain(self):
         with torch.no_grad():
-            for name in self.unit_norm:
-                w = self.weights[name]
-                w /= w.norm(dim=1, keepdim=True)
-            if "threshold" in self.weights:
-                self.weights["threshold"].clamp_(min=0)
+            self._update(gradient, rate)
+        self.since_fired += len(x)
+        self.since_fired[gradient.fired] = 0
+        return gradient.loss
+
+    def _update(self, gradient, rate):
+        """Project, clip, step, renormalise: the matrices a block of latents at a time."""
+        factor, blocks = 1.0, None
+        if self.max_grad_norm is not None:
+            if self._keeps_blocks():
+                blocks = list(self._blocks(gradient))
+            factor = self._clip_factor(blocks or self._blocks(gradient), gradient.vectors)
+        left = [n for n in MATRICES if not self._update_by_sums(n, gradient, factor, rate)]
+        for name, rows, grad in blocks or self._blocks(gradient, left):
+            if name not in left:
+                continue
+            self._adam(name, rows, grad.mul_(factor), rate)
+            if name in self.unit_norm:
+                block = self.weights[name][rows]
+                block /= block.norm(dim=1, keepdim=True)
+        for name, grad in gradient.vectors.items():
+            self._adam(name, slice(None), grad * factor, rate)
+        if "threshold" in self.weights:
+            self.weights["threshold"].clamp_(min=0)
+
+    def _update_by_sums(self, name, gradient, factor, rate):
+        """Update a matrix without a gradient in memory, where that can be; return whether."""
+        return update_latents(
+            self.weights[name],
+            self.moments[name],
+            partial(gradient.segments, name),
+            step=self.n_steps,
+            learning_rate=self.learning_rate * self.rate_scales.get(name, 1.0) * rate,
+            betas=self.betas,
+            clip=factor,
+            unit_norm=name in self.unit_norm,
+        )
+
+    def _blocks(self, gradient, names=MATRICES):
+        """Yield ``(name, rows, gradient)`` of the matrices, without its radial part on the sphere.
+
+        Renormalising would only undo a step along the radius.
+        """
+        m, d = self.weights["components"].shape
+        step = max(1, _BLOCK_ENTRIES // d)
+        for start in range(0, m, step):
+            rows = slice(start, min(start + step, m))
+            for name in names:
+                grad = gradient.rows(name, rows.start, rows.stop)
+                if name in self.unit_norm:
+                    self._project(grad, self.weights[name][rows])
+                yield name, rows, grad
+
+    @staticmethod
+    def _project(grad, w):
+        grad.addcmul_(w, (grad * w).sum(1, keepdim=True), value=-1)
+
+    def _keeps_blocks(self):
+        """Whether clipping may hold the whole gradient; else it is made twice."""
+        return self.weights["components"].numel() <= _KEPT_ENTRIES
+
+    def _clip_factor(self, blocks, vectors):
+        norms = [torch.linalg.vector_norm(grad) for _, _, grad in blocks]
+        norms += [torch.linalg.vector_norm(grad) for grad in vectors.values()]
+        norm = torch.stack(norms).norm()
+        return min(1.0, self.max_grad_norm / (float(norm) + 1e-6))
+
+    def _adam(self, name, rows, grad, rate):
+        weight = self.weights[name][rows]
+        first, second = (moment[rows] for moment in self.moments[name])
+        adam(
+            [weight],
+            [grad],
+            [first],
+            [second],
+            [],
+            [torch.tensor(float(self.n_steps - 1), device=weight.device)],
+            fused=weight.device.type in ("cpu", "cuda"),
+            amsgrad=False,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            lr=self.learning_rate * self.rate_scales.get(name, 1.0) * rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
 
     def _check_finite(self, total):
         if not bool(torch.isfinite(total)):
@@ -135,39 +196,24 @@ class TrainingRun:
                 f"max_grad_norm if it was raised."
             )
 
-    def moments(self):
-        """Adam's running moments by weight name; empty before the first step."""
-        state = self.optimizer.state
-        return {
-            name: [state[w]["exp_avg"], state[w]["exp_avg_sq"]]
-            for name, w in self.weights.items()
-            if w in state
-        }
-
     def state(self):
         """Everything that the next step depends on, as numpy arrays."""
-        steps = [float(entry["step"]) for entry in self.optimizer.state.values()]
         return {
             "weights": {name: _to_numpy(w) for name, w in self.weights.items()},
-            "moments": {name: [_to_numpy(m) for m in ms] for name, ms in self.moments().items()},
-            "optimizer_steps": max(steps, default=0.0),
+            "moments": {name: [_to_numpy(m) for m in ms] for name, ms in self.moments.items()},
             "since_fired": _to_numpy(self.since_fired),
             "n_steps": self.n_steps,
+            "density": self.engine.density,
         }
 
     def restore(self, state):
         """Continue from what `state` returned (its weights were given to the constructor)."""
-        for name, (first, second) in state["moments"].items():
-            w = self.weights[name]
-            self.optimizer.state[w] = {
-                "step": torch.tensor(
-                    state["optimizer_steps"], dtype=torch.float32, device=w.device
-                ),
-                "exp_avg": torch.as_tensor(np.array(first)).to(w),
-                "exp_avg_sq": torch.as_tensor(np.array(second)).to(w),
-            }
-        self.since_fired = torch.as_tensor(np.array(state["since_fired"])).to(w.device)
+        for name, moments in state["moments"].items():
+            for own, saved in zip(self.moments[name], moments, strict=True):
+                own.copy_(torch.as_tensor(np.array(saved)))
+        self.since_fired = torch.as_tensor(np.array(state["since_fired"])).to(self.since_fired)
         self.n_steps = state["n_steps"]
+        self.engine.density = state["density"]
 
 
 def _to_numpy(tensor):

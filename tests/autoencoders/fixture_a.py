@@ -2,6 +2,8 @@
 
 import torch
 
+from sksae.training import AllEntries
+
 
 def tensor(values):
     return torch.tensor(values, dtype=torch.float64)
@@ -28,11 +30,16 @@ def weights(components, **more):
     return {name: value.clone().requires_grad_() for name, value in values.items()}
 
 
+def entries_of(sae, w, x=X, rows=W):
+    """All entries of the rows `x` under the weights `w`."""
+    return AllEntries(x, rows, w, sae._rule(w), pre_bias=sae._pre_bias)
+
+
 def loss_and_gradients(sae, w, *, alpha=0.0, dead=None, x=X, rows=W):
     """Loss, codes and gradients by weight name of a variant's objective."""
     if dead is None:
         dead = torch.zeros(len(w["components"]), dtype=torch.bool)
-    loss, codes = sae._objective(x, rows, w, alpha, dead)
+    loss, codes = sae._objective(entries_of(sae, w, x, rows), alpha, dead)
     loss.backward()
     return loss.item(), codes.detach(), {name: value.grad for name, value in w.items()}
 

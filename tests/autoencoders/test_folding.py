@@ -46,15 +46,14 @@ def test_constant_rows_have_scale_one():
 
 
 def test_fold():
-    unit, w = normalization(), weights()
+    unit, w = normalization(), {**weights(), "threshold": tensor([0.3, 0.2, 0.4])}
     folded = _folding.fold(w, unit)
-    assert_close(_folding.scales(w, unit), [3.3166247904, 0.8291561976, 1.6583123952])
     assert_close(folded["components"], [[1, 0], [0, 1], [0.6, 0.8]])
     assert_close(folded["encoder_coef"], [[1.8, 0.2], [-0.1, 0.55], [0.5, 0.5]])
     intercept = [-6.0331662479, -1.6816624790, -3.1658312395]
     assert_close(folded["encoder_intercept"], intercept)
     assert_close(folded["intercept"], [3.1658312395, 3.3316624790])
-    threshold = _folding.scales(w, unit) * tensor([0.3, 0.2, 0.4])
+    threshold = folded["threshold"]
     assert_close(threshold, [0.9949874371, 0.1658312395, 0.6633249581])
     z = X @ folded["encoder_coef"].T + folded["encoder_intercept"]
     codes = torch.where(z > threshold, z, 0.0)

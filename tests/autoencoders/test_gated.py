@@ -3,7 +3,13 @@ import torch
 
 from sksae import GatedSAE
 from sksae.training import Normalization
-from tests.autoencoders.fixture_a import INTERCEPT, assert_close, loss_and_gradients, tensor
+from tests.autoencoders.fixture_a import (
+    INTERCEPT,
+    assert_close,
+    entries_of,
+    loss_and_gradients,
+    tensor,
+)
 
 
 def weights():
@@ -56,7 +62,8 @@ def test_fold_is_exact():
     unit = Normalization(tensor([3.0, 2.5]), 0.7)
     w = weights()
     x = (X - unit.mean) * unit.scale
-    _, codes = GatedSAE()._objective(x, torch.ones(500).double(), w, 0.0, None)
+    sae = GatedSAE()
+    _, codes = sae._objective(entries_of(sae, w, x, torch.ones(500).double()), 0.0, None)
     folded = GatedSAE()._fold(w, unit)
     z = X @ folded["encoder_coef"].T + folded["encoder_intercept"]
     raw = torch.where(z > folded["threshold"], z, 0.0)

@@ -4,8 +4,9 @@ import torch
 
 from sksae import SparseAutoencoder
 from sksae.autoencoders import _folding
+from sksae.autoencoders._fitting import new_engine
 from sksae.datasets import make_superposition
-from sksae.kernels import decode, pre_activations, threshold_codes
+from sksae.kernels import threshold_codes
 from sksae.training import Normalization, TrainingRun, alive_norm, draw_rows, resample
 from tests.autoencoders.fixture_a import (
     FREE,
@@ -13,6 +14,7 @@ from tests.autoencoders.fixture_a import (
     W,
     X,
     assert_close,
+    entries_of,
     loss_and_gradients,
     tensor,
     weights,
@@ -89,13 +91,13 @@ def test_first_step_projects_before_adam(projected, expected):
     """Projection changes where the atoms go; renormalising alone is another algorithm."""
     run = TrainingRun(
         {name: w.detach() for name, w in weights(UNIT).items()},
-        SparseAutoencoder(recipe="bricken")._objective,
+        new_engine(SparseAutoencoder(recipe="bricken")),
         learning_rate=0.1,
         max_grad_norm=None,
         schedule=lambda step: (0.5, 1.0),
     )
     if not projected:
-        run._project = lambda: None
+        run._project = lambda grad, w: None
     run.step(X, W)
     assert_close(run.weights["components"].detach(), expected)
 
@@ -126,8 +128,9 @@ def test_resampling_draws_by_squared_loss():
     scale = 0.6030226892
     x = (rows - rows.mean(0)) * scale
     w = {name: value.detach() for name, value in weights(FREE).items()}
-    codes = threshold_codes(pre_activations(x, w), tensor([0.3, 0.2, 0.4]))
-    losses = (decode(codes, w) - x).square().sum(1) / scale**2
+    entries = entries_of(SparseAutoencoder(), w, x, torch.ones(4).double())
+    codes = threshold_codes(entries.z, tensor([0.3, 0.2, 0.4]))
+    losses = (entries.decode(codes) - x).square().sum(1) / scale**2
     assert_close(losses, [5.4641499161, 4.8008249581, 1.9991624790, 13.0671912060], atol=1e-8)
     assert_close(x[3] - w["intercept"], [1.7090680675, -0.2], atol=1e-9)
 

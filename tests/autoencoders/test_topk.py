@@ -4,8 +4,7 @@ import torch
 
 from sksae import TopKSAE
 from sksae.autoencoders._objective import auxiliary_k_loss
-from sksae.kernels import decode, keep_top_k, pre_activations
-from tests.autoencoders.fixture_a import W, assert_close, loss_and_gradients, tensor
+from tests.autoencoders.fixture_a import W, assert_close, entries_of, loss_and_gradients, tensor
 
 X = tensor([[1, 2], [1.5, -0.5]])
 DEAD = torch.tensor([False, False, True, True])
@@ -33,9 +32,9 @@ def test_main_loss():
 
 def test_auxiliary_loss():
     w = weights()
-    z = pre_activations(X, w)
-    reconstruction = decode(keep_top_k(z, 1), w)
-    loss = auxiliary_k_loss(X, reconstruction, z, w, W, dead=DEAD, k_aux=1)
+    entries = entries_of(TopKSAE(k=1), w, X)
+    reconstruction = entries.decode(entries.kept(torch.relu(entries.z)))
+    loss = auxiliary_k_loss(entries, reconstruction, dead=DEAD, k_aux=1)
     assert_close(loss, 2.659926086)
     (loss / 32).backward()
     zero = [0.0, 0.0]

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from sksae import GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.datasets import make_superposition
 from sksae.metrics import relative_reconstruction_bias
 
@@ -17,6 +17,7 @@ TOY_A = [
     (SparseAutoencoder(32, alpha=1.0), 0.93),
     (SparseAutoencoder(32, alpha=1.0, recipe="bricken"), 0.93),
     (TopKSAE(32, k=2), 0.93),
+    (BatchTopKSAE(32, k=1.6), 0.93),
     (GatedSAE(32, alpha=4.0), 0.93),
     (GatedSAE(32, alpha=4.0, recipe="ri_l1"), 0.93),
     (JumpReLUSAE(32, alpha=1.5), 0.90),
@@ -25,6 +26,7 @@ TOY_A = [
 TOY_B = [
     (SparseAutoencoder(128, alpha=1.0), 0.90),
     (TopKSAE(128, k=3), 0.90),
+    (BatchTopKSAE(128, k=2.9), 0.90),
     (GatedSAE(128, alpha=4.0), 0.90),
     (JumpReLUSAE(128, alpha=2.0, bandwidth=0.5), 0.87),
 ]

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from sksae.training import SparsityController, Stopping, TrainingRun
+from sksae.kernels import Rule
+from sksae.training import AllEntries, Engine, SparsityController, Stopping, TrainingRun
 
 
 def weights(seed=0):
@@ -17,10 +18,18 @@ def weights(seed=0):
     }
 
 
-def objective(x, w, weights, alpha, dead):
-    codes = torch.relu(x @ weights["encoder_coef"].T + weights["encoder_intercept"])
-    residual = codes @ weights["components"] + weights["intercept"] - x
-    return (w * residual.square().sum(1)).sum() / w.sum(), codes
+def objective(entries, alpha, dead):
+    codes = torch.relu(entries.z)
+    residual = entries.decode(codes) - entries.x
+    return entries.w @ residual.square().sum(1) / entries.w.sum(), codes
+
+
+def rule(weights):
+    return Rule(bound=0.0)
+
+
+def run_of(weights, objective=objective, **settings):
+    return TrainingRun(weights, Engine(objective, rule, pre_bias=False), **settings)
 
 
 def batch(n=8, seed=1):
@@ -31,7 +40,7 @@ def batch(n=8, seed=1):
 
 def test_steps_are_adam_on_the_projected_clipped_gradient():
     """Three steps against the update written out."""
-    run = TrainingRun(weights(), objective, learning_rate=0.01, max_grad_norm=1.0)
+    run = run_of(weights(), learning_rate=0.01, max_grad_norm=1.0)
     expected = {name: w.clone() for name, w in weights().items()}
     first = {name: torch.zeros_like(w) for name, w in expected.items()}
     second = {name: torch.zeros_like(w) for name, w in expected.items()}
@@ -39,7 +48,8 @@ def test_steps_are_adam_on_the_projected_clipped_gradient():
         x, w = batch(seed=t)
         run.step(x, w)
         leaves = {name: value.clone().requires_grad_() for name, value in expected.items()}
-        objective(x, w, leaves, 0.0, None)[0].backward()
+        entries = AllEntries(x, w, leaves, rule(leaves), pre_bias=False)
+        objective(entries, 0.0, None)[0].backward()
         g = {name: leaf.grad for name, leaf in leaves.items()}
         d = expected["components"]
         g["components"] = g["components"] - (g["components"] * d).sum(1, keepdim=True) * d
@@ -58,7 +68,7 @@ def test_steps_are_adam_on_the_projected_clipped_gradient():
 def test_dead_latents_are_counted_in_rows():
     start = weights()
     start["encoder_intercept"][2] = -1e6
-    run = TrainingRun(start, objective, learning_rate=0.0, dead_window=16)
+    run = run_of(start, learning_rate=0.0, dead_window=16)
     for t in range(3):
         run.step(*batch(8, seed=t))
         assert run.since_fired[2] == 8 * (t + 1)
@@ -68,28 +78,25 @@ def test_dead_latents_are_counted_in_rows():
 def test_thresholds_stay_positive():
     start = {**weights(), "threshold": torch.full((5,), 1e-3, dtype=torch.float64)}
 
-    def pushed(x, w, weights, alpha, dead):
-        loss, codes = objective(x, w, weights, alpha, dead)
-        return loss + weights["threshold"].sum(), codes
+    def pushed(entries, alpha, dead):
+        loss, codes = objective(entries, alpha, dead)
+        return loss + entries.weights["threshold"].sum(), codes
 
-    run = TrainingRun(start, pushed, learning_rate=0.1)
+    run = run_of(start, pushed, learning_rate=0.1)
     run.step(*batch())
     assert run.weights["threshold"].detach().tolist() == [0.0] * 5
 
 
 def test_state_continues_exactly():
-    straight = TrainingRun(weights(), objective, learning_rate=0.01)
+    straight = run_of(weights(), learning_rate=0.01)
     for t in range(6):
         straight.step(*batch(seed=t))
-    first = TrainingRun(weights(), objective, learning_rate=0.01)
+    first = run_of(weights(), learning_rate=0.01)
     for t in range(3):
         first.step(*batch(seed=t))
     state = first.state()
-    second = TrainingRun(
-        {name: torch.from_numpy(w) for name, w in state["weights"].items()},
-        objective,
-        learning_rate=0.01,
-    )
+    continued = {name: torch.from_numpy(w) for name, w in state["weights"].items()}
+    second = run_of(continued, learning_rate=0.01)
     second.restore(state)
     for t in range(3, 6):
         second.step(*batch(seed=t))
@@ -103,11 +110,11 @@ def test_infinite_loss_says_what_to_lower():
     class Rows(list):
         batch_size = 8
 
-    def exploding(x, w, weights, alpha, dead):
-        loss, codes = objective(x, w, weights, alpha, dead)
+    def exploding(entries, alpha, dead):
+        loss, codes = objective(entries, alpha, dead)
         return loss * math.inf, codes
 
-    run = TrainingRun(weights(), exploding, learning_rate=0.01)
+    run = run_of(weights(), exploding, learning_rate=0.01)
     with pytest.raises(FloatingPointError, match="learning_rate"):
         run.run_pass(Rows([batch()]))
 

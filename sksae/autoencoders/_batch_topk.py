@@ -1,0 +1,155 @@
+"""BatchTopKSAE (Bussmann, Leask and Nanda 2024, arXiv 2412.06410)."""
+
+import torch
+
+from sksae._params import Float
+from sksae.autoencoders._penalised import default_k
+from sksae.autoencoders._topk import TopKSAE
+from sksae.kernels import Rule
+
+
+class BatchTopKSAE(TopKSAE):
+    """Sparse autoencoder that keeps k codes a row on average: more where a row needs more.
+
+    In training, codes are the ``k n`` largest positive entries of ``Z = X E^T + b`` among all n
+    rows of a batch; the objective is that of `TopKSAE`. After the fit a last pass over the data
+    finds the threshold that does the same row by row: the mean over batches of the point midway
+    between the smallest entry kept and the largest one dropped. `transform` keeps what exceeds it,
+    so that a row's codes do not depend on the rows beside it.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
+        number of features.
+    k : float, default=None
+        Codes kept a row, on average; need not be whole, and is clipped to the width. None takes 32
+        from 512 features on and an eighth of the features below.
+    expansion_factor : float, default=8
+        Latents a feature of X, where `n_components` is None.
+    auxk_alpha : float, default=1/32
+        Weight of the auxiliary loss that revives dead latents; 0 turns it off.
+    k_aux : int, default=None
+        Dead latents used a row by the auxiliary loss. None takes half the number of features.
+    dead_window : int, default=None
+        Rows without firing after which a latent counts as dead during training. None takes
+        ten batches or a tenth of the rows, whichever is more, at most 10 million.
+    max_iter : int, default=None
+        Passes over the data. None takes as many as make 2000 optimiser steps.
+    batch_size : int, default=None
+        Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
+        from a million.
+    learning_rate : float, default=None
+        Adam's step size. None takes ``1.5e-3 sqrt(2^14 / n_components)``, at most 3e-3.
+    learning_rate_warm_up : float, default=0.0
+        Share of the steps over which the learning rate rises from 0.
+    learning_rate_decay : float, default=0.2
+        Share of the steps, at the end, over which the learning rate falls to 0.
+    betas : tuple of two floats, default=(0.9, 0.999)
+        Adam's decay rates of the running mean and the running square.
+    max_grad_norm : float, default=1.0
+        Bound on the norm of the whole gradient. None does not clip.
+    normalize : {"rms", "anthropic", "unit", None}, default="rms"
+        Internal unit of training; fitted attributes and codes are in the unit of X whatever it
+        is. "rms" centres and scales to a mean squared norm of `n_features_in_`, "anthropic"
+        scales to a mean norm of its square root, "unit" to a mean squared norm of 1.
+    tol : float, default=0.0
+        Improvement of the loss (of the validation score, with `early_stopping`) that counts.
+        0 does not stop on the training loss.
+    n_iter_no_change : int, default=10
+        Passes without such an improvement after which training stops.
+    early_stopping : bool, default=False
+        Whether to hold out rows, to score them after every pass and to keep the best weights.
+    validation_fraction : float, default=0.1
+        Share of the rows held out, where rows are held out.
+    warm_start : bool, default=False
+        Whether `fit` continues from the previous fit.
+    sparse_output : bool, default=False
+        Whether `transform` returns a CSR matrix. Of a wide dictionary on many rows, the dense
+        codes may not fit in memory.
+    device : str, default="auto"
+        Where to compute: "auto" takes CUDA or MPS if there is one, else the CPU. A tensor X
+        stays where it is.
+    precision : {"float32", "bfloat16"}, default="float32"
+        "bfloat16" is faster and leaves values off by about a part in 300.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the initial weights and the order of the rows.
+    verbose : int or bool, default=0
+        Whether to print the progress of the passes.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components_, n_features_in_)
+        The dictionary; rows have norm 1.
+    intercept_ : ndarray of shape (n_features_in_,)
+        ``inverse_transform(F) = F @ components_ + intercept_``.
+    encoder_coef_ : ndarray of shape (n_components_, n_features_in_)
+        Encoder; pre-activations are ``Z = X @ encoder_coef_.T + encoder_intercept_``.
+    encoder_intercept_ : ndarray of shape (n_components_,)
+        Bias of the encoder.
+    k_ : float
+        Codes kept a row in training, on average.
+    threshold_ : ndarray of shape (n_components_,)
+        Pre-activations above it are codes.
+    activation_frequency_ : ndarray of shape (n_components_,)
+        Share of the training rows on which each latent fires; 0 for a dead one. After
+        `partial_fit`, of the rows of its last call.
+    n_components_ : int
+        Number of latents.
+    batch_size_ : int
+        Rows a step.
+    learning_rate_ : float
+        Step size used.
+    n_iter_ : int
+        Passes made.
+    n_steps_ : int
+        Optimiser steps made.
+    loss_curve_ : list of float of length n_iter_
+        Mean training loss of every pass, in the internal unit.
+    validation_scores_ : list of float
+        Explained variance of the held-out rows after every pass; only with `early_stopping`.
+    n_features_in_ : int
+        Number of features of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features; only if X has string column names.
+
+    See Also
+    --------
+    TopKSAE : The same number of codes in every row.
+    JumpReLUSAE : A learnt threshold a latent.
+
+    References
+    ----------
+    Bussmann, Leask and Nanda, "BatchTopK sparse autoencoders", 2024, arXiv:2412.06410.
+
+    Examples
+    --------
+    >>> from sksae import BatchTopKSAE
+    >>> from sksae.datasets import make_superposition
+    >>> X, _, _ = make_superposition(2000, 8, 16, random_state=0)
+    >>> sae = BatchTopKSAE(16, k=1.5, max_iter=20, random_state=0).fit(X)
+    >>> counts = (sae.transform(X) > 0).sum(axis=1)
+    >>> bool(abs(counts.mean() - 1.5) < 0.1), int(counts.min()) < int(counts.max())
+    (True, True)
+    """
+
+    _param_rules = {**TopKSAE._param_rules, "k": Float(0, open_="low", none=True)}
+
+    def _hyperparameters(self, n_features, n_components):
+        return {"k_": min(float(self.k or default_k(n_features)), float(n_components))}
+
+    def _rule(self, weights):
+        return super()._rule(weights)._replace(pooled=True)
+
+    def _fitted_rule(self):
+        return Rule(bound=self.threshold_)
+
+    @torch.no_grad()
+    def _calibrated(self, weights, engine, rows):
+        """Add the threshold: the mean over batches of the cut between kept and dropped entries."""
+        total, weight = 0.0, 0.0
+        for x, w in rows:
+            total += engine.entries(x, w, weights).cut() * float(w.sum())
+            weight += float(w.sum())
+        threshold = torch.full_like(weights["encoder_intercept"], total / weight)
+        return {**weights, "threshold": threshold}

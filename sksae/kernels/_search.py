@@ -1,0 +1,259 @@
+"""Finding the active entries: one matrix product into a buffer that is used again, then a look.
+
+Where the processor multiplies bfloat16 faster, the product only preselects: candidates with a
+margin, whose values are then computed in the working dtype. What the margin may have missed is
+done again in full, so that the entries found are those of the working dtype.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from sksae._arrays import rows_per_chunk
+from sksae.kernels._active import ActiveSet, flat_nonzero
+from sksae.kernels._selection import grouped_top_k, refined_top_k
+
+_WORTH_HALVING = 2**27
+_ROUNDING = 2.0**-8
+_SPREAD = 4.0
+
+
+class Rule(NamedTuple):
+    """Which entries of ``Z = X E^T + b`` can have a code or a gradient.
+
+    Exactly one of `bound` and `k` is given.
+
+    Parameters
+    ----------
+    bound : Tensor of shape (m,) or float, default=None
+        Active where ``z > bound``.
+    k : float, default=None
+        Active are the k largest of every row.
+    pooled : bool, default=False
+        Whether instead the ``k n`` largest positive ones of all n rows are.
+    bias : str or None, default="encoder_intercept"
+        Name of the weight b; None for ``Z = X E^T``.
+    """
+
+    bound: object = None
+    k: float | None = None
+    pooled: bool = False
+    bias: str | None = "encoder_intercept"
+
+
+class Search:
+    """Finds active entries, chunk by chunk, in buffers of its own.
+
+    Parameters
+    ----------
+    exact : bool, default=True
+        Whether values that bfloat16 preselected are computed again in the working dtype.
+
+    Attributes
+    ----------
+    cut : float
+        The largest entry that the last pooled search dropped, 0 if it kept all positive ones.
+    """
+
+    def __init__(self, *, exact=True):
+        self.exact = exact
+        self._buffers = {}
+        self._guess = None
+        self.cut = 0.0
+
+    def buffer(self, name, shape, dtype, device):
+        """Return an uninitialised tensor in memory that the next call of this name uses again."""
+        size = int(np.prod(shape))
+        flat = self._buffers.get(name)
+        if flat is None or len(flat) < size or flat.dtype != dtype or flat.device != device:
+            flat = self._buffers[name] = torch.empty(size, dtype=dtype, device=device)
+        return flat[:size].view(shape)
+
+    @torch.no_grad()
+    def __call__(self, x, coef, bias, rule, w=None):
+        """Return the active set of ``x coef^T + bias`` under `rule` and its values.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, d)
+        coef : Tensor of shape (m, d)
+        bias : Tensor of shape (m,)
+        rule : Rule
+        w : Tensor of shape (n,), default=None
+            Weights of the rows, for a pooled rule.
+
+        Returns
+        -------
+        active : ActiveSet
+        values : Tensor of shape (nnz,)
+        """
+        if rule.pooled:
+            return self._pooled(x, coef, bias, rule.k, w)
+        if rule.k is None:
+            return self.above(x, coef, bias, rule.bound)
+        values, latents = self.largest(x, coef, bias, min(int(rule.k), len(coef)))
+        return ActiveSet.from_rows(latents, len(coef)), values.reshape(-1)
+
+    # The k largest of every row ------------------------------------------------------------------
+
+    def largest(self, x, coef, bias, k):
+        """Return values and latents of the k largest entries of every row, each of shape (n, k)."""
+        n, m = len(x), len(coef)
+        half = halves(x, m)
+        values = x.new_empty(n, k)
+        latents = torch.empty(n, k, dtype=torch.int64, device=x.device)
+        for rows, z in self._products(x, coef, bias, half):
+            if half and self.exact:
+                values[rows], latents[rows] = refined_top_k(z, x[rows], coef, bias, k)
+            else:
+                values[rows], latents[rows] = grouped_top_k(z, k, settle=not half)
+        return values, latents
+
+    # All above a bound ---------------------------------------------------------------------------
+
+    def above(self, x, coef, bias, bound):
+        """Return the active set and the values of the entries above `bound`."""
+        n, m = len(x), len(coef)
+        half = halves(x, m)
+        refine = half and self.exact
+        lowered = _lowered(bound, bias) if refine else bound
+        found, values = [], []
+        for rows, z in self._products(x, coef, bias, half, slack=refine):
+            mask = self.buffer("mask", z.shape, torch.bool, z.device)
+            torch.gt(z, lowered, out=mask)
+            positions = flat_nonzero(mask)
+            found.append(positions + rows.start * m)
+            if not refine:
+                values.append(z.view(-1)[positions].to(x.dtype))
+        active = ActiveSet.from_flat(torch.cat(found), n, m)
+        if not refine:
+            return active, torch.cat(values)
+        values = active.dots(x, coef, bias)
+        keep = values > (bound[active.latents] if isinstance(bound, torch.Tensor) else bound)
+        return active.where(keep), values[keep]
+
+    # The largest of a batch ----------------------------------------------------------------------
+
+    def _pooled(self, x, coef, bias, k, w):
+        """Keep the ``k n`` largest positive entries, by a running guess of the cut."""
+        w = x.new_ones(len(x)) if w is None else w
+        budget = _budget(k, w)
+        guess = self._first_guess(x, coef, bias, k) if self._guess is None else self._guess
+        active, values = self.above(x, coef, bias, guess)
+        while guess > 0 and float(w[active.rows].double().sum()) <= budget:
+            guess = 0.5 * guess if 1e-3 < guess < torch.inf else 0.0
+            active, values = self.above(x, coef, bias, guess)
+        cut = _cut(values, active.rows, w, k)
+        self.cut, self._guess = cut, 0.95 * cut
+        keep = values > cut
+        return active.where(keep), values[keep]
+
+    def _first_guess(self, x, coef, bias, k):
+        rows = x[: max(1, min(len(x), 256))]
+        z = torch.addmm(bias, rows, coef.T).flatten()
+        count = min(len(z), int(1.5 * k * len(rows)) + 1)
+        return max(0.0, float(torch.kthvalue(z, len(z) - count + 1).values))
+
+    # The product ---------------------------------------------------------------------------------
+
+    def product(self, left, right, bias=None):
+        """``left @ right (+ bias)``, in bfloat16 where that is faster and will do."""
+        if not self.exact and halves(left, right.shape[1]):
+            product = left.to(torch.bfloat16) @ right.to(torch.bfloat16)
+            return product.to(left.dtype) if bias is None else product.to(left.dtype).add_(bias)
+        return left @ right if bias is None else torch.addmm(bias, left, right)
+
+    def add_product(self, out, left, right):
+        """Add ``left @ right`` to `out`."""
+        if not self.exact and halves(left, right.shape[1]):
+            out += left.to(torch.bfloat16) @ right.to(torch.bfloat16)
+        else:
+            out.addmm_(left, right)
+
+    def _products(self, x, coef, bias, half, *, slack=False):
+        """Yield ``(rows, z)``: a slice and its pre-activations, in a buffer that is overwritten."""
+        n, m = len(x), len(coef)
+        if half:
+            x, coef, bias = self._halved(x, coef, bias, slack)
+        step = min(n, rows_per_chunk(m))
+        for start in range(0, n, max(step, 1)):
+            rows = slice(start, min(start + step, n))
+            z = self.buffer("z", (rows.stop - start, m), x.dtype, x.device)
+            torch.addmm(bias, x[rows], coef.T, out=z)
+            yield rows, z
+
+    def _halved(self, x, coef, bias, slack):
+        """Return bfloat16 copies; `slack` rides along as one more feature, a bound of the error.
+
+        Rounding both factors moves a dot product by about ``2^-8 |x|_4 |w|_4`` (the Cauchy-Schwarz
+        bound of the standard deviation, for independent errors); four times that is added.
+        """
+        extra = 8 if slack else 0
+        shapes = {"x": (len(x), x.shape[1] + extra), "coef": (len(coef), x.shape[1] + extra)}
+        halved = []
+        for (name, shape), full in zip(shapes.items(), (x, coef), strict=True):
+            copy = self.buffer(name, shape, torch.bfloat16, x.device)
+            copy[:, : full.shape[1]] = full
+            if slack:
+                copy[:, full.shape[1] :] = 0
+                copy[:, full.shape[1]] = torch.linalg.vector_norm(full, 4, dim=1)
+            halved.append(copy)
+        if slack:
+            halved[1][:, x.shape[1]] *= _SPREAD * _ROUNDING
+        return *halved, bias.to(torch.bfloat16)
+
+
+def halves(x, n_latents):
+    """Whether to preselect in bfloat16: large float32 products on a processor made for it."""
+    large = x.numel() * n_latents >= _WORTH_HALVING
+    return x.dtype == torch.float32 and large and _has_bfloat16(x.device.type)
+
+
+@cache
+def _has_bfloat16(kind):
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if kind != "cpu":
+        return False
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+def _lowered(bound, bias):
+    """Return `bound` less what rounding bound, bias and result to bfloat16 can take."""
+    size = bias.abs() + (bound.abs() if isinstance(bound, torch.Tensor) else abs(bound))
+    return (bound - 2 * _ROUNDING * size).to(torch.bfloat16)
+
+
+def pooled_cut(z, k, w):
+    """Return the cut that keeps the ``k n`` largest positive entries of z, of shape (n, m).
+
+    Entries above it weigh at most ``k sum(w)``, as if rows were repeated; equal entries stay or
+    fall together.
+    """
+    rows = torch.arange(len(z), device=z.device)[:, None].expand_as(z)
+    positive = z > 0
+    return _cut(z[positive], rows[positive], w, k)
+
+
+def _budget(k, w):
+    # float32 weights add up to a whole number but for their rounding.
+    return k * float(w.double().sum()) * (1 + 1e-6)
+
+
+def _cut(values, rows, w, k):
+    if bool((w == w[0]).all()):
+        count = int(k * len(w) + 1e-6)
+        if len(values) <= count:
+            return 0.0
+        cut = torch.kthvalue(values, len(values) - count).values
+    else:
+        ordered, order = torch.sort(values, descending=True, stable=True)
+        over = torch.cumsum(w[rows[order]].double(), 0) > _budget(k, w)
+        if not bool(over.any()):
+            return 0.0
+        cut = ordered[over.nonzero()[0]]
+    # Repeated rows differ by rounding, according to their places in a product: still equal.
+    return max(0.0, float(cut) * (1 + 256 * torch.finfo(values.dtype).eps))

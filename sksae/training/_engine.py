@@ -1,0 +1,151 @@
+"""Loss and gradients of a batch, by the cheapest form that is exact for it.
+
+======================= ===================================================================
+`AllEntries`            all entries under autograd: the definition, right on every device
+`ActiveEntries`         the active entries alone
+`ChunkEntries`          all entries, a chunk of rows at a time, while codes are dense
+======================= ===================================================================
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+
+from sksae._arrays import rows_per_chunk
+from sksae.kernels import Search, runs_on
+from sksae.training._entries import AllEntries
+from sksae.training._leaves import MATRICES, ActiveEntries, ChunkEntries
+
+_DENSE = 0.15
+_DENSE_HALVED = 0.06
+
+
+class Gradient(NamedTuple):
+    """What a step needs to know of a batch.
+
+    Parameters
+    ----------
+    loss : Tensor, scalar
+    fired : Tensor of bool of shape (m,)
+        Latents with a positive code.
+    vectors : dict of Tensor
+        Gradients of the vectors by weight name.
+    rows : callable
+        ``rows(name, start, stop)``: gradient of these rows of a matrix.
+    segments : callable
+        ``segments(name)``: the gradient of a matrix as a sum over active entries, or None.
+    """
+
+    loss: torch.Tensor
+    fired: torch.Tensor
+    vectors: dict
+    rows: object
+    segments: object = lambda name: None
+
+
+class Engine:
+    """Gradients of one objective, batch after batch.
+
+    Parameters
+    ----------
+    objective : callable
+        ``objective(entries, alpha, dead) -> (loss, codes)``.
+    rule : callable
+        ``rule(weights) -> Rule``: which entries can have a code or a gradient.
+    pre_bias : bool, default=True
+        Whether the decoder's bias is subtracted before encoding.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Whether values are exact, or products may be left in bfloat16 where that is faster.
+    plain : bool, default=False
+        Whether to compute by the definition, on the CPU too.
+
+    Attributes
+    ----------
+    density : float
+        Share of the entries that were active in the last batch.
+    """
+
+    def __init__(self, objective, rule, *, pre_bias=True, precision="float32", plain=False):
+        self.objective, self.rule, self.pre_bias = objective, rule, pre_bias
+        self.plain, self.density = plain, 1.0
+        self._search = Search(exact=precision == "float32")
+        self._sums = {}
+
+    def gradient(self, x, w, weights, alpha, dead):
+        """Return the `Gradient` of rows `x` of weight `w`."""
+        args = x, w, weights, alpha, dead
+        if self.plain or not runs_on(x.device):
+            return self._plain(*args)
+        rule = self.rule(weights)
+        if rule.k is None and self.density > self._limit():
+            return self._chunked(*args, rule)
+        return self._active(*args, rule)
+
+    @torch.no_grad()
+    def entries(self, x, w, weights):
+        """Return the entries of rows outside of training: for measures, not for gradients."""
+        rule = self.rule(weights)
+        if self.plain or not runs_on(x.device):
+            return AllEntries(x, w, weights, rule, pre_bias=self.pre_bias)
+        return ActiveEntries(x, w, weights, rule, pre_bias=self.pre_bias, search=self._search)
+
+    def _limit(self):
+        return _DENSE if self._search.exact else _DENSE_HALVED
+
+    def _plain(self, x, w, weights, alpha, dead):
+        """The whole batch under plain autograd."""
+        weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+        entries = AllEntries(x, w, weights, self.rule(weights), pre_bias=self.pre_bias)
+        loss, codes = self.objective(entries, alpha, dead)
+        loss.backward()
+        grads = {
+            name: torch.zeros_like(weight) if weight.grad is None else weight.grad
+            for name, weight in weights.items()
+        }
+        vectors = {name: grad for name, grad in grads.items() if name not in MATRICES}
+        rows = partial(_rows_of, grads)
+        return Gradient(loss.detach(), entries.fired(codes), vectors, rows)
+
+    def _active(self, x, w, weights, alpha, dead, rule):
+        entries = ActiveEntries(x, w, weights, rule, pre_bias=self.pre_bias, search=self._search)
+        loss, codes = self.objective(entries, alpha, dead)
+        loss.backward()
+        with torch.no_grad():
+            self.density = len(entries.active) / (len(x) * len(dead))
+            vectors, fired = entries.gradient_vectors(), entries.fired(codes)
+        rows, segments = map(torch.no_grad(), (entries.gradient_rows, entries.segments))
+        return Gradient(loss.detach(), fired, vectors, rows, segments)
+
+    def _chunked(self, x, w, weights, alpha, dead, rule):
+        """Add up chunks of rows: the objectives of rules with a bound are means over rows."""
+        sums = self._cleared(weights)
+        options = {"pre_bias": self.pre_bias, "search": self._search, "sums": sums}
+        loss, fired, vectors, n_active = 0.0, torch.zeros_like(dead), {}, 0
+        size = rows_per_chunk(len(dead))
+        for x_part, w_part in zip(x.split(size), w.split(size), strict=True):
+            entries = ChunkEntries(x_part, w_part, weights, rule, **options)
+            part, codes = self.objective(entries, alpha, dead)
+            part = part * (w_part.sum() / w.sum())
+            part.backward()
+            with torch.no_grad():
+                entries.finish()
+                loss = loss + part.detach()
+                fired |= entries.fired(codes)
+                n_active += entries.n_active()
+                for name, grad in entries.gradient_vectors().items():
+                    vectors[name] = vectors[name] + grad if name in vectors else grad
+        self.density = n_active / (len(x) * len(dead))
+        return Gradient(loss, fired, vectors, partial(_rows_of, sums))
+
+    def _cleared(self, weights):
+        for name in MATRICES:
+            like = weights[name]
+            self._sums[name] = self._search.buffer(
+                name, like.shape, like.dtype, like.device
+            ).zero_()
+        return self._sums
+
+
+def _rows_of(matrices, name, start, stop):
+    return matrices[name][start:stop]

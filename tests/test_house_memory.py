@@ -1,0 +1,53 @@
+"""Rows that do not fit in memory: a file is read a batch at a time, codes come out sparse."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import resource, sys
+import numpy as np
+from sksae import {cls}
+
+path, n = sys.argv[1], {n}
+rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(n, 256))
+rng = np.random.default_rng(0)
+block = rng.normal(size=(20_000, 256)).astype(np.float16)
+for start in range(0, n, 20_000):
+    rows[start : start + 20_000] = block
+del rows
+warm = {cls}(16, {own}max_iter=1, batch_size=4096, random_state=0, device="cpu")
+warm.set_params(sparse_output=True).fit_transform(rng.normal(size=(5000, 256)).astype(np.float16))
+
+X = np.load(path, mmap_mode="r")
+mapped = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize")]
+limit = mapped[0] * 1024 + {headroom}
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+assert X.nbytes > {headroom}
+try:
+    X.astype(np.float32)
+except MemoryError:
+    print("a copy does not fit")
+sae = {cls}(16, {own}max_iter=1, batch_size=4096, sparse_output=True, random_state=0, device="cpu")
+codes = sae.fit(X).transform(X)
+assert codes.shape == (n, 16) and codes.has_sorted_indices
+assert codes.indices.dtype == np.int32
+np.testing.assert_array_equal(codes[-50:].toarray(), sae.transform(X[-50:]).toarray())
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its own address space")
+@pytest.mark.parametrize(("cls", "own"), [("TopKSAE", "k=2, "), ("JumpReLUSAE", "")])
+def test_rows_larger_than_memory(cls, own, tmp_path):
+    """A float16 file of 369 MB with 357 MB of memory to spare: neither it nor a cast of it fits."""
+    script = SCRIPT.format(cls=cls, own=own, n=720_000, headroom=340 * 2**20)
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "rows.npy")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"OMP_NUM_THREADS": "1", "PATH": ""},
+    )
+    assert run.stdout.split("\n")[:2] == ["a copy does not fit", "done"], run.stderr[-2000:]

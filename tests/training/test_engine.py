@@ -1,0 +1,178 @@
+"""The fast forms against the definition: the same steps, entry by entry."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae.autoencoders._fitting import batches_of, new_run
+from sksae.autoencoders._plan import make_plan
+from sksae.datasets import make_superposition
+from sksae.kernels import _search
+from sksae.training import Normalization, resample
+
+STEPS = 20
+
+VARIANTS = [
+    TopKSAE(96, k=4),
+    TopKSAE(96, k=4, auxk_alpha=0.5, k_aux=3, normalize=None),
+    TopKSAE(96, k=96),
+    TopKSAE(96, k=4, max_grad_norm=None),
+    BatchTopKSAE(96, k=3.3),
+    SparseAutoencoder(96),
+    SparseAutoencoder(96, recipe="bricken"),
+    GatedSAE(96),
+    GatedSAE(96, recipe="ri_l1"),
+    JumpReLUSAE(96),
+    JumpReLUSAE(96, penalty="tanh"),
+]
+
+CLOSED = {
+    SparseAutoencoder: ("encoder_intercept", -1.5),
+    GatedSAE: ("gate_intercept", -1.5),
+    JumpReLUSAE: ("threshold", 2.0),
+}
+
+
+def data(dtype):
+    X, _, _ = make_superposition(900, 24, 60, density=0.06, random_state=0)
+    return X.astype(dtype)
+
+
+def make_run(sae, X, sample_weight, *, plain, sparse=False):
+    """A run of the variant, by the definition or by the engine; both draw the same batches."""
+    sae.set_params(batch_size=200)
+    plan = make_plan(sae, len(X), X.shape[1])
+    generator = torch.Generator().manual_seed(0)
+    rows = batches_of(X, sample_weight, batch_size=plan.batch_size, generator=generator)
+    rows.normalize(Normalization.from_rows(rows, sae.normalize))
+    weights = sae._initial_weights(rows, plan.n_components, torch.Generator().manual_seed(1))
+    if sparse and type(sae) in CLOSED:
+        name, value = CLOSED[type(sae)]
+        unit = 1.0 if name == "threshold" else weights["encoder_coef"].norm(dim=1)
+        weights[name] = torch.full_like(weights[name], value) * unit
+    weights["encoder_intercept"][:5] -= 100  # latents that never fire
+    run = new_run(sae, weights, plan, rows)
+    run.engine.plain = plain
+    run.dead_window = 500
+    return run, rows
+
+
+def train(run, rows, n_steps=STEPS):
+    """Steps, and after three quarters of them dead latents are resampled; return the losses."""
+    losses, run.densities = [], []
+    while run.n_steps < n_steps:
+        for x, w in rows:
+            losses.append(float(run.step(x, w)))
+            run.densities.append(run.engine.density)
+            if run.n_steps == 3 * STEPS // 4:
+                dead = run.dead().nonzero().flatten()
+                assert len(dead) >= 5
+                resample(run.weights, run.moments, dead, x[: len(dead)])
+            if run.n_steps == n_steps:
+                break
+    return losses
+
+
+def both(sae, dtype, *, weighted, sparse=False):
+    X = data(dtype)
+    w = torch.from_numpy(np.random.default_rng(0).uniform(0.1, 1, len(X))) if weighted else None
+    runs = [make_run(sae, X, w, plain=plain, sparse=sparse) for plain in (True, False)]
+    return [(run, train(run, rows)) for run, rows in runs]
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["as started", "few active"])
+@pytest.mark.parametrize("weighted", [False, True], ids=["even", "weighted"])
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_the_engine_takes_the_steps_of_the_definition(variant, weighted, sparse):
+    """Twenty steps in float64, with clipping, dead latents and resampling."""
+    (plain, expected), (fast, losses) = both(variant, np.float64, weighted=weighted, sparse=sparse)
+    assert losses == pytest.approx(expected, rel=1e-10)
+    for name, value in plain.weights.items():
+        torch.testing.assert_close(fast.weights[name], value, rtol=1e-9, atol=1e-9)
+        for own, other in zip(fast.moments[name], plain.moments[name], strict=True):
+            torch.testing.assert_close(own, other, rtol=1e-8, atol=1e-10)
+    assert torch.equal(fast.since_fired, plain.since_fired)
+    if sparse and type(variant) in CLOSED:
+        assert sum(density < 0.15 for density in fast.densities) >= 5
+
+
+@pytest.mark.parametrize("worth", [0, 2**60], ids=["bfloat16 candidates", "float32"])
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_steps_in_float32(variant, worth, monkeypatch):
+    """A near tie may be decided the other way, and Adam makes a small gradient a whole step."""
+    monkeypatch.setattr(_search, "_WORTH_HALVING", worth)
+    monkeypatch.setattr(_search, "_has_bfloat16", lambda kind: True)
+    (plain, expected), (fast, losses) = both(variant, np.float32, weighted=False, sparse=True)
+    assert losses == pytest.approx(expected, rel=1e-4)
+    for name, value in plain.weights.items():
+        scale = max(float(value.square().mean().sqrt()), 1e-2)
+        difference = (fast.weights[name] - value).square().mean().sqrt()
+        assert float(difference) < 1e-3 * scale, name
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_bfloat16_is_near(variant, monkeypatch):
+    monkeypatch.setattr(_search, "_WORTH_HALVING", 0)
+    monkeypatch.setattr(_search, "_has_bfloat16", lambda kind: True)
+    variant.set_params(precision="bfloat16")
+    try:
+        (_, expected), (_, losses) = both(variant, np.float32, weighted=False)
+    finally:
+        variant.set_params(precision="float32")
+    assert losses == pytest.approx(expected, rel=0.02)
+    assert losses != expected
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "made twice"])
+def test_blocks_of_latents_change_nothing(kept, monkeypatch):
+    monkeypatch.setattr("sksae.training._run._BLOCK_ENTRIES", 24 * 7)
+    if not kept:
+        monkeypatch.setattr("sksae.training._run._KEPT_ENTRIES", 0)
+    (plain, _), (fast, _) = both(TopKSAE(96, k=4), np.float64, weighted=False)
+    for name, value in plain.weights.items():
+        torch.testing.assert_close(fast.weights[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_chunks_of_rows_change_nothing(monkeypatch):
+    monkeypatch.setattr("sksae._arrays.CHUNK_ENTRIES", 96 * 37)
+    for sae in VARIANTS:
+        (plain, _), (fast, _) = both(sae, np.float64, weighted=True)
+        for name, value in plain.weights.items():
+            torch.testing.assert_close(fast.weights[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_codes_that_grow_sparse_are_computed_sparsely():
+    """The form follows the density measured at the last step, and its state travels."""
+    run, rows = make_run(SparseAutoencoder(96), data(np.float64), None, plain=False)
+    train(run, rows, 2)
+    assert run.engine.density > 0.3
+    run.weights["encoder_intercept"] -= 0.2
+    train(run, rows, 4)
+    assert 0 < run.engine.density < 0.1
+    state = run.state()
+    again, _ = make_run(SparseAutoencoder(96), data(np.float64), None, plain=False)
+    again.restore(state)
+    assert again.engine.density == run.engine.density
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    n=st.integers(1, 40),
+    d=st.integers(1, 9),
+    m=st.integers(1, 40),
+    k=st.integers(1, 12),
+    seed=st.integers(0, 2**16),
+)
+def test_any_shape(n, d, m, k, seed):
+    """One step of TopK and BatchTopK on rows of any shape, ties and duplicates included."""
+    rng = np.random.default_rng(seed)
+    X = np.round(rng.normal(size=(n, d)), 1)
+    for sae in (TopKSAE(m, k=k), BatchTopKSAE(m, k=k / 3)):
+        (plain, rows), (fast, _) = (make_run(sae, X, None, plain=plain) for plain in (True, False))
+        x, w = next(iter(rows))
+        assert float(fast.step(x, w)) == pytest.approx(float(plain.step(x, w)), rel=1e-9, abs=1e-9)
+        for name, value in plain.weights.items():
+            torch.testing.assert_close(fast.weights[name], value, rtol=1e-7, atol=1e-9)
