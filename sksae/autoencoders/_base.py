@@ -5,7 +5,7 @@ A variant is one file that says what differs: its parameter rules, its construct
 ======================= ==========================================================================
 hook                    default
 ======================= ==========================================================================
-`_initial_weights`      unit decoder rows at random, the encoder equal to them, zero biases
+`_initial_weights`      unit decoder rows at random, the encoder 0.3 times them, zero biases
 `_rule`                 abstract: which entries of a batch can have a code or a gradient
 `_objective`            abstract: the loss of a batch's entries and their codes, under autograd
 `_fitted_rule`          inference: pre-activations above `threshold_` (0 where there is none)
@@ -77,8 +77,8 @@ class BaseSAE(
         batch_size=None,
         learning_rate=None,
         learning_rate_warm_up=0.0,
-        learning_rate_decay=0.2,
-        betas=(0.9, 0.999),
+        learning_rate_decay=0.4,
+        betas=(0.9, 0.99),
         max_grad_norm=1.0,
         dead_window=None,
         normalize="rms",
@@ -120,16 +120,17 @@ class BaseSAE(
     _unit_norm = ("components",)
     _pre_bias = True
     _alpha_warm_up = 0.0
+    _encoder_scale = 0.3
     _fold_names = ("components", "encoder_coef", "encoder_intercept", "intercept")
 
     def _initial_weights(self, rows, n_components, generator):
-        """Weights in the internal unit, float64 on the CPU: E = D at random, biases zero."""
+        """Weights in the internal unit, float64 on the CPU: E = 0.3 D at random, biases zero."""
         d = rows.n_features
         directions = torch.randn(n_components, d, generator=generator, dtype=torch.float64)
         directions /= directions.norm(dim=1, keepdim=True)
         return {
             "components": directions,
-            "encoder_coef": directions.clone(),
+            "encoder_coef": self._encoder_scale * directions,
             "encoder_intercept": torch.zeros(n_components, dtype=torch.float64),
             "intercept": rows.average(lambda x: x),
         }
@@ -148,7 +149,7 @@ class BaseSAE(
 
     def _rate_scales(self, plan):
         """Multipliers of the learning rate by weight name."""
-        return {}
+        return {"encoder_coef": 0.5}
 
     def _calibrated(self, weights, engine, rows):
         """Weights that inference needs, from those that training left."""

@@ -49,6 +49,7 @@ def fit(sae, X, sample_weight, y=None):
     before = _progress(sae, continues)
     weights = _starting_weights(sae, training, plan, normalization, generator, continues)
     run = new_run(sae, weights, plan, training)
+    del weights  # float64, twice the size of those of the run
     controller = _controller(sae, run, held_out, plan)
     run.after_step += sae._after_step(training, plan.n_steps, generator)
     calibrate = partial(sae._calibrated, engine=run.engine, rows=training.shuffled(0))
@@ -57,6 +58,7 @@ def fit(sae, X, sample_weight, y=None):
     )
     passes = Passes(sae, run, training, held_out, plan.max_iter, snapshot)
     passes.execute(X, y)
+    run.moments.clear()  # two thirds of the memory, before the fold needs some
 
     if controller is not None:
         plan.hyperparameters["alpha_"] *= controller.factor
@@ -137,7 +139,7 @@ def batches_of(X, weight=None, *, batch_size=4096, rows=None, generator=None, de
 def new_run(sae, weights, plan, training):
     """Return a `TrainingRun` of the variant's objective from float64 weights."""
     return TrainingRun(
-        {name: w.to(training.device, training.dtype) for name, w in weights.items()},
+        {name: w.to(training.device, training.dtype, copy=True) for name, w in weights.items()},
         new_engine(sae),
         learning_rate=plan.learning_rate,
         betas=tuple(sae.betas),

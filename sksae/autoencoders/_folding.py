@@ -27,16 +27,18 @@ def fold(weights, normalization, *, pre_bias=True):
     folded : dict of Tensor, float64
         The same names. Codes change their unit by the norm of the decoder row over the scale.
     """
-    w = {name: value.detach().cpu().double() for name, value in weights.items()}
+    # Copies, worked on in place: of a wide dictionary there should be as few as can be.
+    w = {name: value.detach().cpu().to(torch.float64, copy=True) for name, value in weights.items()}
     mean, scale = normalization
     norms = w["components"].norm(dim=1)
     alive = (norms >= _DEAD_NORM).double()
     unit = norms * alive / scale
     origin = scale * mean + (w["intercept"] if pre_bias else 0)
+    encoder_intercept = unit * (w["encoder_intercept"] - w["encoder_coef"] @ origin)
     folded = {
-        "components": w["components"] / torch.where(alive > 0, norms, 1.0)[:, None],
-        "encoder_coef": (scale * unit)[:, None] * w["encoder_coef"],
-        "encoder_intercept": unit * (w["encoder_intercept"] - w["encoder_coef"] @ origin),
+        "components": w["components"].div_(torch.where(alive > 0, norms, 1.0)[:, None]),
+        "encoder_coef": w["encoder_coef"].mul_((scale * unit)[:, None]),
+        "encoder_intercept": encoder_intercept,
         "intercept": mean + w["intercept"] / scale,
     }
     if "threshold" in w:

@@ -7,6 +7,7 @@ import torch
 from sksae._params import Float, Option
 from sksae.autoencoders._objective import reconstruction_loss
 from sksae.autoencoders._penalised import PenalisedSAE
+from sksae.autoencoders._starting import revival
 from sksae.kernels import Rule, heaviside, jump_relu
 
 
@@ -43,8 +44,7 @@ class JumpReLUSAE(PenalisedSAE):
     bandwidth : float, default=None
         Width of the kernel in the internal unit. None takes 1 for "l0" and 2 for "tanh".
     threshold_init : float, default=None
-        First value of the thresholds in the internal unit. None takes 1 for "l0" and 0.1 for
-        "tanh".
+        First value of the thresholds in the internal unit. None takes 1 for "l0", 0.1 for "tanh".
     tanh_scale : float, default=4.0
         Steepness of the "tanh" penalty.
     pre_activation_alpha : float, default=3e-6
@@ -63,12 +63,13 @@ class JumpReLUSAE(PenalisedSAE):
         Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
         from a million.
     learning_rate : float, default=None
-        Adam's step size. None takes ``1.5e-3 sqrt(2^14 / n_components)``, at most 3e-3.
+        Adam's step size, halved for the encoder. None takes ``3e-3 sqrt(2^14 / n_components)``,
+        at most 6e-3.
     learning_rate_warm_up : float, default=0.0
         Share of the steps over which the learning rate rises from 0.
-    learning_rate_decay : float, default=0.2
+    learning_rate_decay : float, default=0.4
         Share of the steps, at the end, over which the learning rate falls to 0.
-    betas : tuple of two floats, default=(0.9, 0.999)
+    betas : tuple of two floats, default=(0.9, 0.99)
         Adam's decay rates of the running mean and the running square.
     max_grad_norm : float, default=1.0
         Bound on the norm of the whole gradient. None does not clip.
@@ -193,8 +194,8 @@ class JumpReLUSAE(PenalisedSAE):
         batch_size=None,
         learning_rate=None,
         learning_rate_warm_up=0.0,
-        learning_rate_decay=0.2,
-        betas=(0.9, 0.999),
+        learning_rate_decay=0.4,
+        betas=(0.9, 0.99),
         max_grad_norm=1.0,
         normalize="rms",
         tol=0.0,
@@ -263,16 +264,17 @@ class JumpReLUSAE(PenalisedSAE):
 
     def _rate_scales(self, plan):
         """Let thresholds travel: a step moves them by the rate, and they end near sqrt(alpha)."""
+        scales = super()._rate_scales(plan)
         if plan.n_steps is None or self._continues():
-            return {}
+            return scales
         reach = plan.learning_rate * plan.n_steps
-        return {"threshold": max(1.0, 3 * math.sqrt(plan.alpha) / reach)}
+        return {**scales, "threshold": max(1.0, 3 * math.sqrt(plan.alpha) / reach)}
 
     def _initial_weights(self, rows, n_components, generator):
         weights = super()._initial_weights(rows, n_components, generator)
         if self.penalty == "tanh":  # small rows keep the saturating penalty from killing latents
             weights["components"] *= 0.3
-            weights["encoder_coef"] *= 0.3
+            weights["encoder_coef"] = weights["components"].clone()
         threshold = self._choose(self.threshold_init, 1.0, 0.1)
         weights["threshold"] = torch.full((n_components,), float(threshold), dtype=torch.float64)
         return weights
@@ -282,6 +284,9 @@ class JumpReLUSAE(PenalisedSAE):
 
     def _bandwidth(self):
         return self._choose(self.bandwidth, 1.0, 2.0)
+
+    def _after_step(self, rows, n_steps, generator):
+        return [revival(rows, n_steps, generator)] if self.penalty == "l0" else []
 
     def _objective(self, entries, alpha, dead):
         z, threshold = entries.z, entries.at(entries.weights["threshold"])

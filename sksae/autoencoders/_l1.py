@@ -5,6 +5,7 @@ import torch
 from sksae._params import Option
 from sksae.autoencoders._objective import reconstruction_loss
 from sksae.autoencoders._penalised import PenalisedSAE
+from sksae.autoencoders._starting import closing_bias
 from sksae.kernels import Rule
 from sksae.training import AllEntries, draw_rows, geometric_median, resample
 
@@ -53,12 +54,12 @@ class SparseAutoencoder(PenalisedSAE):
         Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
         from a million.
     learning_rate : float, default=None
-        Adam's step size. None takes ``1.5e-3 sqrt(2^14 / n_components)``, at most 3e-3.
+        Adam's step size. None takes ``3e-3 sqrt(2^14 / n_components)``, at most 6e-3.
     learning_rate_warm_up : float, default=0.0
         Share of the steps over which the learning rate rises from 0.
-    learning_rate_decay : float, default=0.2
+    learning_rate_decay : float, default=0.4
         Share of the steps, at the end, over which the learning rate falls to 0.
-    betas : tuple of two floats, default=(0.9, 0.999)
+    betas : tuple of two floats, default=(0.9, 0.99)
         Adam's decay rates of the running mean and the running square.
     max_grad_norm : float, default=1.0
         Bound on the norm of the whole gradient. None does not clip.
@@ -149,6 +150,7 @@ class SparseAutoencoder(PenalisedSAE):
     """
 
     _param_rules = {**PenalisedSAE._param_rules, "recipe": Option("april", "bricken")}
+    _encoder_scale = 1.0
 
     def __init__(
         self,
@@ -164,8 +166,8 @@ class SparseAutoencoder(PenalisedSAE):
         batch_size=None,
         learning_rate=None,
         learning_rate_warm_up=0.0,
-        learning_rate_decay=0.2,
-        betas=(0.9, 0.999),
+        learning_rate_decay=0.4,
+        betas=(0.9, 0.99),
         max_grad_norm=1.0,
         normalize="rms",
         tol=0.0,
@@ -222,7 +224,11 @@ class SparseAutoencoder(PenalisedSAE):
         else:  # small rows, so that the norm-weighted penalty does not start out dominant
             weights["components"] *= 0.1
             weights["encoder_coef"] *= 0.1
+        weights["encoder_intercept"] = closing_bias(weights, rows, pre_bias=self._pre_bias)
         return weights
+
+    def _rate_scales(self, plan):
+        return {}
 
     def _rule(self, weights):
         return Rule(bound=0.0)

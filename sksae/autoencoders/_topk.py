@@ -43,12 +43,13 @@ class TopKSAE(BaseSAE):
         Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
         from a million.
     learning_rate : float, default=None
-        Adam's step size. None takes ``1.5e-3 sqrt(2^14 / n_components)``, at most 3e-3.
+        Adam's step size, halved for the encoder. None takes ``3e-3 sqrt(2^14 / n_components)``,
+        at most 6e-3.
     learning_rate_warm_up : float, default=0.0
         Share of the steps over which the learning rate rises from 0.
-    learning_rate_decay : float, default=0.2
+    learning_rate_decay : float, default=0.4
         Share of the steps, at the end, over which the learning rate falls to 0.
-    betas : tuple of two floats, default=(0.9, 0.999)
+    betas : tuple of two floats, default=(0.9, 0.99)
         Adam's decay rates of the running mean and the running square.
     max_grad_norm : float, default=1.0
         Bound on the norm of the whole gradient. None does not clip.
@@ -158,8 +159,8 @@ class TopKSAE(BaseSAE):
         batch_size=None,
         learning_rate=None,
         learning_rate_warm_up=0.0,
-        learning_rate_decay=0.2,
-        betas=(0.9, 0.999),
+        learning_rate_decay=0.4,
+        betas=(0.9, 0.99),
         max_grad_norm=1.0,
         normalize="rms",
         tol=0.0,

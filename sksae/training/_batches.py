@@ -70,7 +70,7 @@ class Batches:
     """
 
     def __init__(self, X, sample_weight, batch_size, dtype, device, *, rows=None, generator=None):
-        self._X = X if isinstance(X, np.ndarray) else to_torch(X)
+        self._X = _resident(X if isinstance(X, np.ndarray) else to_torch(X), torch.device(device))
         self._weight, self._rows = sample_weight, rows
         self.dtype, self.device, self._generator = dtype, torch.device(device), generator
         self.n_samples = int(X.shape[0] if rows is None else len(rows))
@@ -105,7 +105,7 @@ class Batches:
     def average(self, function):
         """Weighted mean over all rows of ``function(x)``, in float64, as a tensor on the CPU."""
         total, weight = 0.0, 0.0
-        for chunk in row_chunks(self.n_samples, self.n_features):
+        for chunk in row_chunks(self.n_samples, 4 * self.n_features):
             positions = torch.arange(chunk.start, chunk.stop)
             index = positions if self._rows is None else self._rows[positions]
             # On the CPU, wherever batches go: not every device has float64.
@@ -133,9 +133,12 @@ class Batches:
         return order if self._rows is None else self._rows[order]
 
     def _take(self, index):
-        x = self._read(index).to(self.device, self.dtype)
+        x = self._read(index)
+        if self.device.type == "cuda" and x.device.type == "cpu":
+            x = x.pin_memory()  # so that the host does not wait for the copy
+        x = x.to(self.device, self.dtype, non_blocking=True)
         if self._normalization is not None:
-            x = (x - self._shift) * self._normalization.scale
+            x.sub_(self._shift).mul_(self._normalization.scale)  # `x` is ours: `_read` copies
         if self._weight is None:
             return x, torch.ones(len(x), dtype=self.dtype, device=self.device)
         return x, self._weight[index].to(self.dtype).to(self.device)
@@ -144,6 +147,20 @@ class Batches:
         if isinstance(self._X, np.ndarray):
             return to_torch(np.take(self._X, index.numpy(), axis=0))
         return self._X[index.to(self._X.device)]
+
+
+def _resident(X, device):
+    """Return X on the GPU if it takes at most a quarter of what is free there, else as it is."""
+    if device.type != "cuda" or (isinstance(X, torch.Tensor) and X.is_cuda):
+        return X
+    dtype = to_torch(X[:0]).dtype
+    free, _ = torch.cuda.mem_get_info(device)
+    if X.shape[0] * X.shape[1] * dtype.itemsize > free // 4:
+        return X
+    there = torch.empty(X.shape, dtype=dtype, device=device)
+    for rows in row_chunks(*X.shape):
+        there[rows] = to_torch(X[rows], device)
+    return there
 
 
 def geometric_median(x, w, *, max_iter=100, tol=1e-5):

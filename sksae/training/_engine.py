@@ -122,7 +122,7 @@ class Engine:
         sums = self._cleared(weights)
         options = {"pre_bias": self.pre_bias, "search": self._search, "sums": sums}
         loss, fired, vectors, n_active = 0.0, torch.zeros_like(dead), {}, 0
-        size = rows_per_chunk(len(dead))
+        size = rows_per_chunk(4 * len(dead))  # several such tensors are alive at once
         for x_part, w_part in zip(x.split(size), w.split(size), strict=True):
             entries = ChunkEntries(x_part, w_part, weights, rule, **options)
             part, codes = self.objective(entries, alpha, dead)

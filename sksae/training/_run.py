@@ -23,7 +23,8 @@ class TrainingRun:
     Parameters
     ----------
     weights : dict of Tensor
-        "components" (m, d), "encoder_coef" (m, d), "intercept" (d,) and other vectors.
+        "components" (m, d), "encoder_coef" (m, d), "intercept" (d,) and other vectors; changed in
+        place.
     engine : Engine
         Loss and gradients of a batch.
     learning_rate : float
@@ -55,7 +56,7 @@ class TrainingRun:
         dead_window=10_000_000,
         schedule=lambda step: (1.0, 1.0),
     ):
-        self.weights = {name: w.detach().clone() for name, w in weights.items()}
+        self.weights = {name: w.detach() for name, w in weights.items()}
         self.engine, self.schedule = engine, schedule
         self.learning_rate, self.betas = learning_rate, betas
         self.rate_scales = rate_scales or {}

@@ -19,12 +19,12 @@ def default_max_iter(batches_per_pass):
 
 
 def default_learning_rate(n_components):
-    """Return ``1.5e-3 sqrt(2^14 / m)``, at most 3e-3.
+    """Return ``3e-3 sqrt(2^14 / m)``, at most 6e-3.
 
     The law in the width is that of Gao et al. (2024). Their constant, 2e-4, is for runs of 10^5
     steps; at `MINIMUM_STEPS` it leaves much of the variance unexplained.
     """
-    return min(3e-3, 1.5e-3 * math.sqrt(2**14 / n_components))
+    return min(6e-3, 3e-3 * math.sqrt(2**14 / n_components))
 
 
 def default_dead_window(batch_size, n_samples):

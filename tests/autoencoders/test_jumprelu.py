@@ -67,9 +67,12 @@ def test_tanh_penalty_with_the_estimate_for_thresholds_alone(monkeypatch):
 def test_thresholds_reach_their_place_in_few_steps():
     """Their learning rate is raised so that ``3 sqrt(alpha)`` is within reach, and only then."""
     sae = JumpReLUSAE(alpha=4.0, learning_rate=1e-3, max_iter=300)
-    assert sae._rate_scales(make_plan(sae, 100, 16)) == {"threshold": pytest.approx(20.0)}
+    assert sae._rate_scales(make_plan(sae, 100, 16)) == {
+        "encoder_coef": 0.5,
+        "threshold": pytest.approx(20.0),
+    }
     sae = JumpReLUSAE(alpha=4.0, learning_rate=1e-2, max_iter=1000)
-    assert sae._rate_scales(make_plan(sae, 100, 16)) == {"threshold": 1.0}
+    assert sae._rate_scales(make_plan(sae, 100, 16)) == {"encoder_coef": 0.5, "threshold": 1.0}
 
 
 def test_defaults_of_the_penalties():

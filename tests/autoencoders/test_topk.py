@@ -106,7 +106,7 @@ def test_dead_latents_revive():
     class Killed(TopKSAE):
         def _initial_weights(self, *args):
             w = super()._initial_weights(*args)
-            w["encoder_intercept"][:12] = -3.0
+            w["encoder_intercept"][:12] = -0.9
             return w
 
     settings = {"k": 2, "max_iter": 100, "dead_window": 1000, "random_state": 0}

@@ -484,7 +484,7 @@ def test_the_engine_on_these_kernels_takes_the_plain_steps(
     start = {name: value.to(DEVICE, dtype) for name, value in start.items()}
     plain, fast = (
         TrainingRun(
-            start,
+            {name: value.clone() for name, value in start.items()},
             Engine(variant._objective, variant._rule, plain=plain),
             learning_rate=1e-3,
             max_grad_norm=max_grad_norm,

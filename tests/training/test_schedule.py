@@ -21,8 +21,8 @@ def schedule_of(sae, n_steps=100):
 def test_penalty_warms_up_and_rate_decays():
     schedule = schedule_of(SparseAutoencoder(alpha=2.0, max_iter=100))
     assert [schedule(t)[0] for t in (0, 1, 5, 99)] == [0, pytest.approx(0.4), 2, 2]
-    rates = [schedule(t)[1] for t in (0, 79, 80, 90, 99)]
-    assert rates == pytest.approx([1, 1, 1, 0.5, 0.05])
+    rates = [schedule(t)[1] for t in (0, 59, 60, 80, 99)]
+    assert rates == pytest.approx([1, 1, 1, 0.5, 0.025])
 
 
 def test_tanh_penalty_rises_all_along():
@@ -60,10 +60,10 @@ def test_defaults_follow_the_data(n, batch, passes):
 
 
 def test_default_learning_rate():
-    assert default_learning_rate(2**14) == pytest.approx(1.5e-3)
-    assert default_learning_rate(2**16) == pytest.approx(7.5e-4)
-    assert default_learning_rate(2**12) == pytest.approx(3e-3)
-    assert default_learning_rate(32) == 3e-3
+    assert default_learning_rate(2**14) == pytest.approx(3e-3)
+    assert default_learning_rate(2**16) == pytest.approx(1.5e-3)
+    assert default_learning_rate(2**12) == pytest.approx(6e-3)
+    assert default_learning_rate(32) == 6e-3
 
 
 def test_default_dead_window():
