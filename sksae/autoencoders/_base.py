@@ -5,7 +5,7 @@ A variant is one file that says what differs: its parameter rules, its construct
 ======================= ==========================================================================
 hook                    default
 ======================= ==========================================================================
-`_initial_weights`      unit decoder rows at random, the encoder 0.3 times them, zero biases
+`_initial_weights`      unit decoder rows near rows of the data, the encoder 0.3 times them
 `_rule`                 abstract: which entries of a batch can have a code or a gradient
 `_objective`            abstract: the loss of a batch's entries and their codes, under autograd
 `_fitted_rule`          inference: pre-activations above `threshold_` (0 where there is none)
@@ -36,6 +36,7 @@ from sksae._arrays import (
 from sksae._callbacks import CallbackSupportMixin, with_callbacks
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
 from sksae.autoencoders import _fitting, _folding, _inference
+from sksae.autoencoders._starting import directions
 from sksae.kernels import Rule
 
 
@@ -124,15 +125,14 @@ class BaseSAE(
     _fold_names = ("components", "encoder_coef", "encoder_intercept", "intercept")
 
     def _initial_weights(self, rows, n_components, generator):
-        """Weights in the internal unit, float64 on the CPU: E = 0.3 D at random, biases zero."""
-        d = rows.n_features
-        directions = torch.randn(n_components, d, generator=generator, dtype=torch.float64)
-        directions /= directions.norm(dim=1, keepdim=True)
+        """Weights in the internal unit, float64 on the CPU: E a multiple of D, biases zero."""
+        intercept = rows.average(lambda x: x)
+        components = directions(rows, n_components, intercept, generator)
         return {
-            "components": directions,
-            "encoder_coef": self._encoder_scale * directions,
+            "components": components,
+            "encoder_coef": self._encoder_scale * components,
             "encoder_intercept": torch.zeros(n_components, dtype=torch.float64),
-            "intercept": rows.average(lambda x: x),
+            "intercept": intercept,
         }
 
     def _rule(self, weights):

@@ -1,4 +1,4 @@
-"""Where training starts from: how wide the gates are open, and second starts for dead latents."""
+"""Where training starts from: directions, nearly closed gates, second starts for dead latents."""
 
 import torch
 
@@ -8,9 +8,52 @@ OPEN_DEVIATIONS = 1.645
 """Standard deviations that a normal variable exceeds on one row in twenty."""
 
 _SAMPLE = 4096
+_NO_DIRECTION = 1e-12
+_OPPOSITE = 1e-6
 _BLOCK = 1024
 _REVIVALS = 40
 _SHORT = 200
+
+
+def directions(rows, n_components, centre, generator):
+    """Unit decoder rows: each halfway between a random direction and a row of the data.
+
+    Rows of the data explain much at once, random ones leave no latent behind: together they do
+    both. The draw does not depend on the order of the rows, and repeated rows are as a weight.
+
+    Parameters
+    ----------
+    rows : Batches
+        Of which at most as many as latents (or 4096), evenly spread, are drawn from.
+    n_components : int
+    centre : Tensor of shape (d,)
+        Subtracted from the rows.
+    generator : torch.Generator
+
+    Returns
+    -------
+    components : Tensor of shape (n_components, d), float64
+    """
+    like = {"generator": generator, "dtype": torch.float64}
+    random = torch.randn(n_components, rows.n_features, **like)
+    random /= random.norm(dim=1, keepdim=True)
+    x, w = _sample(rows, max(n_components, _SAMPLE))
+    order = torch.argsort(x.double() @ random[0], stable=True)
+    spent = torch.cumsum(w[order].double(), 0)
+    # One draw in each of as many equal parts of the weight.
+    places = (torch.arange(n_components) + torch.rand(n_components, **like)) / n_components
+    drawn = order[torch.searchsorted(spent, places * spent[-1]).clamp(max=len(order) - 1)]
+    own = x[drawn].double() - centre
+    between = random + own / own.norm(dim=1, keepdim=True).clamp(min=_NO_DIRECTION)
+    sizes = between.norm(dim=1, keepdim=True)
+    return torch.where(sizes > _OPPOSITE, between / sizes, random)
+
+
+def _sample(rows, size):
+    """At most `size` rows and their weights, evenly spread, on the CPU."""
+    n, size = rows.n_samples, min(rows.n_samples, size)
+    x, w = rows.take(torch.arange(size) * n // size)
+    return x.cpu(), w.cpu()
 
 
 def closing_bias(weights, rows, *, pre_bias=True):
@@ -32,9 +75,7 @@ def closing_bias(weights, rows, *, pre_bias=True):
     bias : Tensor of shape (m,)
         Minus the mean and `OPEN_DEVIATIONS` standard deviations of ``x E^T``.
     """
-    n = rows.n_samples
-    x, w = rows.take(torch.arange(min(n, _SAMPLE)) * n // min(n, _SAMPLE))
-    x, w = x.cpu().double(), w.cpu().double()
+    x, w = (part.double() for part in _sample(rows, _SAMPLE))
     centred = x - weights["intercept"] if pre_bias else x
     bias = []
     for coef in weights["encoder_coef"].split(_BLOCK):

@@ -15,7 +15,7 @@ from sksae._arrays import rows_per_chunk
 from sksae.kernels._active import ActiveSet, flat_nonzero
 from sksae.kernels._selection import grouped_top_k, refined_top_k
 
-_WORTH_HALVING = 2**27
+_WORTH_HALVING = 2**25
 _ROUNDING = 2.0**-8
 _SPREAD = 4.0
 

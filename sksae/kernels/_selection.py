@@ -1,5 +1,6 @@
 """Which pre-activations become codes: the k largest of a row, or those above a threshold."""
 
+import numpy as np
 import torch
 
 from sksae.kernels._active import ActiveSet, flat_nonzero, uses_triton
@@ -108,13 +109,14 @@ def grouped_top_k(z, k, *, settle=True):
         return values.gather(1, order), columns.gather(1, order)
     n, m = z.shape
     blocks = m // _GROUP
+    ranked = _packed_top_k if z.dtype == torch.bfloat16 and not settle else _torch_top_k
     if m % _GROUP or blocks < 2 * (k + 1):
-        return top_k(z, k) if settle else torch.topk(z, k, dim=1)
+        return top_k(z, k) if settle else ranked(z, k)
     wanted = k + 1 if settle else k
     groups = z.view(n, _GROUP, blocks)
-    largest = groups.amax(1).topk(wanted, dim=1, sorted=False).indices
+    largest = ranked(groups.amax(1), wanted)[1]
     members = groups.gather(2, largest.unsqueeze(1).expand(n, _GROUP, wanted)).view(n, -1)
-    values, places = members.topk(wanted, dim=1)
+    values, places = ranked(members, wanted)
     columns = (
         largest.gather(1, places % wanted) + places.div(wanted, rounding_mode="floor") * blocks
     )
@@ -125,3 +127,30 @@ def grouped_top_k(z, k, *, settle=True):
     if len(tied):
         values[tied], columns[tied] = top_k(z[tied], k)
     return values, columns
+
+
+def _torch_top_k(z, k):
+    return torch.topk(z, k, dim=1)
+
+
+def _packed_top_k(z, k):
+    """The k largest entries of every row of bfloat16, in descending order.
+
+    A value and its column make one integer that sorts as they do, and numpy partitions those
+    several times faster than torch ranks pairs.
+    """
+    m = z.shape[1]
+    if m > 2**16 or z.device.type != "cpu":
+        return torch.topk(z, k, dim=1)
+    keys = _ordered(z.view(torch.int16)).to(torch.int32) << 16
+    keys |= torch.arange(m, dtype=torch.int32)
+    keys = keys.numpy()
+    keys.partition(m - k, axis=1)
+    top = torch.from_numpy(np.sort(keys[:, m - k :], axis=1)).flip(1)
+    values = _ordered((top >> 16).to(torch.int16)).view(torch.bfloat16)
+    return values, (top & 0xFFFF).to(torch.int64)
+
+
+def _ordered(bits):
+    """Bits of bfloat16 as integers that sort like the numbers; its own inverse."""
+    return bits ^ ((bits >> 15) & 0x7FFF)

@@ -14,10 +14,12 @@ from typing import NamedTuple
 import torch
 from scipy import sparse
 
+from sksae.training import default_batch_size
 from tests.benchmarks.data import shuffled_batches
 from tests.benchmarks.ours import OURS, Ours
 
 EVALUATION_ROWS = 2048
+PEER_ROWS = 2048
 
 
 class Learner:
@@ -207,16 +209,20 @@ def _catch_up(learners, race, target):
 
 
 def _as_scheduled(race, task, target, x, held_out):
-    """Run sksae to ever later ends, at the rate found and at its own, until one suffices."""
-    learners = []
+    """Run sksae to ever later ends until one suffices: the peers' rows a step, and its own."""
+    return [
+        _to_an_end(race, task._replace(shape=task.shape._replace(rows=rows)), target, x, held_out)
+        for rows in sorted({task.shape.rows, default_batch_size(len(x))})
+    ]
+
+
+def _to_an_end(race, task, target, x, held_out):
+    rows = task.shape.rows
     for end in race.ends:
-        n_steps = round(end * race.n_steps)
-        settings = task._replace(decays=True, n_steps=n_steps)
-        learners = [
-            Learner("sksae, as fit", Ours, settings._replace(rate=rate), x, held_out)
-            for rate in {task.rate, Ours.own_rate(task.shape.width)}
-        ]
-        _in_turns(learners, race.every, n_steps)
-        if any(learner.reached(target) for learner in learners):
+        n_steps = round(end * race.n_steps * PEER_ROWS / rows)
+        settings = task._replace(decays=True, n_steps=n_steps, rate=Ours.own_rate(task.shape.width))
+        learner = Learner(f"sksae, as fit, {rows} rows a step", Ours, settings, x, held_out)
+        _in_turns([learner], race.every, n_steps)
+        if learner.reached(target):
             break
-    return learners
+    return learner

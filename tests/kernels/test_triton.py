@@ -460,7 +460,7 @@ def test_the_kernels_compile_for_a_gpu(tmp_path):
     ("variant", "dtype", "tolerance"),
     [
         (TopKSAE(12, k=2), torch.float32, 1e-3),
-        (JumpReLUSAE(12, threshold_init=1.5), torch.float64, 1e-9),
+        (JumpReLUSAE(12, threshold_init=0.4, bandwidth=0.4), torch.float64, 1e-9),
     ],
     ids=str,
 )

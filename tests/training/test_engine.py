@@ -30,9 +30,9 @@ VARIANTS = [
 ]
 
 CLOSED = {
-    SparseAutoencoder: ("encoder_intercept", -1.5),
-    GatedSAE: ("gate_intercept", -1.5),
-    JumpReLUSAE: ("threshold", 2.0),
+    SparseAutoencoder: "encoder_intercept",
+    GatedSAE: "gate_intercept",
+    JumpReLUSAE: "threshold",
 }
 
 
@@ -50,10 +50,10 @@ def make_run(sae, X, sample_weight, *, plain, sparse=False):
     rows.normalize(Normalization.from_rows(rows, sae.normalize))
     weights = sae._initial_weights(rows, plan.n_components, torch.Generator().manual_seed(1))
     if type(sae) in CLOSED:
-        name, value = CLOSED[type(sae)]
-        value = value if sparse else 0.0
-        unit = 1.0 if name == "threshold" else weights["encoder_coef"].norm(dim=1)
-        weights[name] = torch.full_like(weights[name], value) * unit
+        name = CLOSED[type(sae)]
+        norms = weights["encoder_coef"].norm(dim=1)
+        bound = 1.5 * norms if sparse else 0 * norms
+        weights[name] = bound + sae._bandwidth() / 2 if name == "threshold" else -bound
     weights["encoder_intercept"][:5] -= 100  # latents that never fire
     run = new_run(sae, weights, plan, rows)
     run.engine.plain = plain
@@ -97,7 +97,7 @@ def test_the_engine_takes_the_steps_of_the_definition(variant, weighted, sparse)
             torch.testing.assert_close(own, other, rtol=1e-8, atol=1e-10)
     assert torch.equal(fast.since_fired, plain.since_fired)
     if sparse and type(variant) in CLOSED:
-        assert sum(density < 0.15 for density in fast.densities) >= 5
+        assert sum(0 < density < 0.15 for density in fast.densities) >= 5
 
 
 @pytest.mark.parametrize("worth", [0, 2**60], ids=["bfloat16 candidates", "float32"])
