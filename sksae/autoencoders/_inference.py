@@ -7,7 +7,15 @@ from scipy import sparse
 from sksae._arrays import from_torch, row_chunks, stack_csr, to_torch
 from sksae._modes import own_modes
 from sksae._threads import threads_for
-from sksae.kernels import ActiveSet, Search, halves, keep_top_k, runs_on, threshold_codes
+from sksae.kernels import (
+    ActiveSet,
+    Search,
+    flat_nonzero,
+    halves,
+    keep_top_k,
+    runs_on,
+    threshold_codes,
+)
 
 
 class Encoder:
@@ -57,7 +65,7 @@ class Encoder:
         """Where the codes of a tensor of rows are positive, as an `ActiveSet`, and their values."""
         if not runs_on(x.device):
             codes = self(x)
-            positions = codes.flatten().nonzero().flatten()
+            positions = flat_nonzero(codes > 0)
             return ActiveSet.from_flat(positions, *codes.shape), codes.flatten()[positions]
         with threads_for(2 * len(x) * self.coef.numel()):
             active, values = self._search(x, self.coef, self.intercept, self.rule)

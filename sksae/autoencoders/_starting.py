@@ -92,11 +92,13 @@ def revival(rows, n_steps, generator):
     half the median threshold, so that it fires again. Short fits have no time for it.
     """
     interval = max(1, n_steps // _REVIVALS)
+    last = 0.6 * n_steps if n_steps >= _SHORT else 0
 
     def hook(run):
-        early = run.n_steps < 0.6 * n_steps and n_steps >= _SHORT
+        if run.n_steps >= last or run.n_steps % interval:
+            return
         dead = run.dead().nonzero().flatten()
-        if early and run.n_steps % interval == 0 and len(dead):
+        if len(dead):
             _revive(run, rows, dead, generator)
 
     return hook

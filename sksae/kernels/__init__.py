@@ -4,7 +4,7 @@ Tensors in, tensors out; nothing here knows an estimator. The forms are plain to
 device and dtype; a faster form of one of them goes behind the same name.
 """
 
-from sksae.kernels._active import ActiveSet, runs_on, update_latents
+from sksae.kernels._active import ActiveSet, flat_nonzero, runs_on, update_latents
 from sksae.kernels._search import Rule, Search, halves, pooled_cut
 from sksae.kernels._selection import keep_top_k, threshold_codes, top_k
 from sksae.kernels._straight_through import heaviside, jump_relu
@@ -13,6 +13,7 @@ __all__ = [
     "ActiveSet",
     "Rule",
     "Search",
+    "flat_nonzero",
     "halves",
     "heaviside",
     "jump_relu",

@@ -70,7 +70,6 @@ class Engine:
         self.objective, self.rule, self.pre_bias = objective, rule, pre_bias
         self.plain, self.density = plain, 1.0
         self._search = Search(exact=precision == "float32")
-        self._sums = {}
 
     def gradient(self, x, w, weights, alpha, dead):
         """Return the `Gradient` of rows `x` of weight `w`."""
@@ -139,12 +138,12 @@ class Engine:
         return Gradient(loss, fired, vectors, partial(_rows_of, sums))
 
     def _cleared(self, weights):
-        for name in MATRICES:
-            like = weights[name]
-            self._sums[name] = self._search.buffer(
-                name, like.shape, like.dtype, like.device
-            ).zero_()
-        return self._sums
+        """Zeros like the two matrices, in memory that is used again."""
+        like = {name: weights[name] for name in MATRICES}
+        return {
+            name: self._search.buffer(name, w.shape, w.dtype, w.device).zero_()
+            for name, w in like.items()
+        }
 
 
 def _rows_of(matrices, name, start, stop):

@@ -128,6 +128,9 @@ class TrainingRun:
         if "threshold" in self.weights:
             self.weights["threshold"].clamp_(min=0)
 
+    def _rate_of(self, name, rate):
+        return self.learning_rate * self.rate_scales.get(name, 1.0) * rate
+
     def _update_by_sums(self, name, gradient, factor, rate):
         """Update a matrix without a gradient in memory, where that can be; return whether."""
         return update_latents(
@@ -135,7 +138,7 @@ class TrainingRun:
             self.moments[name],
             partial(gradient.segments, name),
             step=self.n_steps,
-            learning_rate=self.learning_rate * self.rate_scales.get(name, 1.0) * rate,
+            learning_rate=self._rate_of(name, rate),
             betas=self.betas,
             clip=factor,
             unit_norm=name in self.unit_norm,
@@ -184,7 +187,7 @@ class TrainingRun:
             amsgrad=False,
             beta1=self.betas[0],
             beta2=self.betas[1],
-            lr=self.learning_rate * self.rate_scales.get(name, 1.0) * rate,
+            lr=self._rate_of(name, rate),
             weight_decay=0.0,
             eps=1e-8,
             maximize=False,

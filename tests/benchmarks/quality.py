@@ -142,10 +142,9 @@ def run_race(race, libraries, task, x, held_out):
     ]
     _in_turns(learners, race.every, race.n_steps)
     target = max(learner.score for learner in learners if learner.name not in OURS)
-    constant = _best_of_each([learner for learner in learners if not learner.task.decays], target)
-    _catch_up(constant, race, target)
-    rate = next(learner.task.rate for learner in constant if learner.name == "sksae")
-    scheduled = _as_scheduled(race, task._replace(rate=rate), target, x, held_out)
+    constant = [learner for learner in learners if not learner.task.decays]
+    _catch_up(_best_of_each(constant, target), race, target)
+    scheduled = _as_scheduled(race, task, target, x, held_out)
     best = _best_of_each([*scheduled, *learners], target)
     return {
         "target": target,
