@@ -1,4 +1,4 @@
-"""Tensors from inside a forward pass, by plain torch hooks that are always taken off again."""
+"""Tensors inside a forward pass, read or changed by torch hooks that always come off again."""
 
 import contextlib
 import inspect
@@ -8,17 +8,52 @@ from typing import NamedTuple
 import torch
 
 # A hook fires for every forward pass of its module, whichever thread runs it.
-_one_pass_at_a_time = threading.RLock()
+one_pass_at_a_time = threading.RLock()
 
 
 class Place(NamedTuple):
-    """One tensor of a forward pass: the input or the output of the module at `path`."""
+    """One tensor of a forward pass, computed from what passes the module at `path`.
+
+    It is ``scale * seen + sign * other``: most places are what is seen, but what a module adds to
+    the residual stream may be scaled afterwards (Granite) or have the stream in it (BLOOM), and the
+    stream between attention and MLP is a sum that no module puts out.
+
+    Parameters
+    ----------
+    path : str
+        The module.
+    side : {"input", "output"}, default="output"
+        Which of its tensors is seen.
+    scale : float, default=1.0
+        What the model multiplies it with.
+    other : Place, default=None
+        A tensor seen earlier in the same pass; what is seen takes its shape.
+    sign : {-1, 0, 1}, default=0
+        What `other` is multiplied with before it is added.
+    """
 
     path: str
     side: str = "output"
+    scale: float = 1.0
+    other: "Place | None" = None
+    sign: int = 0
 
     def __str__(self):
         return f"the {self.side} of the module {self.path!r}"
+
+    def value(self, seen, other):
+        """The tensor of this place, from the tensors seen here and at `other`."""
+        if other is not None:
+            seen = seen.reshape(other.shape)
+        x = seen if self.scale == 1 else seen * self.scale
+        return x + self.sign * other.to(x.device) if self.sign else x
+
+    def seen(self, seen, x, new):
+        """What has to pass the module so that the value is `new` instead of `x`."""
+        if self.scale == 1 and not self.sign:
+            return new.reshape(seen.shape)
+        # As a difference, so that nothing changes where `new` equals `x`.
+        return seen + ((new - x) / self.scale).reshape(seen.shape)
 
 
 class _FoundAll(Exception):  # noqa: N818 - it is not an error
@@ -51,44 +86,114 @@ def capture(model, places, inputs):
     """
     found = {}
 
-    def see(name, value):
-        # Some blocks return a tuple; [0] of a tensor would be the first sequence of the batch.
-        tensor = value[0] if isinstance(value, tuple) else value
-        if not isinstance(tensor, torch.Tensor):
-            raise ValueError(f"No tensor, but a {type(value).__name__} passed {places[name]}.")
+    def keep(name, x):
         # Falcon changes its MLP's output in place afterwards: copy at once.
-        found.setdefault(name, tensor.detach().clone())
+        found.setdefault(name, x.detach().clone())
         if len(found) == len(places):
             raise _FoundAll
 
-    if "use_cache" in inspect.signature(model.forward).parameters:
-        inputs = {**inputs, "use_cache": False}
-    with _one_pass_at_a_time, _evaluation(model), torch.no_grad(), contextlib.ExitStack() as hooks:
-        for name, place in places.items():
-            hooks.callback(_attach(model, name, place, see).remove)
-        with contextlib.suppress(_FoundAll):
-            model(**inputs)
+    visits = [(place, lambda x, name=name: keep(name, x)) for name, place in places.items()]
+    with (
+        one_pass_at_a_time,
+        evaluation(model),
+        torch.no_grad(),
+        visiting(model, visits),
+        contextlib.suppress(_FoundAll),
+    ):
+        model(**inputs, **without_cache(model))
     for name, place in places.items():
         if name not in found:
             raise RuntimeError(f"{type(model).__name__} never ran {place}.")
     return found
 
 
-def _attach(model, name, place, see):
-    """Register the hook of one place and return its handle."""
+@contextlib.contextmanager
+def visiting(model, visits):
+    """Let functions see, and change, what passes places of `model` while the context is open.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model that the paths of the places are relative to.
+    visits : list of (Place, callable)
+        ``visit(x)`` gets the tensor of the place, which it must not change in place, and returns
+        None or the tensor that the model goes on with. Visits of one place run in this order.
+    """
+    with contextlib.ExitStack() as handles:
+        for place, visit in visits:
+            handles.enter_context(_visited(model, place, visit))
+        yield
+
+
+@contextlib.contextmanager
+def _visited(model, place, visit):
+    earlier = threading.local()
+
+    def remember(x):
+        earlier.tensor = x
+
+    def change(seen):
+        other = earlier.__dict__.pop("tensor", None)
+        if place.other is not None and other is None:
+            raise RuntimeError(f"{place.other} must pass before {place}.")
+        x = place.value(seen, other)
+        new = visit(x)
+        return None if new is None else place.seen(seen, x, new)
+
+    first = _attach(model, place.other, remember) if place.other else None
+    try:
+        second = _attach(model, place, change)
+        try:
+            yield
+        finally:
+            second.remove()
+    finally:
+        if first is not None:
+            first.remove()
+
+
+def _attach(model, place, change):
+    """Register the hook of one plain place and return its handle."""
     module = model.get_submodule(place.path)
     if place.side == "output":
-        return module.register_forward_hook(lambda _module, _args, output: see(name, output))
+
+        def after(_module, _args, output):
+            # Some blocks return a tuple; [0] of a tensor would be the first sequence of the batch.
+            whole = isinstance(output, torch.Tensor)
+            new = change(_tensor(output if whole else output[0], place))
+            if new is None:
+                return None
+            return new if whole else (new, *output[1:])
+
+        return module.register_forward_hook(after)
 
     def before(_module, args, kwargs):
         # Blocks get their hidden states by position, most attention modules by keyword.
-        see(name, args[0] if args else kwargs["hidden_states"])
+        new = change(_tensor(args[0] if args else kwargs["hidden_states"], place))
+        if new is None:
+            return None
+        if args:
+            return (new, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": new}
 
     return module.register_forward_pre_hook(before, with_kwargs=True)
 
 
+def _tensor(value, place):
+    if not isinstance(value, torch.Tensor):
+        raise ValueError(f"No tensor, but a {type(value).__name__} passed {place}.")
+    return value
+
+
+def without_cache(model):
+    """Return the keyword that keeps a plain forward pass from building a key-value cache."""
+    return (
+        {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+    )
+
+
 @contextlib.contextmanager
-def _evaluation(model):
+def evaluation(model):
     """Switch dropout and its like off; afterwards each module has its own flag back."""
     training = [module for module in model.modules() if module.training]
     try:

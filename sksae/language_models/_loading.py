@@ -28,6 +28,12 @@ class _Box:
             self._held[load] = (key, load(*key))
         return self._held[load][1]
 
+    def holds(self, load, *key):
+        return self._held.get(load, (None,))[0] == key
+
+    def drop(self, load):
+        self._held.pop(load, None)
+
 
 def _box(extractor):
     return _boxes.setdefault(extractor, _Box())
@@ -38,18 +44,48 @@ def share(extractor, twin):
     _boxes[twin] = _box(extractor)
 
 
-def load(extractor):
-    """Return the ``(model, tokenizer)`` that an extractor's parameters stand for."""
+def load(extractor, *, head=False):
+    """Return the ``(model, tokenizer)`` that an extractor's parameters stand for.
+
+    With `head` the model predicts tokens; whoever asks for less afterwards gets the same one.
+    """
     model, tokenizer = extractor.model, extractor.tokenizer
+    box = _box(extractor)
     if is_name(model):
         if tokenizer is None:
             tokenizer = model
-        model = _box(extractor).get(
-            _load_model, _source(model), str(choose_device(extractor.device)), extractor.dtype
-        )
+        key = _source(model), str(choose_device(extractor.device)), extractor.dtype
+        if head:
+            box.drop(_load_model)
+        head = head or box.holds(_load_causal, *key)
+        model = box.get(_load_causal if head else _load_model, *key)
+    elif head:
+        check_causal(model)
     if is_name(tokenizer):
-        tokenizer = _box(extractor).get(_load_tokenizer, _source(tokenizer))
+        tokenizer = box.get(_load_tokenizer, _source(tokenizer))
     return model, tokenizer
+
+
+def load_causal(model, tokenizer=None):
+    """Return ``(model, tokenizer)`` for a model that predicts tokens, by name, path or as it is."""
+    if is_name(model):
+        tokenizer = model if tokenizer is None else tokenizer
+        model = _load_causal(_source(model), str(choose_device("auto")), "auto")
+    else:
+        check_causal(model)
+    if is_name(tokenizer):
+        tokenizer = _load_tokenizer(_source(tokenizer))
+    return model, tokenizer
+
+
+def check_causal(model):
+    """Raise a ValueError unless `model` predicts the next token."""
+    can = getattr(model, "can_generate", lambda: False)()
+    if not can or model.get_output_embeddings() is None:
+        raise ValueError(
+            f"{type(model).__name__} does not predict the next token: load the model with "
+            f"AutoModelForCausalLM."
+        )
 
 
 class Loadable:
@@ -76,12 +112,23 @@ def is_name(value):
 def _load_model(name, device, dtype):
     from transformers import AutoModel
 
-    model = _models.get((name, device, dtype))
+    return _cached(AutoModel, name, device, dtype)
+
+
+def _load_causal(name, device, dtype):
+    from transformers import AutoModelForCausalLM
+
+    return _cached(AutoModelForCausalLM, name, device, dtype)
+
+
+def _cached(auto, name, device, dtype):
+    key = auto.__name__, name, device, dtype
+    model = _models.get(key)
     if model is None:
         # What the file lacks (BERT's pooler) is drawn at random, but not from the user's stream.
         with torch.random.fork_rng(devices=[]):
-            model = AutoModel.from_pretrained(name, dtype=dtype).to(device).eval()
-        _models[name, device, dtype] = model
+            model = auto.from_pretrained(name, dtype=dtype).to(device).eval()
+        _models[key] = model
     return model
 
 

@@ -2,51 +2,20 @@
 
 The residual stream of block ``l`` enters as ``resid_pre``, is ``resid_mid`` between attention and
 MLP, and leaves as ``resid_post``. ``attn_out`` and ``mlp_out`` are what the two parts add to it.
-The blocks are found by a rule that needs no table; what is inside a block is one row of `FAMILIES`.
+The blocks are found by a rule that needs no table; what is inside a block is one row of the table
+in `_families`.
 """
 
 import difflib
-from typing import NamedTuple
 
+import torch
 from torch import nn
 
+from sksae.language_models._families import family_of
 from sksae.language_models._hooks import Place
 
 SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "embeddings")
 """The sites that have a name; any module path is a site as well."""
-
-
-class Family(NamedTuple):
-    """Module paths inside one block.
-
-    `attn_out` and `mlp_out` are modules whose output is added to the residual stream, `resid_mid`
-    a module whose input is the stream between the two. `parallel` names the flag of the
-    configuration that, when true, makes attention and MLP read the same stream.
-    """
-
-    attn_out: str
-    mlp_out: str
-    resid_mid: str
-    parallel: str | None = None
-
-
-_LLAMA = Family("self_attn", "mlp", "post_attention_layernorm")
-_GPT2 = Family("attn", "mlp", "ln_2")
-# LayerNorm after the sum: attn_out and mlp_out are what goes into the sum.
-_BERT = Family("attention.output.dense", "output.dense", "intermediate")
-
-FAMILIES = {
-    "bert": _BERT,
-    "gpt2": _GPT2,
-    "gpt_neo": _GPT2,
-    "gpt_neox": Family("attention", "mlp", "post_attention_layernorm", "use_parallel_residual"),
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-    "roberta": _BERT,
-}
-"""The families whose blocks are known, by ``config.model_type``."""
 
 
 def base_of(model):
@@ -94,6 +63,35 @@ def find_place(model, layer, site):
     return _inside(base, block, site)
 
 
+def split_site(site):
+    """Return ``(layer, name)`` of a site written in one piece.
+
+    Parameters
+    ----------
+    site : str or (int, str)
+        ``"3.resid_post"`` or ``(3, "resid_post")``; ``"embeddings"`` and module paths have no
+        layer.
+
+    Raises
+    ------
+    ValueError
+        If `site` is neither, or a named site lacks its layer.
+    """
+    if isinstance(site, str):
+        layer, _, name = site.partition(".")
+        if name in SITES and layer.lstrip("-").isdigit():
+            return int(layer), name
+        if site in SITES and site != "embeddings":
+            raise ValueError(f"site={site!r} needs a layer: write '3.{site}' or (3, {site!r}).")
+        return None, site
+    if isinstance(site, (tuple, list)) and len(site) == 2 and isinstance(site[1], str):
+        return site[0], site[1]
+    raise ValueError(
+        f"A site is written '3.resid_post', (3, 'resid_post'), 'embeddings' or as the path of a "
+        f"module. Got {site!r}."
+    )
+
+
 def find_blocks(base):
     """Return the path of the `ModuleList` that holds the blocks of `base`.
 
@@ -109,6 +107,8 @@ def find_blocks(base):
     unsplit = getattr(base, "_no_split_modules", None) or ()
     declared = [path for path in outermost if type(lists[path][0]).__name__ in unsplit]
     candidates = declared or [path for path in outermost if len(lists[path]) > 1]
+    # Models of images and text answer in text.
+    candidates = [path for path in candidates if "language_model" in path.split(".")] or candidates
     if len(candidates) != 1:
         have = f"several: {', '.join(candidates)}" if candidates else "none"
         raise ValueError(
@@ -116,6 +116,12 @@ def find_blocks(base):
             f"module you want by its path, as in site='encoder.layers.3'."
         )
     return candidates[0]
+
+
+def input_device(base):
+    """Return the device that inputs go to; offloaded modules fetch theirs themselves."""
+    device = next(base.get_input_embeddings().parameters()).device
+    return torch.device("cpu") if device.type == "meta" else device
 
 
 def _check_layer(base, blocks, layer):
@@ -131,21 +137,53 @@ def _check_layer(base, blocks, layer):
 
 def _inside(base, block, site):
     """Return the place of a site within a block."""
-    kind = getattr(base.config, "model_type", None)
-    if kind not in FAMILIES:
+    config = text_config(base)
+    family = family_of(config)
+    if family is None:
         raise ValueError(
-            f"The inside of {kind!r} blocks is not known, only 'resid_pre', 'resid_post' and "
-            f"'embeddings' are. For site={site!r} name the module itself by its path; a block "
-            f"has {', '.join(name for name, _ in base.get_submodule(block).named_children())}."
+            f"The inside of {getattr(config, 'model_type', None)!r} blocks is not known, only "
+            f"'resid_pre', 'resid_post' and 'embeddings' are. For site={site!r} name the module "
+            f"itself by its path; a block has "
+            f"{', '.join(name for name, _ in base.get_submodule(block).named_children())}."
         )
-    family = FAMILIES[kind]
-    if site == "resid_mid" and family.parallel and getattr(base.config, family.parallel):
+    if site == "resid_mid" and family.parallel:
+        why = "" if family.parallel is True else f" ({family.parallel[0]}=True)"
         raise ValueError(
             f"{type(base).__name__} has no 'resid_mid': its attention and MLP both read the "
-            f"block's input and are added together ({family.parallel}=True). Use 'resid_pre', "
-            f"'resid_post', 'attn_out' or 'mlp_out'."
+            f"block's input and are added together{why}. Use 'resid_pre', 'resid_post', "
+            f"'attn_out' or 'mlp_out'."
         )
-    return Place(f"{block}.{getattr(family, site)}", "input" if site == "resid_mid" else "output")
+    return parts_of(config, family, block)[site]
+
+
+def parts_of(config, family, block):
+    """Return the places of ``"attn_out"``, ``"resid_mid"`` and ``"mlp_out"`` in a block."""
+    stream = Place(block, "input")
+    scale = getattr(config, family.multiplier) if family.multiplier else 1.0
+    attention, mlp = f"{block}.{family.attn_out}", f"{block}.{family.mlp_out}"
+    if family.adds_stream:
+        middle = Place(attention)
+        return {
+            "attn_out": Place(attention, other=stream, sign=-1),
+            "resid_mid": middle,
+            "mlp_out": Place(mlp, other=middle, sign=-1),
+        }
+    if family.norms:
+        middle = Place(f"{block}.{family.norms[0]}")
+    else:
+        # The stream goes around the norm that reads it: only the sum can be changed.
+        middle = Place(attention, scale=scale, other=stream, sign=1)
+    return {
+        "attn_out": Place(attention, scale=scale),
+        "resid_mid": middle,
+        "mlp_out": Place(mlp, scale=scale, other=stream if family.flat_mlp else None),
+    }
+
+
+def text_config(base):
+    """Return the configuration that says how the blocks are made."""
+    config = base.config
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def _path(base, site):

@@ -5,6 +5,8 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from tests.language_models.families import build
+
 SENTENCES = [
     "The cat sat on the mat and the dog sat on the log.",
     "A sparse autoencoder takes activations apart.",
@@ -39,60 +41,6 @@ def word_piece():
     words = ["the", "cat", "sat", "on", "mat", "##s", "hello", "world", ".", "특", "##징"]
     vocabulary = {word: i for i, word in enumerate([*specials, *words])}
     return transformers.BertTokenizer(vocab=vocabulary)
-
-
-SMALL = {
-    "vocab_size": 384,
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "max_position_embeddings": 32,
-}
-GROUPED = {**SMALL, "num_key_value_heads": 1}
-
-
-def _config(kind):
-    parallel = {"neox_parallel": True, "neox_serial": False}
-    if kind in parallel:
-        return transformers.GPTNeoXConfig(**SMALL, use_parallel_residual=parallel[kind])
-    if kind == "gpt2":
-        return transformers.GPT2Config(
-            vocab_size=384,
-            n_embd=16,
-            n_layer=3,
-            n_head=2,
-            n_positions=32,
-            eos_token_id=0,
-            bos_token_id=0,
-        )
-    if kind == "gpt_neo":
-        return transformers.GPTNeoConfig(
-            vocab_size=384,
-            hidden_size=16,
-            num_layers=3,
-            num_heads=2,
-            intermediate_size=24,
-            attention_types=[[["global", "local", "global"], 1]],
-            max_position_embeddings=32,
-        )
-    grouped = kind in ("llama", "mistral", "qwen2", "qwen3")
-    return transformers.AutoConfig.for_model(kind, **(GROUPED if grouped else SMALL))
-
-
-def build(kind, head=False):
-    """A model of three blocks of width 16 whose weights are far from zero."""
-    auto = transformers.AutoModel
-    if head:
-        masked = kind in ("bert", "roberta")
-        auto = transformers.AutoModelForMaskedLM if masked else transformers.AutoModelForCausalLM
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = auto.from_config(_config(kind)).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -3,7 +3,8 @@ import threading
 import pytest
 import torch
 
-from sksae.language_models._hooks import Place, capture
+from sksae.language_models._hooks import Place, capture, visiting
+from sksae.language_models._sites import find_place
 
 IDS = torch.tensor([[5, 9, 30, 7], [8, 8, 2, 11]])
 INPUTS = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
@@ -112,3 +113,65 @@ def test_threads_do_not_see_each_others_passes(gpt2):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+# Changing what passes
+
+
+@torch.no_grad()
+def logits(model):
+    return model(**INPUTS).logits
+
+
+def test_visits_that_change_nothing_change_nothing(tiny):
+    for kind in ("gpt2", "granite", "bloom", "falcon_serial", "opt", "olmo2"):
+        model = tiny(kind, head=True)
+        before = logits(model)
+        for site in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"):
+            place = find_place(model, 1, site)
+            with visiting(model.base_model, [(place, lambda _: None)]):
+                assert torch.equal(logits(model), before)
+            with visiting(model.base_model, [(place, lambda x: x.clone())]):
+                assert torch.equal(logits(model), before)
+
+
+def test_what_is_added_to_a_part_is_added_to_the_stream(tiny):
+    for kind in ("gpt2", "granite", "bloom", "falcon", "falcon_serial", "opt", "gemma2", "olmo2"):
+        model = tiny(kind)
+        post = find_place(model, 1, "resid_post")
+        before = capture(model, {"x": post}, INPUTS)["x"]
+        with visiting(model, [(find_place(model, 1, "mlp_out"), lambda x: x + 0.5)]):
+            after = capture(model, {"x": post}, INPUTS)["x"]
+        torch.testing.assert_close(after - before, torch.full_like(before, 0.5), atol=1e-4, rtol=0)
+
+
+def test_the_middle_of_the_stream_can_be_changed(tiny):
+    for kind in ("gpt2", "granite", "bloom", "falcon_serial", "opt", "gemma2", "olmo2"):
+        model = tiny(kind)
+        parts = {
+            name: find_place(model, 1, name) for name in ("resid_mid", "mlp_out", "resid_post")
+        }
+        with visiting(model, [(parts["resid_mid"], lambda x: torch.ones_like(x))]):
+            found = capture(model, parts, INPUTS)
+        torch.testing.assert_close(
+            found["resid_mid"], torch.ones_like(found["resid_mid"]), atol=1e-5, rtol=0
+        )
+        # The stream is one everywhere before the MLP adds to it.
+        torch.testing.assert_close(found["resid_post"], 1 + found["mlp_out"], atol=1e-4, rtol=1e-4)
+
+
+def test_visits_run_in_their_order_and_come_off(gpt2):
+    before = hooks_of(gpt2)
+    place = Place("h.1")
+    visits = [(place, lambda x: x * 0), (place, lambda x: x + 3)]
+    with visiting(gpt2, visits):
+        assert capture(gpt2, {"x": place}, INPUTS)["x"].unique().tolist() == [3]
+    assert hooks_of(gpt2) == before
+    with pytest.raises(KeyError), visiting(gpt2, visits):
+        raise KeyError
+    with (
+        pytest.raises(AttributeError, match="nothing"),
+        visiting(gpt2, [*visits, (Place("nothing"), None)]),
+    ):
+        pass
+    assert hooks_of(gpt2) == before

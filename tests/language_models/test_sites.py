@@ -4,80 +4,134 @@ import transformers
 from torch.testing import assert_close
 
 from sksae.language_models._hooks import Place, capture
-from sksae.language_models._sites import base_of, find_blocks, find_place
+from sksae.language_models._identities import short_inputs
+from sksae.language_models._sites import base_of, find_blocks, find_place, split_site
+from tests.language_models.families import HEADLESS, IMAGES, KINDS, MASKED, PARALLEL, POST_NORM
 
-KINDS = (
-    "gpt2",
-    "gpt_neo",
-    "neox_parallel",
-    "neox_serial",
-    "llama",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "bert",
-    "roberta",
-)
-POST_NORM = ("bert", "roberta")  # the LayerNorm comes after the sum
-IDS = torch.tensor([[5, 9, 30, 7, 12], [8, 8, 3, 11, 4]])
-INPUTS = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
+PARTS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
+
+# Where the parts are, read off the sources of transformers 5.23: the sum attn_out + resid_pre and
+# the sum mlp_out + resid_mid are the inputs of these, or the output of the block.
+SUMS = {
+    "bert": ("attention.output.LayerNorm", "output.LayerNorm"),
+    "roberta": ("attention.output.LayerNorm", "output.LayerNorm"),
+    "distilbert": ("sa_layer_norm", "output_layer_norm"),
+    "opt_post_norm": ("self_attn_layer_norm", "final_layer_norm"),
+}
 
 
 def sites(model, layer, *names):
+    base = base_of(model)
     places = {name: find_place(model, layer, name) for name in names}
-    return capture(base_of(model), places, INPUTS)
+    return capture(base, places, short_inputs(base))
+
+
+def seen(model, path, side="output"):
+    base = base_of(model)
+    return capture(base, {"x": Place(path, side)}, short_inputs(base))["x"]
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def model(request, tiny):
-    return tiny(request.param, head=True)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(kind, tiny):
+    return tiny(kind, head=True)
 
 
 @torch.no_grad()
-def test_stream_is_the_hidden_states(model):
-    states = base_of(model)(**INPUTS, output_hidden_states=True).hidden_states
-    assert_close(sites(model, None, "embeddings")["embeddings"], states[0])
+def test_stream_is_the_hidden_states(kind, model):
+    base = base_of(model)
+    states = base(**short_inputs(base), output_hidden_states=True).hidden_states
+    if kind != "gpt_oss" or states[0] is not None:
+        assert_close(sites(model, None, "embeddings")["embeddings"], states[0])
     for layer in range(3):
         found = sites(model, layer, "resid_pre", "resid_post")
         assert_close(found["resid_pre"], states[layer])
         # The last of the hidden states of a decoder is after the final norm.
-        if layer < 2 or model.config.model_type in POST_NORM:
+        if layer < 2 or kind in IMAGES + POST_NORM[:3]:
             assert_close(found["resid_post"], states[layer + 1])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in POST_NORM])
-def test_parts_add_up_to_the_stream(kind, tiny):
-    model = tiny(kind)
-    found = sites(model, 1, "resid_pre", "resid_post", "attn_out", "mlp_out")
+def test_parts_add_up(kind, model):
+    if kind in POST_NORM:
+        found = sites(model, 1, *PARTS)
+        block = f"{find_blocks(base_of(model))}.1"
+        first, second = (seen(model, f"{block}.{norm}", "input") for norm in SUMS[kind])
+        assert_close(found["resid_pre"] + found["attn_out"], first, atol=1e-5, rtol=1e-5)
+        assert_close(found["resid_mid"] + found["mlp_out"], second, atol=1e-5, rtol=1e-5)
+        assert_close(seen(model, f"{block}.{SUMS[kind][0]}"), found["resid_mid"])
+        return
+    found = sites(model, 1, *(name for name in PARTS if name != "resid_mid"))
     total = found["resid_pre"] + found["attn_out"] + found["mlp_out"]
-    assert_close(total, found["resid_post"], atol=1e-5, rtol=0)
-    if not getattr(model.config, "use_parallel_residual", False):
+    assert_close(total, found["resid_post"], atol=1e-5, rtol=1e-5)
+    if kind not in PARALLEL:
         middle = sites(model, 1, "resid_mid")["resid_mid"]
-        assert_close(found["resid_pre"] + found["attn_out"], middle, atol=1e-5, rtol=0)
-        assert_close(middle + found["mlp_out"], found["resid_post"], atol=1e-5, rtol=0)
+        assert_close(found["resid_pre"] + found["attn_out"], middle, atol=1e-5, rtol=1e-5)
+        assert_close(middle + found["mlp_out"], found["resid_post"], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reader"),
+    [
+        ("gpt2", "ln_2"),
+        ("llama", "post_attention_layernorm"),
+        ("gemma2", "pre_feedforward_layernorm"),
+        ("granite", "post_attention_layernorm"),
+        ("olmo2", "mlp"),
+        ("bloom", "post_attention_layernorm"),
+        ("opt", "final_layer_norm"),
+        ("dinov2", "norm2"),
+        ("siglip_vision", "layer_norm2"),
+        ("modernbert", "mlp_norm"),
+    ],
+)
+def test_the_middle_is_what_the_mlp_reads(kind, reader, tiny):
+    model = tiny(kind)
+    middle = sites(model, 1, "resid_mid")["resid_mid"]
+    # OPT makes one sequence of all.
+    there = seen(model, f"{find_blocks(model)}.1.{reader}", "input").reshape(middle.shape)
+    assert torch.equal(middle, there)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", POST_NORM)
-def test_parts_add_up_before_the_layer_norm(kind, tiny):
-    model = tiny(kind)
-    found = sites(model, 1, "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
-    block = model.encoder.layer[1]
-    middle = block.attention.output.LayerNorm(found["resid_pre"] + found["attn_out"])
-    assert_close(middle, found["resid_mid"], atol=1e-5, rtol=0)
-    after = block.output.LayerNorm(found["resid_mid"] + found["mlp_out"])
-    assert_close(after, found["resid_post"], atol=1e-5, rtol=0)
+def test_parts_by_hand(tiny):
+    """Each of the four ways in which a family differs, against its modules called by hand."""
+    gemma = tiny("gemma2")
+    raw = seen(gemma, "layers.1.self_attn")
+    found = sites(gemma, 1, "attn_out")["attn_out"]
+    assert_close(found, gemma.layers[1].post_attention_layernorm(raw))
+    granite = tiny("granite")
+    assert_close(sites(granite, 1, "mlp_out")["mlp_out"], 0.3 * seen(granite, "layers.1.mlp"))
+    bloom = tiny("bloom")
+    dense = seen(bloom, "h.1.self_attention.dense")
+    assert_close(sites(bloom, 1, "attn_out")["attn_out"], dense, atol=1e-5, rtol=1e-5)
+    dense = seen(bloom, "h.1.mlp.dense_4h_to_h")
+    assert_close(sites(bloom, 1, "mlp_out")["mlp_out"], dense, atol=1e-5, rtol=1e-5)
+    falcon = tiny("falcon")
+    # Falcon adds the attention to the MLP's output in place, after the hook.
+    by_hand = falcon.h[1].mlp(falcon.h[1].input_layernorm(seen(falcon, "h.1", "input")))
+    assert_close(sites(falcon, 1, "mlp_out")["mlp_out"], by_hand)
 
 
-def test_head_changes_nothing(model):
+def test_head_changes_nothing(kind, model):
     base = base_of(model)
-    assert base is not model
+    assert kind in HEADLESS or base is not model
     assert find_place(model, -1, "attn_out") == find_place(base, 2, "attn_out")
+
+
+@pytest.mark.parametrize("kind", MASKED, indirect=True)
+def test_encoders_have_all_sites(model):
+    assert sorted(sites(model, 0, *PARTS)) == sorted(PARTS)
 
 
 def test_known_places(gpt2):
     assert find_place(gpt2, 1, "resid_post") == Place("h.1", "output")
-    assert find_place(gpt2, -3, "resid_mid") == Place("h.0.ln_2", "input")
+    assert find_place(gpt2, -3, "resid_mid") == Place(
+        "h.0.attn", other=Place("h.0", "input"), sign=1
+    )
     assert find_place(gpt2, None, "embeddings") == Place("h.0", "input")
     assert find_place(gpt2, None, "h.2.mlp.act") == Place("h.2.mlp.act", "output")
 
@@ -88,8 +142,14 @@ def test_paths_work_with_and_without_the_prefix_of_the_head(gpt2, tiny):
         assert find_place(model, None, "h.2.mlp") == Place("h.2.mlp")
 
 
-def test_parallel_blocks_have_no_middle(tiny):
-    with pytest.raises(ValueError, match=r"no 'resid_mid'.*use_parallel_residual=True"):
+@pytest.mark.parametrize("kind", PARALLEL)
+def test_parallel_blocks_have_no_middle(kind, tiny):
+    with pytest.raises(ValueError, match=r"no 'resid_mid'.*both read the block's input"):
+        find_place(tiny(kind), 0, "resid_mid")
+
+
+def test_the_flag_that_makes_blocks_parallel_is_named(tiny):
+    with pytest.raises(ValueError, match=r"\(use_parallel_residual=True\)"):
         find_place(tiny("neox_parallel"), 0, "resid_mid")
 
 
@@ -113,21 +173,22 @@ def test_unknown_sites_say_what_is_near(gpt2):
 
 
 def test_families_that_are_not_known_still_have_a_stream():
-    config = transformers.PhiConfig(
+    config = transformers.BioGptConfig(
         vocab_size=384,
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=24,
         max_position_embeddings=32,
+        pad_token_id=0,
         bos_token_id=0,
         eos_token_id=0,
     )
-    model = transformers.PhiModel(config).eval()
+    model = transformers.BioGptModel(config).eval()
     with torch.no_grad():
-        states = model(**INPUTS, output_hidden_states=True).hidden_states
+        states = model(**short_inputs(model), output_hidden_states=True).hidden_states
     assert_close(sites(model, 0, "resid_post")["resid_post"], states[1])
-    with pytest.raises(ValueError, match=r"inside of 'phi' blocks.*self_attn, mlp"):
+    with pytest.raises(ValueError, match=r"inside of 'biogpt' blocks.*self_attn"):
         find_place(model, 0, "attn_out")
 
 
@@ -140,9 +201,21 @@ def test_two_stacks_are_the_users_choice():
         find_blocks(model)
     # The pass stops in the encoder, before the decoder could miss its input.
     place = find_place(model, None, "encoder.block.1")
-    assert capture(model, {"x": place}, INPUTS)["x"].shape == (2, 5, 16)
+    assert capture(model, {"x": place}, short_inputs(model))["x"].shape == (1, 6, 16)
     with pytest.raises(ValueError, match="has none"):
         find_blocks(torch.nn.Linear(2, 2))
+
+
+def test_models_of_images_and_text_are_read_in_text():
+    text = {"vocab_size": 384, "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    image = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    image |= {"intermediate_size": 24, "image_size": 16, "patch_size": 4}
+    config = transformers.Gemma3Config(text_config=text, vision_config=image, mm_tokens_per_image=4)
+    model = transformers.Gemma3ForConditionalGeneration(config).eval()
+    assert find_place(model, 1, "attn_out").path.endswith(
+        "language_model.layers.1.post_attention_layernorm"
+    )
 
 
 def test_one_block_is_a_stack():
@@ -152,3 +225,15 @@ def test_one_block_is_a_stack():
         )
     )
     assert find_blocks(model) == "h"
+
+
+def test_sites_in_one_piece():
+    assert split_site("3.resid_post") == split_site((3, "resid_post")) == (3, "resid_post")
+    assert split_site("-1.mlp_out") == (-1, "mlp_out")
+    assert split_site("embeddings") == (None, "embeddings")
+    assert split_site("h.2.mlp") == (None, "h.2.mlp")
+    with pytest.raises(ValueError, match=r"needs a layer: write '3.resid_mid'"):
+        split_site("resid_mid")
+    for wrong in (3, None, ("resid_post", 3), (1, "resid_post", 2)):
+        with pytest.raises(ValueError, match="A site is written"):
+            split_site(wrong)

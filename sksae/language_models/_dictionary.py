@@ -1,0 +1,138 @@
+"""A fitted sparse autoencoder as hooks need it: tensors in the model's own place, codes out."""
+
+import copy
+
+import numpy as np
+import torch
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from sksae._arrays import to_torch
+
+
+class Dictionary:
+    """Codes and reconstructions of a fitted estimator for tensors of any device and dtype.
+
+    The estimator is seen by `transform`, `inverse_transform` and its fitted attributes. The
+    arithmetic is at least float32, whatever the model's is; results come on the device of what is
+    given.
+
+    Parameters
+    ----------
+    sae : estimator
+        A fitted sparse autoencoder.
+    width : int, default=None
+        The features that the site has, if it is known.
+
+    Raises
+    ------
+    TypeError
+        If the estimator lacks a method or attribute.
+    ValueError
+        If it was fitted on rows of another width.
+    """
+
+    def __init__(self, sae, width=None):
+        sae = fitted(sae)
+        if not hasattr(sae, "components_"):
+            raise TypeError(
+                f"{type(sae).__name__} has no components_, one direction a feature: give the "
+                f"autoencoder itself."
+            )
+        if getattr(sae, "sparse_output", False):
+            sae = copy.copy(sae).set_params(sparse_output=False)
+        self.sae = sae
+        self._components = to_torch(sae.components_, "cpu")
+        self._intercept = to_torch(sae.intercept_, "cpu")
+        if width is not None:
+            self.check_width(width)
+
+    @property
+    def n_features(self):
+        """Number of features."""
+        return len(self._components)
+
+    def check_width(self, width):
+        """Raise a ValueError unless the site has as many columns as the estimator was fitted on."""
+        if self._components.shape[1] != width:
+            raise ValueError(
+                f"{type(self.sae).__name__} was fitted on {self._components.shape[1]} columns, but "
+                f"the activations of this site have {width}."
+            )
+
+    def check_features(self, features):
+        """Return features as an int64 tensor, or raise a ValueError that names the first wrong."""
+        array = np.asarray(list(features))
+        if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
+            raise ValueError(f"Features are numbers of columns of the codes. Got {features!r}.")
+        wrong = array[(array < 0) | (array >= self.n_features)]
+        if len(wrong):
+            raise ValueError(
+                f"There is no feature {wrong[0]}: {type(self.sae).__name__} has "
+                f"{self.n_features}, counted from 0."
+            )
+        return torch.from_numpy(array.astype(np.int64))
+
+    def components(self, x):
+        """The directions, (n_features, width), on the device of `x` and in its arithmetic."""
+        if self._components.device != x.device or self._components.dtype != wide(x):
+            self._components = self._components.to(x.device, wide(x))
+            self._intercept = self._intercept.to(x.device, wide(x))
+        return self._components
+
+    def intercept(self, x):
+        """What no feature adds, (width,), on the device of `x` and in its arithmetic."""
+        self.components(x)
+        return self._intercept
+
+    @torch.no_grad()
+    def encode(self, x):
+        """Return the codes of `x`, (..., width), dense: (..., n_features)."""
+        self.check_width(x.shape[-1])
+        rows = _numpy(x)
+        if not len(rows):
+            return torch.zeros(*x.shape[:-1], self.n_features, dtype=wide(x), device=x.device)
+        codes = torch.from_numpy(np.asarray(self.sae.transform(rows)))
+        return codes.to(x.device, wide(x)).reshape(*x.shape[:-1], self.n_features)
+
+    def decode(self, codes):
+        """Return what codes, (..., n_features), stand for: (..., width)."""
+        return codes @ self.components(codes) + self.intercept(codes)
+
+
+@torch.no_grad()
+def reconstruct(sae, x):
+    """Return what a fitted estimator, or a pipeline of them, makes of `x`, (..., width).
+
+    The result has the shape and the device of `x`, and the dtype of the arithmetic next to it.
+    """
+    rows = _numpy(x)
+    if not len(rows):
+        return x.to(wide(x))
+    made = np.asarray(sae.inverse_transform(sae.transform(rows)))
+    if made.shape != rows.shape:
+        raise ValueError(
+            f"{type(sae).__name__} makes {made.shape[1]} columns of the {rows.shape[1]} of the site."
+        )
+    return torch.from_numpy(made).to(x.device, wide(x)).reshape(x.shape)
+
+
+def fitted(sae):
+    """Return the fitted estimator that stands behind a frozen one or a search."""
+    for name in ("transform", "inverse_transform"):
+        if not hasattr(sae, name):
+            raise TypeError(f"{type(sae).__name__} has no {name}: an autoencoder is needed.")
+    check_is_fitted(sae)
+    if isinstance(sae, FrozenEstimator):
+        return fitted(sae.estimator)
+    return getattr(sae, "best_estimator_", sae)
+
+
+def wide(x):
+    """The dtype of arithmetic next to a tensor: float64 for float64, else float32."""
+    return torch.float64 if x.dtype is torch.float64 else torch.float32
+
+
+def _numpy(x):
+    """Return a tensor as rows that every estimator reads."""
+    return x.detach().to("cpu", wide(x)).reshape(-1, x.shape[-1]).numpy()
