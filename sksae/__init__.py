@@ -1,7 +1,7 @@
 """Sparse autoencoders as scikit-learn estimators."""
 
 from sksae.autoencoders import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
-from sksae.language_models import ActivationExtractor
+from sksae.language_models import ActivationExtractor, SAEVectorizer
 
 __version__ = "0.1.0.dev0"
 
@@ -10,6 +10,7 @@ __all__ = [
     "BatchTopKSAE",
     "GatedSAE",
     "JumpReLUSAE",
+    "SAEVectorizer",
     "SparseAutoencoder",
     "TopKSAE",
 ]

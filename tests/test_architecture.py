@@ -255,11 +255,12 @@ def test_constructors_of_estimators_spell_out_their_parameters():
 
 def test_importing_is_light():
     """Every room, in one process: no transformers, no matplotlib, no CUDA, nothing said."""
-    rooms = ["sksae", *(f"sksae.{p.parent.name}" for p in FILES if p.name == "__init__.py")]
+    packages = [path.parent for path in FILES if path.name == "__init__.py"]
+    rooms = [".".join(("sksae", *path.relative_to(PACKAGE).parts)) for path in packages]
     code = f"""
 import os, sys
 before = dict(os.environ)
-import {", ".join(room for room in rooms if room != "sksae.sksae")}, torch
+import {", ".join(rooms)}, torch
 heavy = [m for m in ("transformers", "matplotlib") if m in sys.modules]
 assert not heavy, heavy
 assert not torch.cuda.is_initialized()

@@ -92,8 +92,8 @@ class Dictionary:
         rows = _numpy(x)
         if not len(rows):
             return torch.zeros(*x.shape[:-1], self.n_features, dtype=wide(x), device=x.device)
-        codes = torch.from_numpy(np.asarray(self.sae.transform(rows)))
-        return codes.to(x.device, wide(x)).reshape(*x.shape[:-1], self.n_features)
+        codes = to_torch(np.asarray(self.sae.transform(rows)), x.device, wide(x))
+        return codes.reshape(*x.shape[:-1], self.n_features)
 
     def decode(self, codes):
         """Return what codes, (..., n_features), stand for: (..., width)."""
@@ -101,20 +101,25 @@ class Dictionary:
 
 
 @torch.no_grad()
-def reconstruct(sae, x):
+def reconstruct(sae, x, see_codes=None):
     """Return what a fitted estimator, or a pipeline of them, makes of `x`, (..., width).
 
     The result has the shape and the device of `x`, and the dtype of the arithmetic next to it.
+    A function `see_codes` is called with the codes on the way.
     """
     rows = _numpy(x)
     if not len(rows):
         return x.to(wide(x))
-    made = np.asarray(sae.inverse_transform(sae.transform(rows)))
+    codes = sae.transform(rows)
+    if see_codes is not None:
+        see_codes(codes)
+    made = np.asarray(sae.inverse_transform(codes))
     if made.shape != rows.shape:
         raise ValueError(
-            f"{type(sae).__name__} makes {made.shape[1]} columns of the {rows.shape[1]} of the site."
+            f"{type(sae).__name__} makes {made.shape[1]} columns of the {rows.shape[1]} of the "
+            f"site."
         )
-    return torch.from_numpy(made).to(x.device, wide(x)).reshape(x.shape)
+    return to_torch(made, x.device, wide(x)).reshape(x.shape)
 
 
 def fitted(sae):

@@ -10,6 +10,8 @@ import torch
 # A hook fires for every forward pass of its module, whichever thread runs it.
 one_pass_at_a_time = threading.RLock()
 
+_this_thread = threading.local()
+
 
 class Place(NamedTuple):
     """One tensor of a forward pass, computed from what passes the module at `path`.
@@ -183,6 +185,25 @@ def _tensor(value, place):
     if not isinstance(value, torch.Tensor):
         raise ValueError(f"No tensor, but a {type(value).__name__} passed {place}.")
     return value
+
+
+@contextlib.contextmanager
+def untouched():
+    """Run the passes of this thread as if no `steer` and no `patch` was open around them.
+
+    For passes that ask how the model is built, not what it says.
+    """
+    before = is_untouched()
+    _this_thread.untouched = True
+    try:
+        yield
+    finally:
+        _this_thread.untouched = before
+
+
+def is_untouched():
+    """Whether this thread is inside of `untouched`."""
+    return getattr(_this_thread, "untouched", False)
 
 
 def without_cache(model):

@@ -5,7 +5,7 @@ import weakref
 import torch
 
 from sksae.language_models._families import family_of
-from sksae.language_models._hooks import Place, capture
+from sksae.language_models._hooks import Place, capture, untouched
 from sksae.language_models._sites import (
     SITES,
     base_of,
@@ -49,7 +49,8 @@ def attach(model, layer, site):
     place = find_place(base, layer, site)
     passed = _passed.setdefault(base, set())
     if site in SITES and site != "embeddings" and place not in passed:
-        check_identities(base, layer, inside=site not in ("resid_pre", "resid_post"))
+        with untouched():
+            check_identities(base, layer, inside=site not in ("resid_pre", "resid_post"))
         passed.add(place)
     return place
 

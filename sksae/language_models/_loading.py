@@ -52,18 +52,33 @@ def load(extractor, *, head=False):
     model, tokenizer = extractor.model, extractor.tokenizer
     box = _box(extractor)
     if is_name(model):
-        if tokenizer is None:
-            tokenizer = model
         key = _source(model), str(choose_device(extractor.device)), extractor.dtype
         if head:
             box.drop(_load_model)
         head = head or box.holds(_load_causal, *key)
         model = box.get(_load_causal if head else _load_model, *key)
+        if tokenizer is None and getattr(model, "main_input_name", None) != "pixel_values":
+            tokenizer = extractor.model
     elif head:
         check_causal(model)
     if is_name(tokenizer):
         tokenizer = box.get(_load_tokenizer, _source(tokenizer))
     return model, tokenizer
+
+
+def load_image_processor(extractor):
+    """Return the image processor that an extractor's parameters stand for."""
+    processor = extractor.image_processor
+    if processor is None:
+        if not is_name(extractor.model):
+            raise ValueError(
+                "With a model object the 'image_processor' parameter is needed as well, unless "
+                "images are float arrays of shape (channels, height, width)."
+            )
+        processor = extractor.model
+    if is_name(processor):
+        processor = _box(extractor).get(_load_image_processor, _source(processor))
+    return processor
 
 
 def load_causal(model, tokenizer=None):
@@ -136,6 +151,12 @@ def _load_tokenizer(name):
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(name)
+
+
+def _load_image_processor(name):
+    from transformers import AutoImageProcessor
+
+    return AutoImageProcessor.from_pretrained(name)
 
 
 def _source(name):

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import torch
 
-from sksae.language_models._extractor import ActivationExtractor
-from sksae.language_models._passes import context_length
 from sksae.language_models._sites import base_of, input_device
-from sksae.language_models._tokens import TokenTable
+from sksae.language_models.extraction._extractor import ActivationExtractor
+from sksae.language_models.extraction._passes import context_length
+from sksae.language_models.extraction._tokens import TokenTable
 
 
 class Prompt(NamedTuple):

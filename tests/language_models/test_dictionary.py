@@ -14,41 +14,41 @@ X = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def sae():
+def topk():
     return TopKSAE(9, k=2, max_iter=3, random_state=0).fit(X)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_codes_and_reconstructions_are_the_estimators(sae, dtype):
+def test_codes_and_reconstructions_are_the_estimators(topk, dtype):
     x = torch.from_numpy(X[:12].reshape(3, 4, 6)).to(dtype)
     wide = torch.float64 if dtype is torch.float64 else torch.float32
     rows = x.to(wide).reshape(12, 6).numpy()
-    codes = Dictionary(sae).encode(x)
+    codes = Dictionary(topk).encode(x)
     assert codes.dtype is wide
-    np.testing.assert_array_equal(codes.reshape(12, 9).numpy(), sae.transform(rows))
-    made = reconstruct(sae, x)
+    np.testing.assert_array_equal(codes.reshape(12, 9).numpy(), topk.transform(rows))
+    made = reconstruct(topk, x)
     np.testing.assert_allclose(
-        made.reshape(12, 6).numpy(), sae.inverse_transform(sae.transform(rows)), rtol=1e-6
+        made.reshape(12, 6).numpy(), topk.inverse_transform(topk.transform(rows)), rtol=1e-6
     )
-    torch.testing.assert_close(Dictionary(sae).decode(codes), made)
+    torch.testing.assert_close(Dictionary(topk).decode(codes), made)
 
 
-def test_sparse_codes_come_out_dense_and_the_estimator_stays_as_it_is(sae):
+def test_sparse_codes_come_out_dense_and_the_estimator_stays_as_it_is(topk):
     sparse = TopKSAE(9, k=2, max_iter=3, random_state=0, sparse_output=True).fit(X)
     x = torch.from_numpy(X)
-    assert torch.equal(Dictionary(sparse).encode(x), Dictionary(sae).encode(x))
-    assert torch.allclose(reconstruct(sparse, x), reconstruct(sae, x), atol=1e-6)
+    assert torch.equal(Dictionary(sparse).encode(x), Dictionary(topk).encode(x))
+    assert torch.allclose(reconstruct(sparse, x), reconstruct(topk, x), atol=1e-6)
     assert sparse.sparse_output
 
 
-def test_no_rows(sae):
+def test_no_rows(topk):
     nothing = torch.zeros(0, 6)
-    assert Dictionary(sae).encode(nothing).shape == (0, 9)
-    assert reconstruct(sae, nothing).shape == (0, 6)
+    assert Dictionary(topk).encode(nothing).shape == (0, 9)
+    assert reconstruct(topk, nothing).shape == (0, 6)
 
 
-def test_what_stands_behind_frozen_estimators_and_searches(sae):
-    assert fitted(FrozenEstimator(sae)) is sae
+def test_what_stands_behind_frozen_estimators_and_searches(topk):
+    assert fitted(FrozenEstimator(topk)) is topk
     search = GridSearchCV(TopKSAE(9, max_iter=2, random_state=0), {"k": [1, 2]}, cv=2).fit(X)
     assert fitted(search) is search.best_estimator_
     assert Dictionary(search).n_features == 9
@@ -63,7 +63,7 @@ def test_pipelines_reconstruct_but_have_no_directions():
         Dictionary(pipeline)
 
 
-def test_what_is_wrong_is_named(sae):
+def test_what_is_wrong_is_named(topk):
     with pytest.raises(TypeError, match="StandardScaler has no components_"):
         Dictionary(StandardScaler().fit(X))
     with pytest.raises(TypeError, match="int has no transform"):
@@ -71,8 +71,8 @@ def test_what_is_wrong_is_named(sae):
     with pytest.raises(ValueError, match="not fitted"):
         Dictionary(TopKSAE(9))
     with pytest.raises(ValueError, match=r"fitted on 6 columns.*this site have 5"):
-        Dictionary(sae, 5)
-    dictionary = Dictionary(sae)
+        Dictionary(topk, 5)
+    dictionary = Dictionary(topk)
     assert dictionary.check_features([0, 8]).tolist() == [0, 8]
     with pytest.raises(ValueError, match="no feature 9: TopKSAE has 9"):
         dictionary.check_features([0, 9])

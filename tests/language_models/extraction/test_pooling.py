@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sksae.language_models._pooling import POOLINGS, pool_text, pool_window
+from sksae.language_models.extraction._pooling import POOLINGS, pool_text, pool_window
 
 HIDDEN = torch.tensor([[[1.0], [5], [-2], [99]], [[-4], [-3], [99], [99]]])
 KEEP = torch.tensor([[True, True, True, False], [True, True, False, False]])

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sksae.language_models import _windows
-from sksae.language_models._windows import Encoding, Frame, batches, cut, encode, frame_of, padded
+from sksae.language_models.extraction import _encoding, _windows
+from sksae.language_models.extraction._encoding import Encoding, Frame, encode, frame_of, with_bos
+from sksae.language_models.extraction._windows import batches, cut, padded, rows_of, text_of_rows
 
 ALPHABET = "ab the\n  특징은é👩‍🚀ㅎ\u1112\u1161"
 
@@ -47,9 +48,15 @@ def test_special_tokens_inside_a_text_are_left_out():
 def test_first_positions_are_left_out():
     windows = cut(ENCODING, frame(), 3, include_special=False, drop_first=True)
     assert windows.ids[windows.keep].tolist() == [11, 12, 14, 21]
-    # With a special token in front, that one is the first.
-    windows = cut(ENCODING, frame([1], (), [1]), 3, include_special=True, drop_first=True)
+    # With a special token in front, that one is the first, and its rule is another.
+    around = frame([1], (), [1])
+    windows = cut(ENCODING, around, 3, include_special=False, drop_first=True)
     assert windows.ids[windows.keep].tolist() == [10, 11, 12, 13, 14, 20, 21]
+    windows = cut(ENCODING, around, 3, include_special=True, drop_first=True)
+    assert windows.keep.all()
+    # So with a special token that is part of the text.
+    windows = cut(ENCODING, frame(special=[10]), 9, include_special=True, drop_first=True)
+    assert windows.ids[windows.keep].tolist() == [10, 11, 12, 13, 14, 21]
 
 
 def test_no_room_for_text():
@@ -76,10 +83,10 @@ def test_padding_is_on_the_right():
 
 
 def test_frame_is_what_the_tokenizer_adds(trained, wordpiece):
-    assert [part.tolist() for part in frame_of(trained(), ["", "cat"])] == [[], [], [0]]
-    assert [part.tolist() for part in frame_of(trained(bos=True), ["cat"])] == [[0], [], [0]]
+    assert [part.tolist() for part in frame_of(trained(), ["", "cat"])[:3]] == [[], [], [0]]
+    assert [part.tolist() for part in frame_of(trained(bos=True), ["cat"])[:3]] == [[0], [], [0]]
     # [UNK], id 1, stands for a word.
-    assert [part.tolist() for part in frame_of(wordpiece, ["cat"])] == [[2], [3], [0, 2, 3, 4]]
+    assert [part.tolist() for part in frame_of(wordpiece, ["cat"])[:3]] == [[2], [3], [0, 2, 3, 4]]
 
 
 def test_frame_does_not_depend_on_the_texts(trained):
@@ -89,10 +96,59 @@ def test_frame_does_not_depend_on_the_texts(trained):
     assert frame_of(tokenizer, []).prefix.tolist() == [0]
 
 
+def test_a_prepended_token_is_there_once(trained):
+    bare = trained()
+    around = with_bos(bare, frame_of(bare, ["cat"]))
+    assert [part.tolist() for part in around[:3]] == [[0], [], [0]]
+    encoding = Encoding(array(0, 10, 11, 12, 13), array(0, 5), None, None)
+    windows = cut(encoding, around, 3, include_special=False, drop_first=True)
+    assert windows.ids.tolist() == [0, 10, 11, 0, 12, 13]
+    assert windows.source.tolist() == [0, 1, 2, -1, 3, 4]
+    assert windows.ids[windows.keep].tolist() == [10, 11, 12, 13]
+    # Where the tokenizer has it in front anyway, nothing is added.
+    own = frame_of(trained(bos=True), ["cat"])
+    assert with_bos(trained(bos=True), own) is own
+
+
+@given(
+    lengths=st.lists(st.integers(0, 20), max_size=5),
+    max_length=st.integers(3, 9),
+    prefix=st.sampled_from([[], [1]]),
+    suffix=st.sampled_from([[], [2]]),
+    drop_first=st.booleans(),
+    include_special=st.booleans(),
+)
+@settings(max_examples=100, deadline=None)
+def test_windows_hold_each_token_once(
+    lengths, max_length, prefix, suffix, drop_first, include_special
+):
+    ids = 10 + np.arange(sum(lengths))
+    encoding = Encoding(ids, np.cumsum([0, *lengths]), None, None)
+    around = frame(prefix, suffix, prefix + suffix)
+    windows = cut(
+        encoding, around, max_length, include_special=include_special, drop_first=drop_first
+    )
+    sizes = np.diff(windows.bounds)
+    assert np.all(sizes <= max_length)
+    inner = windows.source >= 0
+    assert windows.ids[inner].tolist() == ids.tolist()
+    assert windows.source[inner].tolist() == list(range(len(ids)))
+    room = max_length - len(prefix) - len(suffix)
+    n_windows = [-(-length // room) for length in lengths]
+    assert np.bincount(windows.text, minlength=len(lengths)).tolist() == n_windows
+    lost = drop_first * (not prefix)
+    rows = [n - w * lost for n, w in zip(lengths, n_windows, strict=True)]
+    rows = np.array(rows, dtype=int) + include_special * len(prefix + suffix) * np.array(
+        n_windows, dtype=int
+    )
+    assert np.bincount(text_of_rows(windows), minlength=len(lengths)).tolist() == rows.tolist()
+    assert rows_of(windows).sum() == rows.sum()
+
+
 def test_many_texts_are_encoded_in_pieces(bpe, monkeypatch):
     texts = ["hello", "", "the cat", "특징", "a"]
     whole = encode(bpe, texts, spans=True)
-    monkeypatch.setattr(_windows, "_TEXTS_AT_A_TIME", 2)
+    monkeypatch.setattr(_encoding, "_TEXTS_AT_A_TIME", 2)
     for a, b in zip(whole, encode(bpe, texts, spans=True), strict=True):
         assert a.tolist() == b.tolist()
     assert encode(bpe, [], spans=True).ids.shape == (0,)
@@ -104,7 +160,7 @@ def table(tokenizer, texts, max_length=10**6):
     windows = cut(
         encoding, frame_of(tokenizer, texts), max_length, include_special=False, drop_first=False
     )
-    return _windows.table_of(tokenizer, texts, encoding, windows)
+    return _windows.table_of(tokenizer, texts, encoding, windows, {})
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["spans", "trimmed"])
@@ -145,7 +201,7 @@ def test_special_tokens_in_the_table(wordpiece):
     encoding = encode(wordpiece, ["", "the cat"], spans=True)
     around = frame_of(wordpiece, ["", "the cat"])
     windows = cut(encoding, around, 9, include_special=True, drop_first=False)
-    tokens = _windows.table_of(wordpiece, ["", "the cat"], encoding, windows)
+    tokens = _windows.table_of(wordpiece, ["", "the cat"], encoding, windows, {})
     assert tokens.string.tolist() == ["[CLS]", "the", "cat", "[SEP]"]
     assert tokens.text.tolist() == [1, 1, 1, 1]
     assert tokens.position.tolist() == [-1, 0, 1, -1]

@@ -1,6 +1,6 @@
 """The token table: which token of which text each row of activations belongs to."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -17,20 +17,25 @@ class TokenTable:
         Index of the text in `texts`.
     position : ndarray of shape (n_rows,)
         Index of the token among the tokens of its text, however long the text is; -1 for a
-        special token that the tokenizer added.
+        special token that the tokenizer added. Of an image, the index of the patch.
     id : ndarray of shape (n_rows,)
-        Index of the token in the vocabulary.
+        Index of the token in the vocabulary; -1 for patches.
     string : ndarray of shape (n_rows,), dtype=object
         The characters of the text that the token stands for, all of each: the three tokens that
         spell one Hangul syllable byte by byte have the whole syllable. A token that stands for no
-        character of the text has its name in the vocabulary, such as ``"[CLS]"``.
+        character of the text has its name in the vocabulary, such as ``"[CLS]"``. A patch has its
+        place, ``"row 3, column 5"``.
     start, end : ndarray of shape (n_rows,)
-        The span of those characters, ``texts[text][start:end]``; -1 for an added special token.
+        The span of those characters, ``texts[text][start:end]``; -1 for an added special token
+        and for patches.
     group : ndarray of shape (n_rows,)
         Position of the first token that shares characters with this one. Rows with the same
         `text` and `group` are one piece of text to a reader.
     texts : list of str
         The texts themselves.
+    policy : dict, default={}
+        How the rows came about: the model, the place in it, which positions are left out. Numbers,
+        strings, booleans and None only, so that it can be stored as JSON.
 
     See Also
     --------
@@ -58,6 +63,7 @@ class TokenTable:
     end: np.ndarray
     group: np.ndarray
     texts: list
+    policy: dict = field(default_factory=dict)
 
     def __len__(self):
         return len(self.text)
@@ -65,12 +71,10 @@ class TokenTable:
     def __getitem__(self, rows):
         if np.ndim(rows) == 0 and not isinstance(rows, slice):
             rows = [rows]
-        return TokenTable(
-            **{name: column[rows] for name, column in self._columns().items()}, texts=self.texts
-        )
+        return replace(self, **{name: column[rows] for name, column in self._columns().items()})
 
     def _columns(self):
-        names = [field.name for field in fields(self) if field.name != "texts"]
+        names = [one.name for one in fields(self) if one.name not in ("texts", "policy")]
         return {name: getattr(self, name) for name in names}
 
     def merged(self):
@@ -92,9 +96,7 @@ class TokenTable:
         if len(firsts):
             end = np.maximum.reduceat(self.end, firsts)
             string = strings(self.texts, table.text, table.start, end, table.string)
-            table = TokenTable(
-                **{**table._columns(), "end": end, "string": string}, texts=self.texts
-            )
+            table = replace(table, end=end, string=string)
         return table, firsts
 
     def to_frame(self):
@@ -103,7 +105,7 @@ class TokenTable:
         Returns
         -------
         frame : pandas.DataFrame of shape (n_rows, 7)
-            The table without `texts`.
+            The table without `texts` and `policy`.
 
         Raises
         ------

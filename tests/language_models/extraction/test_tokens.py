@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,12 @@ def test_merged_characters_are_those_of_all_rows():
         texts=["a특b"],
     )
     assert table.merged()[0].string.tolist() == ["a특b"]
+
+
+def test_the_policy_goes_with_the_rows(table):
+    assert table.policy == {}
+    noted = replace(table, policy={"layer": 3})
+    assert noted[1:3].policy == noted.merged()[0].policy == {"layer": 3}
 
 
 def test_frame(table):

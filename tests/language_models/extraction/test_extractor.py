@@ -1,3 +1,4 @@
+import copy
 import pickle
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def hidden_states(model, tokenizer, text, layer):
 
 @pytest.fixture(scope="module")
 def extractor(gpt2, bpe):
-    return ActivationExtractor(gpt2, 1, tokenizer=bpe)
+    return ActivationExtractor(gpt2, 1, tokenizer=bpe, drop_first_position=False)
 
 
 # Values
@@ -55,8 +56,8 @@ def test_special_tokens_are_no_rows(bert, wordpiece):
     np.testing.assert_allclose(extractor.transform(texts), [e[0] for e in expected], atol=1e-5)
 
 
-def test_first_positions_can_be_left_out(extractor, gpt2, bpe):
-    rows = clone(extractor).set_params(drop_first_position=True).transform(TEXTS)
+def test_first_positions_are_left_out(gpt2, bpe):
+    rows = ActivationExtractor(gpt2, 1, tokenizer=bpe).transform(TEXTS)
     expected = [hidden_states(gpt2, bpe, text, 2)[1:] for text in TEXTS]
     np.testing.assert_allclose(rows, np.concatenate(expected), atol=1e-5)
 
@@ -129,7 +130,7 @@ def test_shorter_windows(extractor):
 
 def test_positions_of_roberta_start_after_the_padding_id(tiny, bpe):
     # 32 positions, of which RoBERTa leaves the first two unused.
-    extractor = ActivationExtractor(tiny("roberta"), 0, tokenizer=bpe)
+    extractor = ActivationExtractor(tiny("roberta"), 0, tokenizer=bpe, drop_first_position=False)
     assert len(extractor.transform([LONG])) == len(bpe(LONG).input_ids)
     with pytest.raises(ValueError, match="more than the 30 positions"):
         extractor.set_params(max_length=31).transform(["a"])
@@ -158,8 +159,9 @@ def test_tokenizers_are_left_alone(gpt2, trained):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_models_give_float32_rows(tiny, bpe, dtype):
-    full = ActivationExtractor(tiny("llama"), 1, tokenizer=bpe)
-    half = ActivationExtractor(tiny("llama").to(dtype), 1, tokenizer=bpe)
+    rest = {"tokenizer": bpe, "drop_first_position": False}
+    full = ActivationExtractor(tiny("llama"), 1, **rest)
+    half = ActivationExtractor(tiny("llama").to(dtype), 1, **rest)
     for pooling in (None, "mean"):
         exact = full.set_params(pooling=pooling).transform(TEXTS)
         rows = half.set_params(pooling=pooling).transform(TEXTS)
@@ -180,7 +182,7 @@ def test_texts_without_tokens_cannot_be_pooled(extractor):
     mean = clone(extractor).set_params(pooling="mean")
     with pytest.raises(ValueError, match=r"without tokens: X\[1\] and 1 more\."):
         mean.transform(["a", "", "b", "<|endoftext|>"])
-    with pytest.raises(ValueError, match=r"without tokens: X\[0\]\."):
+    with pytest.raises(ValueError, match=r"without tokens: X\[0\]\..*drop_first_position=False"):
         mean.set_params(drop_first_position=True).transform(["a", "a cat"])
 
 
@@ -192,7 +194,9 @@ def test_literal_special_tokens_are_no_rows(extractor):
 
 
 def test_module_paths_of_any_width(gpt2, bpe):
-    extractor = ActivationExtractor(gpt2, site="transformer.h.1.mlp.c_fc", tokenizer=bpe)
+    extractor = ActivationExtractor(
+        gpt2, site="transformer.h.1.mlp.c_fc", tokenizer=bpe, drop_first_position=False
+    )
     assert extractor.transform(["hello world"]).shape == (2, 64)
     assert extractor.transform([]).shape == (0, 64)
     assert len(extractor.get_feature_names_out()) == 64
@@ -259,16 +263,50 @@ def test_grid_search_over_layers(extractor):
     assert search.predict(["hello"]).tolist() == [1]
 
 
-def test_a_name_in_a_pickle_and_a_model_in_a_pickle(extractor, saved, tiny):
+def test_a_name_in_a_pickle_and_a_model_without_one(extractor, saved, tiny):
     named = ActivationExtractor(saved, 1, device="cpu").fit(TEXTS)
     expected = named.transform(TEXTS)
     data = pickle.dumps(named)
     assert len(data) < 2000
     np.testing.assert_array_equal(pickle.loads(data).transform(TEXTS), expected)
-    np.testing.assert_allclose(expected, extractor.transform(TEXTS), atol=1e-6)
+    same = clone(extractor).set_params(drop_first_position=True)
+    np.testing.assert_allclose(expected, same.transform(TEXTS), atol=1e-6)
     # transformers leaves a hook that cannot be pickled once output_hidden_states was asked for.
-    again = pickle.loads(pickle.dumps(clone(extractor).set_params(model=tiny("gpt2"))))
+    again = pickle.loads(pickle.dumps(clone(same).set_params(model=tiny("gpt2"))))
     np.testing.assert_array_equal(again.transform(TEXTS), expected)
+
+
+@pytest.mark.parametrize("auto", ["AutoModel", "AutoModelForCausalLM"])
+def test_a_model_that_has_a_name_is_in_no_pickle(auto, saved, bpe, monkeypatch):
+    model = getattr(transformers, auto).from_pretrained(saved, dtype="float16")
+
+    def refuse(*_):
+        raise AssertionError("the model was copied")
+
+    monkeypatch.setattr(type(model), "__reduce_ex__", refuse)
+    monkeypatch.setattr(type(model), "__deepcopy__", refuse, raising=False)
+    extractor = ActivationExtractor(model, 1, tokenizer=bpe)
+    expected = extractor.transform(TEXTS)
+    assert copy.copy(extractor).model is model
+    assert copy.deepcopy(extractor).model is model
+    again = pickle.loads(pickle.dumps(extractor))
+    assert (again.model, again.dtype) == (str(saved), "float16")
+    np.testing.assert_array_equal(clone(again).transform(TEXTS), expected)
+    pooled = clone(extractor).set_params(pooling="mean", drop_first_position=False)
+    search = GridSearchCV(make_pipeline(pooled, LogisticRegression()), {}, cv=2, n_jobs=2)
+    search.fit(TEXTS * 2, [0, 1, 0, 1] * 2)
+
+
+def test_a_model_that_was_changed_after_loading_does_not_come_back_unnoticed(saved, bpe):
+    model = transformers.AutoModel.from_pretrained(saved)
+    with torch.no_grad():
+        model.h[2].mlp.c_fc.weight.mul_(1.01)
+    again = pickle.loads(pickle.dumps(ActivationExtractor(model, 1, tokenizer=bpe)))
+    for one in (again, clone(again)):
+        with pytest.raises(ValueError, match=r"not those of the model.*save_pretrained"):
+            one.transform(TEXTS)
+    # Another model is asked for on purpose.
+    again.set_params(model=saved).transform(TEXTS)
 
 
 def test_fit_is_optional_and_learns_nothing(extractor):
@@ -335,7 +373,7 @@ def test_a_tokenizer_of_another_model_is_noticed(tiny, trained):
 def test_slow_tokenizers(tiny):
     tokenizer = transformers.ByT5Tokenizer()
     assert not tokenizer.is_fast
-    extractor = ActivationExtractor(tiny("gpt2"), 0, tokenizer=tokenizer)
+    extractor = ActivationExtractor(tiny("gpt2"), 0, tokenizer=tokenizer, drop_first_position=False)
     rows, tokens = extractor.extract(["특a", "b👩"])
     assert tokens.string.tolist() == ["특", "특", "특", "a", "b", *["👩"] * 4]
     assert tokens.group.tolist() == [0, 0, 0, 3, 0, 1, 1, 1, 1]

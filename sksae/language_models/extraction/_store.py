@@ -1,0 +1,227 @@
+"""Activations on the disk: written in shards, continued after a crash, read lazily."""
+
+import hashlib
+import json
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from sksae.language_models.extraction._progress import Progress
+from sksae.language_models.extraction._shards import (
+    FILES,
+    MANIFEST,
+    PROGRESS,
+    ROWS,
+    STRINGS,
+    TEXTS,
+    TOKEN,
+    TOKENS,
+    read_json,
+    read_lines,
+    writing,
+)
+from sksae.language_models.extraction._texts import length, read_items
+from sksae.language_models.extraction._tokens import TokenTable
+
+DTYPES = ("float16", "float32")
+
+_SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "image_size",
+    "patch_size",
+)
+
+
+def load_activations(path):
+    """Open the activations that `ActivationExtractor.to_memmap` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder.
+
+    Returns
+    -------
+    rows : memmap of shape (n_tokens, n_features)
+        The activations, read from the disk as they are used; it cannot be written to.
+    tokens : TokenTable of length n_tokens
+        Text, position, id, string and character span of each row.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `path` is no folder of activations.
+    ValueError
+        If the folder is not complete.
+
+    See Also
+    --------
+    ActivationExtractor.to_memmap : Writes the folder.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sksae.datasets import TINY_LM_PATH
+    >>> from sksae.language_models import ActivationExtractor, load_activations
+    >>> extractor = ActivationExtractor(TINY_LM_PATH, layer=2)
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = extractor.to_memmap(["sparse features"], folder)
+    ...     rows, tokens = load_activations(folder)
+    ...     rows.shape, rows.dtype.name, tokens.string.tolist()
+    ((2, 192), 'float16', ['sparse', ' features'])
+    """
+    folder = Path(path)
+    facts = read_json(folder / MANIFEST)
+    if facts is None:
+        begun = read_json(folder / PROGRESS)
+        if begun is None:
+            raise FileNotFoundError(f"{folder} is no folder of activations: it has no {MANIFEST}.")
+        raise ValueError(
+            f"{folder} is not complete: {begun['n_texts']} texts are done. Call to_memmap with the "
+            f"same texts and parameters to continue."
+        )
+    missing = [name for name in FILES if not (folder / name).exists()]
+    if missing:
+        raise FileNotFoundError(f"{folder} is damaged: {', '.join(missing)} is missing.")
+    lines = np.load(folder / TOKENS, mmap_mode="r").view(np.ndarray)
+    strings = np.empty(facts["n_strings"], dtype=object)
+    strings[:] = read_lines(folder / STRINGS)
+    columns = {name: lines[name] for name in TOKEN.names}
+    policy = {k: v for k, v in facts["fingerprint"].items() if k not in ("dtype", "config")}
+    tokens = TokenTable(
+        **{**columns, "string": strings[columns["string"]]},
+        texts=read_lines(folder / TEXTS),
+        policy=policy,
+    )
+    return np.load(folder / ROWS, mmap_mode="r"), tokens
+
+
+def store(reader, X, path, dtype):
+    """Write the rows of X to a folder, or what is missing of them, and open it."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}. Got {dtype!r}.")
+    items = read_items(X)
+    head = [item for item in [next(items, None)] if item is not None]
+    fingerprint = _fingerprint(reader, head[0][0] if head else None, dtype)
+    with writing(path, fingerprint) as shards:
+        items = _Digested(chain(head, items))
+        _skip(reader, items, shards)
+        if shards.complete:
+            _check_end(items, shards)
+        else:
+            _write(reader, items, shards, length(X))
+    return load_activations(path)
+
+
+class _Digested:
+    """Items as they are read, and a digest of all that were."""
+
+    def __init__(self, items):
+        self._items = items
+        self.digest = ""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        kind, value = next(self._items)
+        own = hashlib.sha256(_bytes_of(kind, value)).hexdigest()
+        self.digest = hashlib.sha256(f"{self.digest}{kind}{own}".encode()).hexdigest()
+        return kind, value
+
+
+def _write(reader, items, shards, n_texts):
+    """Append what is missing, a shard a chunk."""
+    done = shards.facts["n_texts"]
+    progress = Progress(reader.extractor.verbose, n_texts=n_texts, done=done)
+    try:
+        for first, kind, values in reader.groups(items, done):
+            chunk = reader.chunk(first, kind, values, table=True, progress=progress)
+            rows = _cast(chunk, shards.facts["fingerprint"]["dtype"])
+            shards.append(rows, chunk.tokens, items.digest)
+            progress.add(0, len(values))
+    finally:
+        progress.close()
+    shards.finish(shards.facts["n_features"] or reader.width())
+
+
+def _skip(reader, items, shards):
+    """Read over what is done and check that it is what would be done now."""
+    done, first = shards.facts["n_texts"], shards.first_rows()
+    seen = []
+    for i in range(done):
+        item = next(items, None)
+        if item is None:
+            raise ValueError(f"{shards.folder} has {done} texts already, but X has only {i}.")
+        if first and first[0] == i:
+            seen = [item]
+    if items.digest != shards.facts["sha256"]:
+        raise ValueError(
+            f"{shards.folder} was begun with other texts: its first {done} are not those of X. "
+            f"Take another folder, or delete this one."
+        )
+    for kind, value in seen:
+        quiet = Progress(0)
+        rows = reader.chunk(first[0], kind, [value], table=False, progress=quiet).rows
+        if not _alike(rows, first[1], reader.half_precision()):
+            raise ValueError(
+                f"{shards.folder} was begun with another model or tokenizer: the rows of "
+                f"X[{first[0]}] are not those that it has. Take another folder, or delete this one."
+            )
+
+
+def _check_end(items, shards):
+    if next(items, None) is not None:
+        raise ValueError(
+            f"{shards.folder} is complete with {shards.facts['n_texts']} texts, but X has more. "
+            f"Take another folder, or delete this one."
+        )
+
+
+def _alike(rows, stored, half):
+    """Whether rows are the same but for the rounding of another batch and of the file."""
+    if rows.shape != stored.shape:
+        return False
+    stored = stored.astype(np.float32)
+    tolerance = 0.02 if half else 0.002
+    return np.linalg.norm(rows - stored) <= tolerance * np.linalg.norm(stored)
+
+
+def _cast(chunk, dtype):
+    """Return the rows in the dtype of the file."""
+    rows, largest = chunk.rows, np.finfo(dtype).max
+    if rows.size and not max(rows.max(), -rows.min()) <= largest:  # NaN is not, either
+        lost = (np.abs(rows) > largest) & np.isfinite(rows)
+        if lost.any():
+            row = int(np.flatnonzero(lost.any(1))[0])
+            raise ValueError(
+                f"An activation of X[{chunk.first + chunk.text[row]}] is "
+                f"{np.abs(rows[row][lost[row]]).max():.6g}, more than {dtype} holds ({largest:g}). "
+                f"Write with dtype='float32', or leave outliers out with `max_norm_ratio`."
+            )
+    return rows.astype(dtype, copy=False)
+
+
+def _fingerprint(reader, kind, dtype):
+    """Return what the rows depend on, as far as it can be told without running the model."""
+    config = {"architecture": type(reader.base).__name__}
+    config |= {name: getattr(reader.base.config, name, None) for name in _SIZES}
+    config = {name: value for name, value in config.items() if value is not None}
+    facts = {**reader.policy(kind), "dtype": dtype, "config": config}
+    return json.loads(json.dumps(facts, default=str))  # as it will be read
+
+
+def _bytes_of(kind, value):
+    """Return an item of X as bytes."""
+    if kind == "text":
+        return value.encode()
+    if kind == "messages":
+        return json.dumps(value, sort_keys=True, default=str).encode()
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype.str} {value.shape} ".encode() + value.tobytes()
+    return f"{value.mode} {value.size} ".encode() + value.tobytes()

@@ -1,0 +1,147 @@
+"""What X may hold: texts, token ids, conversations, rows of a data set, or images."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+
+import numpy as np
+import torch
+
+KINDS = {
+    "messages": "a conversation",
+    "input_ids": "token ids",
+    "text": "a text",
+    "image": "an image",
+}
+"""The kinds of items, which are also the keys that a row of a data set is asked for, in order."""
+
+
+def read_items(X):
+    """Return an iterator of the ``(kind, value)`` of each item of X, which is read lazily.
+
+    A text is a str, token ids an int64 array, a conversation a list of dict, an image what the
+    image processor takes or a float array.
+
+    Raises
+    ------
+    ValueError
+        If X is one text instead of an iterable of them, and later at the first item that is none
+        of the kinds or of another kind than the first.
+    """
+    check_container(X)
+    return _read(X)
+
+
+def check_items(X):
+    """Return the kind of the items of X, None if there are none, and the list of their values."""
+    items = list(read_items(X))
+    return items[0][0] if items else None, [value for _, value in items]
+
+
+def length(X):
+    """Return how many items X has, None if only reading it would tell."""
+    return len(X) if hasattr(X, "__len__") else None
+
+
+def check_container(X):
+    """Raise a ValueError if X is what should have been one item, or a frame."""
+    if isinstance(X, (str, bytes)):
+        raise ValueError(
+            "X must be an iterable of texts, one str each. Got one text: wrap it, [X]."
+        )
+    if isinstance(X, Mapping):
+        raise ValueError(f"X must be an iterable of texts. Got a mapping: {_keys(X)}; take one.")
+    if hasattr(X, "columns"):
+        raise ValueError("X must be an iterable of texts. Got a frame: take the column of texts.")
+
+
+def _read(X):
+    kind = None
+    for i, item in enumerate(X):
+        found, value = _of_row(item, i) if isinstance(item, Mapping) else _item(item, f"X[{i}]")
+        kind = kind or found
+        if found != kind:
+            raise ValueError(
+                f"All of X must be of one kind, but X[0] is {KINDS[kind]} and X[{i}] "
+                f"{KINDS[found]}."
+            )
+        yield found, value
+
+
+def _of_row(row, i):
+    """Return the kind and the value of a row of a data set."""
+    for kind, wanted in KINDS.items():
+        if kind in row:
+            found, value = _item(row[kind], f"X[{i}][{kind!r}]")
+            if found != kind:
+                raise ValueError(f"X[{i}][{kind!r}] is {KINDS[found]}, not {wanted}.")
+            return found, value
+    hint = " A conversation is a list of messages: wrap it, [X]." * ("role" in row)
+    raise ValueError(
+        f"X[{i}] is a mapping with none of the keys {', '.join(map(repr, KINDS))}: "
+        f"{_keys(row)}.{hint}"
+    )
+
+
+def _item(item, name):
+    if isinstance(item, str):
+        return "text", _checked_text(item, name)
+    if _is_image(item):
+        return "image", item.numpy(force=True) if isinstance(item, torch.Tensor) else item
+    if (ids := _as_ids(item)) is not None:
+        if len(ids) and ids.min() < 0:
+            raise ValueError(f"{name} has the negative token id {ids.min()}.")
+        return "input_ids", ids
+    if isinstance(item, (list, tuple)) and all(isinstance(part, Mapping) for part in item):
+        return "messages", _checked_messages(item, name)
+    what = "None" if item is None else f"of type {type(item).__name__}"
+    raise ValueError(
+        f"X must be an iterable of str, of token ids, of conversations, of mappings with one of "
+        f"these, or of images, but {name} is {what}."
+    )
+
+
+def _checked_text(text, name):
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} is not valid Unicode: {error}.") from error
+    return text
+
+
+def _checked_messages(messages, name):
+    for i, message in enumerate(messages):
+        if not {"role", "content"} <= set(message):
+            raise ValueError(
+                f"{name}[{i}] must have the keys 'role' and 'content', but has {_keys(message)}."
+            )
+    return [dict(message) for message in messages]
+
+
+def _as_ids(item):
+    """Return token ids as an int64 array, or None if `item` is none."""
+    if isinstance(item, torch.Tensor):
+        item = item.numpy(force=True) if item.dtype is not torch.bfloat16 else None
+    if isinstance(item, np.ndarray):
+        whole = item.ndim == 1 and np.issubdtype(item.dtype, np.integer)
+        return item.astype(np.int64) if whole else None
+    if isinstance(item, Sequence) and not isinstance(item, bytes) and all(map(_is_int, item)):
+        return np.array(item, dtype=np.int64)
+    return None
+
+
+def _is_int(value):
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_image(item):
+    if isinstance(item, (np.ndarray, torch.Tensor)):
+        return item.ndim == 3
+    # Whoever has an image has imported the package that made it.
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(item, pillow.Image)
+
+
+def _keys(mapping):
+    keys = [repr(key) for key in mapping]
+    return f"its keys are {', '.join(keys[:10])}{', ...' * (len(keys) > 10)}" if keys else "empty"

@@ -1,0 +1,266 @@
+"""SAEVectorizer: texts in, one row of sparse features a text out."""
+
+import copy
+
+import numpy as np
+from scipy import sparse
+from sklearn import config_context
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from sksae._arrays import check_fits_in_memory, row_chunks, stack_csr
+from sksae._params import Bool, Instance, Option, check_params
+from sksae.language_models.extraction._extractor import ActivationExtractor
+from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
+from sksae.language_models.extraction._reader import Chunk, Reader
+from sksae.language_models.extraction._texts import check_container, check_items
+
+_ROWS_AT_A_TIME = 2**14
+
+
+class _Transformer:
+    """The rule for a transformer that can be fitted."""
+
+    def accepts(self, value):
+        """Whether `value` satisfies the rule."""
+        return hasattr(value, "fit") and hasattr(value, "transform")
+
+    def __str__(self):
+        return "a sparse autoencoder, or another transformer with `fit` and `transform`"
+
+
+class SAEVectorizer(TransformerMixin, BaseEstimator):
+    """Sparse features of texts: activations of a language model, coded and pooled, a row a text.
+
+    It stands where TfidfVectorizer would stand. `transform` streams: neither all activations nor
+    any dense matrix of codes exists at once.
+
+    Parameters
+    ----------
+    extractor : ActivationExtractor
+        Where the activations come from. Its own `pooling` has no influence.
+    sae : estimator
+        A sparse autoencoder to fit on the rows of the tokens, or a fitted one in a
+        :class:`~sklearn.frozen.FrozenEstimator`, which is used as it is.
+    pooling : {"max", "mean", "first", "last"}, default="max"
+        What becomes of the codes of the tokens of a text.
+    sparse_output : bool, default=True
+        Whether `transform` returns a sparse matrix; data frames need False.
+
+    Attributes
+    ----------
+    sae_ : estimator
+        The fitted autoencoder.
+
+    See Also
+    --------
+    ActivationExtractor : One row of activations a token, or a text.
+    sklearn.feature_extraction.text.TfidfVectorizer : Words instead of features.
+
+    Notes
+    -----
+    `fit` holds the activations of all tokens in memory. For more texts than that allows, fit the
+    autoencoder on what `ActivationExtractor.to_memmap` returns, and freeze it.
+
+    Neither `clone` nor a search copies the language model.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sksae import ActivationExtractor, SAEVectorizer, TopKSAE
+    >>> from sksae.datasets import TINY_LM_PATH, load_corpus
+    >>> extractor = ActivationExtractor(TINY_LM_PATH, layer=2)
+    >>> vectorizer = SAEVectorizer(extractor, TopKSAE(64, k=4, max_iter=5, random_state=0))
+    >>> texts, target = load_corpus(return_X_y=True)
+    >>> texts, target = texts[::8], target[::8]
+    >>> vectorizer.fit_transform(texts).shape == (len(texts), 64)
+    True
+    >>> pipeline = make_pipeline(vectorizer, LogisticRegression(max_iter=1000))
+    >>> pipeline = pipeline.fit(texts, target)
+    >>> pipeline.predict(texts[:1]).shape
+    (1,)
+    """
+
+    _param_rules = {
+        "extractor": Instance(ActivationExtractor, description="an ActivationExtractor"),
+        "sae": _Transformer(),
+        "pooling": Option(*POOLINGS),
+        "sparse_output": Bool(),
+    }
+
+    def __init__(self, extractor, sae, pooling="max", *, sparse_output=True):
+        self.extractor = extractor
+        self.sae = sae
+        self.pooling = pooling
+        self.sparse_output = sparse_output
+
+    def fit(self, X, y=None):
+        """Fit the autoencoder on the activations of the tokens of texts.
+
+        Parameters
+        ----------
+        X : iterable
+            The texts, in any form that the extractor takes.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : SAEVectorizer
+            Fitted vectorizer.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or `X` is not what it should be.
+        """
+        check_params(self)
+        if self._is_frozen():
+            check_container(X)
+            check_is_fitted(self.sae)
+            self.sae_ = self.sae
+        else:
+            self._fit_rows(self._all_rows(X).rows)
+        return self
+
+    def fit_transform(self, X, y=None):
+        """Fit to texts and return their features; the language model reads each text once.
+
+        Parameters
+        ----------
+        X : iterable
+            The texts, in any form that the extractor takes.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        features : {sparse matrix, ndarray} of shape (n_texts, n_codes), dtype=float32
+            One row a text.
+        """
+        check_params(self)
+        if self._is_frozen():
+            return self.fit([]).transform(X)
+        whole = self._all_rows(X)
+        self._fit_rows(whole.rows)
+        return self._pooled(_parts(whole))
+
+    def transform(self, X):
+        """Return the features of texts.
+
+        Parameters
+        ----------
+        X : iterable
+            The texts, in any form that the extractor takes.
+
+        Returns
+        -------
+        features : {sparse matrix, ndarray} of shape (n_texts, n_codes), dtype=float32
+            One row a text; empty for a text without tokens.
+
+        Raises
+        ------
+        ValueError
+            If `X` is not what it should be.
+        MemoryError
+            If dense features cannot fit in memory; ``sparse_output=True`` is the remedy.
+        """
+        check_is_fitted(self)
+        check_params(self)
+        return self._pooled(self.extractor._chunks(X, table=False))
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the features, which are those of the autoencoder.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of shape (n_codes,), dtype=object
+            One name a feature.
+        """
+        check_is_fitted(self)
+        return _sparse_coder(self._fitted()).get_feature_names_out()
+
+    def _all_rows(self, X):
+        return Reader(self.extractor).all_rows(*check_items(X), table=False)
+
+    def _fit_rows(self, rows):
+        self.sae_ = clone(self.sae).fit(rows)
+
+    def _pooled(self, chunks):
+        """Return the pooled codes of all texts of some chunks."""
+        coder = _sparse_coder(self._fitted())
+        width = len(coder.get_feature_names_out())
+        blocks = []
+        for chunk in chunks:
+            codes = _codes(coder, chunk.rows, width)
+            pooled = pool_codes(codes, chunk.text, chunk.n_texts, self.pooling)
+            pooled.sort_indices()
+            blocks.append((np.diff(pooled.indptr), pooled.indices, pooled.data))
+        shape = (sum(len(block[0]) for block in blocks), width)
+        features = stack_csr(blocks, shape, np.float32)
+        if self.sparse_output:
+            return features
+        check_fits_in_memory(shape, features.dtype.itemsize, "feature matrix")
+        return features.toarray()
+
+    def _fitted(self):
+        return getattr(self, "sae_", self.sae)
+
+    def _is_frozen(self):
+        return isinstance(self.sae, FrozenEstimator)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "sae_") or self._is_frozen()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.requires_fit = not self._is_frozen()
+        return tags
+
+
+def _parts(whole):
+    """Yield a chunk in pieces of whole texts, so that the codes of one piece fit in memory."""
+    ends = np.searchsorted(whole.text, np.arange(whole.n_texts), side="right")
+    first = start = 0
+    for text, end in enumerate(ends.tolist()):
+        if end - start >= _ROWS_AT_A_TIME or text == whole.n_texts - 1:
+            piece = slice(start, end)
+            yield Chunk(first, text + 1 - first, whole.rows[piece], whole.text[piece] - first, None)
+            first, start = text + 1, end
+
+
+def _sparse_coder(sae):
+    """Return what codes rows, sparsely if it can; the estimator itself stays as it is."""
+    while isinstance(sae, FrozenEstimator):
+        sae = sae.estimator
+    sae = getattr(sae, "best_estimator_", sae)
+    if not _can_be_sparse(sae):
+        return sae
+    sae = copy.copy(sae).set_params(sparse_output=True)
+    sae._sklearn_output_config = {}  # frames that `set_output` asked the original for
+    return sae
+
+
+def _can_be_sparse(sae):
+    return "sparse_output" in sae.get_params(deep=False)
+
+
+def _codes(coder, rows, width):
+    """Return the codes of rows as CSR; where they come dense, a block at a time."""
+    if not len(rows):
+        return sparse.csr_array((0, width), dtype=np.float32)
+    with config_context(transform_output="default"):
+        if _can_be_sparse(coder):
+            return sparse.csr_array(coder.transform(rows))
+        blocks = [coder.transform(rows[some]) for some in row_chunks(len(rows), width)]
+    blocks = [block if sparse.issparse(block) else np.asarray(block) for block in blocks]
+    return sparse.vstack([sparse.csr_array(block) for block in blocks], format="csr")

@@ -1,0 +1,1 @@
+"""Features turned up, down or off, and reconstructions put in, while a model runs."""

@@ -1,0 +1,274 @@
+"""What goes in besides plain texts, and which positions become rows."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+from sksae.language_models import ActivationExtractor
+from sksae.language_models.extraction import _reader
+
+TEXTS = ["The cat sat on the mat.", "hello", "희소 특징 👩", "a dog and a log and a cat and a mat"]
+LONG = "the cat sat on the mat and " * 12
+TEMPLATE = "{% for m in messages %}<|endoftext|>{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+TALKS = [
+    [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": "sat on 특징"}],
+    [{"role": "user", "content": "hello world"}],
+]
+
+
+@pytest.fixture(scope="module")
+def extractor(gpt2, bpe):
+    return ActivationExtractor(gpt2, 1, tokenizer=bpe, drop_first_position=False)
+
+
+def same_tables(one, other):
+    assert one.to_frame().equals(other.to_frame())
+    assert one.texts == other.texts
+
+
+# Token ids
+
+
+def test_ids_of_texts_are_the_texts(extractor, bpe):
+    texts = [*TEXTS, LONG, ""]
+    rows, tokens = extractor.extract(texts)
+    ids = bpe(texts, add_special_tokens=False).input_ids
+    ids_rows, ids_tokens = extractor.extract(ids)
+    np.testing.assert_array_equal(ids_rows, rows)
+    same_tables(ids_tokens, tokens)
+    assert (tokens.policy["input"], ids_tokens.policy["input"]) == ("text", "input_ids")
+
+
+def test_ids_get_no_special_tokens(bert, wordpiece):
+    extractor = ActivationExtractor(bert, 1, tokenizer=wordpiece)
+    texts = ["the cat", "hello hello world ."]
+    ids = wordpiece(texts).input_ids
+    rows, tokens = extractor.extract(ids)
+    np.testing.assert_allclose(rows, extractor.transform(texts), atol=1e-5)
+    assert tokens.string.tolist() == ["the", "cat", "hello", "hello", "world", "."]
+    assert tokens.texts[0] == "[CLS] the cat [SEP]"
+    # Where nothing special stands in front, the first position is a word and is lost.
+    bare = wordpiece(texts, add_special_tokens=False).input_ids
+    assert extractor.extract(bare)[1].string.tolist() == ["cat", "hello", "world", "."]
+
+
+def test_ids_that_no_text_has(extractor, bpe):
+    letters = [bpe(letter).input_ids[0] for letter in "hello"]
+    syllable = bpe("특").input_ids
+    assert len(syllable) == 3
+    _, tokens = extractor.extract([[*letters, *syllable, syllable[0]]])
+    assert tokens.id.tolist() == [*letters, *syllable, syllable[0]]
+    assert tokens.string.tolist() == [*"hello", "특", "특", "특", "\ufffd"]
+    assert tokens.group.tolist() == [0, 1, 2, 3, 4, 5, 5, 5, 8]
+    assert tokens.texts == ["hello특\ufffd"]
+
+
+# Conversations and data sets
+
+
+def test_conversations_are_written_by_the_template(gpt2, trained):
+    tokenizer = trained(bos=True)
+    tokenizer.chat_template = TEMPLATE
+    extractor = ActivationExtractor(gpt2, 1, tokenizer=tokenizer, include_special_tokens=True)
+    rows, tokens = extractor.extract(TALKS)
+    for i, talk in enumerate(TALKS):
+        ids = tokenizer.apply_chat_template(talk, tokenize=True, return_dict=False)
+        assert tokens.id[tokens.text == i].tolist() == list(ids)
+        assert tokens.texts[i] == tokenizer.apply_chat_template(talk, tokenize=False)
+        with torch.no_grad():
+            states = gpt2(torch.tensor([ids]), output_hidden_states=True).hidden_states
+        np.testing.assert_allclose(rows[tokens.text == i], states[2][0].numpy(), atol=1e-5)
+    # Special tokens that the template wrote are special.
+    _, tokens = clone(extractor).set_params(include_special_tokens=False).extract(TALKS)
+    assert "".join(tokens.string[tokens.text == 1]) == "user: hello world\n"
+
+
+def test_conversations_need_a_template(extractor):
+    with pytest.raises(ValueError, match="no chat template"):
+        extractor.transform(TALKS)
+
+
+def test_rows_of_a_data_set_in_any_form(extractor, bpe):
+    expected = extractor.transform(TEXTS)
+    rows = [{"label": 0, "text": text} for text in TEXTS]
+    np.testing.assert_array_equal(extractor.transform(rows), expected)
+    np.testing.assert_array_equal(extractor.transform(iter(rows)), expected)
+    rows = [{"input_ids": bpe(text).input_ids, "text": "other"} for text in TEXTS]
+    np.testing.assert_array_equal(extractor.transform(rows), expected)
+
+
+def test_images_are_for_models_of_images(extractor):
+    with pytest.raises(ValueError, match=r"X\[0\] is an image, but GPT2Model reads text"):
+        extractor.transform(np.zeros((1, 3, 8, 8), np.float32))
+
+
+# Which positions become rows
+
+
+def test_no_word_is_lost_behind_a_special_token(gpt2, trained):
+    tokenizer = trained(bos=True)
+    extractor = ActivationExtractor(gpt2, 1, tokenizer=tokenizer, max_length=8)
+    rows, tokens = extractor.extract([LONG, "hello"])
+    assert "".join(tokens.string[tokens.text == 0]) == LONG
+    everything = clone(extractor).set_params(include_special_tokens=True)
+    all_rows, all_tokens = everything.extract([LONG, "hello"])
+    np.testing.assert_array_equal(all_rows[all_tokens.position >= 0], rows)
+    n_windows = -(-len(tokenizer(LONG).input_ids[1:]) // 7) + 1
+    assert (all_tokens.position < 0).sum() == n_windows
+
+
+def loud(tiny, token):
+    """A model in which one token is a thousand times as long as the others."""
+    model = tiny("gpt2")
+    with torch.no_grad():
+        model.wte.weight[token] *= 1000
+    return model
+
+
+def test_rows_of_outlying_norm_are_left_out(tiny, bpe):
+    dog = bpe(" dog").input_ids
+    texts = ["the cat sat on the dog and the dog", "a dog", "hello hello", "hello"]
+    model = loud(tiny, dog[0])
+    rest = {"tokenizer": bpe, "drop_first_position": False, "site": "resid_pre"}
+    rows, tokens = ActivationExtractor(model, 0, **rest).extract(texts)
+    norms = np.linalg.norm(rows, axis=1)
+    limit = np.array(
+        [
+            10 * np.sort(norms[tokens.text == i])[(n - 1) // 2]
+            for i, n in enumerate(np.bincount(tokens.text))
+        ]
+    )
+    kept = norms <= limit[tokens.text]
+    assert set(tokens.id[~kept]) == {dog[0]}
+    strict = ActivationExtractor(model, 0, max_norm_ratio=10, **rest)
+    for batch_tokens in (1, 16, 10**6):
+        some, table = strict.set_params(batch_tokens=batch_tokens).extract(texts)
+        np.testing.assert_allclose(some, rows[kept], atol=1e-5)
+        same_tables(table, tokens[kept])
+    assert table.policy["max_norm_ratio"] == 10
+    mean = clone(strict).set_params(pooling="mean").transform(texts)
+    expected = [rows[kept & (tokens.text == i)].mean(0) for i in range(4)]
+    np.testing.assert_allclose(mean, expected, atol=1e-4)
+    chunks = list(strict._chunks(texts, table=True))
+    np.testing.assert_allclose(chunks[0].rows, rows[kept], atol=1e-5)
+    assert chunks[0].text.tolist() == tokens.text[kept].tolist()
+
+
+def test_norms_are_compared_within_a_window(tiny, bpe):
+    dog = bpe(" dog").input_ids[0]
+    rest = {"tokenizer": bpe, "drop_first_position": False, "site": "resid_pre"}
+    strict = ActivationExtractor(loud(tiny, dog), 0, max_norm_ratio=10, max_length=4, **rest)
+    # The second window has nothing but dogs, among which no dog is an outlier.
+    ids = bpe("the cat sat on").input_ids[:3] + [dog] * 5
+    assert len(ids) == 8
+    assert strict.extract([ids])[1].position.tolist() == [0, 1, 2, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert", "roberta"])
+def test_explicit_positions_are_the_models_own(kind, tiny, bpe, wordpiece):
+    tokenizer = wordpiece if kind == "bert" else bpe
+    extractor = ActivationExtractor(tiny(kind), 1, tokenizer=tokenizer)
+    expected = extractor.transform([*TEXTS, LONG])
+    rows = clone(extractor).set_params(position_ids=True).transform([*TEXTS, LONG])
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
+
+
+def test_models_without_position_ids(tiny, bpe):
+    with pytest.raises(ValueError, match="BloomModel takes no position_ids"):
+        ActivationExtractor(tiny("bloom"), 0, tokenizer=bpe, position_ids=True).transform(["a"])
+
+
+def test_a_prepended_bos(gpt2, bpe, trained, bert, wordpiece):
+    extractor = ActivationExtractor(gpt2, 1, tokenizer=bpe, prepend_bos=True, max_length=8)
+    rows, tokens = extractor.extract([*TEXTS, LONG])
+    like = ActivationExtractor(gpt2, 1, tokenizer=trained(bos=True), max_length=8)
+    like_rows, like_tokens = like.extract([*TEXTS, LONG])
+    np.testing.assert_array_equal(rows, like_rows)
+    same_tables(tokens, like_tokens)
+    np.testing.assert_array_equal(like.set_params(prepend_bos=True).transform([*TEXTS, LONG]), rows)
+    # Ids get it as well, unless they have it.
+    ids = [bpe(text).input_ids for text in TEXTS]
+    expected = extractor.transform(TEXTS)
+    np.testing.assert_array_equal(extractor.transform(ids), expected)
+    np.testing.assert_array_equal(extractor.transform([[0, *row] for row in ids]), expected)
+    with pytest.raises(ValueError, match="prepend_bos=True, but the BertTokenizer has no token"):
+        ActivationExtractor(bert, 1, tokenizer=wordpiece, prepend_bos=True).transform(["a"])
+
+
+# What a table says
+
+
+def test_the_policy_travels_with_the_rows(gpt2, bpe):
+    extractor = ActivationExtractor(
+        gpt2, np.int64(1), tokenizer=bpe, max_norm_ratio=np.float64(20), max_length=16
+    )
+    _, tokens = extractor.extract(TEXTS)
+    expected = {
+        "model": "GPT2Model",
+        "layer": 1,
+        "site": "resid_post",
+        "input": "text",
+        "include_special_tokens": False,
+        "drop_first_position": True,
+        "max_norm_ratio": 20.0,
+        "max_length": 16,
+        "prepend_bos": False,
+        "position_ids": False,
+    }
+    assert tokens.policy == expected
+    assert json.loads(json.dumps(tokens.policy)) == expected
+    assert tokens[3:5].policy == expected
+    assert tokens.merged()[0].policy == expected
+
+
+def test_a_named_model_is_named(saved):
+    _, tokens = ActivationExtractor(saved, 1).extract(TEXTS)
+    assert tokens.policy["model"] == str(saved)
+
+
+# Chunks
+
+
+@pytest.mark.parametrize("size", [1, 10, 40, 10**6])
+def test_chunks_are_the_whole(extractor, size, monkeypatch):
+    monkeypatch.setattr(_reader, "CHUNK_TOKENS", size)
+    texts = [*TEXTS, "", LONG, "hello"]
+    rows, tokens = extractor.extract(texts)
+    chunks = list(extractor._chunks(iter(texts), table=True))
+    assert [chunk.first for chunk in chunks] == [
+        sum(c.n_texts for c in chunks[:i]) for i in range(len(chunks))
+    ]
+    assert sum(chunk.n_texts for chunk in chunks) == len(texts)
+    assert size > 1 or len(chunks) == len(texts)
+    np.testing.assert_allclose(np.concatenate([c.rows for c in chunks]), rows, atol=1e-5)
+    text = np.concatenate([chunk.first + chunk.text for chunk in chunks])
+    assert text.tolist() == tokens.text.tolist()
+    for column in ("position", "id", "string", "start", "end", "group"):
+        whole = np.concatenate([getattr(chunk.tokens, column) for chunk in chunks])
+        assert whole.tolist() == getattr(tokens, column).tolist()
+    assert [text for chunk in chunks for text in chunk.tokens.texts] == texts
+    assert all(chunk.tokens is None for chunk in extractor._chunks(texts, table=False))
+
+
+def test_chunks_are_read_as_they_are_asked_for(extractor, monkeypatch):
+    monkeypatch.setattr(_reader, "CHUNK_TOKENS", 1)
+
+    def texts():
+        yield "hello"
+        raise RuntimeError("too early")
+
+    assert len(next(extractor._chunks(texts(), table=False)).rows) == 1
+
+
+def test_progress_of_chunks(extractor, capsys, monkeypatch):
+    monkeypatch.setattr(_reader, "CHUNK_TOKENS", 1)
+    loud = clone(extractor).set_params(verbose=1)
+    list(loud._chunks(["hello", "the cat"], table=False))
+    shown = capsys.readouterr().out
+    assert "2/2 texts, 4 tokens, " in shown
+    assert shown.endswith("/s\n")
+    list(loud._chunks(iter(["hello", "the cat"]), table=False))
+    assert "2 texts, 4 tokens, " in capsys.readouterr().out
