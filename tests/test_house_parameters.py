@@ -68,7 +68,11 @@ def test_the_defaults_satisfy_the_rules(SAE):
 
 
 @pytest.mark.parametrize(
-    "value", ["tomorrow", -1, 2**32, 1.5, [1], np.random.default_rng(0)], ids=repr
+    "value",
+    ["tomorrow", -1, 2**32, 1.5, [1], np.random.default_rng(0)],
+    ids=lambda value: (
+        type(value).__name__ if isinstance(value, np.random.Generator) else repr(value)
+    ),
 )
 def test_a_seed_that_is_none_is_refused_by_name(SAE, X, value):
     with pytest.raises(ValueError, match="'random_state' parameter"):

@@ -20,6 +20,7 @@ from sksae.language_models import ActivationExtractor
 from sksae.metrics import dead_fraction, explained_variance, l0
 
 ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "<script>alert(1)</script>", "&"]
 WORDS += ["birds", "희소", "특징", "ran", "home"]
 
@@ -240,6 +241,24 @@ def test_an_interruption_is_no_traceback(monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_the_example_of_steering_ends_well(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "examples" / "steer_and_explain.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        env={**ENVIRONMENT, "MPLBACKEND": "Agg"},
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    shown = done.stdout.decode("utf-8")
+    plain, _, strong = re.findall(r"x its maximum: (.*)$", shown, re.M)
+    assert strong.count(" shape") > plain.count(" shape")
+    assert 0.8 < float(re.search(r"faithfulness (\S+),", shown).group(1)) < 1.2
+    for name in ("circuit.png", "circuit.graphml", "circuit.json"):
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [["-m", "sksae"], ["docs/examples/language_model_features.py"]])
 def test_the_default_ends_in_time_and_shows_a_dozen_features(how, tmp_path):
     arguments = [str(ROOT / part) if part.endswith(".py") else part for part in how]
@@ -249,7 +268,7 @@ def test_the_default_ends_in_time_and_shows_a_dozen_features(how, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        env=ENVIRONMENT,
     )
     seconds = time.perf_counter() - started
     assert done.returncode == 0, done.stderr.decode()
