@@ -110,6 +110,8 @@ def make_downstream_scorer(extractor, texts, metric="ce_recovered", *, mean=None
     check_container(texts)
     texts = list(texts)
     check_items(texts)
+    if not texts:
+        raise ValueError("texts is empty: there is nothing to score on.")
     return _DownstreamScorer(clone(extractor), texts, metric, check_mean(mean))
 
 

@@ -48,12 +48,12 @@ def find_place(model, layer, site):
     """
     base = base_of(model)
     if site not in SITES or site == "embeddings":
+        # Block 0's input has what the embedding modules alone lack: positions, scale, LayerNorm.
+        at_front = site == "embeddings"
+        place = Place(f"{find_blocks(base)}.0", "input") if at_front else _path(base, site)
         if layer is not None:
             raise ValueError(f"layer must be None for site={site!r}, got {layer!r}.")
-        # Block 0's input has what the embedding modules alone lack: positions, scale, LayerNorm.
-        return (
-            Place(f"{find_blocks(base)}.0", "input") if site == "embeddings" else _path(base, site)
-        )
+        return place
     blocks = find_blocks(base)
     block = f"{blocks}.{_check_layer(base, blocks, layer)}"
     if site == "resid_pre":

@@ -177,6 +177,8 @@ def test_bad_arguments(extractor, llama, topk):
         make_downstream_scorer(extractor, TEXTS[0])
     with pytest.raises(ValueError, match=r"X\[1\] is None"):
         make_downstream_scorer(extractor, ["a", None])
+    with pytest.raises(ValueError, match="texts is empty"):
+        make_downstream_scorer(extractor, [])
     with pytest.raises(ValueError, match="mean must be a finite vector"):
         make_downstream_scorer(extractor, TEXTS, mean=[np.inf])
     with pytest.raises(ValueError, match="batch_tokens"):

@@ -168,6 +168,8 @@ def test_layer_without_meaning(gpt2):
 def test_unknown_sites_say_what_is_near(gpt2):
     with pytest.raises(ValueError, match=r"neither one of resid_pre.*Did you mean 'resid_post'"):
         find_place(gpt2, None, "resid_psot")
+    with pytest.raises(ValueError, match=r"Did you mean 'resid_post'"):
+        find_place(gpt2, 1, "resid_psot")
     with pytest.raises(ValueError, match=r"Did you mean 'h.1.mlp'"):
         find_place(gpt2, None, "h.1.mpl")
 

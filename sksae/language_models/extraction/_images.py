@@ -96,11 +96,12 @@ class ImageSource:
             image = np.asarray(image.convert("RGB"))
         if image.dtype.kind == "f":
             return image
-        if image.dtype != np.uint8 or image.shape[-1] > 4:
+        n_channels = self._default_size()[0]
+        if image.dtype != np.uint8 or image.shape[-1] != n_channels:
             raise ValueError(
                 f"X[{index}] is an array of {image.dtype} and shape {image.shape}. An image is "
-                f"uint8 of shape (height, width, channels), or float of shape (channels, height, "
-                f"width) and then passed to the model as it is."
+                f"uint8 of shape (height, width, {n_channels}), or float of shape ({n_channels}, "
+                f"height, width) and then passed to the model as it is."
             )
         done = self.processor()([image], input_data_format="channels_last", return_tensors="np")
         return np.asarray(done["pixel_values"][0])

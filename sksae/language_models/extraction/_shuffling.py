@@ -21,11 +21,15 @@ def buffer_size(chunk_rows, buffer_rows):
 
 
 def shuffled(blocks, chunk_rows, buffer_rows, random_state):
-    """Yield arrays of `chunk_rows` rows, the last one of what is left, from arrays of any size.
+    """Return an iterator of arrays of `chunk_rows` rows, the last one of what is left.
 
-    Each row appears once. It is drawn from the `buffer_rows` rows that were waiting at the time.
+    Each row of `blocks`, arrays of any size, appears once. It is drawn from the `buffer_rows` rows
+    that were waiting at the time.
     """
-    rng = check_random_state(random_state)
+    return _shuffled(blocks, chunk_rows, buffer_rows, check_random_state(random_state))
+
+
+def _shuffled(blocks, chunk_rows, buffer_rows, rng):
     buffer, n = None, 0
     for rows in blocks:
         start = 0

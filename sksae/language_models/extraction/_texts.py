@@ -44,7 +44,7 @@ def length(X):
 
 
 def check_container(X):
-    """Raise a ValueError if X is what should have been one item, or a frame."""
+    """Raise a ValueError if X is one text, a mapping, a frame or nothing to iterate over."""
     if isinstance(X, (str, bytes)):
         raise ValueError(
             "X must be an iterable of texts, one str each. Got one text: wrap it, [X]."
@@ -53,6 +53,12 @@ def check_container(X):
         raise ValueError(f"X must be an iterable of texts. Got a mapping: {_keys(X)}; take one.")
     if hasattr(X, "columns"):
         raise ValueError("X must be an iterable of texts. Got a frame: take the column of texts.")
+    try:
+        iter(X)
+    except TypeError:
+        raise ValueError(
+            f"X must be an iterable of texts, or of what else the model reads, but is {_what(X)}."
+        ) from None
 
 
 def _read(X):
@@ -87,17 +93,16 @@ def _item(item, name):
     if isinstance(item, str):
         return "text", _checked_text(item, name)
     if _is_image(item):
-        return "image", item.numpy(force=True) if isinstance(item, torch.Tensor) else item
+        return "image", _array(item) if isinstance(item, torch.Tensor) else item
     if (ids := _as_ids(item)) is not None:
         if len(ids) and ids.min() < 0:
             raise ValueError(f"{name} has the negative token id {ids.min()}.")
         return "input_ids", ids
     if isinstance(item, (list, tuple)) and all(isinstance(part, Mapping) for part in item):
         return "messages", _checked_messages(item, name)
-    what = "None" if item is None else f"of type {type(item).__name__}"
     raise ValueError(
         f"X must be an iterable of str, of token ids, of conversations, of mappings with one of "
-        f"these, or of images, but {name} is {what}."
+        f"these, or of images, but {name} is {_what(item)}."
     )
 
 
@@ -121,7 +126,7 @@ def _checked_messages(messages, name):
 def _as_ids(item):
     """Return token ids as an int64 array, or None if `item` is none."""
     if isinstance(item, torch.Tensor):
-        item = item.numpy(force=True) if item.dtype is not torch.bfloat16 else None
+        item = _array(item)
     if isinstance(item, np.ndarray):
         whole = item.ndim == 1 and np.issubdtype(item.dtype, np.integer)
         return item.astype(np.int64) if whole else None
@@ -140,6 +145,21 @@ def _is_image(item):
     # Whoever has an image has imported the package that made it.
     pillow = sys.modules.get("PIL.Image")
     return pillow is not None and isinstance(item, pillow.Image)
+
+
+def _array(tensor):
+    """Return a tensor as an ndarray; numpy has no bfloat16."""
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy(force=True)
+
+
+def _what(value):
+    """Say what `value` is, for an error."""
+    if value is None:
+        return "None"
+    kind = f"of type {type(value).__name__}"
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        kind += f", dtype {value.dtype} and shape {tuple(value.shape)}"
+    return kind
 
 
 def _keys(mapping):

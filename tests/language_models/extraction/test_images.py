@@ -144,6 +144,12 @@ def test_other_sizes_of_models_that_interpolate(images):
         ActivationExtractor(build("dinov2"), 1).transform([*larger, images[0]])
 
 
+def test_images_in_bfloat16(vit, images):
+    extractor, pixels = ActivationExtractor(vit, 1), torch.from_numpy(images).bfloat16()
+    expected = extractor.transform(pixels.float().numpy())
+    np.testing.assert_array_equal(extractor.transform(pixels), expected)
+
+
 def test_no_images(vit):
     rows, tokens = ActivationExtractor(vit, 1).extract([])
     assert rows.shape == (0, 16)
@@ -159,6 +165,9 @@ def test_what_does_not_fit_a_model_of_images(vit, images):
         extractor.transform(np.zeros((1, 12, 12, 3), dtype=np.uint8))
     with pytest.raises(ValueError, match=r"X\[0\] is an array of int64 and shape \(3, 12, 12\)"):
         extractor.transform(images.astype(np.int64))
+    for channels in (1, 4):
+        with pytest.raises(ValueError, match=r"An image is uint8 of shape \(height, width, 3\)"):
+            extractor.transform(np.zeros((2, 12, 12, channels), dtype=np.uint8))
     for name in ("position_ids", "prepend_bos"):
         with pytest.raises(ValueError, match=f"{name}=True, but ViTModel reads images"):
             clone(extractor).set_params(**{name: True}).transform(images)

@@ -381,4 +381,6 @@ def test_bad_sizes_of_a_stream(extractor):
     for sizes in ({"chunk_rows": 0}, {"chunk_rows": 1.5}, {"chunk_rows": 8, "buffer_rows": 7}):
         with pytest.raises(ValueError, match="_rows"):
             extractor.stream(TEXTS, **sizes)
+    with pytest.raises(ValueError, match="seed"):
+        extractor.stream(TEXTS, random_state="x")
     assert list(extractor.stream([])) == []

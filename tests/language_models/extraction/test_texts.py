@@ -79,7 +79,10 @@ def test_items_are_read_as_they_are_asked_for():
         ([{"text": [1]}], r"X\[0\]\['text'\] is token ids, not a text"),
         ([{"text": None}], r"X\[0\]\['text'\] is None"),
         ([[{"role": "user"}]], r"X\[0\]\[0\] must have the keys 'role' and 'content'"),
-        ([torch.zeros(3)], r"X\[0\] is of type Tensor"),
+        ([torch.zeros(3)], r"X\[0\] is of type Tensor, dtype torch.float32 and shape \(3,\)"),
+        (np.zeros((2, 3)), r"X\[0\] is of type ndarray, dtype float64 and shape \(3,\)"),
+        (None, "X must be an iterable of texts.* but is None"),
+        (3, "X must be an iterable of texts.* but is of type int"),
     ],
 )
 def test_bad_texts(texts, message):
