@@ -163,3 +163,9 @@ def check_params(estimator):
                 f"The {name!r} parameter of {type(estimator).__name__} must be {rule}. "
                 f"Got {value!r} instead."
             )
+
+
+def check_option(name, value, rule):
+    """Raise a ValueError that names an argument of a function unless it satisfies a rule."""
+    if not rule.accepts(value):
+        raise ValueError(f"{name} must be {rule}. Got {value!r} instead.")

@@ -16,7 +16,12 @@ from torch import nn
 
 from sksae._modes import own_modes
 from sksae.language_models._dictionary import wide
-from sksae.language_models._hooks import evaluation, one_pass_at_a_time, without_cache
+from sksae.language_models._hooks import (
+    evaluation,
+    one_pass_at_a_time,
+    untouched,
+    without_cache,
+)
 from sksae.language_models._identities import short_inputs
 from sksae.language_models._sites import base_of, find_blocks, text_config
 
@@ -128,7 +133,7 @@ def find_readout(model):
     ValueError
         If that is something else than a norm, linear maps and a factor.
     """
-    with own_modes(), torch.no_grad(), one_pass_at_a_time, evaluation(model):
+    with own_modes(), torch.no_grad(), untouched(), one_pass_at_a_time, evaluation(model):
         stream, calls, read, raw, logits = _watched(model)
         chain, end = _chain(stream, calls)
         factor, softcap = _bending(model, raw, logits)

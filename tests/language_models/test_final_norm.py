@@ -1,12 +1,15 @@
 import copy
 
 import accelerate
+import numpy as np
 import pytest
 import torch
 import transformers
 from torch import nn
 from transformers.modeling_outputs import CausalLMOutput
 
+from sksae import TopKSAE
+from sksae.language_models import steer
 from sksae.language_models._final_norm import find_readout
 from sksae.language_models._hooks import Place, capture
 from sksae.language_models._identities import short_inputs
@@ -162,6 +165,18 @@ def test_nothing_stays_behind():
     assert all(p.grad is None for p in model.parameters())
     assert all(module.training and not module._forward_hooks for module in model.modules())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_model_is_read_as_if_nothing_was_steered():
+    model = build("llama", head=True)
+    sae = TopKSAE(9, k=2, max_iter=1, random_state=0)
+    sae.fit(np.random.default_rng(0).normal(size=(50, 16)))
+    gain, rows = find_readout(model).gain, find_readout(model).rows(IDS)
+    for where in ("all", [40]):
+        with steer(model, "2.resid_post", sae, {3: 1e3}, where=where):
+            readout = find_readout(model)
+            assert torch.equal(readout.gain, gain)
+            assert torch.equal(readout.rows(IDS), rows)
 
 
 def test_modes_of_the_caller_do_not_matter():

@@ -7,12 +7,13 @@ import numpy as np
 
 from sksae._arrays import to_torch
 from sksae._modes import own_modes
-from sksae._params import Float, Int, Option
+from sksae._params import Float, Int, Option, check_option
 from sksae.language_models._dictionary import Dictionary
 from sksae.language_models._identities import attach
 from sksae.language_models._loading import load_causal
 from sksae.language_models._prompts import read_prompt
 from sksae.language_models._sites import SITES, split_site
+from sksae.language_models.attribution._attribution_table import objects
 from sksae.language_models.attribution._behaviour_table import Behaviour, TokenBehaviour
 from sksae.language_models.attribution._contributions import (
     Active,
@@ -23,8 +24,9 @@ from sksae.language_models.attribution._contributions import (
     sums_of_hidden,
     to_numpy,
 )
-from sksae.language_models.attribution._logit_lens import check_number, token_strings
+from sksae.language_models.attribution._logit_lens import token_strings
 from sksae.language_models.attribution._splicing import Splicer
+from sksae.language_models.steering._feature_edits import maxima_array
 
 _RULES = {
     "n_features": Int(1),
@@ -186,7 +188,7 @@ def describe_behaviour(
 
 def _check(target, names, **numbers):
     for name, value in numbers.items():
-        check_number(name, value, _RULES[name])
+        check_option(name, value, _RULES[name])
     if not (target is None or isinstance(target, (str, Integral))):
         raise TypeError(f"target must be a token, as a str or an int, or None. Got {target!r}.")
     if not (names is None or isinstance(names, Mapping)):
@@ -205,12 +207,7 @@ def _maxima(dictionary, maxima):
     """Return the largest activations as an array, NaN where they are not known."""
     if maxima is None:
         return np.full(dictionary.n_features, np.nan)
-    maxima = np.asarray(maxima, dtype=float)
-    if maxima.shape != (dictionary.n_features,):
-        raise ValueError(
-            f"maxima must have one number for each of {dictionary.n_features} features. Got an "
-            f"array of shape {maxima.shape}."
-        )
+    maxima = maxima_array(maxima, dictionary.n_features).astype(float)
     return np.where(maxima > 0, maxima, np.nan)
 
 
@@ -241,8 +238,6 @@ def _chosen(active, allowed, n_features):
 
 def _columns(shown, strings, density, maxima, names):
     """Return the columns of the table, all but `exact`."""
-    name = np.empty(len(shown.feature), dtype=object)
-    name[:] = [names.get(feature, "") for feature in shown.feature.tolist()]
     return {
         "position": shown.position,
         "token": strings[shown.position],
@@ -252,7 +247,7 @@ def _columns(shown, strings, density, maxima, names):
         "density": density[shown.feature],
         "direct_logit": shown.direct,
         "gradient": shown.gradient,
-        "name": name,
+        "name": objects([str(names.get(feature, "")) for feature in shown.feature.tolist()]),
     }
 
 

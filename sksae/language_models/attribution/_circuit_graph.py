@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sksae._files import replacing
+from sksae._params import Int, check_option
 from sksae.language_models.attribution._attribution_table import Attribution
 from sksae.language_models.attribution._circuit_files import graph_of, viewer_graph, write_graphml
 
@@ -169,7 +170,10 @@ class FeatureCircuit:
         ------
         ImportError
             If matplotlib is not installed.
+        ValueError
+            If `n_edges` is no number of edges.
         """
+        check_option("n_edges", n_edges, Int(0))
         from sksae.language_models.attribution._circuit_drawing import draw
 
         return draw(self, ax, n_edges)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sksae._params import Float, Int, Option
+from sksae._params import Float, Int, Option, check_option
 from sksae.language_models.attribution._attribution_table import Attribution, objects
 
 _RULES = {
@@ -37,8 +37,7 @@ class Effects(NamedTuple):
 def check_options(**options):
     """Raise a ValueError that names the first option that breaks its rule."""
     for name, value in options.items():
-        if not _RULES[name].accepts(value):
-            raise ValueError(f"{name} must be {_RULES[name]}. Got {value!r} instead.")
+        check_option(name, value, _RULES[name])
 
 
 def effects_of(study, method, n_steps, batch_size):

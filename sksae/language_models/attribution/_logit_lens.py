@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sksae._modes import own_modes
-from sksae._params import Int
+from sksae._params import Int, check_option
 from sksae._signs import edges_visible
 from sksae.language_models._dictionary import Dictionary
 from sksae.language_models._final_norm import find_readout
@@ -193,17 +193,18 @@ def logit_lens(model, sae, features=None, *, n_tokens=10, block_size=256, tokeni
     >>> lens.promoted.shape, bool((lens.promoted_logits > lens.suppressed_logits).all())
     ((2, 4), True)
     """
+    check_option("block_size", block_size, Int(1))
+    check_option("n_tokens", n_tokens, Int(1))
     model, tokenizer = load_causal(model, tokenizer)
     if tokenizer is None:
         raise ValueError("With a model object the 'tokenizer' parameter is needed as well.")
     dictionary = Dictionary(sae)
     features = range(dictionary.n_features) if features is None else features
     features = dictionary.check_features(features)
-    check_number("block_size", block_size, Int(1))
     readout = find_readout(model)
     check_stream(dictionary, readout)
     n_known = min(len(tokenizer), readout.constants().shape[-1])
-    check_number("n_tokens", n_tokens, Int(1, n_known))
+    check_option("n_tokens", n_tokens, Int(1, n_known))
     directions = dictionary.components(readout.gain)
     blocks = [
         _block(readout, directions[some.to(directions.device)], n_known, n_tokens)
@@ -244,12 +245,6 @@ def check_stream(dictionary, readout):
             f"stream of the model has {readout.width}: the autoencoder must be of a place in the "
             f"stream, or of what attention or MLP add to it."
         )
-
-
-def check_number(name, value, rule):
-    """Raise a ValueError that names an argument unless it satisfies a rule for parameters."""
-    if not rule.accepts(value):
-        raise ValueError(f"{name} must be {rule}. Got {value!r} instead.")
 
 
 def token_strings(tokenizer, ids):

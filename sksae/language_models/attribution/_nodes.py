@@ -205,7 +205,11 @@ def _is_site(value):
         return True
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"sites must be one site or a list of them. Got {value!r}.")
-    return len(value) == 2 and isinstance(value[1], str) and not isinstance(value[0], (str, tuple))
+    return (
+        len(value) == 2
+        and isinstance(value[1], str)
+        and not isinstance(value[0], (str, tuple, list))
+    )
 
 
 def _label(model, layer, site):

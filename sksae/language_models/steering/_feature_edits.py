@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from sksae._params import Float
 from sksae.language_models._dictionary import Dictionary
@@ -107,18 +108,27 @@ def _read_maxima(maxima, features, n_features):
     if maxima is None:
         raise ValueError("unit='max' needs maxima, the largest code of each feature.")
     if not isinstance(maxima, Mapping):
-        array = np.asarray(maxima.cpu() if isinstance(maxima, torch.Tensor) else maxima)
-        if array.shape != (n_features,):
-            raise ValueError(
-                f"maxima must have one number for each of {n_features} features. Got an array of "
-                f"shape {array.shape}."
-            )
+        array = maxima_array(maxima, n_features)
         maxima = {i: array[i].item() for i in features.tolist()}
     found = _numbers(maxima, features, "The maximum of feature")
     if (found <= 0).any():
         never = int(features[found <= 0][0])
         raise ValueError(f"The maximum of feature {never} is not positive: it never fires.")
     return found
+
+
+def maxima_array(maxima, n_features):
+    """Return largest codes as an array, (n_features,); they may be the maximum of sparse codes."""
+    if sparse.issparse(maxima):
+        array = maxima.toarray().ravel()
+    else:
+        array = np.asarray(maxima.cpu() if isinstance(maxima, torch.Tensor) else maxima)
+    if array.shape != (n_features,):
+        raise ValueError(
+            f"maxima must have one number for each of {n_features} features. Got an array of "
+            f"shape {array.shape}."
+        )
+    return array
 
 
 def _numbers(mapping, features, what):

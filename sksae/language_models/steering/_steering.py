@@ -1,7 +1,7 @@
 """Steering: features of a sparse autoencoder turned up, down or off while a model runs."""
 
 from sksae._modes import own_modes
-from sksae._params import Bool, Option
+from sksae._params import Bool, Option, check_option
 from sksae.language_models._dictionary import Dictionary
 from sksae.language_models.steering._editing import editable, editing
 from sksae.language_models.steering._feature_edits import read_edit
@@ -166,5 +166,4 @@ def steer(
 
 def _check(**options):
     for name, value in options.items():
-        if not _RULES[name].accepts(value):
-            raise ValueError(f"{name} must be {_RULES[name]}. Got {value!r} instead.")
+        check_option(name, value, _RULES[name])

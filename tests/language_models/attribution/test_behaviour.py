@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
 
 from sksae import TopKSAE
@@ -273,6 +274,9 @@ def test_density_names_and_maxima(llama, bpe):
     )
     assert np.isnan(table.share_of_max[~known]).all()
     assert (table.tokens.rest_gradient == 0).all()
+    same = csr_array(maxima[None]).max(axis=0)
+    same = describe_behaviour(llama, "0.resid_post", SAE, PROMPT, **{**options, "maxima": same})
+    np.testing.assert_array_equal(same.share_of_max, table.share_of_max)
     unknown = Rectified()
     del unknown.activation_frequency_
     table = describe_behaviour(llama, "0.resid_post", unknown, PROMPT, tokenizer=bpe)

@@ -216,6 +216,12 @@ def test_sites_may_come_in_any_order(models, go):
         assert other[edge] == pytest.approx(effect, abs=1e-12)
 
 
+def test_sites_may_be_pairs_in_a_list(models, go):
+    model, _, saes = models["gpt2"]
+    table = go(model, [[0, "resid_post"], "1.attn_out"], saes[:2], function=attribute)
+    assert set(table.site) == {"0.resid_post", "1.attn_out"}
+
+
 def test_sums_over_positions(models, go):
     model, sites, saes = models["gpt2"]
     each, total = (go(model, sites, saes, positions=p, **ALL) for p in ("none", "sum"))
@@ -396,6 +402,8 @@ def test_the_picture(circuit, models, go, tmp_path):
     assert len(ax.patches) == 7
     assert [label.get_text() for label in ax.get_yticklabels()] == SERIAL
     ax.figure.savefig(tmp_path / "circuit.png")
+    with pytest.raises(ValueError, match=r"n_edges must be an int >= 0. Got -1"):
+        circuit.plot(n_edges=-1)
     _, mine = plt.subplots()
     assert circuit.plot(mine) is mine
     assert len(mine.patches) == min(100, len(circuit.edges))

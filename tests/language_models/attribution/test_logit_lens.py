@@ -196,6 +196,8 @@ def test_bad_input(llama, bpe, bert, gpt2):
             logit_lens(llama, sae, n_tokens=bad, tokenizer=bpe)
     with pytest.raises(ValueError, match="block_size must be an int >= 1"):
         logit_lens(llama, sae, block_size=0, tokenizer=bpe)
+    with pytest.raises(ValueError, match="block_size must be an int >= 1"):
+        logit_lens("./nowhere", sae, block_size=0)  # before anything is loaded
     with pytest.raises(ValueError, match="does not predict the next token"):
         logit_lens(bert, sae, tokenizer=bpe)
     with pytest.raises(ValueError, match="does not predict the next token"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from sksae import TopKSAE
 from sksae.datasets import load_corpus, load_tiny_lm
@@ -685,11 +686,12 @@ def test_a_feature_without_a_direction_is_refused(model, topk):
         assert torch.equal(logits(lm), before)
 
 
-def test_maxima_may_be_a_tensor_or_a_mapping(model, topk):
+def test_maxima_may_be_a_tensor_a_mapping_or_sparse(model, topk):
     lm = model("gpt2")
     x = seen(lm, "resid_post")
     wanted = x + 2 * MAXIMA[3] * topk.components_[3]
-    for maxima in (torch.from_numpy(MAXIMA), {3: MAXIMA[3]}, MAXIMA.tolist()):
+    sparse = csr_array(np.stack([MAXIMA, MAXIMA / 2])).max(axis=0)
+    for maxima in (torch.from_numpy(MAXIMA), {3: MAXIMA[3]}, MAXIMA.tolist(), sparse):
         with steer(lm, "1.resid_post", topk, {3: 2}, unit="max", maxima=maxima):
             np.testing.assert_allclose(seen(lm, "resid_post"), wanted, atol=1e-5)
 
