@@ -34,11 +34,12 @@ class Dictionary:
 
     def __init__(self, sae, width=None):
         sae = fitted(sae)
-        if not hasattr(sae, "components_"):
-            raise TypeError(
-                f"{type(sae).__name__} has no components_, one direction a feature: give the "
-                f"autoencoder itself."
-            )
+        for name in ("components_", "intercept_"):
+            if not hasattr(sae, name):
+                raise TypeError(
+                    f"{type(sae).__name__} has no {name}, as a sparse autoencoder has: give the "
+                    f"autoencoder itself."
+                )
         if getattr(sae, "sparse_output", False):
             sae = copy.copy(sae).set_params(sparse_output=False)
         self.sae = sae
@@ -62,7 +63,7 @@ class Dictionary:
 
     def check_features(self, features):
         """Return features as an int64 tensor, or raise a ValueError that names the first wrong."""
-        array = np.asarray(list(features))
+        array = np.asarray(list(features) if hasattr(features, "__iter__") else features)
         if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
             raise ValueError(f"Features are numbers of columns of the codes. Got {features!r}.")
         wrong = array[(array < 0) | (array >= self.n_features)]

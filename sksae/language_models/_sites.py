@@ -7,6 +7,7 @@ in `_families`.
 """
 
 import difflib
+from numbers import Integral
 
 import torch
 from torch import nn
@@ -84,8 +85,10 @@ def split_site(site):
         if site in SITES and site != "embeddings":
             raise ValueError(f"site={site!r} needs a layer: write '3.{site}' or (3, {site!r}).")
         return None, site
-    if isinstance(site, (tuple, list)) and len(site) == 2 and isinstance(site[1], str):
-        return site[0], site[1]
+    if isinstance(site, (tuple, list)) and len(site) == 2:
+        layer, name = site
+        if isinstance(name, str) and (layer is None or isinstance(layer, Integral)):
+            return layer, name
     raise ValueError(
         f"A site is written '3.resid_post', (3, 'resid_post'), 'embeddings' or as the path of a "
         f"module. Got {site!r}."

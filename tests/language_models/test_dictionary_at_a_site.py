@@ -66,6 +66,8 @@ def test_pipelines_reconstruct_but_have_no_directions():
 def test_what_is_wrong_is_named(topk):
     with pytest.raises(TypeError, match="StandardScaler has no components_"):
         Dictionary(StandardScaler().fit(X))
+    with pytest.raises(TypeError, match="PCA has no intercept_"):
+        Dictionary(PCA(2).fit(X))
     with pytest.raises(TypeError, match="int has no transform"):
         Dictionary(3)
     with pytest.raises(ValueError, match="not fitted"):
@@ -78,6 +80,6 @@ def test_what_is_wrong_is_named(topk):
         dictionary.check_features([0, 9])
     with pytest.raises(ValueError, match="no feature -1"):
         dictionary.check_features([-1])
-    for nothing in ([], [0.5], ["a"]):
+    for nothing in ([], [0.5], ["a"], 3):
         with pytest.raises(ValueError, match="Features are numbers"):
             dictionary.check_features(nothing)

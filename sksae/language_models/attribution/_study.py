@@ -148,7 +148,7 @@ def _check_baseline(baseline, counterfactual, background):
                 "An effect is measured against a baseline: give a counterfactual prompt of as many "
                 "tokens, background texts, or baseline='zero' (for attn_out, mlp_out and modules)."
             )
-        return "mean" if counterfactual is None else "patch"
+        baseline = "mean" if counterfactual is None else "patch"
     if baseline not in BASELINES:
         raise ValueError(f"baseline must be one of {', '.join(BASELINES)}. Got {baseline!r}.")
     for name, kind, given in (
@@ -157,6 +157,8 @@ def _check_baseline(baseline, counterfactual, background):
     ):
         if baseline == kind and given is None:
             raise ValueError(f"baseline={kind!r} needs {name}.")
+        if baseline != kind and given is not None:
+            raise ValueError(f"{name} is for baseline={kind!r}, but the baseline is {baseline!r}.")
     return baseline
 
 

@@ -507,6 +507,10 @@ def test_frozen_parameters_make_no_difference(tiny, go):
         ({"baseline": "median"}, "baseline must be one of patch, mean, zero"),
         ({"baseline": "patch"}, "baseline='patch' needs counterfactual"),
         ({"baseline": "mean"}, "baseline='mean' needs background"),
+        (
+            {"background": ["a b"], "counterfactual": "the dog"},
+            "background is for baseline='mean', but the baseline is 'patch'",
+        ),
         ({"baseline": "zero"}, "residual stream .'1.resid_post'."),
         ({"counterfactual": OTHER[:4]}, "the prompt has 6, the counterfactual 4"),
         ({"background": []}, "The background has no tokens"),
