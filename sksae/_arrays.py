@@ -220,3 +220,11 @@ def row_weights(sample_weight, n_samples):
         return None
     weight = weight / weight.max()
     return torch.from_numpy(np.where(weight < np.finfo(np.float32).tiny, 0, weight))
+
+
+def objects(values):
+    """Return values as a column of objects, one each."""
+    values = list(values)
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column

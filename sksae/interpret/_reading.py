@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sksae._arrays import objects
+
 LONGEST_GAP = 20
 """Characters between two tokens that are still shown; a longer gap becomes an ellipsis."""
 
@@ -40,7 +42,7 @@ def read_rows(tokens, n_rows):
         labels = range(n_rows) if tokens is None else list(tokens)
         _check_length(len(labels), n_rows)
         every = np.arange(n_rows)
-        return _reading(every, _objects(map(str, labels), n_rows), every, labelled=True)
+        return _reading(every, objects(map(str, labels)), every, labelled=True)
     text, string = np.asarray(text), np.asarray(string, dtype=object)
     _check_length(len(text), n_rows)
     firsts = _firsts(text, _column(tokens, "group"), _column(tokens, "position"))
@@ -85,7 +87,7 @@ def _whole_strings(tokens, text, string, firsts):
         ends = np.append(firsts[1:], len(string))
         cells = zip(firsts.tolist(), ends.tolist(), strict=True)
         # the tokens of one character each carry all of it
-        return _objects((max(string[a:b], key=len) for a, b in cells), len(firsts))
+        return objects(max(string[a:b], key=len) for a, b in cells)
     start, end, texts = np.asarray(columns[0])[firsts], np.asarray(columns[1]), columns[2]
     end = np.maximum.reduceat(end, firsts) if len(firsts) else end
     before = np.full(len(firsts), -1)
@@ -96,13 +98,7 @@ def _whole_strings(tokens, text, string, firsts):
         gap = texts[t][b:s] if 0 <= b < s else ""
         whole = (gap if len(gap) <= LONGEST_GAP else "…") + (texts[t][s:e] if 0 <= s < e else name)
         strings.append(seen.setdefault(whole, whole))
-    return _objects(strings, len(firsts))
-
-
-def _objects(strings, length):
-    column = np.empty(length, dtype=object)
-    column[:] = list(strings)
-    return column
+    return objects(strings)
 
 
 def _is_frame(tokens):

@@ -123,6 +123,16 @@ def reconstruct(sae, x, see_codes=None):
     return to_torch(made, x.device, wide(x)).reshape(x.shape)
 
 
+def check_fitted_on(sae, width):
+    """Raise a ValueError if a site has another number of columns than `sae` was fitted on."""
+    expected = getattr(sae, "n_features_in_", width)
+    if expected != width:
+        raise ValueError(
+            f"{type(sae).__name__} was fitted on {expected} columns, but the activations of this "
+            f"site have {width}."
+        )
+
+
 def fitted(sae):
     """Return the fitted estimator that stands behind a frozen one or a search."""
     for name in ("transform", "inverse_transform"):

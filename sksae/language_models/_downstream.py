@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from sksae.language_models._dictionary import fitted
+from sksae.language_models._dictionary import check_fitted_on, fitted
 from sksae.language_models._downstream_passes import DownstreamPasses, Reconstruction
 from sksae.language_models.extraction._extractor import ActivationExtractor
 
@@ -139,12 +139,7 @@ def check_mean(mean):
 def reconstruction(sae, width):
     """Return the `Reconstruction` of a fitted estimator, after a look at its width."""
     fitted(sae)
-    expected = getattr(sae, "n_features_in_", width)
-    if expected != width:
-        raise ValueError(
-            f"{type(sae).__name__} was fitted on {expected} columns, but the activations of this "
-            f"site have {width}."
-        )
+    check_fitted_on(sae, width)
     return Reconstruction(sae)
 
 

@@ -10,10 +10,9 @@ from scipy import sparse
 from sksae.language_models._dictionary import reconstruct, wide
 from sksae.language_models._head import check_head, final_hidden, logits_of
 from sksae.language_models._hooks import untouched
-from sksae.language_models._identities import attach
 from sksae.language_models._loading import load
+from sksae.language_models._sites import reads_images
 from sksae.language_models.extraction._encoding import bare_frame
-from sksae.language_models.extraction._images import reads_images
 from sksae.language_models.extraction._parameters import check_parameters
 from sksae.language_models.extraction._passes import Passes
 from sksae.language_models.extraction._progress import Progress
@@ -94,7 +93,7 @@ class DownstreamPasses:
             raise ValueError(f"{type(self.model).__name__} reads images, and texts are scored.")
         reader = Reader(extractor)
         self.base = reader.base
-        self.place = attach(self.model, extractor.layer, extractor.site)
+        self.place = reader.place
         check_head(self.model)
         with untouched(), torch.no_grad():
             width = reader.width()
@@ -226,7 +225,7 @@ def _read(reader, tokenizer, texts):
     special = bare_frame(tokenizer).special
     n_texts, pieces, n_scored = 0, [], 0
     for first, kind, values in reader.groups(read_items(texts)):
-        reading = reader._read(kind, values, first, spans=False)
+        reading = reader.read(kind, values, first, spans=False)
         windows = reading.windows
         keep = (windows.source >= 0) & ~np.isin(windows.ids, special)
         keep[windows.bounds[1:] - 1] = False  # nothing follows

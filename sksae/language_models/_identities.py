@@ -13,6 +13,7 @@ from sksae.language_models._sites import (
     find_place,
     input_device,
     parts_of,
+    reads_images,
     text_config,
 )
 
@@ -124,7 +125,7 @@ def _compare(base, what, one, other):
 def short_inputs(base):
     """Return a few tokens, or one image of noise, as keyword arguments of `base`."""
     device = input_device(base)
-    if getattr(base, "main_input_name", "input_ids") == "pixel_values":
+    if reads_images(base):
         config, dtype = base.config, next(base.parameters()).dtype
         size = config.image_size
         height, width = (size, size) if isinstance(size, int) else size

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from sksae._arrays import choose_device
+from sksae.language_models._sites import reads_images
 
 _models = weakref.WeakValueDictionary()
 _boxes = weakref.WeakKeyDictionary()
@@ -57,7 +58,7 @@ def load(extractor, *, head=False):
             box.drop(_load_model)
         head = head or box.holds(_load_causal, *key)
         model = box.get(_load_causal if head else _load_model, *key)
-        if tokenizer is None and getattr(model, "main_input_name", None) != "pixel_values":
+        if tokenizer is None and not reads_images(model):
             tokenizer = extractor.model
     elif head:
         check_causal(model)

@@ -121,6 +121,11 @@ def find_blocks(base):
     return candidates[0]
 
 
+def reads_images(model):
+    """Whether a model's main input is pixels."""
+    return getattr(model, "main_input_name", None) == "pixel_values"
+
+
 def input_device(base):
     """Return the device that inputs go to; offloaded modules fetch theirs themselves."""
     device = next(base.get_input_embeddings().parameters()).device

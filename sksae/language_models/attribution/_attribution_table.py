@@ -1,10 +1,11 @@
 """The table of an attribution: one line a node."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from sksae._signs import edges_visible, visible
+from sksae.language_models.attribution._columns import aligned, frame_of, lines_of
 
 _SHOWN = 10
 
@@ -93,20 +94,14 @@ class Attribution:
         return len(self.site)
 
     def __getitem__(self, rows):
-        if np.ndim(rows) == 0 and not isinstance(rows, slice):
-            rows = [rows]
-        return replace(self, **{name: column[rows] for name, column in self._columns().items()})
+        return lines_of(self, rows)
 
     def __repr__(self):
         lines = [f"Attribution: {len(self)} nodes, {self.metric} = {self.clean:.4g}"]
         for site, total in self.total.items():
             share = f"completeness {self.completeness[site]:.3f}"
             lines.append(f"{site}: metric {-total:+.4g} at the baseline, {share}")
-        table = [_HEADING, *map(self._line, range(min(len(self), _SHOWN)))]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for line in table:
-            cells = [cell.rjust(w) for cell, w in zip(line[:-1], widths, strict=False)]
-            lines.append("  ".join([*cells, line[-1]]).rstrip())
+        lines += aligned([_HEADING, *map(self._line, range(min(len(self), _SHOWN)))])
         return "\n".join(lines)
 
     def to_frame(self):
@@ -122,13 +117,7 @@ class Attribution:
         ImportError
             If pandas is not installed.
         """
-        import pandas as pd
-
-        return pd.DataFrame(self._columns())
-
-    def _columns(self):
-        columns = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: x for name, x in columns.items() if isinstance(x, np.ndarray)}
+        return frame_of(self)
 
     def _line(self, i):
         """Return the cells of one line of the `repr`."""
@@ -148,10 +137,3 @@ class Attribution:
 
 
 _HEADING = ("effect", "exact", "site", "position", "token", "feature", "activation", "name")
-
-
-def objects(values):
-    """Return a list as a column of objects."""
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    return column

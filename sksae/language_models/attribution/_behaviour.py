@@ -5,7 +5,7 @@ from numbers import Integral
 
 import numpy as np
 
-from sksae._arrays import to_torch
+from sksae._arrays import objects, to_torch
 from sksae._modes import own_modes
 from sksae._params import Float, Int, Option, check_option
 from sksae.language_models._dictionary import Dictionary
@@ -13,7 +13,6 @@ from sksae.language_models._identities import attach
 from sksae.language_models._loading import load_causal
 from sksae.language_models._prompts import read_prompt
 from sksae.language_models._sites import SITES, split_site
-from sksae.language_models.attribution._attribution_table import objects
 from sksae.language_models.attribution._behaviour_table import Behaviour, TokenBehaviour
 from sksae.language_models.attribution._contributions import (
     Active,

@@ -1,10 +1,11 @@
 """The tables of what features do on a prompt: one line a feature and token, one line a token."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from sksae._signs import edges_visible, visible
+from sksae.language_models.attribution._columns import aligned, frame_of, lines_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ class TokenBehaviour:
         ImportError
             If pandas is not installed.
         """
-        return _frame(self)
+        return frame_of(self)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -173,9 +174,7 @@ class Behaviour:
         return len(self.position)
 
     def __getitem__(self, rows):
-        if np.ndim(rows) == 0 and not isinstance(rows, slice):
-            rows = [rows]
-        return replace(self, **{name: column[rows] for name, column in _columns(self).items()})
+        return lines_of(self, rows)
 
     def __repr__(self):
         return "\n".join(self.lines(10))
@@ -217,7 +216,7 @@ class Behaviour:
         ImportError
             If pandas is not installed.
         """
-        return _frame(self)
+        return frame_of(self)
 
     def lines(self, n_rows=20):
         """Return what a terminal shows: the prediction, then the first lines of the table.
@@ -238,12 +237,8 @@ class Behaviour:
             f"(log-probability {self.predicted_log_probability:.3g})",
             f"{len(self.tokens)} tokens; the autoencoder leaves out {median:.0%} of the median one",
         ]
-        table = [_HEADING, *(self._cells(i) for i in range(min(len(self), n_rows)))]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for *cells, name in table:
-            padded = [cell.rjust(w) for cell, w in zip(cells, widths, strict=False)]
-            lines.append("  ".join([*padded, name]).rstrip())
-        return lines
+        cells = (self._cells(i) for i in range(min(len(self), n_rows)))
+        return [*lines, *aligned([_HEADING, *cells])]
 
     def _cells(self, i):
         numbers = (f"{x[i]:+.3g}" for x in (self.gradient, self.exact, self.direct_logit))
@@ -263,14 +258,3 @@ _HEADING = (
     *("gradient", "exact", "direct", "position", "token"),
     *("feature", "activation", "of max", "density", "name"),
 )
-
-
-def _columns(table):
-    columns = {one.name: getattr(table, one.name) for one in fields(table)}
-    return {name: x for name, x in columns.items() if isinstance(x, np.ndarray)}
-
-
-def _frame(table):
-    import pandas as pd
-
-    return pd.DataFrame(_columns(table))

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sksae._arrays import objects
 from sksae._params import Float, Int, Option, check_option
-from sksae.language_models.attribution._attribution_table import Attribution, objects
+from sksae.language_models.attribution._attribution_table import Attribution
 
 _RULES = {
     "method": Option("integrated_gradients", "attribution_patching"),

@@ -5,15 +5,12 @@ from functools import partial
 import numpy as np
 import torch
 
+from sksae._arrays import objects
+from sksae.language_models._sites import input_device
 from sksae.language_models.extraction._passes import hidden_of
 from sksae.language_models.extraction._sources import Reading
 from sksae.language_models.extraction._tokens import TokenTable
 from sksae.language_models.extraction._windows import Windows, text_of_rows
-
-
-def reads_images(model):
-    """Whether a model's main input is pixels."""
-    return getattr(model, "main_input_name", None) == "pixel_values"
 
 
 class ImageSource:
@@ -107,10 +104,9 @@ class ImageSource:
         return np.asarray(done["pixel_values"][0])
 
     def _inputs(self, images):
-        weight = next(self.base.parameters())
-        device = torch.device("cpu") if weight.device.type == "meta" else weight.device
+        dtype = next(self.base.parameters()).dtype
         pixels = torch.from_numpy(np.stack(images))
-        return {"pixel_values": pixels.to(device, weight.dtype)}
+        return {"pixel_values": pixels.to(input_device(self.base), dtype)}
 
     def _n_positions(self, size):
         if size not in self._lengths:
@@ -135,9 +131,7 @@ def _names(n_special, columns, n_patches):
     """Return what each position of an image is called."""
     names = [f"[REG{i}]" if i else "[CLS]" for i in range(n_special)]
     names += [f"row {i // columns}, column {i % columns}" for i in range(n_patches)]
-    column = np.empty(len(names), dtype=object)
-    column[:] = names
-    return column
+    return objects(names)
 
 
 def _table(texts, names, windows, policy):

@@ -6,7 +6,7 @@ import torch
 
 from sksae._params import Bool, Float, Instance, Int, Option, Verbosity, check_params
 from sksae.language_models._loading import Loadable, is_name, share
-from sksae.language_models.extraction._images import reads_images
+from sksae.language_models._sites import reads_images
 from sksae.language_models.extraction._pooling import POOLINGS
 
 RULES = {

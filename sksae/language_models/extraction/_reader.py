@@ -7,8 +7,8 @@ import numpy as np
 from sksae.language_models._identities import attach
 from sksae.language_models._loading import is_name, load, load_image_processor
 from sksae.language_models._pickling import check_weights
-from sksae.language_models._sites import base_of
-from sksae.language_models.extraction._images import ImageSource, reads_images
+from sksae.language_models._sites import base_of, reads_images
+from sksae.language_models.extraction._images import ImageSource
 from sksae.language_models.extraction._parameters import POLICY, check_parameters
 from sksae.language_models.extraction._passes import Passes, hidden_of
 from sksae.language_models.extraction._progress import Progress
@@ -67,7 +67,7 @@ class Reader:
 
     def chunk(self, first, kind, values, *, table, progress):
         """Return the `Chunk` of some items of X, all of one kind."""
-        reading = self._read(kind, values, first, spans=table)
+        reading = self.read(kind, values, first, spans=table)
         rows, windows = self._passes(reading, progress).token_rows()
         rows = self._no_rows() if rows is None else rows
         tokens = reading.table(windows) if table else None
@@ -79,7 +79,7 @@ class Reader:
 
     def text_rows(self, kind, values, pooling):
         """Return one row for each item of X."""
-        reading = self._read(kind, values, 0, spans=False)
+        reading = self.read(kind, values, 0, spans=False)
         self._check_poolable(reading.windows, len(values))
         rows = self._passes(reading, None).text_rows(pooling)
         return self._no_rows() if rows is None else rows
@@ -118,7 +118,7 @@ class Reader:
         """Return the number of features, from a pass over one token."""
         return hidden_of(self.base, self.place, self.source.probe()).shape[-1]
 
-    def _read(self, kind, values, first, *, spans):
+    def read(self, kind, values, first, *, spans):
         kind = kind or self.source.kinds[0]
         if kind not in self.source.kinds:
             raise ValueError(

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
+from sksae._arrays import objects
+
 
 @dataclass(frozen=True, eq=False)
 class TokenTable:
@@ -125,6 +127,4 @@ def strings(texts, text, start, end, names):
     seen = {}
     spans = zip(text.tolist(), start.tolist(), end.tolist(), names, strict=True)
     found = [texts[t][s:e] or name for t, s, e, name in spans]
-    column = np.empty(len(found), dtype=object)
-    column[:] = [seen.setdefault(string, string) for string in found]
-    return column
+    return objects(seen.setdefault(string, string) for string in found)

@@ -1,7 +1,7 @@
 """Patching: a model run on what an autoencoder makes of its activations."""
 
 from sksae._params import Bool
-from sksae.language_models._dictionary import fitted, reconstruct
+from sksae.language_models._dictionary import check_fitted_on, fitted, reconstruct
 from sksae.language_models.steering._editing import editable, editing
 from sksae.language_models.steering._positions import Positions
 
@@ -83,12 +83,8 @@ def patch(model, site, sae, *, where="all", with_error=False):
     positions = Positions(where)
     place, width = editable(model, site)
     sae = fitted(sae)
-    expected = getattr(sae, "n_features_in_", width)
-    if width is not None and expected != width:
-        raise ValueError(
-            f"{type(sae).__name__} was fitted on {expected} columns, but the activations of this "
-            f"site have {width}."
-        )
+    if width is not None:
+        check_fitted_on(sae, width)
 
     def edit(rows):
         made = reconstruct(sae, rows)

@@ -1,0 +1,35 @@
+"""What the tables of this room have in common: dataclasses whose arrays are columns."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+
+
+def columns(table):
+    """Return the columns of a table by name: the fields that are arrays."""
+    values = {one.name: getattr(table, one.name) for one in fields(table)}
+    return {name: x for name, x in values.items() if isinstance(x, np.ndarray)}
+
+
+def lines_of(table, rows):
+    """Return the table of some lines: a slice, a mask, numbers of lines or one number."""
+    if np.ndim(rows) == 0 and not isinstance(rows, slice):
+        rows = [rows]
+    return replace(table, **{name: column[rows] for name, column in columns(table).items()})
+
+
+def frame_of(table):
+    """Return the columns of a table as a data frame."""
+    import pandas as pd
+
+    return pd.DataFrame(columns(table))
+
+
+def aligned(lines):
+    """Return tuples of cells as lines of text: all to the right, but the last to the left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    found = []
+    for *cells, last in lines:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=False)]
+        found.append("  ".join([*padded, last]).rstrip())
+    return found
