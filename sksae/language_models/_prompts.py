@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from sksae.language_models._sites import base_of, input_device
+from sksae.language_models.extraction._encoding import bare_frame
 from sksae.language_models.extraction._extractor import ActivationExtractor
 from sksae.language_models.extraction._passes import context_length
 from sksae.language_models.extraction._tokens import TokenTable
@@ -49,5 +51,5 @@ def read_prompt(model, tokenizer, prompt):
             f"{len(tokens)}."
         )
     ids = torch.from_numpy(tokens.id)[None].to(input_device(base_of(model)))
-    special = set(tokenizer.all_special_ids)
-    return Prompt(ids, tokens, torch.tensor([i in special for i in tokens.id.tolist()]))
+    special = np.isin(tokens.id, bare_frame(tokenizer).special)
+    return Prompt(ids, tokens, torch.from_numpy(special))
