@@ -16,9 +16,9 @@ import sksae
 from sksae._files import replacing
 from sksae._threads import threads_for
 from sksae.datasets import TINY_LM_PATH, load_corpus
-from sksae.interpret import choose_features, summarize_features
+from sksae.interpret import FeatureAtlas, choose_features, explain, read_prompt
 from sksae.language_models import ActivationExtractor
-from sksae.metrics import dead_fraction, l0, latent_density
+from sksae.metrics import dead_fraction, l0
 from sksae.report import feature_lines, table_lines, write_page
 
 ESTIMATORS = {
@@ -28,6 +28,7 @@ ESTIMATORS = {
     "jumprelu": sksae.JumpReLUSAE,
 }
 HELD_OUT, N_FEATURES, N_EXAMPLES = 0.2, 12, 5
+N_PROMPTS, LENGTH = 6, 600  # of the texts that the page shows whole; characters
 BLOCK_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 
 # What suits the packaged model and corpus: readable features in about a minute on two cores.
@@ -86,24 +87,16 @@ def _parser():
     add("--model", metavar="NAME", help="a folder, or a name on the Hugging Face hub")
     add("--layer", type=int, help="block, from 0, or from -1 backwards (past the middle)")
     add("--site", default="resid_post", help="where in the block, or a module's path (%(default)s)")
-    texts = (
-        "UTF-8 text, - for standard input; a blank line ends a text, or each line if none is blank"
-    )
-    add("--texts", metavar="FILE", help=texts)
+    add("--texts", metavar="FILE", help="UTF-8, - for stdin; a text a paragraph, or else a line")
     add("--max-texts", type=_positive, metavar="N", help="use N of the texts, drawn at random")
-    add(
-        "--estimator",
-        type=_estimator,
-        default="topk",
-        metavar="NAME",
-        help="topk, l1, gated or jumprelu, or a class name such as TopKSAE (topk)",
-    )
+    kind = {"type": _estimator, "default": "topk", "metavar": "NAME"}
+    add("--estimator", **kind, help="topk, l1, gated, jumprelu, or a class such as TopKSAE (topk)")
     add("--k", type=_positive, help="features active on each token, for topk")
     add("--alpha", type=_weight, help="weight of the sparsity penalty, for the others")
     add("--n-components", type=_positive, metavar="N", help="number of features (8 x the width)")
     add("--max-iter", type=_positive, metavar="N", help="passes over the activations")
-    page = {"default": Path("sksae-report"), "help": "of the page (%(default)s)"}
-    add("--out", type=Path, metavar="DIR", **page)
+    out = {"type": Path, "default": Path("sksae-report"), "metavar": "DIR"}
+    add("--out", **out, help="of the page (%(default)s)")
     add("--save", type=Path, metavar="FILE", help="store the fitted estimator, for joblib.load")
     add("--seed", type=int, default=0, help="of the split and of the fit (%(default)s)")
     add("--device", default="auto", help="cpu, cuda or mps (%(default)s)")
@@ -171,15 +164,14 @@ def _run(options):
     table = measure(sae, X, X_held_out, codes, (fit_seconds, code_seconds))
     print("", *table_lines(table), "", sep="\n")
 
-    chosen = choose_features(codes, tokens, sae.components_, n_features=N_FEATURES)
-    features = summarize_features(codes, tokens, chosen, n_examples=N_EXAMPLES)
-    for summary in features:
-        print(*feature_lines(summary), "", sep="\n")
+    atlas = look(sae, X_held_out, tokens, options.model or TINY_LM_PATH)
+    for feature in choose_features(atlas, n_features=N_FEATURES).tolist():
+        print(*feature_lines(atlas.feature(feature), n_examples=N_EXAMPLES), "", sep="\n")
     page = write_page(
         options.out / "index.html",
-        features,
-        latent_density(codes),
-        codes.shape[0],
+        atlas,
+        explanations=explain(atlas),
+        prompts=[read_prompt(extractor, sae, text[:LENGTH]) for text in held_out[:N_PROMPTS]],
         title="What the features stand for",
         facts=_facts(options, extractor, sae, train, held_out),
         table=table,
@@ -277,6 +269,15 @@ def measure(sae, X, X_held_out, codes, seconds):
         }
         for name, rows, passes, active, dead, spent in lines
     ]
+
+
+def look(sae, X, tokens, model):
+    """Return the atlas of the features, with promoted tokens if the model predicts any."""
+    try:
+        return FeatureAtlas(sae, language_model=model).fit(X, tokens=tokens)
+    except ValueError as error:
+        print(f"No promoted tokens: {error}")
+        return FeatureAtlas(sae).fit(X, tokens=tokens)
 
 
 def _facts(options, extractor, sae, train, held_out):

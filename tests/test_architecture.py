@@ -21,6 +21,7 @@ GROUND = 0
 FLOORS = {
     "_arrays": GROUND,
     "_callbacks": GROUND,
+    "_coding": GROUND,
     "_files": GROUND,
     "_modes": GROUND,
     "_params": GROUND,

@@ -15,6 +15,8 @@ PUBLIC = [
         f"sksae.{room}"
         for room in (
             "datasets",
+            "displays",
+            "formats",
             "interpret",
             "language_models",
             "metrics",

@@ -7,9 +7,8 @@ from sklearn.model_selection import train_test_split
 
 from sksae import TopKSAE
 from sksae.datasets import TINY_LM_PATH, load_corpus
-from sksae.interpret import choose_features, summarize_features
+from sksae.interpret import FeatureAtlas, choose_features, explain, read_prompt
 from sksae.language_models import ActivationExtractor
-from sksae.metrics import dead_fraction, l0, latent_density
 from sksae.report import feature_lines, write_page
 
 train, held_out = train_test_split(load_corpus().data, test_size=0.2, random_state=0)
@@ -18,12 +17,13 @@ X = extractor.transform(train)
 X_held_out, tokens = extractor.extract(held_out)
 
 sae = TopKSAE(k=16, max_iter=6, sparse_output=True, random_state=0, verbose=1).fit(X)
-codes = sae.transform(X_held_out)
-print(f"explained variance {sae.score(X_held_out):.4f}, L0 {l0(codes):.1f}, ", end="")
-print(f"dead fraction {dead_fraction(codes):.4f} on {len(X_held_out):,} held-out tokens")
+atlas = FeatureAtlas(sae, language_model=TINY_LM_PATH).fit(X_held_out, tokens=tokens)
+print(f"explained variance {sae.score(X_held_out):.4f}, L0 {atlas.density_.sum():.1f}, ", end="")
+print(f"dead fraction {(atlas.n_active_ == 0).mean():.4f} on {len(X_held_out):,} held-out tokens")
 
-chosen = choose_features(codes, tokens, sae.components_, n_features=12)
-features = summarize_features(codes, tokens, chosen, n_examples=5)
-for feature in features:
-    print(*feature_lines(feature), "", sep="\n")
-write_page("sksae-report/index.html", features, latent_density(codes), len(X_held_out))
+explanations = explain(atlas)
+for feature in choose_features(atlas, n_features=12).tolist():
+    print(explanations[feature])
+    print(*feature_lines(atlas.feature(feature), n_examples=5), "", sep="\n")
+prompts = [read_prompt(extractor, sae, text[:600]) for text in held_out[:6]]
+write_page("sksae-report/index.html", atlas, explanations=explanations, prompts=prompts)

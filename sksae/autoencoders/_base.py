@@ -18,7 +18,7 @@ hook                    default
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sksae._arrays import (
@@ -36,13 +36,12 @@ from sksae._arrays import (
 from sksae._callbacks import CallbackSupportMixin, with_callbacks
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
 from sksae.autoencoders import _fitting, _folding, _inference
+from sksae.autoencoders._naming import NamedFeaturesMixin
 from sksae.autoencoders._starting import directions
 from sksae.kernels import Rule
 
 
-class BaseSAE(
-    ClassNamePrefixFeaturesOutMixin, CallbackSupportMixin, TransformerMixin, BaseEstimator
-):
+class BaseSAE(NamedFeaturesMixin, CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Everything that sparse autoencoders have in common; see the variants for use."""
 
     _param_rules = {

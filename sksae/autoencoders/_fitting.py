@@ -19,6 +19,7 @@ from sksae._arrays import (
 from sksae._modes import own_modes
 from sksae.autoencoders._held_out import HeldOut, split, weighted_rows
 from sksae.autoencoders._inference import firing_frequency
+from sksae.autoencoders._naming import forget_names
 from sksae.autoencoders._passes import Passes
 from sksae.autoencoders._plan import make_plan, make_schedule
 from sksae.training import Batches, Engine, Normalization, SparsityController, TrainingRun
@@ -63,7 +64,7 @@ def fit(sae, X, sample_weight, y=None):
     if controller is not None:
         plan.hyperparameters["alpha_"] *= controller.factor
         _check_target(sae, held_out.l0(run.weights))
-    _store(sae, snapshot(run.weights))
+    _store(sae, snapshot(run.weights), continues)
     _store_progress(sae, before, len(passes.losses), run.n_steps, passes.losses)
     if sae.early_stopping:
         sae.validation_scores_ = before.get("validation_scores_", []) + passes.scores
@@ -107,7 +108,7 @@ def partial_fit(sae, X, sample_weight):
     loss = run.run_pass(training, progress=bool(sae.verbose))
 
     calibrate = partial(sae._calibrated, engine=run.engine, rows=training.shuffled(0))
-    _store(sae, _fitted(sae, run.weights, calibrate, normalization, plan, X))
+    _store(sae, _fitted(sae, run.weights, calibrate, normalization, plan, X), continues)
     _store_progress(sae, before, 1, run.n_steps - done, [loss])
     sae._stream = {
         "run": run.state(),
@@ -220,7 +221,9 @@ def _fitted(sae, weights, calibrate, normalization, plan, X):
     }
 
 
-def _store(sae, fitted):
+def _store(sae, fitted, continues):
+    if not continues:
+        forget_names(sae)
     for name, value in fitted.items():
         setattr(sae, name, value)
 

@@ -1,13 +1,52 @@
 """What the features of a sparse autoencoder stand for: where they fire, shown in the data."""
 
-from sksae.interpret._choice import choose_features
 from sksae.interpret._examples import Example, max_activating_examples
-from sksae.interpret._features import FeatureSummary, summarize_features
+from sksae.interpret._feature import Feature, Quantile, Related
+from sksae.interpret._prompt import PromptCodes, read_prompt
+from sksae.interpret.atlas._atlas import FeatureAtlas
+from sksae.interpret.atlas._choice import choose_features
+from sksae.interpret.contrast import FeatureContrast, auroc, log_odds_z, welch_t
+from sksae.interpret.explanation import (
+    CachedClient,
+    ExampleSide,
+    Explanation,
+    LocalClient,
+    OpenAIClient,
+    estimate_cost,
+    explain,
+    explain_from_tokens,
+    load_explanations,
+    save_explanations,
+    score_by_steering,
+    score_explanations,
+    split_examples,
+)
 
 __all__ = [
+    "CachedClient",
     "Example",
-    "FeatureSummary",
+    "ExampleSide",
+    "Explanation",
+    "Feature",
+    "FeatureAtlas",
+    "FeatureContrast",
+    "LocalClient",
+    "OpenAIClient",
+    "PromptCodes",
+    "Quantile",
+    "Related",
+    "auroc",
     "choose_features",
+    "estimate_cost",
+    "explain",
+    "explain_from_tokens",
+    "load_explanations",
+    "log_odds_z",
     "max_activating_examples",
-    "summarize_features",
+    "read_prompt",
+    "save_explanations",
+    "score_by_steering",
+    "score_explanations",
+    "split_examples",
+    "welch_t",
 ]

@@ -126,8 +126,7 @@ def max_activating_examples(
 
     See Also
     --------
-    choose_features : Features worth looking at.
-    summarize_features : Examples with density and strongest tokens.
+    FeatureAtlas : Windows of all kinds, with density, strongest tokens and neighbours.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """What a sparse autoencoder found, as a page for a browser and as lines for a terminal."""
 
-from sksae.report._page import render_page, write_page
+from sksae.report._page import write_page
 from sksae.report._terminal import feature_lines, table_lines
 
-__all__ = ["feature_lines", "render_page", "table_lines", "write_page"]
+__all__ = ["feature_lines", "table_lines", "write_page"]

@@ -1,210 +1,249 @@
-"""The page: one HTML file with its style and its picture inside, and no script."""
+"""The page: one HTML file, beside a folder with the details where there are many features."""
 
+import base64
+import hashlib
 import html
+import re
 from pathlib import Path
+from string import Template
+from urllib.parse import quote
 
 import numpy as np
 
 from sksae._files import replacing
-from sksae._signs import edges_visible, visible
-from sksae.report._histogram import density_histogram
-from sksae.report._style import STYLE
+from sksae._params import Int, check_option
+from sksae._signs import visible
+from sksae.report._listing import Listing, density_bins, fact_lines, map_places, prompt_lines
+from sksae.report._parts import encode_part, pack
 
-NAMED_SHARE = 0.005  # of a feature's activation; less would read as 0 %
+PART = 256  # features whose details are read together
+ONE_FILE = 2000  # features up to which the page is one file
 
-# Nothing is loaded and nothing runs, whatever the texts contain.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'"
+SOURCES = Path(__file__).parent / "page"
+SCRIPTS = ("reading", "drawing", "texts", "listing", "feature", "start", "prompts", "routing")
+STYLES = ("page", "views")
+
+# Whatever the texts contain: nothing is fetched, and only the page's own script runs. The parts of
+# a large page are scripts that it adds, which have to lie beside it.
+POLICY = (
+    "default-src 'none'; script-src {script}; style-src {style}; base-uri 'none'; "
+    "form-action 'none'"
+)
+NEARBY = "script-src 'unsafe-inline' 'self' file:"
 
 
-def render_page(features, density, n_rows, *, title="Sparse features", facts=None, table=()):
-    """Return a self-contained HTML page about the features of a sparse autoencoder.
+def write_page(
+    path,
+    atlas,
+    *,
+    features=None,
+    explanations=None,
+    prompts=(),
+    title="Sparse features",
+    facts=None,
+    table=(),
+):
+    """Write a page to look at features with: a list to search and sort, and a view of each.
 
-    Texts are data: everything is escaped, and the page allows no script, not even its own.
+    The page is one file that needs nothing else, or, above 2,000 features, a file and a folder
+    beside it, ``<name>-features``, whose parts are read as they are needed. It works without a
+    server and fetches nothing. Texts are data: they are never markup, and cannot run.
 
     Parameters
     ----------
-    features : list of FeatureSummary
-        The features shown, in this order.
-    density : array-like of shape (n_components,)
-        Share of the rows on which each feature fires, for all features.
-    n_rows : int
-        Number of rows that `density` was measured on.
+    path : str or Path
+        The file, which ends in ``.html``; its folder is made if needed, an existing page replaced.
+    atlas : FeatureAtlas
+        What is known about the features.
+    features : array-like of int, default=None
+        The features shown, in this order. None shows all.
+    explanations : dict of int to object, default=None
+        By feature, what it stands for: a string, or an explanation with scores.
+    prompts : sequence of PromptCodes, default=()
+        Prompts on which the page shows which features fire.
     title : str, default="Sparse features"
         The heading of the page.
     facts : dict of str to object, default=None
-        What was done: lines of a name and a value.
+        What was done, shown after what the atlas itself knows; its own names win.
     table : list of dict, default=()
         Measurements, one dict a line, all with the keys of the first.
 
     Returns
     -------
-    page : str
-        The text of the HTML file.
-
-    Raises
-    ------
-    ValueError
-        If `density` is no list of shares between 0 and 1, or `n_rows` is no positive number.
-
-    See Also
-    --------
-    write_page : Writes the page to a file.
-    sksae.interpret.summarize_features : Makes `features`.
-
-    Examples
-    --------
-    >>> from sksae.interpret import summarize_features
-    >>> from sksae.metrics import latent_density
-    >>> from sksae.report import render_page
-    >>> codes = [[0, 0], [2, 0], [0, 1], [3, 0]]
-    >>> features = summarize_features(codes, ["Ada", "Bo", "<b>", "Dan"])
-    >>> page = render_page(features, latent_density(codes), 4, title="Four people")
-    >>> "<h1>Four people</h1>" in page, "<b>" in page, "&lt;b&gt;" in page
-    (True, False, True)
-    """
-    density = np.asarray(density, dtype=np.float64)
-    if density.ndim != 1 or not ((density >= 0) & (density <= 1)).all():
-        raise ValueError("density must be a list of shares between 0 and 1, one a feature.")
-    if not n_rows >= 1:
-        raise ValueError(f"n_rows must be at least 1. Got {n_rows!r} instead.")
-    body = [
-        f"<h1>{_escape(title)}</h1>",
-        '<p class="soft">Each feature is one direction that a sparse autoencoder found in the data.'
-        " The texts show where it fires most: the stronger the colour, the stronger it fires.</p>",
-        _facts(facts or {}),
-        _table(table),
-        "<h2>How often features fire</h2>",
-        density_histogram(density, n_rows),
-        _density_caption(density, n_rows),
-        f"<h2>{len(features)} features</h2>",
-        _contents(features),
-        *map(_feature, features),
-        '<footer class="soft">Made with sksae.</footer>',
-    ]
-    head = (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
-    )
-    return head + "\n".join(filter(None, body)) + "\n</body></html>\n"
-
-
-def write_page(path, features, density, n_rows, **how):
-    """Write the page of `render_page` to a file, whole or not at all.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file; its folder is made if needed, an existing file is replaced.
-    features : list of FeatureSummary
-        The features shown, in this order.
-    density : array-like of shape (n_components,)
-        Share of the rows on which each feature fires, for all features.
-    n_rows : int
-        Number of rows that `density` was measured on.
-    **how : dict
-        `title`, `facts` and `table`, as in `render_page`.
-
-    Returns
-    -------
     path : Path
-        The file.
+        The file to open in a browser.
 
     Raises
     ------
     OSError
-        If the file cannot be written.
+        If a file cannot be written; a page that was there before is as it was.
+    TypeError
+        If `atlas` is no fitted atlas.
     ValueError
-        As `render_page`.
+        If `path` is no file that ends in ``.html``, a feature is none of the atlas or is named
+        twice, or the codes of a prompt have another width.
 
     See Also
     --------
-    render_page : The same as a string.
+    sksae.interpret.FeatureAtlas : Makes the atlas.
+    sksae.interpret.read_prompt : Makes the prompts.
+    feature_lines : The same for a terminal.
 
     Examples
     --------
     >>> import tempfile
+    >>> from sksae.interpret import FeatureAtlas
     >>> from sksae.report import write_page
+    >>> table = {"text": [0, 0, 1, 1], "string": ["a", " cold", "cold", " tea"]}
+    >>> atlas = FeatureAtlas().fit([[0, 0], [2, 0], [3, 0], [0, 1]], tokens=table)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = write_page(f"{folder}/index.html", [], [0.0, 0.1], 30)
-    ...     "1 of 2 features never" in path.read_text(encoding="utf-8")
-    True
+    ...     page = write_page(f"{folder}/index.html", atlas, explanations={0: "cold things"})
+    ...     page.name
+    'index.html'
     """
-    path, page = Path(path), render_page(features, density, n_rows, **how)
-    with replacing(path) as part:
-        part.write_text(page, encoding="utf-8")
+    path = _checked_path(path)
+    listed = _listed(features, atlas)
+    explanations = _checked(explanations or {}, prompts, atlas)
+    listing, folder = Listing(explanations), path.with_name(f"{path.stem}-features")
+    blocks, names = [], []
+    before = set(_parts_in(folder))
+    try:
+        for begin in range(0, len(listed), PART):
+            some = [atlas.feature(feature) for feature in listed[begin : begin + PART]]
+            for feature in some:
+                listing.add(feature)
+            part = encode_part(some, explanations)
+            if len(listed) <= ONE_FILE:
+                blocks.append(part)
+            else:
+                names.append(_write_part(folder, begin // PART, part))
+        index = {
+            "title": visible(str(title)),
+            "facts": fact_lines({**atlas.facts_, **(facts or {})}),
+            "table": [[visible(str(cell)) for cell in line] for line in _cells(table)],
+            "prompts": [prompt_lines(prompt) for prompt in prompts],
+            "folder": quote(folder.name) if names else "",
+            "parts": names,
+            "part_size": PART,
+            **_overview(atlas, listing),
+        }
+        with replacing(path) as page:
+            page.write_bytes(_html(index, blocks).encode("utf-8"))
+    except BaseException:
+        _remove(folder, set(names) - before)  # a page that was there before does not name them
+        raise
+    _remove(folder, before - set(names))
     return path
 
 
-def _facts(facts):
-    if not facts:
-        return ""
-    lines = (f"<dt>{_escape(name)}</dt><dd>{_escape(value)}</dd>" for name, value in facts.items())
-    return f"<dl>{''.join(lines)}</dl>"
+def _checked_path(path):
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
+        raise ValueError(f"path must name a file that ends in .html. Got {str(path)!r} instead.")
+    return path
 
 
-def _table(table):
-    if not table:
-        return ""
-    head = "".join(f"<th>{_escape(name)}</th>" for name in table[0])
-    lines = (
-        "<tr>" + "".join(f"<td>{_escape(line[name])}</td>" for name in table[0]) + "</tr>"
-        for line in table
+def _checked(explanations, prompts, atlas):
+    """Return explanations by int; raise where they or prompts are of other features."""
+    known = Int(0, atlas.n_components_ - 1)
+    for feature in explanations:
+        check_option("each key of explanations", feature, known)
+    for prompt in prompts:
+        if prompt.codes.shape[1] != atlas.n_components_:
+            raise ValueError(
+                f"prompts must have codes of the {atlas.n_components_} features of the atlas. "
+                f"Got one with {prompt.codes.shape[1]} instead."
+            )
+    return {int(feature): explanation for feature, explanation in explanations.items()}
+
+
+def _listed(features, atlas):
+    """Return the features shown, as ints."""
+    n_components = getattr(atlas, "n_components_", None)
+    if n_components is None or not hasattr(atlas, "feature"):
+        raise TypeError(
+            "atlas must be a fitted FeatureAtlas, from sksae.interpret. "
+            f"Got {type(atlas).__name__} instead."
+        )
+    listed = list(range(n_components)) if features is None else np.asarray(features).tolist()
+    for feature in listed:
+        check_option("each of features", feature, Int(0, n_components - 1))
+    if len(set(listed)) < len(listed):
+        twice = next(feature for feature in listed if listed.count(feature) > 1)
+        raise ValueError(f"features names {twice} more than once.")
+    return listed
+
+
+def _overview(atlas, listing):
+    """Return what the page says about all features at once."""
+    density = np.asarray(atlas.density_, dtype=np.float64)
+    return {
+        "n_components": int(atlas.n_components_),
+        "n_rows": int(atlas.n_rows_),
+        "n_texts": int(atlas.n_texts_),
+        "histogram": density_bins(density, atlas.n_rows_),
+        "map": map_places(atlas.map_),
+        "columns": listing.columns,
+        "flags": listing.flags,
+        "score_names": list(listing.score_names),
+        "starters": listing.starters(density),
+    }
+
+
+def _cells(table):
+    """Return the lines of a table, its names first."""
+    names = list(table[0]) if table else []
+    return [names, *([line[name] for name in names] for line in table)] if table else []
+
+
+def _html(index, blocks):
+    """Return the text of the page."""
+    script = _source(SCRIPTS, "js")
+    style = _source(STYLES, "css")
+    own = _hash(script) + " 'strict-dynamic'" * bool(index["parts"])
+    policies = [POLICY.format(script=own, style=_hash(style)), *[NEARBY] * bool(index["parts"])]
+    data = {"index": pack(index), **{f"part-{n}": part for n, part in enumerate(blocks)}}
+    return Template((SOURCES / "page.html").read_text(encoding="utf-8")).substitute(
+        title=html.escape(index["title"]),
+        policies="\n".join(
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">' for policy in policies
+        ),
+        style=style,
+        data="\n".join(
+            f'<script type="application/octet-stream" id="{name}">{text}</script>'
+            for name, text in data.items()
+        ),
+        script=script,
     )
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
-def _density_caption(density, n_rows):
-    dead = int((density == 0).sum())
-    return (
-        f'<p class="soft">Measured on {n_rows:,} rows. {dead:,} of {len(density):,} features never '
-        "fire there. Left of the dashed line, below 3 firings, rare and dead look the same.</p>"
-    )
+def _source(names, ending):
+    files = (SOURCES / f"{name}.{ending}" for name in names)
+    return "\n" + "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
-def _contents(features):
-    links = (f'<a href="#feature-{f.feature}">{f.feature}</a>' for f in features)
-    return f"<nav>{''.join(links)}</nav>"
+def _hash(text):
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
-def _feature(summary):
-    """One card: how often, on what, and where."""
-    tokens = (
-        f"<li><code>{_escape(edges_visible(token))}</code> {share:.0%}</li>"
-        for token, share in summary.top_tokens
-        if share >= NAMED_SHARE
-    )
-    examples = (_example(example, summary.max_activation) for example in summary.examples)
-    return (
-        f'<section id="feature-{summary.feature}"><h3>Feature {summary.feature}</h3>'
-        f'<p class="soft">fires on {summary.density:.2%} of rows ({summary.n_active:,}), in '
-        f"{summary.n_texts:,} text{'s' * (summary.n_texts != 1)}, at most "
-        f"{summary.max_activation:.3g}</p>"
-        f'<ul class="chips">{"".join(tokens)}</ul>'
-        f'<ol class="examples">{"".join(examples)}</ol></section>'
-    )
+def _write_part(folder, number, part):
+    """Write a part under a name that says what is in it, and return the name."""
+    name = f"{number:04d}-{hashlib.sha256(part.encode('ascii')).hexdigest()[:16]}"
+    with replacing(folder / f"{name}.js") as file:
+        file.write_text(f'sksaePart("{name}","{part}")\n', encoding="ascii")
+    return name
 
 
-def _example(example, strongest):
-    """One line: the activation and the window, coloured by activation."""
-    pieces = ["<i>…</i>"] if example.cut_before else []
-    cells = zip(example.tokens, example.activations.tolist(), strict=True)
-    for i, (token, activation) in enumerate(cells):
-        token = _escape(token).replace("↵", "<i>↵</i>")
-        if activation > 0:
-            share = min(1.0, activation / strongest)
-            peak = ' class="peak"' if i == example.peak else ""
-            style = f'style="--a:{0.1 + 0.9 * share:.2f}" title="{activation:.3g}"'
-            token = f"<mark{peak} {style}>{token}</mark>"
-        pieces.append(token)
-    pieces += ["<i>…</i>"] if example.cut_after else []
-    return (
-        f'<li><span class="value">{example.activation:.3g}</span>'
-        f'<span class="text" dir="auto">{"".join(pieces)}</span></li>'
-    )
+def _parts_in(folder):
+    """Return the names of the parts in a folder; other files are none of ours."""
+    found = folder.glob("*.js") if folder.is_dir() else ()
+    return [file.stem for file in found if re.fullmatch(r"\d{4,}-[0-9a-f]{16}", file.stem)]
 
 
-def _escape(value):
-    """Text for HTML: no markup, no control characters, signs for line breaks."""
-    return html.escape(visible(str(value)))
+def _remove(folder, names):
+    """Remove parts, and their folder if nothing else is in it."""
+    for name in names:
+        (folder / f"{name}.js").unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

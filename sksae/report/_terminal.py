@@ -43,7 +43,7 @@ def table_lines(table):
     return ["  ".join(v.rjust(w) for v, w in zip(line, widths, strict=True)) for line in lines]
 
 
-def feature_lines(summary):
+def feature_lines(feature, *, n_examples=None):
     r"""Return what a terminal shows about a feature: a heading, its tokens, its examples.
 
     The strongest token of an example is bold on a coloured ground where the output is a terminal,
@@ -51,8 +51,10 @@ def feature_lines(summary):
 
     Parameters
     ----------
-    summary : FeatureSummary
+    feature : Feature
         The feature.
+    n_examples : int, default=None
+        The most examples shown. None shows all.
 
     Returns
     -------
@@ -61,34 +63,34 @@ def feature_lines(summary):
 
     See Also
     --------
-    sksae.interpret.summarize_features : Makes the summary.
+    sksae.interpret.FeatureAtlas : Its `feature` makes them.
 
     Examples
     --------
-    >>> from sksae.interpret import summarize_features
+    >>> from sksae.interpret import FeatureAtlas
     >>> from sksae.report import feature_lines
     >>> table = {"text": [0, 0, 0], "string": ["a", " cold", " day"]}
-    >>> (summary,) = summarize_features([[0], [2], [0]], table)
-    >>> print(*feature_lines(summary), sep="\n")
+    >>> atlas = FeatureAtlas().fit([[0], [2], [0]], tokens=table)
+    >>> print(*feature_lines(atlas.feature(0)), sep="\n")
     Feature 0: fires on 33.33% of rows, in 1 text, at most 2
       on  ␣cold 100%
            2  a[[ cold]] day
     """
     width = min(COLUMNS, shutil.get_terminal_size((COLUMNS, 24)).columns)
     marks = BOLD if _colours() else BRACKETS
-    texts = f"{summary.n_texts:,} text" + "s" * (summary.n_texts != 1)
+    texts = f"{feature.n_texts:,} text" + "s" * (feature.n_texts != 1)
     tokens = (
         f"{edges_visible(token)} {share:.0%}"
-        for token, share in summary.top_tokens
+        for token, share in feature.top_tokens
         if share >= 0.005
     )
     return [
-        f"Feature {summary.feature}: fires on {summary.density:.2%} of rows, in {texts}, "
-        f"at most {summary.max_activation:.3g}",
+        f"Feature {feature.feature}: fires on {feature.density:.2%} of rows, in {texts}, "
+        f"at most {feature.max_activation:.3g}",
         f"  on  {'   '.join(tokens)}",
         *(
             f"{example.activation:8.3g}  {example.line(width=width - 10, marks=marks)}"
-            for example in summary.examples
+            for example in feature.examples[:n_examples]
         ),
     ]
 

@@ -1,146 +1,299 @@
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
 
-from sksae._files import replacing
-from sksae.interpret import summarize_features
-from sksae.report import feature_lines, render_page, table_lines, write_page
+import sksae.report
+from sksae._signs import visible
+from sksae.interpret import FeatureAtlas
+from sksae.report import write_page
+from tests.report.decoding import blocks_of, read_features, read_index
+from tests.report.synthetic_atlas import SyntheticAtlas
 
-EVIL = ['<script>alert("1")</script>', "</style><img src=x onerror=alert(1)>", "\x00\u202e& '\""]
-VOID = {"meta"}
+EVIL = [
+    '<script>alert("1")</script>',
+    "</style><img src=x onerror=alert(1)>",
+    "\x00\u202e& '\"",
+    "\ud800$title",
+    "</script><!--",
+]
+SHOWN = [visible(text) for text in EVIL]
 
 
 class Outline(HTMLParser):
-    """The tags of a page, and whether each is closed."""
+    """The tags of a page with their attributes, and the text of each script and style."""
 
     def __init__(self, page):
         super().__init__()
-        self.tags, self.attributes, self.text, self.open = [], [], [], []
+        self.tags, self.content = [], {}
         self.feed(page)
         self.close()
 
     def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+        self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.text.append(data)
+        tag, attributes = self.tags[-1] if self.tags else (None, {})
+        if tag in ("script", "style") and "type" not in attributes:
+            self.content.setdefault(tag, data)
+
+
+class Prompt:
+    text, tokens = EVIL[0], EVIL
+    codes = sparse.csr_array(np.array([[0, 1.25], [0, 0], [2, 0], [0, 0], [0, 0.5]]))
+
+
+class Scored(str):
+    scores = {"detection": {"value": 0.9, "low": 0.8, "high": np.nan, "n": 7}, EVIL[1]: 0.25}
+    source = EVIL[2]
 
 
 @pytest.fixture
-def page():
-    codes = np.array([[0, 1.0], [2, 0], [1, 0], [3, 0]])
-    table = {"text": [0, 0, 0, 0], "string": [*EVIL, "끝\n"]}
-    features = summarize_features(codes, table)
-    return render_page(
-        features,
-        [0.75, 0.25, 0.0],
-        4,
+def hostile(tmp_path):
+    codes = np.array([[0, 1.0], [2, 0], [1, 0], [3, 0], [0, 0]])
+    table = {"text": [0] * 5, "string": EVIL}
+    atlas = FeatureAtlas().fit(codes, tokens=table)
+    return write_page(
+        tmp_path / "index.html",
+        atlas,
         title=EVIL[0],
-        facts={EVIL[0]: EVIL[1], "layer": 3},
+        explanations={1: Scored(EVIL[1])},
+        prompts=[Prompt()],
+        facts={EVIL[0]: EVIL[1], "seed": 3, "policy": {"a": 1, "b": "<b>"}, "unset": None},
         table=[{"": EVIL[0], "rows": 4}],
     )
 
 
-def test_text_is_data(page):
+def test_text_is_data(hostile):
+    page = hostile.read_bytes().decode("utf-8")
     outline = Outline(page)
-    assert not outline.open
-    assert not {"script", "img", "link", "iframe"} & set(outline.tags)
-    assert not [name for name, _ in outline.attributes if name.startswith("on")]
-    text = "".join(outline.text)
-    assert text.count(EVIL[0]) >= 5  # title, heading, fact, table, tokens
-    assert EVIL[1] in text
-    assert not re.search("[\x00\u202e]", page)
+    kinds = [attributes.get("type") for tag, attributes in outline.tags if tag == "script"]
+    assert kinds == ["application/octet-stream", "application/octet-stream", None]
+    assert not {tag for tag, _ in outline.tags} & {"img", "link", "iframe", "b", "object"}
+    assert not [name for _, attributes in outline.tags for name in attributes if name[:2] == "on"]
+    assert "<title>&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;</title>" in page
 
 
-def test_nothing_is_loaded(page):
-    assert not re.search(r"(?:src|href)=\"(?!#)", page)
-    assert "url(" not in page
-    assert "@import" not in page
-    assert "default-src 'none'" in page
-    assert "width=device-width" in page
-    assert "prefers-color-scheme: dark" in page
+def test_the_page_says_what_it_was_given(hostile):
+    index = read_index(hostile.read_text(encoding="utf-8"))
+    assert index["title"] == SHOWN[0]
+    assert index["table"] == [["", "rows"], [SHOWN[0], "4"]]
+    facts = dict(index["facts"])
+    assert facts[SHOWN[0]] == SHOWN[1]
+    assert (facts["seed"], facts["policy"]) == ("3", "a: 1, b: <b>")
+    assert "unset" not in facts
+    assert index["columns"]["label"] == [None, SHOWN[1]]
+    assert index["columns"]["density"] == [0.6, 0.2]
+    assert index["columns"]["largest"] == [3.0, 1.0]
+    assert index["columns"]["score"] == [None, 0.9]
+    assert index["columns"]["tokens"] == [[SHOWN[3], SHOWN[1], SHOWN[2]], [SHOWN[0]]]
+    assert index["score_names"] == ["detection"]
+    assert (index["n_components"], index["n_rows"], index["n_texts"]) == (2, 5, 1)
+    (prompt,) = index["prompts"]
+    assert prompt["tokens"] == SHOWN
+    places = zip(prompt["token"], prompt["feature"], prompt["value"], strict=True)
+    assert sorted(places) == [(0, 1, 1.25), (2, 0, 2.0), (4, 1, 0.5)]
 
 
-def test_colour_follows_activation(page):
-    shades = re.findall(r'<mark( class="peak")? style="--a:([\d.]+)" title="([\d.]+)">', page)
-    assert (' class="peak"', "1.00", "3") in shades
-    assert ("", "0.70", "2") in shades
-    assert "끝<i>↵</i>" in page
+def test_the_details_of_features(hostile):
+    first, second = read_features(hostile)
+    assert first["feature"] == 0
+    assert (first["active"], first["texts"]) == (3, 1)
+    strongest = first["groups"][0]
+    assert strongest["kind"] == "strongest"
+    example = strongest["examples"][0]
+    assert example["tokens"] == SHOWN
+    assert example["levels"] == [0, 170, 85, 255, 0]
+    assert (example["peak"], example["cut"], example["activation"]) == (3, 0, 3.0)
+    assert first["tokens"][0] == (SHOWN[3], 0.5)
+    assert first["scores"] == []
+    assert [score["name"] for score in second["scores"]] == ["detection", SHOWN[1]]
+    assert [score["value"] for score in second["scores"]] == [0.9, 0.25]
+    assert second["scores"][0]["high"] is None
+    assert second["source"] == SHOWN[2]
 
 
-def test_histogram_counts_every_feature():
-    density = np.concatenate([np.zeros(7), [1e-4, 1.0], np.full(11, 0.01), np.full(5, 0.3)])
-    page = render_page([], density, 10_000)
-    counts = [int(n) for n in re.findall(r"<title>[^<]*: (\d+) features</title>", page)]
-    assert sum(counts) == len(density)
-    assert "<title>dead: 7 features</title>" in page
-    assert "7 of 25 features never" in page
-    heights = re.findall(r'class="(?:bar|dead)"[^>]*height="([\d.]+)"', page)
-    assert np.corrcoef(counts, [float(h) for h in heights])[0, 1] > 0.999
+def test_only_the_pages_own_script_and_style_may_run(hostile):
+    outline = Outline(hostile.read_text(encoding="utf-8"))
+    (policy,) = [a["content"] for tag, a in outline.tags if tag == "meta" and "http-equiv" in a]
+    hashes = {
+        name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for name, text in outline.content.items()
+    }
+    assert policy == (
+        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; "
+        f"style-src 'sha256-{hashes['style']}'; base-uri 'none'; form-action 'none'"
+    )
 
 
-@pytest.mark.parametrize(("density", "n_rows"), [([0.0], 1), ([1.0], 1), ([0.5] * 3, 2), ([], 5)])
-def test_histograms_of_little(density, n_rows):
-    assert not Outline(render_page([], density, n_rows)).open
+def test_the_sources_make_no_markup_of_data_and_ask_nobody():
+    folder = Path(sksae.report.__file__).parent / "page"
+    scripts = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.js")}
+    assert len(scripts) >= 5
+    for name, text in scripts.items():
+        lines = len(text.splitlines())
+        assert lines <= 300, name
+        forbidden = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function"
+        assert not re.search(forbidden + r"|fetch\(|XMLHttp|sendBeacon|WebSocket|</script", text)
+        assert re.findall(r"https?:[^\"']*", text) in ([], ["http://www.w3.org/2000/svg"]), name
+    for file in [*folder.glob("*.css"), *folder.glob("*.html")]:
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"url\(|@import|https?:", text), file.name
+
+
+def test_a_thousand_features_fit_into_five_megabytes(tmp_path):
+    path = write_page(tmp_path / "index.html", SyntheticAtlas(1000, period=550))
+    assert [file.name for file in tmp_path.iterdir()] == ["index.html"]
+    assert path.stat().st_size <= 5e6
+    features = read_features(path)
+    assert [feature["feature"] for feature in features] == list(range(1000))
+    alive = [feature for feature in features if feature["active"]]
+    assert {len(f["groups"][0]["examples"]) for f in alive} == {20}
+    assert {sum(len(g["examples"]) for g in f["groups"][1:]) for f in alive} == {25}
+
+
+def small_atlas(n_components, cls=SyntheticAtlas, **known):
+    return cls(n_components, n_examples=1, n_sampled=2, period=22, **known)
+
+
+def test_many_features_are_an_index_and_parts(tmp_path):
+    atlas = small_atlas(2001)
+    path = write_page(tmp_path / "a b.html", atlas)
+    page = path.read_text(encoding="utf-8")
+    index = read_index(page)
+    assert index["folder"] == "a%20b-features"
+    assert len(index["parts"]) == 8
+    assert {file.stem for file in (tmp_path / "a b-features").iterdir()} == set(index["parts"])
+    assert list(blocks_of(page)) == ["index"]
+    policies = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert len(policies) == 2
+    assert "'strict-dynamic'" in policies[0]
+    assert policies[1] == "script-src 'unsafe-inline' 'self' file:"
+
+
+def read_folder(path):
+    index = read_index(path.read_text(encoding="utf-8"))
+    folder = path.with_name(f"{path.stem}-features")
+    return index, {file.name for file in folder.iterdir()} if folder.exists() else None
+
+
+def test_parts_of_an_older_page_are_removed_and_nothing_else(tmp_path):
+    path = tmp_path / "index.html"
+    write_page(path, small_atlas(2001, seed=1))
+    (tmp_path / "index-features" / "notes.txt").write_text("mine")
+    (tmp_path / "index-features" / "script.js").write_text("mine too")
+    write_page(path, small_atlas(2001, seed=2))
+    index, files = read_folder(path)
+    assert files == {*(f"{name}.js" for name in index["parts"]), "notes.txt", "script.js"}
+    write_page(path, SyntheticAtlas(3))
+    assert read_folder(path)[1] == {"notes.txt", "script.js"}
+
+
+def test_a_page_that_shrinks_leaves_no_folder(tmp_path):
+    path = write_page(tmp_path / "index.html", small_atlas(2001))
+    write_page(path, SyntheticAtlas(3))
+    assert [file.name for file in tmp_path.iterdir()] == ["index.html"]
+
+
+def test_after_a_failure_the_old_page_is_as_it_was(tmp_path):
+    class Failing(SyntheticAtlas):
+        def feature(self, i):
+            if i == 700:
+                raise RuntimeError("out of patience")
+            return super().feature(i)
+
+    path = tmp_path / "index.html"
+    with pytest.raises(RuntimeError, match="patience"):
+        write_page(path, small_atlas(2001, Failing))
+    assert list(tmp_path.iterdir()) == []
+    write_page(path, small_atlas(2001))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(RuntimeError, match="patience"):
+        write_page(path, small_atlas(2001, Failing, seed=5))
+    with pytest.raises(RuntimeError, match="patience"):  # the first two parts are those there
+        write_page(path, small_atlas(2001, Failing))
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_some_features_in_the_order_asked_for(tmp_path):
+    atlas = SyntheticAtlas(40)
+    path = write_page(tmp_path / "index.html", atlas, features=np.array([7, 3]))
+    index = read_index(path.read_text(encoding="utf-8"))
+    assert index["columns"]["feature"] == [7, 3]
+    assert [feature["feature"] for feature in read_features(path)] == [7, 3]
+    assert len(index["map"][0]) == 40  # the others are there, as dots
 
 
 @pytest.mark.parametrize(
-    ("density", "n_rows", "message"),
+    ("features", "error", "message"),
     [
-        ([1.5], 2, "between 0 and 1"),
-        ([np.nan], 2, "between 0 and 1"),
-        ([[0.1]], 2, "between"),
-        ([0.1], 0, "n_rows"),
+        ([3, 40], ValueError, "features must be an int in .0, 39"),
+        ([-1], ValueError, "features must be an int"),
+        ([1.5], ValueError, "features must be an int"),
+        ([2, 3, 2], ValueError, "names 2 more than once"),
     ],
 )
-def test_errors(density, n_rows, message):
-    with pytest.raises(ValueError, match=message):
-        render_page([], density, n_rows)
+def test_features_that_are_not_there(tmp_path, features, error, message):
+    with pytest.raises(error, match=message):
+        write_page(tmp_path / "index.html", SyntheticAtlas(40), features=features)
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_page_is_whole_or_not_there(tmp_path):
-    path = write_page(tmp_path / "new" / "index.html", [], [0.1], 10, title="first")
-
-    def fail_halfway():
-        with replacing(path) as part:
-            part.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_halfway()
-    assert "first" in path.read_text(encoding="utf-8")
-    assert [p.name for p in path.parent.iterdir()] == ["index.html"]
-    write_page(path, [], [0.1], 10, title="second")
-    assert "second" in path.read_text(encoding="utf-8")
+def test_an_atlas_that_is_none(tmp_path):
+    with pytest.raises(TypeError, match=r"fitted FeatureAtlas.*Got list instead"):
+        write_page(tmp_path / "index.html", [1, 2])
+    with pytest.raises(TypeError, match="fitted FeatureAtlas"):
+        write_page(tmp_path / "index.html", FeatureAtlas())
 
 
-def test_a_terminal_gets_colour_and_a_pipe_brackets(monkeypatch):
-    table = {"text": [0, 0], "string": ["a", " b"]}
-    (summary,) = summarize_features([[0], [2]], table)
-    assert feature_lines(summary)[-1] == "       2  a[[ b]]"
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    assert feature_lines(summary)[-1] == "       2  a\x1b[1;30;43m b\x1b[0m"
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert feature_lines(summary)[-1] == "       2  a[[ b]]"
+@pytest.mark.parametrize("name", ["", "page", "page.txt", "folder.html"])
+def test_paths_that_are_no_page(tmp_path, name):
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(ValueError, match=r"ends in \.html\. Got"):
+        write_page(tmp_path / name, SyntheticAtlas(4))
 
 
-def test_tables_align():
-    assert table_lines([{"": "x", "rows": "1,000"}, {"": "long", "rows": "2"}]) == [
-        "       rows",
-        "   x  1,000",
-        "long      2",
+def test_explanations_and_prompts_of_another_atlas(tmp_path):
+    path = tmp_path / "index.html"
+    with pytest.raises(ValueError, match=r"each key of explanations must be an int in .0, 3"):
+        write_page(path, SyntheticAtlas(4), explanations={4: "rivers"})
+    with pytest.raises(ValueError, match=r"4 features of the atlas\. Got one with 2"):
+        write_page(path, SyntheticAtlas(4), prompts=[Prompt()])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_without_features(tmp_path):
+    path = write_page(tmp_path / "index.html", SyntheticAtlas(5), features=[])
+    assert read_index(path.read_text(encoding="utf-8"))["columns"]["feature"] == []
+
+
+def test_the_same_input_gives_the_same_page(tmp_path):
+    pages = [
+        write_page(tmp_path / run / "index.html", SyntheticAtlas(30)).read_bytes() for run in "ab"
     ]
+    assert pages[0] == pages[1]
+
+
+TEXTS = st.text(st.characters(exclude_categories=()), max_size=8)
+
+
+@settings(max_examples=15, deadline=None)
+@given(tokens=st.lists(TEXTS, min_size=1, max_size=12), label=TEXTS, title=TEXTS)
+def test_any_text_survives_as_it_can_be_shown(tmp_path_factory, tokens, label, title):
+    codes = np.arange(1, len(tokens) + 1, dtype=float)[:, None]
+    table = {"text": [0] * len(tokens), "string": tokens}
+    atlas = FeatureAtlas(before=20, after=20).fit(codes, tokens=table)
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    write_page(path, atlas, title=title, explanations={0: label})
+    index = read_index(path.read_bytes().decode("utf-8"))
+    assert index["title"] == visible(title)
+    assert index["columns"]["label"] == [visible(label).strip()]
+    (feature,) = read_features(path)
+    assert feature["groups"][0]["examples"][0]["tokens"] == [visible(token) for token in tokens]

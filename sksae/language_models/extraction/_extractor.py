@@ -2,15 +2,16 @@
 
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from sksae.language_models._pickling import by_name
-from sksae.language_models.extraction._parameters import RULES, check_parameters, twin_of
+from sksae.language_models.extraction._parameters import RULES, SharedModel, check_parameters
 from sksae.language_models.extraction._reader import Reader
 from sksae.language_models.extraction._shuffling import buffer_size, shuffled
 from sksae.language_models.extraction._store import store
 from sksae.language_models.extraction._texts import check_container, check_items
 
 
-class ActivationExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class ActivationExtractor(
+    SharedModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Activations of a language model, one row a token or one row a text.
 
     X is an iterable of texts (str), of token ids, of conversations (lists of dict with "role" and
@@ -28,7 +29,7 @@ class ActivationExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     model : str, Path or PreTrainedModel
         The name of a model on the Hugging Face hub, the path of a folder with one, or a model.
         A name or a path is loaded when it is first needed, without a head, and shared by all
-        clones. A model object is used as it is, where it is.
+        clones. A model object is used as it is.
     layer : int, default=None
         The block, counted from 0, or from the end if negative. None with ``site="embeddings"``
         and with a module path.
@@ -84,8 +85,7 @@ class ActivationExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     processes, has its name, from which it is loaded again; weights that are not the same then are
     an error. Only a model object that `from_pretrained` did not make is pickled whole. In a grid
     over models use names: a search copies the values of its grid.
-
-    The result for a text does not depend on other texts, up to the rounding of the arithmetic.
+    The rows of a text do not depend on other texts, up to rounding.
 
     Examples
     --------
@@ -211,6 +211,22 @@ class ActivationExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         whole = Reader(self).all_rows(*check_items(X), table=True)
         return whole.rows, whole.tokens
 
+    def extract_chunks(self, X):
+        """Return the rows and tables of `extract`, some texts at a time.
+
+        Parameters
+        ----------
+        X : iterable
+            The texts, or what else the model reads, read as far as needed.
+
+        Returns
+        -------
+        chunks : iterator of (first, rows, tokens)
+            About 65,000 tokens each, whole texts; `first` is the index in X of the first of them,
+            from which `tokens.text` counts.
+        """
+        return ((c.first, c.rows, c.tokens) for c in Reader(self).chunks(X, table=True))
+
     def stream(self, X, *, chunk_rows=16384, buffer_rows=None, random_state=None):
         """Return the rows of the tokens in random order, a chunk at a time, for `partial_fit`.
 
@@ -236,7 +252,7 @@ class ActivationExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             As for `transform`, or if the buffer is smaller than a chunk.
         """
         buffer_rows = buffer_size(chunk_rows, buffer_rows)
-        blocks = (chunk.rows for chunk in self._chunks(X, table=False))
+        blocks = (chunk.rows for chunk in Reader(self).chunks(X, table=False))
         return shuffled(blocks, chunk_rows, buffer_rows, random_state)
 
     def to_memmap(self, X, path, dtype="float16"):
@@ -272,28 +288,12 @@ class ActivationExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         """
         return store(Reader(self), X, path, dtype)
 
-    def _chunks(self, X, *, table):
-        """Yield X as `Chunk` after `Chunk`, reading it as far as needed."""
-        return Reader(self).chunks(X, table=table)
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False
         tags.requires_fit = False
         return tags
-
-    def __sklearn_clone__(self):
-        return twin_of(self)
-
-    def __copy__(self):
-        return twin_of(self)
-
-    def __deepcopy__(self, memo):
-        return twin_of(self)
-
-    def __getstate__(self):
-        return by_name(super().__getstate__())
 
     @property
     def _n_features_out(self):

@@ -6,6 +6,7 @@ import torch
 
 from sksae._params import Bool, Float, Instance, Int, Option, Verbosity, check_params
 from sksae.language_models._loading import Loadable, is_name, share
+from sksae.language_models._pickling import by_name
 from sksae.language_models._sites import reads_images
 from sksae.language_models.extraction._pooling import POOLINGS
 
@@ -62,3 +63,19 @@ def twin_of(extractor):
             setattr(twin, name, copy.deepcopy(getattr(extractor, name)))
     share(extractor, twin)
     return twin
+
+
+class SharedModel:
+    """Mixin: copies of an extractor share its model, and a pickle has the model's name."""
+
+    def __sklearn_clone__(self):
+        return twin_of(self)
+
+    def __copy__(self):
+        return twin_of(self)
+
+    def __deepcopy__(self, memo):
+        return twin_of(self)
+
+    def __getstate__(self):
+        return by_name(super().__getstate__())

@@ -1,15 +1,12 @@
 """SAEVectorizer: texts in, one row of sparse features a text out."""
 
-import copy
-
 import numpy as np
-from scipy import sparse
-from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sksae._arrays import check_fits_in_memory, row_chunks, stack_csr
+from sksae._arrays import check_fits_in_memory, stack_csr
+from sksae._coding import sparse_coder, sparse_codes
 from sksae._params import Bool, Instance, Option, check_params
 from sksae.language_models.extraction._extractor import ActivationExtractor
 from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
@@ -169,7 +166,7 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_params(self)
-        return self._pooled(self.extractor._chunks(X, table=False))
+        return self._pooled(Reader(self.extractor).chunks(X, table=False))
 
     def get_feature_names_out(self, input_features=None):
         """Return the names of the features, which are those of the autoencoder.
@@ -185,7 +182,7 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
             One name a feature.
         """
         check_is_fitted(self)
-        return _sparse_coder(self._fitted()).get_feature_names_out()
+        return sparse_coder(self._fitted()).get_feature_names_out()
 
     def _all_rows(self, X):
         return Reader(self.extractor).all_rows(*check_items(X), table=False)
@@ -195,11 +192,11 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
 
     def _pooled(self, chunks):
         """Return the pooled codes of all texts of some chunks."""
-        coder = _sparse_coder(self._fitted())
+        coder = sparse_coder(self._fitted())
         width = len(coder.get_feature_names_out())
         blocks = []
         for chunk in chunks:
-            codes = _codes(coder, chunk.rows, width)
+            codes = sparse_codes(coder, chunk.rows, width)
             pooled = pool_codes(codes, chunk.text, chunk.n_texts, self.pooling)
             pooled.sort_indices()
             blocks.append((np.diff(pooled.indptr), pooled.indices, pooled.data))
@@ -236,31 +233,3 @@ def _parts(whole):
             piece = slice(start, end)
             yield Chunk(first, text + 1 - first, whole.rows[piece], whole.text[piece] - first, None)
             first, start = text + 1, end
-
-
-def _sparse_coder(sae):
-    """Return what codes rows, sparsely if it can; the estimator itself stays as it is."""
-    while isinstance(sae, FrozenEstimator):
-        sae = sae.estimator
-    sae = getattr(sae, "best_estimator_", sae)
-    if not _can_be_sparse(sae):
-        return sae
-    sae = copy.copy(sae).set_params(sparse_output=True)
-    sae._sklearn_output_config = {}  # frames that `set_output` asked the original for
-    return sae
-
-
-def _can_be_sparse(sae):
-    return "sparse_output" in sae.get_params(deep=False)
-
-
-def _codes(coder, rows, width):
-    """Return the codes of rows as CSR; where they come dense, a block at a time."""
-    if not len(rows):
-        return sparse.csr_array((0, width), dtype=np.float32)
-    with config_context(transform_output="default"):
-        if _can_be_sparse(coder):
-            return sparse.csr_array(coder.transform(rows))
-        blocks = [coder.transform(rows[some]) for some in row_chunks(len(rows), width)]
-    blocks = [block if sparse.issparse(block) else np.asarray(block) for block in blocks]
-    return sparse.vstack([sparse.csr_array(block) for block in blocks], format="csr")

@@ -1,19 +1,15 @@
 """Which features a newcomer should see first."""
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
-from sksae.interpret._examples import check_count
-from sksae.interpret._reading import read_rows
-from sksae.interpret._strongest import check_codes
-from sksae.interpret._sums import numbered, sums_by
+from sksae._params import Int, check_option
 
 MAX_COSINE = 0.4
 MAX_TIMES_MEAN_DENSITY = 2
 
 
-def choose_features(
-    codes, tokens=None, components=None, *, n_features=12, min_active=20, min_texts=10
-):
+def choose_features(atlas, *, n_features=12, min_active=20, min_texts=10):
     r"""Choose features that are easy to name.
 
     Features that fire on fewer than `min_active` rows or in fewer than `min_texts` texts are left
@@ -30,13 +26,8 @@ def choose_features(
 
     Parameters
     ----------
-    codes : {array-like, sparse matrix} of shape (n_rows, n_components)
-        Codes, not negative, in the order of the text.
-    tokens : TokenTable, data frame, mapping or sequence of length n_rows, default=None
-        Where the rows came from, as for `max_activating_examples`. For rows with labels instead of
-        tokens, selectivity does not count.
-    components : array-like of shape (n_components, n_features_in), default=None
-        The dictionary, with rows of norm 1. None does not compare directions.
+    atlas : FeatureAtlas
+        What is known about the features.
     n_features : int, default=12
         The most features chosen.
     min_active : int, default=20
@@ -48,18 +39,16 @@ def choose_features(
     Returns
     -------
     features : ndarray of shape (n_chosen,)
-        Columns of `codes`, the best first; fewer than `n_features` if no more differ.
+        Features, the best first; fewer than `n_features` if no more differ.
 
     Raises
     ------
-    TypeError
-        If `tokens` is a single string.
     ValueError
-        If shapes or columns do not fit together, or a code is not finite.
+        If a count is not one.
 
     See Also
     --------
-    summarize_features : What to say about them.
+    FeatureAtlas : Its `feature` tells more about each.
 
     Examples
     --------
@@ -67,26 +56,21 @@ def choose_features(
     third on whatever begins a text.
 
     >>> import numpy as np
-    >>> from sksae.interpret import choose_features
+    >>> from sksae.interpret import FeatureAtlas, choose_features
     >>> string = ["river", " bank", "river", " bank", "savings", " bank", "savings", " bank"]
     >>> tokens = {"text": [0, 0, 1, 1, 2, 2, 3, 3], "string": string}
     >>> codes = np.zeros((8, 3))
     >>> codes[[1, 3], 0] = codes[1::2, 1] = codes[::2, 2] = 1
-    >>> choose_features(codes, tokens, n_features=2)
+    >>> choose_features(FeatureAtlas().fit(codes, tokens=tokens), n_features=2)
     array([0, 2])
     """
     counts = {"n_features": n_features, "min_active": min_active, "min_texts": min_texts}
     for name, value in counts.items():
-        check_count(name, value, 1)
-    codes = check_codes(codes)
-    reading = read_rows(tokens, codes.shape[0])
-    every = np.arange(codes.shape[1])
-    number = numbered(reading.string)[1][reading.cell]
-    by_string = sums_by(codes, every, number)
-    by_text = sums_by(codes, every, reading.text[reading.cell])
-    score, main = _score(by_string, number, len(every), selective=not reading.labelled)
-    n_active = np.bincount(by_text.feature, by_text.count, len(every))
-    n_texts = np.bincount(by_text.feature, minlength=len(every))
+        check_option(name, value, Int(1))
+    check_is_fitted(atlas, "facts_")
+    arrays = atlas._arrays
+    score, main = _scores(arrays, atlas.n_components_)
+    n_active, n_texts = arrays["n_active"], arrays["n_active_texts"]
     frequent = n_active > MAX_TIMES_MEAN_DENSITY * n_active.mean()
     while True:
         known = (n_active >= min_active) & (n_texts >= min_texts) & ~frequent
@@ -94,36 +78,32 @@ def choose_features(
             break
         min_active, min_texts = max(1, min_active // 2), max(1, min_texts // 2)
     order = np.flatnonzero(known)[np.argsort(-score[known], kind="stable")]
-    return _different(order, main, components, n_features)
+    return _different(order, main, arrays, n_features)
 
 
-def _score(sums, number, n_components, *, selective):
+def _scores(arrays, n_components):
     """Return concentration times selectivity, and the main token, of every feature."""
-    total = np.bincount(sums.feature, sums.total, n_components)
-    share = sums.total / total[sums.feature]
-    score = np.bincount(sums.feature, share**2, n_components)
-    if selective:
-        places = np.bincount(number)
-        score *= 1 - np.bincount(
-            sums.feature, share * sums.count / places[sums.number], n_components
-        )
+    feature, number = arrays["sum_key"] >> 32, arrays["sum_key"] & 0xFFFFFFFF
+    share = arrays["sum_total"] / arrays["total"][feature]
+    score = np.bincount(feature, share**2, n_components)
+    fires = share * arrays["sum_count"] / arrays["string_rows"][number]
+    score *= 1 - np.bincount(feature, fires, n_components)
     main = np.full(n_components, -1)
-    order = np.lexsort((sums.total, sums.feature))
-    main[sums.feature[order]] = sums.number[order]  # the last one written is the largest
+    order = np.lexsort((arrays["sum_total"], feature))
+    main[feature[order]] = number[order]  # the last one written is the largest
     return score, main
 
 
-def _different(order, main, components, n_features):
+def _different(order, main, arrays, n_features):
     """Return the first of `order` whose main tokens and directions differ."""
-    chosen, components = [], None if components is None else np.asarray(components)
+    chosen, near = [], set()
     for feature in order.tolist():
-        if main[feature] in main[chosen]:
+        if feature in near or main[feature] in main[chosen]:
             continue
-        if components is not None and chosen:
-            cosine = components[chosen] @ components[feature]
-            if cosine.max() > MAX_COSINE:
-                continue
         chosen.append(feature)
         if len(chosen) == n_features:
             break
+        if "nearest" in arrays:
+            close = arrays["nearest_cosine"][feature] > MAX_COSINE
+            near.update(arrays["nearest"][feature][close].tolist())
     return np.array(chosen, dtype=np.int64)

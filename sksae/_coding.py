@@ -1,0 +1,61 @@
+"""Codes of any transformer as CSR, without a large dense matrix on the way."""
+
+import copy
+
+import numpy as np
+from scipy import sparse
+from sklearn import config_context
+from sklearn.frozen import FrozenEstimator
+
+_ENTRIES = 2**22  # of a dense block
+
+
+def sparse_coder(estimator):
+    """Return what codes rows, sparsely if it can; the estimator itself stays as it is.
+
+    A frozen estimator is unwrapped, and a search gives its best estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted transformer, a frozen one, or a search over one.
+
+    Returns
+    -------
+    coder : estimator
+        The transformer, or a copy that shares its arrays.
+
+    Examples
+    --------
+    >>> from sksae import TopKSAE
+    >>> from sksae._coding import sparse_coder
+    >>> sparse_coder(TopKSAE(8)).sparse_output
+    True
+    """
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if not _can_be_sparse(estimator):
+        return estimator
+    estimator = copy.copy(estimator).set_params(sparse_output=True)
+    estimator._sklearn_output_config = {}  # frames that `set_output` asked the original for
+    return estimator
+
+
+def sparse_codes(coder, rows, width):
+    """Return the codes of rows as CSR; where they come dense, a block at a time."""
+    if not len(rows):
+        return sparse.csr_array((0, width), dtype=np.float32)
+    with config_context(transform_output="default"):
+        if _can_be_sparse(coder):
+            return sparse.csr_array(coder.transform(rows))
+        step = max(1, _ENTRIES // max(width, 1))
+        starts = range(0, len(rows), step)
+        blocks = [coder.transform(rows[start : start + step]) for start in starts]
+    blocks = [block if sparse.issparse(block) else np.asarray(block) for block in blocks]
+    return sparse.vstack([sparse.csr_array(block) for block in blocks], format="csr")
+
+
+def _can_be_sparse(estimator):
+    get_params = getattr(estimator, "get_params", None)
+    return get_params is not None and "sparse_output" in get_params(deep=False)

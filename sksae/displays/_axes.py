@@ -1,0 +1,58 @@
+"""Where a display draws, in which colours, and what a reader cannot mistake in grey print."""
+
+import numpy as np
+
+BLUE, RED, GREY, INK = "#0072b2", "#d55e00", "#8f8f8f", "#222222"  # apart for every kind of eye
+CYCLE = (BLUE, RED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = "osD^vP"
+_LOG_FROM = 5  # times the smallest value at which an axis becomes logarithmic, as scikit-learn's do
+
+
+def check_matplotlib(caller):
+    """Raise an ImportError that names `caller` and the remedy if matplotlib is not installed."""
+    try:
+        import matplotlib as installed
+    except ImportError as error:
+        raise ImportError(
+            f"{caller} needs matplotlib, which is not installed: pip install matplotlib"
+        ) from error
+    return installed
+
+
+def place(display, ax, size=(6.4, 4.0)):
+    """Return the axes that `display` draws on, new ones if `ax` is None, and remember them.
+
+    Sets `ax_` and `figure_`.
+    """
+    check_matplotlib(f"{type(display).__name__}.plot")
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=size, layout="constrained")
+    display.ax_, display.figure_ = ax, ax.figure
+    return ax
+
+
+def bare(ax):
+    """Take away the two spines that say nothing."""
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def scale_for(values):
+    """Return "log" for positive values that span a factor of at least 5, else "linear"."""
+    low, high = min(values), max(values)
+    return "log" if low > 0 and high >= _LOG_FROM * low else "linear"
+
+
+def plain_log_ticks(axis):
+    """Label a logarithmic axis with plain numbers, such as 5 rather than a power of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def percent(share):
+    """Return a share as a short percentage."""
+    return f"{np.format_float_positional(float(f'{100 * share:.2g}'), trim='-')} %"

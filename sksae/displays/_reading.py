@@ -1,0 +1,64 @@
+"""What displays read from estimators: sparse codes of rows, and attributes of a fitted step."""
+
+from scipy import sparse
+from sklearn import config_context
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from sksae._arrays import to_torch
+from sksae._coding import sparse_coder, sparse_codes
+
+
+def codes_of(estimator, X):
+    """Return the codes of the rows of X as CSR, never as one dense array.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted transformer, a pipeline of them or a search over one.
+    X : array-like of shape (n_samples, n_features)
+        Rows.
+
+    Returns
+    -------
+    codes : csr_array of shape (n_samples, n_components)
+        Codes.
+    """
+    check_is_fitted(estimator)
+    if not hasattr(X, "shape"):
+        X = list(X)
+    coder = sparse_coder(estimator)
+    with config_context(transform_output="default"):
+        width = coder.transform(X[:1]).shape[1]
+    return sparse_codes(coder, X, width)
+
+
+def fitted_step(estimator, attribute):
+    """Return the estimator, best estimator of a search or last step that has `attribute`."""
+    check_is_fitted(estimator)
+    found = estimator
+    while not hasattr(found, attribute):
+        if hasattr(found, "best_estimator_"):
+            found = found.best_estimator_
+        elif isinstance(found, Pipeline):
+            found = found[-1]
+        else:
+            raise TypeError(
+                f"{type(estimator).__name__} has no attribute {attribute!r}, which this picture "
+                "shows: a fitted sparse autoencoder of sksae is needed."
+            )
+    return found
+
+
+def as_array(values):
+    """Return a fitted attribute, whatever its namespace, as numpy."""
+    if hasattr(values, "__dlpack__") and not hasattr(values, "__array_interface__"):
+        return to_torch(values).cpu().numpy()
+    return values
+
+
+def stored(codes, features, rows):
+    """Return the chosen rows and columns of codes as a dense array."""
+    block = codes[rows]
+    block = block[:, features]
+    return block.toarray() if sparse.issparse(block) else block

@@ -1,0 +1,6 @@
+"""The files that Neuronpedia imports and publishes: dashboards and explanations of features."""
+
+from sksae.formats.neuronpedia._reading import read_neuronpedia, read_neuronpedia_features
+from sksae.formats.neuronpedia._writing import write_neuronpedia
+
+__all__ = ["read_neuronpedia", "read_neuronpedia_features", "write_neuronpedia"]

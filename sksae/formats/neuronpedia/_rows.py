@@ -1,0 +1,127 @@
+"""A feature of an atlas as the lines of Neuronpedia's files."""
+
+import hashlib
+import json
+import math
+
+from sksae._params import Float
+from sksae.formats.neuronpedia._fields import ACTIVATION, EXPLANATION, FEATURE, SCORE
+from sksae.formats.neuronpedia._lines import digits, well_formed
+
+_TOKENS = 10  # tokens that Neuronpedia shows for either end of the logits
+_TOP = -1.0  # stands for "no interval": the strongest examples
+
+
+def feature_row(feature, common, *, set_name, vector=None, hook_name=None):
+    """Return the line of a `Feature`; `common` holds the fields that all lines share."""
+    counts, edges = feature.histogram
+    near = [other for other in feature.nearest if math.isfinite(other.cosine)]
+    known = {
+        "index": str(feature.feature),
+        "maxActApprox": digits(feature.max_activation),
+        "frac_nonzero": digits(feature.density),
+        "topkCosSimIndices": [int(other.feature) for other in near],
+        "topkCosSimValues": [digits(other.cosine) for other in near],
+        "freq_hist_data_bar_heights": [int(count) for count in counts],
+        "freq_hist_data_bar_values": [digits(x) for x in (edges[:-1] + edges[1:]) / 2],
+        "sourceSetName": set_name,
+    }
+    for name, tokens in (("pos", feature.promoted), ("neg", feature.suppressed)):
+        known[f"{name}_str"] = [well_formed(token) for token, _ in tokens[:_TOKENS]]
+        known[f"{name}_values"] = [digits(value) for _, value in tokens[:_TOKENS]]
+    if vector is not None:
+        # Codes are in the unit of X and directions have norm one, so that this strength adds
+        # what the feature adds where it is strongest.
+        strength = digits(feature.max_activation)
+        known |= {"hasVector": True, "vector": [digits(x) for x in vector.tolist()]}
+        known |= {"vectorDefaultSteerStrength": strength, "hookName": hook_name}
+    return {**FEATURE, **common, **known}
+
+
+def activation_rows(feature, common, n_quantiles):
+    """Yield the lines of the examples of a `Feature`, the strongest first, then the quantiles."""
+    top = (_TOP, feature.max_activation, _TOP, feature.examples)
+    bins = [top, *feature.quantiles(n_quantiles)]
+    for group, (*limits, examples) in enumerate(bins):
+        low, high, contains = map(digits, limits)
+        for number, example in enumerate(examples):
+            key = f"{feature.feature}/{group}/{number}"
+            yield {
+                **ACTIVATION,
+                **common,
+                "id": identifier("activation", common, key),
+                "index": str(feature.feature),
+                **_window(example),
+                "binMin": low,
+                "binMax": high,
+                "binContains": contains,
+            }
+
+
+def explanation_row(feature, explanation, common, further):
+    """Return the line of an explanation: an `Explanation`, or anything that is its text."""
+    name = identifier("explanation", common, f"{feature}/0")
+    source = getattr(explanation, "source", None)
+    row = {
+        **EXPLANATION,
+        "id": name,
+        "index": str(feature),
+        "description": well_formed(str(explanation)),
+        # The field for the model refuses names that the instance does not know.
+        "notes": None if source is None else well_formed(str(source)),
+        **further,
+    }
+    row |= {key: common[key] for key in ("modelId", "layer")} | {"authorId": common["creatorId"]}
+    scores = getattr(explanation, "scores", None) or {}
+    row["scores"] = [
+        _score(name, method, dict(score))
+        for method, score in scores.items()
+        if Float().accepts(score.get("value"))
+    ]
+    return row
+
+
+def identifier(kind, common, key):
+    """Return an id with the form of Neuronpedia's that depends on what it stands for alone."""
+    text = "/".join((kind, common["modelId"], common["layer"], key))
+    return "c" + hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _window(example):
+    values = [digits(value) for value in example.activations]
+    return {
+        "tokens": [well_formed(str(token)) for token in example.tokens],
+        "values": values,
+        "maxValue": max(values),
+        "maxValueTokenIndex": values.index(max(values)),
+        "minValue": min(values),
+        "dataIndex": str(example.row),
+        "qualifyingTokenIndex": int(example.peak),
+    }
+
+
+def _score(explanation, method, score):
+    value, model = float(score.pop("value")), score.get("model")
+    return {
+        **SCORE,
+        "value": value,
+        "explanationId": explanation,
+        "explanationScoreTypeName": well_formed(str(method)),
+        "explanationScoreModelName": well_formed(str(model or "")),
+        "jsonDetails": json.dumps({"sksae": _finite(score)}),
+    }
+
+
+def _finite(value):
+    """Return plain JSON values, with null for the numbers that JSON does not have."""
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {well_formed(str(key)): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    return well_formed(str(value))

@@ -1,0 +1,130 @@
+"""Which features fire where in one text."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from sksae._coding import sparse_coder, sparse_codes
+from sksae.interpret._reading import read_rows
+
+
+@dataclass(frozen=True, eq=False)
+class PromptCodes:
+    """A text, piece by piece, and the codes of each piece.
+
+    A page shows it as a picture of features by pieces.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    tokens : ndarray of shape (n_pieces,), dtype=object
+        One string for each piece of whole characters.
+    codes : csr_array of shape (n_pieces, n_components)
+        The largest codes of the rows that make up each piece.
+
+    See Also
+    --------
+    read_prompt : Makes it.
+    sksae.report.write_page : Shows it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> from sksae.interpret import PromptCodes
+    >>> tokens = np.array(["cold", " tea"], dtype=object)
+    >>> prompt = PromptCodes("cold tea", tokens, sparse.csr_array([[0, 2.0], [1.0, 0]]))
+    >>> prompt.strongest(n_features=1)
+    array([1])
+    """
+
+    text: str
+    tokens: np.ndarray
+    codes: sparse.csr_array
+
+    def strongest(self, n_features=10):
+        """Return the features that fire most, by their largest code.
+
+        Parameters
+        ----------
+        n_features : int, default=10
+            The most features returned.
+
+        Returns
+        -------
+        features : ndarray of shape (n_found,)
+            Columns of the codes, the strongest first.
+        """
+        largest = np.zeros(self.codes.shape[1])
+        np.maximum.at(largest, self.codes.indices, self.codes.data)
+        order = np.argsort(-largest, kind="stable")[:n_features]
+        return order[largest[order] > 0]
+
+
+def read_prompt(extractor, sae, text):
+    """Find which features fire where in a text.
+
+    Tokens that share a character are one piece, with the largest of their codes.
+
+    Parameters
+    ----------
+    extractor : ActivationExtractor
+        Gives the activations that `sae` was fitted on.
+    sae : estimator
+        A fitted sparse autoencoder, or another transformer with codes that are not negative.
+    text : str
+        The text.
+
+    Returns
+    -------
+    prompt : PromptCodes
+        Its pieces, of whole characters each, and their codes.
+
+    Raises
+    ------
+    TypeError
+        If `text` is no string.
+    ValueError
+        If no token of the text is read.
+
+    See Also
+    --------
+    max_activating_examples : The texts a feature fires on most.
+    sksae.language_models.describe_behaviour : What the model makes of a prompt.
+
+    Examples
+    --------
+    >>> from sksae import TopKSAE
+    >>> from sksae.datasets import TINY_LM_PATH
+    >>> from sksae.interpret import read_prompt
+    >>> from sksae.language_models import ActivationExtractor
+    >>> extractor = ActivationExtractor(TINY_LM_PATH, layer=3)
+    >>> sae = TopKSAE(16, k=4, max_iter=1, random_state=0)
+    >>> sae = sae.fit(extractor.transform(["The river ran past the mill."] * 9))
+    >>> prompt = read_prompt(extractor, sae, "a mill, 방앗간")
+    >>> prompt.codes.shape == (len(prompt.tokens), 16)
+    True
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a string. Got {type(text).__name__} instead.")
+    rows, tokens = extractor.extract([text])
+    if not len(tokens):
+        raise ValueError("No token of this text is read; it is empty, or the extractor skips all.")
+    reading = read_rows(tokens, len(tokens))
+    codes = sparse_codes(sparse_coder(sae), rows, sae.components_.shape[0])
+    return PromptCodes(text, reading.string, _largest_by_cell(codes, reading))
+
+
+def _largest_by_cell(codes, reading):
+    """Return the largest codes of the rows of each cell, as CSR."""
+    codes = codes.tocoo()
+    shape = (len(reading.string), codes.shape[1])
+    place = reading.cell[codes.row].astype(np.int64) * shape[1] + codes.col
+    order = np.argsort(place, kind="stable")
+    place, data = place[order], codes.data[order]
+    firsts = np.flatnonzero(np.diff(place, prepend=-1))
+    largest = np.maximum.reduceat(data, firsts) if len(firsts) else data
+    cell, feature = np.divmod(place[firsts], shape[1])
+    return sparse.csr_array((largest, (cell, feature)), shape=shape)

@@ -1,0 +1,1 @@
+"""Everything about every feature from one pass over the data."""

@@ -1,0 +1,6 @@
+"""Which features tell two sets of texts apart, a document counted once."""
+
+from sksae.interpret.contrast._contrast import FeatureContrast
+from sksae.interpret.contrast._scores import auroc, log_odds_z, welch_t
+
+__all__ = ["FeatureContrast", "auroc", "log_odds_z", "welch_t"]

@@ -1,0 +1,29 @@
+"""The measures of a contrast as a data frame."""
+
+_COLUMNS = {
+    "score": "scores_",
+    "effect": "effects_",
+    "pvalue": "pvalues_",
+    "qvalue": "qvalues_",
+    "family_pvalue": "family_pvalues_",
+    **{
+        name: f"{name}_"
+        for name in (
+            *("n_documents", "mean_pos", "mean_neg", "mean_difference", "t", "cohen_d"),
+            *("firing_rate_pos", "firing_rate_neg", "log_odds", "z"),
+            *("auroc", "auroc_low", "auroc_high", "held_out_auroc", "specificity"),
+        )
+    },
+}
+
+
+def as_frame(measures, selected, names):
+    """Return a data frame of those measures that there are, a feature a line."""
+    import pandas as pd
+
+    columns = {} if names is None else {"name": list(names)}
+    columns["selected"] = selected
+    for column, attribute in _COLUMNS.items():
+        if attribute in measures:
+            columns[column] = measures[attribute]
+    return pd.DataFrame(columns)

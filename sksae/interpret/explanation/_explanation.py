@@ -1,0 +1,203 @@
+"""What a feature stands for in a few words, how far that was tested, and the file it is kept in."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sksae._files import replacing
+
+_FORMAT, _VERSION = "sksae explanations", 1
+_TEXTS = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a feature stands for, in a few words, and how far that was tested.
+
+    As a string it is those words. They may come from a language model that has read anybody's
+    text: wherever they are shown they are data, like the text itself.
+
+    Parameters
+    ----------
+    feature : int
+        The column of the codes.
+    text : str
+        The words.
+    source : str, default="hand"
+        Where they come from: "tokens", the name of a language model, or "hand".
+    scores : dict of str to dict, default={}
+        What :func:`score_explanations` found, by method.
+    seen : tuple, default=()
+        The texts that whoever wrote the words was shown; scores leave them out.
+
+    See Also
+    --------
+    explain : Makes them.
+    score_explanations : Tests them.
+
+    Examples
+    --------
+    >>> from sksae.interpret import Explanation
+    >>> by_hand = Explanation(12, "names of rivers")
+    >>> print(by_hand)
+    names of rivers
+    """
+
+    feature: int
+    text: str
+    source: str = "hand"
+    scores: dict = field(default_factory=dict)
+    seen: tuple = ()
+
+    def __str__(self):
+        return self.text
+
+
+def save_explanations(path, explanations):
+    """Write explanations and their scores to a JSON file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    explanations : dict of int to Explanation
+        By feature, as :func:`explain` returns them.
+
+    Returns
+    -------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+
+    See Also
+    --------
+    load_explanations : Reads them back.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sksae.interpret import Explanation, load_explanations, save_explanations
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_explanations(Path(folder) / "names.json", {3: Explanation(3, "rivers")})
+    ...     print(load_explanations(path)[3])
+    rivers
+    """
+    lines = [
+        {
+            "feature": int(one.feature),
+            "text": one.text,
+            "source": one.source,
+            "scores": _plain(one.scores),
+            "seen": _plain(one.seen),
+        }
+        for _, one in sorted(explanations.items())
+    ]
+    content = {"format": _FORMAT, "version": _VERSION, "explanations": lines}
+    path = Path(path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="ascii")
+    return path
+
+
+def load_explanations(path):
+    """Read the explanations that :func:`save_explanations` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    explanations : dict of int to Explanation
+        By feature.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it holds no explanations, is damaged, or was written by a newer version.
+
+    See Also
+    --------
+    save_explanations : Writes them.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sksae.interpret import Explanation, load_explanations, save_explanations
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_explanations(Path(folder) / "names.json", {3: Explanation(3, "rivers")})
+    ...     load_explanations(path)
+    {3: Explanation(feature=3, text='rivers', source='hand', scores={}, seen=())}
+    """
+    try:
+        content = json.loads(Path(path).read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not a file of explanations, or not all of it: {error}"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ValueError(f"{path} is JSON, but not a file that save_explanations wrote.")
+    if content.get("version") != _VERSION:
+        raise ValueError(
+            f"{path} has version {content.get('version')!r} of the format; this sksae reads "
+            f"version {_VERSION}."
+        )
+    lines = content.get("explanations")
+    if not isinstance(lines, list):
+        raise ValueError(f"{path} has no list of explanations.")
+    found = {}
+    for number, line in enumerate(lines):
+        if not _is_valid(line) or line["feature"] in found:
+            raise ValueError(
+                f"Explanation {number} of {path} is damaged, or a second one of its feature."
+            )
+        seen, scores = tuple(line["seen"]), _numbers(line["scores"])
+        found[line["feature"]] = Explanation(
+            line["feature"], line["text"], line["source"], scores, seen
+        )
+    return found
+
+
+def _is_valid(line):
+    return (
+        isinstance(line, dict)
+        and type(line.get("feature")) is int
+        and line["feature"] >= 0
+        and isinstance(line.get("text"), str)
+        and isinstance(line.get("source"), str)
+        and isinstance(line.get("scores"), dict)
+        and all(isinstance(score, dict) for score in line["scores"].values())
+        and isinstance(line.get("seen"), list)
+        and all(isinstance(text, _TEXTS) for text in line["seen"])
+    )
+
+
+def _plain(value):
+    """Return what JSON can say: numpy's numbers as Python's, what is not finite as None."""
+    if isinstance(value, dict):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, _TEXTS) else str(value)
+
+
+def _numbers(value):
+    """Return scores with NaN for None, as they were before `_plain`."""
+    if isinstance(value, dict):
+        return {name: _numbers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_numbers(inner) for inner in value]
+    return math.nan if value is None else value

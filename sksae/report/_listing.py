@@ -1,0 +1,166 @@
+"""What the page says about all features at once: the list, the histogram, the map, the start."""
+
+import math
+
+import numpy as np
+
+from sksae._signs import visible
+from sksae.report._parts import rounded, scores_of
+
+BINS_PER_DECADE = 4
+N_TOKENS, N_STARTERS = 5, 8
+MIN_ACTIVE, MIN_TEXTS, MAX_TIMES_MEAN_DENSITY = 20, 5, 2  # of a feature worth starting with
+MAP_STEPS = 1000
+
+
+class Listing:
+    """Collects a line a feature, as columns.
+
+    Parameters
+    ----------
+    explanations : dict of int to object
+        What is said about some features; `str` of it is shown.
+    """
+
+    def __init__(self, explanations):
+        self.explanations = explanations
+        self.flags = []  # names, in the order in which they were met
+        self.columns = {
+            name: []
+            for name in ("feature", "label", "tokens", "density", "largest", "score", "flags")
+        }
+        self.score_names = {}
+        self._focus = []
+
+    def add(self, feature):
+        """Add the line of a `Feature`."""
+        explanation = self.explanations.get(feature.feature)
+        score = next(iter(scores_of(explanation)), {"name": None, "value": None})
+        if score["name"] is not None:
+            self.score_names.setdefault(score["name"])
+        self.flags += [flag for flag in feature.flags if flag not in self.flags]
+        line = {
+            "feature": int(feature.feature),
+            "label": visible(str(explanation)).strip() if explanation is not None else None,
+            "tokens": [visible(token) for token, _ in feature.top_tokens[:N_TOKENS]],
+            "density": rounded(feature.density),
+            "largest": rounded(feature.max_activation),
+            "score": score["value"],
+            "flags": [self.flags.index(flag) for flag in feature.flags],
+        }
+        for name, value in line.items():
+            self.columns[name].append(value)
+        self._focus.append(_focus(feature))
+
+    def starters(self, density):
+        """Return features worth starting with: without flags, each about tokens of its own.
+
+        Parameters
+        ----------
+        density : ndarray of shape (n_components,)
+            Share of the rows on which each feature fires, for all features.
+
+        Returns
+        -------
+        features : list of int
+            The best first.
+        """
+        usual = MAX_TIMES_MEAN_DENSITY * density.mean() if len(density) else 0
+        chosen, seen = [], set()
+        for place in np.argsort(-np.array(self._focus), kind="stable").tolist():
+            main = {_word(token) for token in self.columns["tokens"][place][:2]}
+            dense = self.columns["density"][place] > usual
+            if self._focus[place] <= 0 or dense or main & seen:
+                continue
+            chosen.append(self.columns["feature"][place])
+            seen |= main
+            if len(chosen) == N_STARTERS:
+                break
+        return chosen
+
+
+def _focus(feature):
+    """How much a feature is about few words; 0 if it has too little to show."""
+    known = feature.n_active >= MIN_ACTIVE and feature.n_texts >= MIN_TEXTS and feature.examples
+    if feature.flags or not known:
+        return 0.0
+    shares = {}
+    for token, share in feature.top_tokens:
+        shares[_word(token)] = shares.get(_word(token), 0) + share
+    readable = (share**2 for word, share in shares.items() if _is_telling(word))
+    # Signs and pieces of words come last: what they stand for is hard to see.
+    return sum(readable) + 1e-3 * sum(share**2 for share in shares.values())
+
+
+def _is_telling(word):
+    return word.isalpha() and len(word) >= (4 if word.isascii() else 2)
+
+
+def _word(token):
+    return token.strip().casefold()
+
+
+def density_bins(density, n_rows):
+    """Return the histogram of ``log10(density)`` that the page draws.
+
+    Parameters
+    ----------
+    density : ndarray of shape (n_components,)
+        Share of the rows on which each feature fires.
+    n_rows : int
+        Number of rows it was measured on; ``1 / n_rows`` is where the axis begins.
+
+    Returns
+    -------
+    bins : dict
+        `decades` below a share of 1, `per_decade` bins each, their `counts` from low to high, how
+        many never fire (`dead`), the `median` of the others and `n_rows`.
+    """
+    decades = max(1, math.ceil(math.log10(max(n_rows, 2))))
+    alive = density[density > 0]
+    edges = np.linspace(-decades, 0, decades * BINS_PER_DECADE + 1)
+    # A density of 1 belongs to the last bin, rounding never pushes 1 / n_rows out of the first.
+    counts = np.histogram(np.clip(np.log10(alive), -decades, 0), edges)[0]
+    return {
+        "decades": decades,
+        "per_decade": BINS_PER_DECADE,
+        "counts": counts.tolist(),
+        "dead": int(len(density) - len(alive)),
+        "median": rounded(np.median(alive)) if len(alive) else None,
+        "n_rows": int(n_rows),
+    }
+
+
+def map_places(places):
+    """Return where the features lie on the map, in thousandths of its side; None without a map."""
+    if places is None or not len(places):
+        return None
+    places = np.asarray(places, dtype=np.float64)
+    low, high = places.min(axis=0), places.max(axis=0)
+    side = max(float((high - low).max()), np.finfo(float).tiny)
+    inside = (places - (low + high) / 2) / side + 0.5
+    return np.rint(inside * MAP_STEPS).astype(int).T.tolist()
+
+
+def prompt_lines(prompt):
+    """Return what the page shows of a `PromptCodes`: its tokens and the codes that are not 0."""
+    codes = prompt.codes.tocoo()
+    return {
+        "text": visible(prompt.text),
+        "tokens": [visible(token) for token in prompt.tokens],
+        "token": codes.row.tolist(),
+        "feature": codes.col.tolist(),
+        "value": list(map(rounded, codes.data.tolist())),
+    }
+
+
+def fact_lines(facts):
+    """Return lines of a name and a value, without what is None; a dict is one line."""
+    lines = []
+    for name, value in facts.items():
+        if value is None:
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{key}: {one}" for key, one in value.items())
+        lines.append([visible(str(name)), visible(str(value))])
+    return lines

@@ -1,0 +1,208 @@
+"""The details of some features as a part of the page: small, and read in one go by a browser.
+
+A part is base64 of zlib of: the length of its header, little-endian in four bytes; the header,
+which is JSON; the tokens of all examples, numbers in the header's `words`, seven bits a byte, low
+bits first; their activations, a byte each, 255 being the feature's largest.
+"""
+
+import base64
+import json
+import math
+import struct
+import zlib
+
+import numpy as np
+
+from sksae._signs import visible
+
+N_STRONGEST, N_QUANTILES, N_IN_QUANTILE, N_SILENT = 20, 5, 5, 4
+STEPS = 255  # of an activation, between 0 and the largest of its feature
+
+
+class Words(dict):
+    """Numbers for strings, in the order in which they were first asked for."""
+
+    def __missing__(self, string):
+        self[string] = len(self)
+        return self[string]
+
+    def shown(self):
+        """Return the strings in the order of their numbers, as they can be shown."""
+        return [visible(string) for string in self]
+
+
+def encode_part(features, explanations):
+    """Return a part of the page: the details of some features.
+
+    Parameters
+    ----------
+    features : list of Feature
+        The features.
+    explanations : dict of int to object
+        What is said about some of them, by feature; their `scores` are shown with the details.
+
+    Returns
+    -------
+    part : str
+        Base64.
+    """
+    words, tokens, levels = Words(), [], []
+    details = []
+    for feature in features:
+        groups = example_groups(feature)
+        shown = [example for group in groups for example in group["examples"]]
+        details.append(_details(feature, explanations.get(feature.feature), groups, words))
+        for example in shown:
+            tokens += map(words.__getitem__, example.tokens)
+            levels.append(activation_levels(example.activations, feature.max_activation))
+    levels = np.concatenate(levels) if levels else np.zeros(0, dtype=np.uint8)
+    header = {"words": words.shown(), "features": details}
+    return pack(header, seven_bits(tokens) + levels.tobytes())
+
+
+def pack(header, rest=b""):
+    """Return base64 of the compressed header, which is what JSON can say, and bytes after it."""
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    head = text.encode("utf-8")
+    whole = struct.pack("<I", len(head)) + head + rest
+    return base64.b64encode(zlib.compress(whole, 9)).decode("ascii")
+
+
+def seven_bits(numbers):
+    """Return numbers as bytes of seven bits, low bits first; the last of each is below 128."""
+    numbers = np.asarray(numbers, dtype=np.uint32)
+    lengths = 1 + sum((numbers >= 1 << bits).astype(np.int64) for bits in (7, 14, 21, 28))
+    ends = np.cumsum(lengths)
+    coded = np.zeros(int(ends[-1]) if len(ends) else 0, dtype=np.uint8)
+    for place in range(int(lengths.max(initial=0))):
+        mine = lengths > place
+        more = (lengths[mine] > place + 1) * 128
+        coded[(ends - lengths)[mine] + place] = (numbers[mine] >> 7 * place) % 128 + more
+    return coded.tobytes()
+
+
+def activation_levels(activations, largest):
+    """Return activations as bytes: 0 where there is none, 1 to 255 up to the largest."""
+    activations = np.asarray(activations, dtype=np.float64)
+    share = activations / largest if largest > 0 else np.zeros_like(activations)
+    return np.where(share > 0, np.clip(np.rint(share * STEPS), 1, STEPS), 0).astype(np.uint8)
+
+
+def example_groups(feature):
+    """Return the examples the page shows, in groups: strongest, equal-count parts, silent.
+
+    Parameters
+    ----------
+    feature : Feature
+        The feature.
+
+    Returns
+    -------
+    groups : list of dict
+        Each with `kind`, `share`, `low`, `high`, `n_found` and `examples`.
+    """
+    strongest = feature.examples[:N_STRONGEST]
+    groups = [_group("strongest", strongest, len(feature.examples))]
+    seen = {example.row for example in strongest}
+    for part in feature.quantiles(N_QUANTILES):
+        new = [example for example in part.examples if example.row not in seen] or part.examples
+        # Evenly from strong to weak, so that a part shows its whole range.
+        n_shown = min(N_IN_QUANTILE, len(new))
+        some = [new[i * len(new) // n_shown] for i in range(n_shown)]
+        groups.append(_group("quantile", some, len(part.examples), part))
+    silent = list(feature.silent.get("lexical", ()))
+    groups.append(_group("silent", silent[:N_SILENT], len(silent)))
+    return [group for group in groups if group["examples"]]
+
+
+def _group(kind, examples, n_found, part=None):
+    bounds = {name: rounded(getattr(part, name, None)) for name in ("share", "low", "high")}
+    return {"kind": kind, **bounds, "n_found": n_found, "examples": examples}
+
+
+def _details(feature, explanation, groups, words):
+    """Return what JSON says about a feature; tokens are numbers of words."""
+
+    def shares(pairs):
+        return [[words[token], rounded(value)] for token, value in pairs]
+
+    counts, edges = trimmed(*feature.histogram)
+    return {
+        "feature": int(feature.feature),
+        "active": int(feature.n_active),
+        "texts": int(feature.n_texts),
+        "unique": int(feature.n_unique),
+        "mean": rounded(feature.mean_activation),
+        "tokens": shares(feature.top_tokens),
+        "promoted": shares(feature.promoted),
+        "suppressed": shares(feature.suppressed),
+        "counts": counts,
+        "edges": edges,
+        "nearest": [[int(r.feature), *map(rounded, r[1:])] for r in feature.nearest],
+        "coactive": [[int(r.feature), *map(rounded, r[1:])] for r in feature.coactive],
+        "scores": scores_of(explanation),
+        "source": visible(str(getattr(explanation, "source", ""))),
+        "groups": [
+            {**group, "examples": list(map(_window, group["examples"]))} for group in groups
+        ],
+    }
+
+
+def _window(example):
+    """Return length, peak, cut ends (1: before, 2: after), activation and text of an example."""
+    text = example.text
+    named = int(text) if isinstance(text, (int, np.integer)) else visible(str(text))
+    cut = int(example.cut_before) + 2 * int(example.cut_after)
+    return [len(example.tokens), int(example.peak), cut, rounded(example.activation), named]
+
+
+def scores_of(explanation):
+    """Return the scores of an explanation, each with what it has to beat, in the form of JSON."""
+    scores = getattr(explanation, "scores", None) or {}
+    found = []
+    for name, score in scores.items():
+        score = score if isinstance(score, dict) else {"value": score}
+        numbers = {key: rounded(score.get(key)) for key in ("value", "low", "high")}
+        counts = {key: int(score.get(key) or 0) for key in ("n", "n_failed")}
+        found.append(
+            {
+                "name": visible(str(name)),
+                **numbers,
+                **counts,
+                "note": visible(str(score.get("note", ""))),
+                "baselines": _baselines(score.get("baseline")),
+                "quantiles": _values(score.get("quantiles") or ()),
+            }
+        )
+    return found
+
+
+def _baselines(known):
+    """Return pairs of a name and a value, of one baseline or of a dict of several."""
+    known = known if isinstance(known, dict) else {"baseline": known}
+    pairs = ([visible(str(name)), rounded(value)] for name, value in known.items())
+    return [[name, value] for name, value in pairs if value is not None and "n_failed" not in name]
+
+
+def _values(quantiles):
+    return [rounded(one["value"] if isinstance(one, dict) else one) for one in quantiles]
+
+
+def trimmed(counts, edges):
+    """Return the bins of a histogram from the first to the last that has a count."""
+    used = np.flatnonzero(counts)
+    if not len(used):
+        return [], []
+    first, last = int(used[0]), int(used[-1]) + 1
+    return np.asarray(counts)[first:last].tolist(), [
+        rounded(edge) for edge in np.asarray(edges)[first : last + 1].tolist()
+    ]
+
+
+def rounded(value):
+    """Return a number with four digits; None for what is no finite number."""
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        return None
+    return float(f"{value:.4g}") if math.isfinite(value) else None

@@ -1,0 +1,254 @@
+"""Curves of fits, frontiers of searches and maps of dictionaries."""
+
+import sys
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sksae import TopKSAE
+from sksae.displays import (
+    ContrastVolcanoDisplay,
+    DecoderMapDisplay,
+    SparsityFrontierDisplay,
+    TrainingCurveDisplay,
+)
+from sksae.interpret import FeatureContrast
+from sksae.metrics import sae_scorer
+from sksae.model_selection import Knee, SparsityPathCV
+
+RESULTS = {
+    "params": [{"sae__k": 2, "sae__n_components": 8}, {"sae__k": 1, "sae__n_components": 8}],
+    "mean_test_explained_variance": np.array([0.9, 0.5]),
+    "split0_test_explained_variance": np.array([0.8, 0.5]),
+    "split1_test_explained_variance": np.array([1.0, 0.5]),
+    "mean_test_neg_l0": np.array([-1.9, -1.0]),
+}
+
+
+@pytest.fixture(scope="module")
+def X():
+    return np.random.default_rng(0).normal(size=(200, 6))
+
+
+def test_the_loss_curve_is_drawn(X):
+    estimator = TopKSAE(12, k=2, max_iter=5, random_state=0).fit(X)
+    display = TrainingCurveDisplay.from_estimator(estimator)
+    assert list(display.line_.get_xdata()) == [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(display.line_.get_ydata(), estimator.loss_curve_)
+    assert display.score_ax_ is None
+    assert display.ax_.get_ylabel() == "training loss (internal unit)"
+    assert display.ax_.get_xlabel() == "pass over the data"
+
+
+def test_held_out_scores_are_drawn_on_an_axis_of_their_own(X):
+    pipe = make_pipeline(
+        StandardScaler(), TopKSAE(12, k=2, max_iter=5, early_stopping=True, random_state=0)
+    ).fit(X)
+    display = TrainingCurveDisplay.from_estimator(pipe)
+    scores = pipe[-1].validation_scores_
+    np.testing.assert_array_equal(display.score_line_.get_ydata(), scores)
+    assert display.best_.get_xdata() == [np.argmax(scores) + 1]
+    assert display.score_ax_.get_ylabel() == "validation score (explained variance)"
+
+
+@pytest.mark.parametrize(("losses", "scale"), [([4, 3, 1], "linear"), ([50, 10, 1], "log")])
+def test_the_loss_axis_is_logarithmic_where_that_helps(losses, scale):
+    assert TrainingCurveDisplay(loss_curve=losses).plot().ax_.get_yscale() == scale
+
+
+def test_what_was_not_trained_has_no_curve(X):
+    with pytest.raises(TypeError, match="PCA has no attribute 'loss_curve_'"):
+        TrainingCurveDisplay.from_estimator(PCA(2).fit(X))
+    with pytest.raises(ValueError, match="one loss a pass"):
+        TrainingCurveDisplay(loss_curve=[]).plot()
+
+
+def test_the_frontier_is_that_of_the_results():
+    display = SparsityFrontierDisplay.from_cv_results(RESULTS, best_index=1)
+    line, _, (bars,) = display.lines_[0]
+    np.testing.assert_array_equal(line.get_xdata(), [1.0, 1.9])  # from sparse to dense
+    np.testing.assert_array_equal(line.get_ydata(), [0.5, 0.9])
+    # of 0.8 and 1.0: the standard deviation is sqrt(0.02), over sqrt(2) that is 0.1
+    ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+    np.testing.assert_allclose(ends, [[0.5, 0.5], [0.8, 1.0]])
+    assert (display.best_.get_xdata(), display.best_.get_ydata()) == ([1.0], [0.5])
+    assert display.ax_.get_xlabel() == "active latents per row (L0)"
+    assert display.ax_.get_ylabel() == "explained variance (mean ± standard error)"
+    legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert legend == ["n_components = 8", "chosen: k = 1"]
+
+
+def test_a_parameter_may_be_the_axis():
+    display = SparsityFrontierDisplay.from_cv_results(RESULTS, param_name="sae__k")
+    assert display.sparsity.tolist() == [2, 1]
+    assert display.ax_.get_xlabel() == "k"
+    alone = {key: RESULTS[key] for key in ("params", "mean_test_explained_variance")}
+    display = SparsityFrontierDisplay.from_cv_results(alone)
+    assert display.sparsity.tolist() == [2, 1]
+    assert display.ax_.get_ylabel() == "explained variance"
+
+
+def test_other_parameters_make_lines(X):
+    grid = {"n_components": [8, 12], "k": [1, 2]}
+    search = GridSearchCV(
+        TopKSAE(max_iter=2, random_state=0), grid, scoring=sae_scorer, refit=Knee(), cv=2
+    ).fit(X)
+    display = SparsityFrontierDisplay.from_estimator(search)
+    assert [line.get_label() for line in display.lines_] == [
+        "n_components = 8", "n_components = 12"
+    ]  # fmt: skip
+    assert display.best_index == search.best_index_
+    mean = search.cv_results_["mean_test_explained_variance"]
+    np.testing.assert_array_equal(display.score, mean)
+
+
+def test_a_path_is_a_search(X):
+    path = SparsityPathCV(TopKSAE(8, max_iter=2, random_state=0), [3, 1], cv=2).fit(X)
+    display = SparsityFrontierDisplay.from_estimator(path)
+    np.testing.assert_allclose(display.sparsity, -path.cv_results_["mean_test_neg_l0"])
+    assert display.labels == ["k = 3", "k = 1"]
+
+
+def test_earlier_iterations_of_a_halving_search_are_left_out():
+    results = {**RESULTS, "iter": np.array([0, 1])}
+    display = SparsityFrontierDisplay.from_cv_results(results)
+    assert list(display.lines_[0][0].get_xdata()) == [1.0]
+
+
+def test_candidates_need_not_share_their_parameters():
+    params = [{"k": None, "sae": "a"}, {"alpha": 0.5}]
+    display = SparsityFrontierDisplay.from_cv_results({**RESULTS, "params": params})
+    assert display.groups == ["sae = a", "alpha = 0.5"]
+    assert display.sparsity.tolist() == [1.9, 1]
+
+
+def test_the_frontier_says_what_is_missing(X):
+    with pytest.raises(ValueError, match="no 'mean_test_r2', only"):
+        SparsityFrontierDisplay.from_cv_results(RESULTS, score="r2")
+    with pytest.raises(ValueError, match="no parameter 'alpha' that is a number"):
+        SparsityFrontierDisplay.from_cv_results(RESULTS, param_name="alpha")
+    with pytest.raises(TypeError, match="PCA has no cv_results_"):
+        SparsityFrontierDisplay.from_estimator(PCA())
+    with pytest.raises(ValueError, match="No candidate"):
+        SparsityFrontierDisplay(sparsity=[1], score=[np.nan]).plot()
+
+
+def test_the_map_is_the_principal_plane_of_the_directions():
+    directions = np.random.default_rng(0).normal(size=(30, 5))
+    density = np.r_[0, 0, np.geomspace(1e-3, 0.5, 28)]
+    display = DecoderMapDisplay.from_directions(
+        3 * directions, density=density, annotate={4: "$x$ 특징"}
+    )
+    unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    np.testing.assert_allclose(display.positions, PCA(2).fit_transform(unit), atol=1e-12)
+    assert len(display.points_.get_offsets()) == 28
+    np.testing.assert_allclose(display.dead_.get_offsets(), display.positions[:2])
+    # frequent latents are drawn first, so that the rare ones are seen
+    np.testing.assert_allclose(display.points_.get_array(), density[:1:-1])
+    (text,) = display.texts_
+    assert text.get_text() == "4 $x$ 특징"
+    assert not text.get_parse_math()
+    assert display.ax_.get_xlabel() == "principal component 1"
+    assert display.colorbar_.ax.get_ylabel().startswith("share of rows")
+    display.figure_.canvas.draw()
+
+
+@pytest.mark.parametrize("density", [None, np.zeros(5), np.full(5, 0.5)])
+def test_a_map_needs_no_spread_of_densities(density):
+    display = DecoderMapDisplay(positions=np.eye(5, 2), density=density).plot()
+    display.figure_.canvas.draw()
+    assert (display.colorbar_ is None) == (density is None or not density.any())
+
+
+def test_the_map_of_an_estimator_has_its_densities(X):
+    estimator = TopKSAE(12, k=2, max_iter=2, random_state=0).fit(X)
+    display = DecoderMapDisplay.from_estimator(make_pipeline(PCA(6), estimator).fit(X))
+    assert display.density.shape == (12,)
+    assert DecoderMapDisplay.from_estimator(PCA(4).fit(X)).density is None
+
+
+def test_the_map_says_what_is_wrong(monkeypatch):
+    with pytest.raises(ValueError, match="at least three directions"):
+        DecoderMapDisplay.from_directions(np.eye(2))
+    with pytest.raises(ValueError, match="method must be one of 'pca', 'umap'"):
+        DecoderMapDisplay.from_directions(np.eye(4), method="tsne")
+    with pytest.raises(ValueError, match="between 0 and 3"):
+        DecoderMapDisplay(positions=np.eye(4, 2)).plot(annotate=[4])
+    with pytest.raises(ValueError, match=r"\(4,\) is needed"):
+        DecoderMapDisplay(positions=np.eye(4, 2), density=[0.5]).plot()
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ImportError, match="pip install umap-learn"):
+        DecoderMapDisplay.from_directions(np.eye(4), method="umap")
+
+
+@pytest.mark.slow  # compiles for some twenty seconds
+@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")
+def test_umap_keeps_groups_together():
+    pytest.importorskip("umap")
+    rng = np.random.default_rng(0)
+    directions = np.repeat(np.eye(6)[:2], 20, axis=0) + 0.05 * rng.normal(size=(40, 6))
+    first, again = (
+        DecoderMapDisplay.from_directions(directions, method="umap").positions for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, again)
+    distance = np.linalg.norm(first[:, None] - first[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    assert (distance.argmin(axis=1) // 20 == np.arange(40) // 20).all()
+
+
+def contrast(**options):
+    rng = np.random.default_rng(0)
+    codes = rng.exponential(size=(200, 30)) * (rng.random((200, 30)) < 0.2)
+    codes[100:160, 7] += 1
+    codes[:60, 3] += 1
+    return FeatureContrast(**options).fit(codes, np.repeat([0, 1], 100))
+
+
+@pytest.mark.parametrize("effect", [None, "mean_difference"])
+def test_a_contrast_is_drawn_by_side_and_support(effect):
+    fitted = contrast(alpha=1e-3)
+    display = ContrastVolcanoDisplay.from_estimator(fitted, effect=effect)
+    values = fitted.mean_difference_ if effect else fitted.log_odds_
+    points = np.c_[values, -np.log10(fitted.qvalues_)]
+    np.testing.assert_allclose(display.stronger_.get_offsets(), points[[7]])
+    np.testing.assert_allclose(display.weaker_.get_offsets(), points[[3]])
+    assert len(display.rest_.get_offsets()) == 28
+    assert {text.get_text() for text in display.texts_} == {"3", "7"}
+    np.testing.assert_allclose(display.limit_.get_ydata(), 3)
+    words = "difference of mean activations" if effect else "log odds ratio of firing"
+    assert display.ax_.get_xlabel() == words
+    assert display.ax_.get_ylabel() == "evidence, −log₁₀ q"
+
+
+def test_p_values_by_permutation_are_drawn_where_they_decide():
+    fitted = contrast(n_permutations=99, statistic="welch_t", random_state=0)
+    display = ContrastVolcanoDisplay.from_estimator(fitted)
+    assert display.qvalues is fitted.family_pvalues_
+    assert display.ax_.get_ylabel() == "evidence, −log₁₀ family-wise p"
+    assert display.ax_.get_xlabel() == "Cohen's d"
+
+
+def test_a_q_value_of_zero_has_a_place_and_names_are_no_markup():
+    display = ContrastVolcanoDisplay(effect=[1.0, 0.5], qvalues=[0.0, 0.9])
+    assert display.plot(names={0: "a $b 한국어"}, n_annotated=5) is display
+    np.testing.assert_allclose(display.stronger_.get_offsets(), [[1, 300]])
+    (text,) = display.texts_
+    assert text.get_text() == "0 a $b 한국어"
+    display.figure_.canvas.draw()
+
+
+def test_labels_of_points_side_by_side_are_on_lines_of_their_own():
+    display = ContrastVolcanoDisplay(effect=[1.0, 1.1, 5.0], qvalues=[1e-3, 1e-3, 1e-3]).plot()
+    heights = {text.get_text(): text.get_position()[1] for text in display.texts_}
+    assert heights == {"0": 3, "1": 13, "2": 3}
+
+
+def test_the_volcano_says_what_is_wrong():
+    with pytest.raises(ValueError, match="as long as each other"):
+        ContrastVolcanoDisplay(effect=[1, 2], qvalues=[0.5]).plot()
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        ContrastVolcanoDisplay(effect=[1], qvalues=[2]).plot()

@@ -1,0 +1,140 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sksae.interpret import CachedClient
+
+
+class Counter:
+    name = "counter"
+
+    def __init__(self, identity="one"):
+        self.identity, self.asked = identity, []
+
+    def complete(self, messages):
+        self.asked.append(messages)
+        if messages[0]["content"] == "fail":
+            raise OSError("no server")
+        return f"{self.identity}: {messages[0]['content']}\n한 \ud800"
+
+
+def question(text):
+    return [{"role": "user", "content": text}]
+
+
+def test_what_was_asked_once_is_not_asked_again(tmp_path):
+    path = tmp_path / "deep" / "answers.jsonl"
+    first, second = Counter(), Counter()
+    said = CachedClient(first, path).complete(question("hello"))
+    client = CachedClient(second, path)
+    assert client.complete(question("hello")) == said == "one: hello\n한 \ud800"
+    assert (len(first.asked), second.asked, client.n_found, client.n_asked) == (1, [], 1, 0)
+    assert client.name == "counter"
+
+
+def test_models_that_differ_do_not_share_answers(tmp_path):
+    path = tmp_path / "a.jsonl"
+    CachedClient(Counter({"model": "a", "seed": 0}), path).complete(question("x"))
+    other = Counter({"model": "a", "seed": 1})
+    CachedClient(other, path).complete(question("x"))
+    assert len(other.asked) == 1
+    same = Counter({"seed": 0, "model": "a"})
+    CachedClient(same, path).complete(question("x"))
+    assert same.asked == []
+
+
+def test_a_client_without_an_identity_needs_one(tmp_path):
+    class Nameless:
+        def complete(self, messages):
+            return "x"
+
+    with pytest.raises(ValueError, match="Nameless does not say which model"):
+        CachedClient(Nameless(), tmp_path / "a")
+    assert CachedClient(Nameless(), tmp_path / "a", identity="m").complete(question("x")) == "x"
+
+
+def test_errors_and_what_is_no_string_are_not_kept(tmp_path):
+    client = CachedClient(Counter(), tmp_path / "a")
+    for _ in range(2):
+        with pytest.raises(OSError, match="no server"):
+            client.complete(question("fail"))
+    assert client.n_asked == 2
+    assert (tmp_path / "a").read_bytes() == b""
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 400), st.binary(max_size=20))
+def test_a_file_cut_anywhere_loses_its_last_answer_at_most(tmp_path_factory, cut, rubbish):
+    path = tmp_path_factory.mktemp("cut") / "a"
+    client = CachedClient(Counter(), path)
+    for i in range(3):
+        client.complete(question(str(i)))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: max(len(whole) - cut, 0)] + rubbish)
+    kept = sum(json.dumps(f"one: {i}\n한 \ud800").encode() in path.read_bytes() for i in range(3))
+    again = CachedClient(Counter(), path)
+    said = [again.complete(question(str(i))) for i in range(3)]
+    assert said == [f"one: {i}\n한 \ud800" for i in range(3)]
+    assert again.n_found >= kept - 1  # the last one may lack its line break
+    once_more = CachedClient(Counter(), path)
+    assert [once_more.complete(question(str(i))) for i in range(3)] == said
+    assert once_more.n_asked == 0
+
+
+def test_threads_share_one(tmp_path):
+    client = CachedClient(Counter(), tmp_path / "a")
+    with ThreadPoolExecutor(8) as pool:
+        said = list(pool.map(lambda i: client.complete(question(str(i % 20))), range(200)))
+    assert said == [f"one: {i % 20}\n한 \ud800" for i in range(200)]
+    assert client.n_asked + client.n_found == 200
+    again = CachedClient(Counter(), tmp_path / "a")
+    for i in range(20):
+        again.complete(question(str(i)))
+    assert again.n_asked == 0
+
+
+def test_another_process_sees_an_answer_as_soon_as_it_is_there(tmp_path):
+    first, second = (CachedClient(Counter(), tmp_path / "a") for _ in range(2))
+    first.complete(question("x"))
+    second.complete(question("x"))
+    assert (second.n_asked, second.n_found) == (0, 1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+def test_processes_share_a_file_and_answers_survive_when_one_is_killed(tmp_path):
+    code = """
+import os, signal, sys
+from sksae.interpret.explanation._answer_cache import CachedClient
+class Once:
+    identity = "one"
+    def complete(self, messages):
+        if messages[0]["content"] == "40":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "kept"
+client = CachedClient(Once(), sys.argv[1])
+for i in range(41):
+    client.complete([{"role": "user", "content": str(i)}])
+"""
+    path = tmp_path / "a"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    mine = CachedClient(Counter(), path)
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], env=environment) as other:
+        number = 100
+        while other.poll() is None:
+            mine.complete(question(str(number)))
+            number += 1
+            time.sleep(0.001)
+    assert other.returncode == -signal.SIGKILL
+    client = CachedClient(Counter(), path)
+    assert [client.complete(question(str(i))) for i in range(40)] == ["kept"] * 40
+    for i in range(100, number):
+        client.complete(question(str(i)))
+    assert client.n_asked == 0

@@ -1,0 +1,97 @@
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sksae.interpret.explanation._answers import (
+    read_choice,
+    read_description,
+    read_flags,
+    read_levels,
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("EXPLANATION: names of rivers", "names of rivers"),
+        ("names of rivers\n", "names of rivers"),
+        ("They flow.\nSo:\n**Explanation:** names  of rivers", "names of rivers"),
+        ("[EXPLANATION]: 'names of rivers'", "names of rivers"),
+        ('EXPLANATION: "up" in "give up"', '"up" in "give up"'),
+        ("<think>\nEXPLANATION: boats\n</think>\nEXPLANATION: 강 이름", "강 이름"),
+        ("EXPLANATION: first\nEXPLANATION: second", "second"),
+    ],
+    ids=range(7),
+)
+def test_descriptions_are_found(answer, text):
+    assert read_description(answer) == text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", " \n", "EXPLANATION:", "...", "I cannot\nhelp with that", "x" * 401, None, 3],
+    ids=range(8),
+)
+def test_what_is_no_description_is_refused(answer):
+    with pytest.raises(ValueError, match="it "):
+        read_description(answer)
+
+
+def test_lists_are_found_behind_other_words():
+    assert read_flags("The lines [1] and so on: [0, 1, true]", 3) == [0, 1, 1]
+    assert read_levels("<think>[9, 9]</think>[0, 7.5]", 2, 10) == [0.0, 7.5]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[0, 1]",
+        "[0, 1, 2]",
+        '["a", 0, 1]',
+        "0, 1, 1",
+        "[0, 1, [1]]",
+        "[0 1 1]",
+        "[0, 1, 1",
+        "[0, 1, {}]",
+        None,
+    ],
+    ids=range(9),
+)
+def test_lists_that_do_not_fit_are_refused(answer):
+    with pytest.raises(ValueError):
+        read_flags(answer, 3)
+
+
+@pytest.mark.parametrize("answer", ["[0, 11]", "[-1, 0]", "[NaN, 0]", "[Infinity, 0]", '["3", 1]'])
+def test_levels_outside_of_the_scale_are_refused(answer):
+    with pytest.raises(ValueError):
+        read_levels(answer, 2, 10)
+
+
+@pytest.mark.parametrize(
+    ("answer", "choice"),
+    [("3", 2), ("Passage 3.", 2), ("3, yes 3", 2), ("<think>1, 2</think>5", 4)],
+)
+def test_choices_count_from_one(answer, choice):
+    assert read_choice(answer, 5) == choice
+
+
+@pytest.mark.parametrize("answer", ["", "none", "6", "0", "1 or 2", "9" * 5000, None])
+def test_choices_that_are_none_are_refused(answer):
+    with pytest.raises(ValueError):
+        read_choice(answer, 5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text())
+def test_any_answer_is_read_or_refused(answer):
+    for read in (
+        read_description,
+        lambda a: read_flags(a, 2),
+        lambda a: read_levels(a, 2, 10),
+        lambda a: read_choice(a, 2),
+    ):
+        with suppress(ValueError):
+            assert read(answer) not in (None, "", [])

@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from sksae.datasets import load_tiny_lm
+from sksae.interpret import CachedClient, LocalClient
+
+QUESTION = [
+    {"role": "system", "content": "Complete."},
+    {"role": "user", "content": "Return the mean of the"},
+]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load_tiny_lm()
+
+
+def test_an_answer_is_what_the_model_writes_next(tiny):
+    model, tokenizer = tiny
+    inputs = tokenizer("Complete.\n\nReturn the mean of the\n\nAnswer:", return_tensors="pt")
+    options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+    found = model.generate(**inputs, **options)
+    expected = tokenizer.decode(found[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    client = LocalClient(model, tokenizer, max_new_tokens=6)
+    assert client.complete(QUESTION) == expected.strip()
+    assert client.complete(QUESTION) == expected.strip()
+
+
+def test_a_chat_template_is_used_where_there_is_one(tiny, monkeypatch):
+    model, tokenizer = tiny
+    each = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    template = f"{each}{{% if add_generation_prompt %}}>>>{{% endif %}}"
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    read = []
+    hook = model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, args: read.append(args[0])
+    )
+    try:
+        LocalClient(model, tokenizer, max_new_tokens=1).complete(QUESTION)
+    finally:
+        hook.remove()
+    assert "Complete.\nReturn the mean of the\n>>>" in tokenizer.decode(read[0][0])
+
+
+def test_a_question_that_is_too_long_is_refused(tiny):
+    with pytest.raises(ValueError, match=r"has \d+ tokens and tiny_lm reads 256: use fewer"):
+        LocalClient(*tiny).complete([{"role": "user", "content": "mean " * 400}])
+
+
+def test_the_answer_ends_where_the_context_does(tiny):
+    model, tokenizer = tiny
+    text = "mean " * 120
+    question = [{"role": "user", "content": text}]
+    n = len(tokenizer(f"{text}\n\nAnswer:")["input_ids"])
+    assert 100 < n < 256
+    answer = LocalClient(model, tokenizer, max_new_tokens=10_000).complete(question)
+    assert len(tokenizer(answer)["input_ids"]) <= 256 - n + 2
+
+
+def test_nothing_of_the_model_changes_and_it_can_be_cached(tiny, tmp_path):
+    model, tokenizer = tiny
+    state = torch.random.get_rng_state()
+    client = CachedClient(LocalClient(model, tokenizer, max_new_tokens=2), tmp_path / "a")
+    client.complete(QUESTION)
+    client.complete(QUESTION)
+    assert (client.n_asked, client.n_found, client.name) == (1, 1, "tiny_lm")
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert not model.training
+
+
+def test_wrong_input_is_refused(tiny):
+    model, tokenizer = tiny
+    with pytest.raises(TypeError, match=r"model must be the loaded model.*Got str"):
+        LocalClient("gpt2", tokenizer)
+    with pytest.raises(TypeError, match="tokenizer must be the loaded tokenizer"):
+        LocalClient(model, None)
+    with pytest.raises(ValueError, match="max_new_tokens"):
+        LocalClient(model, tokenizer, max_new_tokens=0)
