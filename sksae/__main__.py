@@ -16,7 +16,7 @@ import sksae
 from sksae._files import replacing
 from sksae._threads import threads_for
 from sksae.datasets import TINY_LM_PATH, load_corpus
-from sksae.interpret import FeatureAtlas, choose_features, explain, read_prompt
+from sksae.interpret import FeatureAtlas, choose_features, explain, read_prompt, score_explanations
 from sksae.language_models import ActivationExtractor
 from sksae.metrics import dead_fraction, l0
 from sksae.report import feature_lines, table_lines, write_page
@@ -170,7 +170,7 @@ def _run(options):
     page = write_page(
         options.out / "index.html",
         atlas,
-        explanations=explain(atlas),
+        explanations=score_explanations(atlas, explain(atlas)),
         prompts=[read_prompt(extractor, sae, text[:LENGTH]) for text in held_out[:N_PROMPTS]],
         title="What the features stand for",
         facts=_facts(options, extractor, sae, train, held_out),

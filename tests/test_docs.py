@@ -54,13 +54,18 @@ def test_version_is_stated_once():
 
 
 @pytest.mark.slow
-def test_the_readme_runs(capsys):
-    block = re.search(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S
-    )
+def test_the_readme_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    first, *others = re.findall(r"```python\n(.*?)```", page, re.S)
     namespace = {}
-    exec(block.group(1), namespace)
+    exec(first, namespace)
     printed = capsys.readouterr().out.splitlines()
     assert float(next(line for line in printed if not line.startswith("["))) > 0.7
     assert namespace["codes"].shape[1] == 1024
     assert len([line for line in printed if "[[" in line]) == 5
+    for block in others:
+        exec(block, namespace)
+    assert namespace["kept"]["ce_recovered"] > 0.5
+    assert (tmp_path / "features.html").stat().st_size > 1_000_000
+    assert len(set(namespace["sae"].get_feature_names_out())) == 1024
