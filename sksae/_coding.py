@@ -53,6 +53,7 @@ def sparse_codes(coder, rows, width):
         starts = range(0, len(rows), step)
         blocks = [coder.transform(rows[start : start + step]) for start in starts]
     blocks = [block if sparse.issparse(block) else np.asarray(block) for block in blocks]
+    blocks = [block.astype(np.float32) if block.dtype == np.float16 else block for block in blocks]
     return sparse.vstack([sparse.csr_array(block) for block in blocks], format="csr")
 
 

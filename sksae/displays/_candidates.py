@@ -34,7 +34,10 @@ def read_candidates(cv_results, score, param_name):
     column, measured = f"mean_test_{score}", f"mean_test_{_L0}"
     if column not in cv_results:
         found = sorted(key for key in cv_results if key.startswith("mean_test_"))
-        raise ValueError(f"cv_results has no {column!r}, only {found}.")
+        raise ValueError(
+            f"cv_results has no {column!r}, only {found}. "
+            "Give score, or search with scoring=sksae.metrics.sae_scorer."
+        )
     params = list(cv_results["params"])
     name = param_name or _sparsity_param(params)
     values = [one.get(name) for one in params]

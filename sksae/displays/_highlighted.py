@@ -96,8 +96,9 @@ class HighlightedText:
         values = np.asarray(activations, dtype=np.float64)
         if values.shape != strings.shape or not len(values) or not np.isfinite(values).all():
             raise ValueError(
-                f"activations must be one finite number for each of the {len(strings)} tokens. "
-                f"Got shape {values.shape} instead."
+                f"activations must be one finite number for each of the {len(strings)} tokens, of "
+                f"which there is at least one. Got {np.isfinite(values).sum()} finite numbers in "
+                f"an array of shape {values.shape} instead."
             )
         peak = int(np.abs(values).argmax())
         example = Example(peak, 0, float(values[peak]), strings, values, peak=peak)
@@ -188,6 +189,8 @@ class HighlightedText:
 
     def _examples(self):
         """Return the examples as a list."""
+        if hasattr(self.examples, "examples"):
+            raise TypeError("examples is a Feature; HighlightedText.from_feature takes one.")
         found = [self.examples] if hasattr(self.examples, "tokens") else list(self.examples)
         for example in found:
             if not hasattr(example, "tokens") or not hasattr(example, "activations"):

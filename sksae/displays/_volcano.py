@@ -115,6 +115,10 @@ class ContrastVolcanoDisplay:
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_option("effect", effect, Option(None, *_EFFECTS))
         check_is_fitted(contrast)
+        if not hasattr(contrast, "effects_"):
+            raise TypeError(
+                f"contrast must be a fitted FeatureContrast. Got {type(contrast).__name__} instead."
+            )
         permuted = hasattr(contrast, "family_pvalues_")
         display = cls(
             effect=getattr(contrast, f"{effect}_") if effect else contrast.effects_,
@@ -133,8 +137,8 @@ class ContrastVolcanoDisplay:
         ----------
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
-        names : mapping of int to str, default=None
-            Names of features.
+        names : mapping of int to str or sequence of str, default=None
+            Names of features: of some by number, or of all.
         n_annotated : int, default=8
             How many of the selected features, those with the most evidence, are named.
         **kwargs : dict
@@ -150,10 +154,11 @@ class ContrastVolcanoDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If lengths differ or a q-value is not between 0 and 1.
+            If lengths differ, names too, or a q-value is not between 0 and 1.
         """
         check_option("n_annotated", n_annotated, Int(0))
         effect, qvalues, selected = self._checked()
+        names = _by_feature(names, len(effect))
         evidence = -np.log10(np.maximum(qvalues, _LEAST))
         ax = place(self, ax, (6.4, 4.8))
         known = np.isfinite(effect) & np.isfinite(evidence)
@@ -193,10 +198,18 @@ class ContrastVolcanoDisplay:
         return effect, qvalues, selected.astype(bool)
 
 
+def _by_feature(names, n_features):
+    """Return a mapping of names, however they were given."""
+    if names is None or isinstance(names, Mapping):
+        return names or {}
+    if isinstance(names, str) or len(names) != n_features:
+        raise ValueError(f"names must be a mapping, or have one name for each of {n_features}.")
+    return dict(enumerate(names))
+
+
 def _annotations(ax, x, y, shown, names):
     from matplotlib.patheffects import withStroke
 
-    names = names if isinstance(names, Mapping) else {}
     labels, properties = drawn([f"{i} {names.get(i, '')}".strip() for i in shown])
     lifts = _lifts(x[shown], y[shown])
     return [

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sksae._params import Int, check_option
+
 SILENT_KINDS = ("random", "neighbor", "lexical")
 
 
@@ -161,7 +163,13 @@ class Feature:
         -------
         quantiles : list of Quantile
             The parts.
+
+        Raises
+        ------
+        ValueError
+            If there is less than one part.
         """
+        check_option("n_quantiles", n_quantiles, Int(1))
         if not len(self.weights):
             return []
         total = self.weights.sum()

@@ -109,11 +109,13 @@ def read_prompt(extractor, sae, text):
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be a string. Got {type(text).__name__} instead.")
+    coder = sparse_coder(sae)
+    width = len(coder.get_feature_names_out())
     rows, tokens = extractor.extract([text])
     if not len(tokens):
         raise ValueError("No token of this text is read; it is empty, or the extractor skips all.")
     reading = read_rows(tokens, len(tokens))
-    codes = sparse_codes(sparse_coder(sae), rows, sae.components_.shape[0])
+    codes = sparse_codes(coder, rows, width)
     return PromptCodes(text, reading.string, _largest_by_cell(codes, reading))
 
 

@@ -129,7 +129,11 @@ def check_features(features, width):
         return np.arange(width)
     features = np.asarray(features)
     if features.ndim != 1 or (len(features) and features.dtype.kind not in "iu"):
-        raise ValueError(f"features must be a list of column numbers of codes; got {features!r}.")
+        hint = "; np.flatnonzero makes them from a mask" if features.dtype.kind == "b" else ""
+        raise ValueError(
+            f"features must be a list of column numbers of codes{hint}. Got an array of shape "
+            f"{features.shape} and type {features.dtype}."
+        )
     features = features.astype(np.int64)
     outside = features[(features < 0) | (features >= width)]
     if len(outside):

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
@@ -78,7 +79,7 @@ def write_page(
     OSError
         If a file cannot be written; a page that was there before is as it was.
     TypeError
-        If `atlas` is no fitted atlas.
+        If `atlas` is no fitted atlas, or another argument is of a wrong type.
     ValueError
         If `path` is no file that ends in ``.html``, a feature is none of the atlas or is named
         twice, or the codes of a prompt have another width.
@@ -104,6 +105,9 @@ def write_page(
     path = _checked_path(path)
     listed = _listed(features, atlas)
     explanations = _checked(explanations or {}, prompts, atlas)
+    _check_mapping("facts", facts or {})
+    lines = fact_lines({**atlas.facts_, **(facts or {})})
+    cells = [[visible(str(cell)) for cell in line] for line in _cells(table)]
     listing, folder = Listing(explanations), path.with_name(f"{path.stem}-features")
     blocks, names = [], []
     before = set(_parts_in(folder))
@@ -119,8 +123,8 @@ def write_page(
                 names.append(_write_part(folder, begin // PART, part))
         index = {
             "title": visible(str(title)),
-            "facts": fact_lines({**atlas.facts_, **(facts or {})}),
-            "table": [[visible(str(cell)) for cell in line] for line in _cells(table)],
+            "facts": lines,
+            "table": cells,
             "prompts": [prompt_lines(prompt) for prompt in prompts],
             "folder": quote(folder.name) if names else "",
             "parts": names,
@@ -146,8 +150,11 @@ def _checked_path(path):
 def _checked(explanations, prompts, atlas):
     """Return explanations by int; raise where they or prompts are of other features."""
     known = Int(0, atlas.n_components_ - 1)
+    _check_mapping("explanations", explanations)
     for feature in explanations:
         check_option("each key of explanations", feature, known)
+    if hasattr(prompts, "codes") or not all(hasattr(prompt, "codes") for prompt in prompts):
+        raise TypeError("prompts must be a list of PromptCodes, as read_prompt makes them.")
     for prompt in prompts:
         if prompt.codes.shape[1] != atlas.n_components_:
             raise ValueError(
@@ -157,15 +164,22 @@ def _checked(explanations, prompts, atlas):
     return {int(feature): explanation for feature, explanation in explanations.items()}
 
 
+def _check_mapping(name, value):
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict. Got {type(value).__name__} instead.")
+
+
 def _listed(features, atlas):
     """Return the features shown, as ints."""
     n_components = getattr(atlas, "n_components_", None)
     if n_components is None or not hasattr(atlas, "feature"):
+        found = "one that is not fitted" if hasattr(atlas, "feature") else type(atlas).__name__
         raise TypeError(
-            "atlas must be a fitted FeatureAtlas, from sksae.interpret. "
-            f"Got {type(atlas).__name__} instead."
+            f"atlas must be a fitted FeatureAtlas, from sksae.interpret. Got {found} instead."
         )
     listed = list(range(n_components)) if features is None else np.asarray(features).tolist()
+    if not isinstance(listed, list):
+        raise TypeError(f"features must be a list of features. Got {features!r} instead.")
     for feature in listed:
         check_option("each of features", feature, Int(0, n_components - 1))
     if len(set(listed)) < len(listed):
@@ -192,6 +206,8 @@ def _overview(atlas, listing):
 
 def _cells(table):
     """Return the lines of a table, its names first."""
+    if hasattr(table, "columns"):
+        raise TypeError("table must be a list of dict; that of a data frame is to_dict('records').")
     names = list(table[0]) if table else []
     return [names, *([line[name] for name in names] for line in table)] if table else []
 

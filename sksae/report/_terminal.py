@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 
+from sksae._params import Int, check_option
 from sksae._signs import edges_visible
 
 COLUMNS = 100
@@ -22,7 +23,7 @@ def table_lines(table):
     Returns
     -------
     lines : list of str
-        The heading and the lines.
+        The heading and the lines; none for an empty table.
 
     See Also
     --------
@@ -37,6 +38,8 @@ def table_lines(table):
     1,200  16.0
       300   8.5
     """
+    if not table:
+        return []
     names = list(table[0])
     lines = [names, *(list(line.values()) for line in table)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -61,6 +64,11 @@ def feature_lines(feature, *, n_examples=None):
     lines : list of str
         The lines.
 
+    Raises
+    ------
+    ValueError
+        If `n_examples` is negative.
+
     See Also
     --------
     sksae.interpret.FeatureAtlas : Its `feature` makes them.
@@ -76,18 +84,19 @@ def feature_lines(feature, *, n_examples=None):
       on  ␣cold 100%
            2  a[[ cold]] day
     """
+    check_option("n_examples", n_examples, Int(0, none=True))
     width = min(COLUMNS, shutil.get_terminal_size((COLUMNS, 24)).columns)
     marks = BOLD if _colours() else BRACKETS
     texts = f"{feature.n_texts:,} text" + "s" * (feature.n_texts != 1)
-    tokens = (
+    tokens = [
         f"{edges_visible(token)} {share:.0%}"
         for token, share in feature.top_tokens
         if share >= 0.005
-    )
+    ]
     return [
         f"Feature {feature.feature}: fires on {feature.density:.2%} of rows, in {texts}, "
         f"at most {feature.max_activation:.3g}",
-        f"  on  {'   '.join(tokens)}",
+        *([f"  on  {'   '.join(tokens)}"] if tokens else []),
         *(
             f"{example.activation:8.3g}  {example.line(width=width - 10, marks=marks)}"
             for example in feature.examples[:n_examples]

@@ -75,6 +75,8 @@ class Timed:
         self.autoencoder, self.seconds = autoencoder, seconds
 
     def __getattr__(self, name):
+        if name.startswith("__"):  # copying asks before there is an autoencoder
+            raise AttributeError(name)
         return getattr(self.autoencoder, name)
 
     def set_params(self, **params):

@@ -127,7 +127,7 @@ def test_candidates_need_not_share_their_parameters():
 
 
 def test_the_frontier_says_what_is_missing(X):
-    with pytest.raises(ValueError, match="no 'mean_test_r2', only"):
+    with pytest.raises(ValueError, match=r"no 'mean_test_r2', only .* or search with scoring="):
         SparsityFrontierDisplay.from_cv_results(RESULTS, score="r2")
     with pytest.raises(ValueError, match="no parameter 'alpha' that is a number"):
         SparsityFrontierDisplay.from_cv_results(RESULTS, param_name="alpha")
@@ -252,3 +252,16 @@ def test_the_volcano_says_what_is_wrong():
         ContrastVolcanoDisplay(effect=[1, 2], qvalues=[0.5]).plot()
     with pytest.raises(ValueError, match="between 0 and 1"):
         ContrastVolcanoDisplay(effect=[1], qvalues=[2]).plot()
+    for names in (["a"], "ab"):
+        with pytest.raises(ValueError, match="one name for each of 2"):
+            ContrastVolcanoDisplay(effect=[1, 2], qvalues=[0.5, 1]).plot(names=names)
+    with pytest.raises(TypeError, match=r"FeatureContrast\. Got PCA"):
+        ContrastVolcanoDisplay.from_estimator(PCA(1).fit(np.eye(3)))
+
+
+def test_names_of_all_features_are_names_by_number():
+    fitted = contrast(alpha=1e-3)
+    names = np.array([f"name {i}" for i in range(30)])
+    for some in (names, names.tolist(), dict(enumerate(names))):
+        display = ContrastVolcanoDisplay.from_estimator(fitted, names=some)
+        assert {text.get_text() for text in display.texts_} == {"3 name 3", "7 name 7"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sksae._signs import columns, visible
 from sksae.displays import AttributionDisplay, HighlightedText
 from sksae.displays._fonts import drawn
-from sksae.interpret import max_activating_examples
+from sksae.interpret import FeatureAtlas, max_activating_examples
 from sksae.language_models import Attribution
 
 tokens_and_values = st.lists(
@@ -99,6 +99,11 @@ def test_wrong_input_is_named():
         HighlightedText.from_tokens(["a"], [np.nan])
     with pytest.raises(TypeError, match="Got a str"):
         HighlightedText(["abc"]).to_html()
+    with pytest.raises(ValueError, match=r"Got 1 finite numbers in an array of shape \(2,\)"):
+        HighlightedText.from_tokens(["a", "b"], [np.nan, 1.0])
+    feature = FeatureAtlas().fit([[1.0]]).feature(0)
+    with pytest.raises(TypeError, match="from_feature takes one"):
+        HighlightedText(feature).to_html()
 
 
 def test_text_is_drawn_on_lines_that_fit():

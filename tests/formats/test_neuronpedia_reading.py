@@ -179,6 +179,9 @@ def test_what_is_not_there_is_said(tmp_path, file):
     file({"index": "0"}, under="s/features")
     with pytest.raises(FileNotFoundError, match=r"has no explanations: no files"):
         read_neuronpedia(tmp_path / "s")
+    file({"index": "0"}, under="all/model/0-s/features")
+    with pytest.raises(FileNotFoundError, match=r"has no features: .* such as .*0-s\.$"):
+        read_neuronpedia_features(tmp_path / "all")
     with pytest.raises(ValueError, match="score must be a str or None"):
         read_neuronpedia(tmp_path / "s", score=3)
 

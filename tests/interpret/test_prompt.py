@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sksae import TopKSAE
 from sksae.datasets import TINY_LM_PATH
@@ -50,3 +53,12 @@ def test_errors(extractor, topk):
         read_prompt(extractor, topk, [TEXT])
     with pytest.raises(ValueError, match="No token of this text"):
         read_prompt(extractor, topk, "")
+    with pytest.raises(NotFittedError):
+        read_prompt(extractor, TopKSAE(4), TEXT)
+
+
+def test_any_fitted_transformer_will_do(extractor, topk):
+    expected = read_prompt(extractor, topk, TEXT).codes.toarray()
+    scaler = StandardScaler(with_mean=False, with_std=False).fit(extractor.transform([TEXT]))
+    pipeline = make_pipeline(scaler, topk)
+    np.testing.assert_array_equal(read_prompt(extractor, pipeline, TEXT).codes.toarray(), expected)

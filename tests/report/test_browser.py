@@ -354,6 +354,7 @@ def test_prompts(page, written):
     page.wait("document.title.startsWith('Feature 5 ')")
 
 
+@pytest.mark.slow
 def test_sixteen_thousand_features(page, large):
     page.open(large)
     assert page.text("#found") == "16,384 features"

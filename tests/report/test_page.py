@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -249,7 +250,7 @@ def test_features_that_are_not_there(tmp_path, features, error, message):
 def test_an_atlas_that_is_none(tmp_path):
     with pytest.raises(TypeError, match=r"fitted FeatureAtlas.*Got list instead"):
         write_page(tmp_path / "index.html", [1, 2])
-    with pytest.raises(TypeError, match="fitted FeatureAtlas"):
+    with pytest.raises(TypeError, match=r"fitted FeatureAtlas.*Got one that is not fitted"):
         write_page(tmp_path / "index.html", FeatureAtlas())
 
 
@@ -297,3 +298,23 @@ def test_any_text_survives_as_it_can_be_shown(tmp_path_factory, tokens, label, t
     assert index["columns"]["label"] == [visible(label).strip()]
     (feature,) = read_features(path)
     assert feature["groups"][0]["examples"][0]["tokens"] == [visible(token) for token in tokens]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"explanations": ["rivers"]}, "explanations must be a dict. Got list"),
+        ({"facts": "mine"}, "facts must be a dict. Got str"),
+        ({"prompts": ["hello"]}, "list of PromptCodes"),
+        ({"prompts": Prompt()}, "list of PromptCodes"),
+        ({"features": 3}, "features must be a list of features. Got 3"),
+        ({"table": pd.DataFrame({"a": [1]})}, "to_dict"),
+    ],
+    ids=["explanations", "facts", "texts", "prompt", "number", "frame"],
+)
+def test_arguments_of_another_type_are_refused_before_anything_is_read(tmp_path, options, message):
+    atlas = SyntheticAtlas(4)
+    atlas.feature = None  # a feature that is read would fail
+    with pytest.raises(TypeError, match=message):
+        write_page(tmp_path / "index.html", atlas, **options)
+    assert not list(tmp_path.iterdir())

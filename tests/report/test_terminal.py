@@ -1,3 +1,5 @@
+import pytest
+
 from sksae.interpret import FeatureAtlas
 from sksae.report import feature_lines, table_lines
 
@@ -20,3 +22,20 @@ def test_tables_align():
         "   x  1,000",
         "long      2",
     ]
+
+
+def test_a_table_without_lines_has_none():
+    assert table_lines([]) == table_lines(()) == []
+
+
+def test_a_dead_feature_fires_on_nothing():
+    (heading,) = feature_lines(FeatureAtlas().fit([[0], [0]]).feature(0))
+    assert heading == "Feature 0: fires on 0.00% of rows, in 0 texts, at most 0"
+
+
+def test_the_number_of_examples_is_none_or_more():
+    feature = FeatureAtlas().fit([[1], [2]], tokens=["a", "b"]).feature(0)
+    assert len(feature_lines(feature, n_examples=0)) == 2
+    assert len(feature_lines(feature)) == 4
+    with pytest.raises(ValueError, match="n_examples must be an int >= 0"):
+        feature_lines(feature, n_examples=-1)

@@ -156,7 +156,9 @@ def _files(path, kind):
         if file.is_file() and file.name.endswith(_ENDS) and file.name.startswith("batch-")
     ]
     if not files:
-        raise FileNotFoundError(f"{path} has no {kind}: no files {kind}/batch-*.jsonl.gz.")
+        inside = sorted(path.glob(f"*/*/{kind}"))
+        hint = f" Read one source at a time, such as {inside[0].parent}." if inside else ""
+        raise FileNotFoundError(f"{path} has no {kind}: no files {kind}/batch-*.jsonl.gz.{hint}")
     return sorted(files, key=_numbers)
 
 

@@ -6,10 +6,11 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from sksae._arrays import objects
 from sksae._params import Int, check_option, check_params
 from sksae.interpret._strongest import check_features
 from sksae.interpret.atlas._files import read_atlas, write_atlas
-from sksae.interpret.atlas._fitting import collect, directions_of, logits_of
+from sksae.interpret.atlas._fitting import collect, directions_of, lens_of, logits_of
 from sksae.interpret.atlas._records import feature_of, flags_of, table_of
 
 
@@ -81,7 +82,7 @@ class FeatureAtlas(BaseEstimator):
     fire on, sums are exact until there are four million pairs; then each feature keeps its 64
     largest. Which features fire together is counted on random rows where all would be too many.
 
-    A text of more than 32,768 rows is read as several.
+    A text of more than 32,768 rows is read as several, and so is one whose rows are not together.
 
     Examples
     --------
@@ -137,7 +138,7 @@ class FeatureAtlas(BaseEstimator):
         self.n_tokens = n_tokens
         self.random_state = random_state
 
-    def fit(self, X, y=None, *, tokens=None):
+    def fit(self, X, tokens=None):
         """Make the pass.
 
         Parameters
@@ -145,8 +146,6 @@ class FeatureAtlas(BaseEstimator):
         X : array-like or iterable
             With an extractor, the texts. Without, the rows that `sae` codes, or without `sae`
             codes, dense or sparse, of shape (n_rows, n_components); a memory map will do.
-        y : None
-            Ignored.
         tokens : TokenTable, data frame, mapping or sequence of length n_rows, default=None
             Where rows or codes came from, as for :func:`max_activating_examples`: a table with one
             line a row, or one label a row. None labels rows by their numbers.
@@ -165,11 +164,12 @@ class FeatureAtlas(BaseEstimator):
             finite.
         """
         check_params(self)
+        lens = lens_of(self)  # before the long pass: a model may be the wrong one
         collection, policy = collect(self, X, tokens)
         arrays = collection.arrays()
         strings = collection.strings
         arrays |= directions_of(self, collection.coactivation)
-        arrays |= logits_of(self, strings)
+        arrays |= logits_of(lens, strings)
         facts = {
             **policy,
             "sae": None if self.sae is None else re.sub(r"\s+", " ", repr(self.sae)),
@@ -181,7 +181,7 @@ class FeatureAtlas(BaseEstimator):
 
     def _set(self, arrays, strings, sources, facts):
         """Store what a pass or a file has."""
-        self._arrays, self._strings, self._sources = arrays, strings, sources
+        self._arrays, self._strings, self._sources = arrays, objects(strings), sources
         self.facts_ = facts
         self.n_rows_, self.n_texts_ = facts["n_rows"], facts["n_texts"]
         self.n_first_ = facts["n_first"]

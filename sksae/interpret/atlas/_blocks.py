@@ -95,7 +95,8 @@ def _stop(bounds, first_row, start):
 def block_of(codes, parts, starts):
     """Return the `Block` of CSR codes; `starts` are its first row, cell and text of all."""
     codes = sparse.csc_array(codes)
-    if not np.isfinite(codes.data.sum(dtype=np.float64)):
+    codes.sum_duplicates()
+    if not np.isfinite(codes.data).all():
         raise ValueError("codes contains NaN or infinity.")
     if (codes.data <= 0).any():
         codes.data[codes.data < 0] = 0

@@ -42,13 +42,18 @@ class Coactivation:
             self._prune()
 
     def _prune(self):
-        counts = self.counts.tocoo()
-        jaccard = _jaccard(counts.data, self.n_active[counts.row], self.n_active[counts.col])
+        counts = self.counts
+        active, lengths = self.n_active.astype(np.float64), np.diff(counts.indptr)
+        either = np.repeat(active, lengths)
+        either += active[counts.indices]
+        either -= counts.data
+        jaccard = np.divide(counts.data, either, out=either)
         worst = np.partition(jaccard, len(jaccard) // 2)[len(jaccard) // 2]
         kept = jaccard > worst
-        self.counts = sparse.csr_array(
-            (counts.data[kept], (counts.row[kept], counts.col[kept])), shape=counts.shape
-        )
+        if kept.any():  # or all are as good
+            indptr = np.append(0, np.cumsum(kept, dtype=np.int32))[counts.indptr]
+            parts = (counts.data[kept], counts.indices[kept], indptr)
+            self.counts = sparse.csr_array(parts, shape=counts.shape)
 
     def partners(self, size):
         """Return the features that fire along with each, the best first, -1 for none: (m, size)."""

@@ -89,7 +89,7 @@ class Collection:
         # Some were entered when a piece seemed the main one that is none of the large ones.
         pair = (lexical.bucket << 32) | cell_string[lexical.cell].astype(np.int64)
         fits = np.isin(pair, self.sums.largest(_FITTING))
-        n_unique = self.sampled.n_different().reshape(self.n_components, -1).sum(1)
+        n_unique = self.sampled.n_different().reshape(-1, N_OCTAVES).sum(1)
         activity = self.shared.activity(self.n_components)
         return {
             "n_active": tallies.n_active,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sksae._files import replacing
+from sksae.interpret.atlas._tallies import EDGES
 
 VERSION = 1
 _PARAMETERS = (
@@ -21,6 +22,12 @@ _PARAMETERS = (
     "random_state",
 )
 _TEXT = ("header", "strings", "string_ends", "sources")
+_TABLES = {
+    "nearest": "nearest_cosine nearest_jaccard nearest_conditional",
+    "partner": "partner_cosine partner_jaccard partner_conditional",
+    "promoted": "promoted_logits",
+    "suppressed": "suppressed_logits",
+}
 _PLACES = ("strongest", "sampled", "shared", "lexical")
 
 
@@ -109,38 +116,75 @@ def _check_header(header, path):
 
 
 def _check_arrays(arrays, n_strings, n_texts):
-    """Raise a ValueError if arrays are missing or point beyond each other."""
-    n_components = len(arrays["n_active"])
-    n_cells, n_windows = len(arrays["cell_string"]), len(arrays["window_bounds"]) - 1
-    for name in ("n_active_first", "n_active_texts", "total", "maximum", "histogram", "n_unique"):
-        _check(len(arrays[name]) == n_components, name)
-    _check_range(arrays, "cell_string", n_strings)
-    _check_range(arrays, "text_bounds", n_cells + 1)
-    _check(len(arrays["text_bounds"]) == n_texts + 1, "text_bounds")
-    _check_range(arrays, "window_bounds", len(arrays["window_value"]) + 1)
-    _check(len(arrays["window_offset"]) == len(arrays["window_value"]), "window_offset")
-    _check(len(arrays["sum_key"]) == len(arrays["sum_total"]), "sum_total")
-    _check_range(arrays, "activity_window", max(len(arrays["shared_row"]), 1))
-    _check(len(arrays["activity_indptr"]) == n_components + 1, "activity_indptr")
+    """Raise a ValueError if arrays are missing, of the wrong kind, or point beyond each other."""
+    for name, (kinds, shape) in _expected(arrays).items():
+        _check(arrays[name].dtype.kind in kinds and arrays[name].shape == shape, name)
+    n_components, n_cells = len(arrays["n_active"]), len(arrays["cell_string"])
+    _check_bounds(arrays, "text_bounds", n_texts, n_cells)
+    _check_bounds(arrays, "window_bounds", None, len(arrays["window_value"]))
+    _check_bounds(arrays, "activity_indptr", n_components, len(arrays["activity_window"]))
+    _check_range(arrays["cell_string"], n_strings, "cell_string")
+    _check_range(arrays["activity_window"], len(arrays["shared_row"]), "activity_window")
+    _check_range(arrays["sum_key"], n_components << 32, "sum_key")
+    _check_range(arrays["sum_key"].astype(np.int64) & 0xFFFFFFFF, n_strings, "sum_key")
     for name in _PLACES:
-        n_lines = len(arrays[f"{name}_bucket"])
-        for column in ("row", "cell", "text", "value", "window"):
-            _check(len(arrays[f"{name}_{column}"]) == n_lines, f"{name}_{column}")
-        _check_range(arrays, f"{name}_cell", n_cells)
-        _check_range(arrays, f"{name}_text", n_texts)
-        _check_range(arrays, f"{name}_window", n_windows, -1)
+        cell, text = arrays[f"{name}_cell"], arrays[f"{name}_text"]
+        _check_range(text, n_texts, f"{name}_text")
+        begin, end = arrays["text_bounds"][text], arrays["text_bounds"][text + 1]
+        _check(((begin <= cell) & (cell < end)).all(), f"{name}_cell")
+        window = arrays[f"{name}_window"]
+        _check_range(window, len(arrays["window_bounds"]) - 1, f"{name}_window", -1)
     for name in ("nearest", "partner"):
         if name in arrays:
-            _check_range(arrays, name, n_components, -1)
+            _check_range(arrays[name], n_components, name, -1)
     for name in ("promoted", "suppressed"):
         if name in arrays:
-            _check_range(arrays, name, n_strings)
+            _check_range(arrays[name], n_strings, name)
 
 
-def _check_range(arrays, name, stop, start=0):
-    values = arrays[name]
-    inside = not values.size or (values.min() >= start and values.max() < stop)
-    _check(values.dtype.kind in "iu" and inside, name)
+def _expected(arrays):
+    """Return the kinds and the shape that each array should have, by name."""
+
+    def alike(names, kinds, shape):
+        return dict.fromkeys(names.split(), (kinds, shape))
+
+    features = arrays["n_active"].shape[:1]
+    sums, values = arrays["sum_key"].shape[:1], arrays["window_value"].shape[:1]
+    expected = {
+        **alike("n_active n_active_first n_active_texts n_unique", "iu", features),
+        **alike("total maximum", "f", features),
+        "histogram": ("iu", (*features, len(EDGES) - 1)),
+        **alike("sum_key sum_count", "iu", sums),
+        "sum_total": ("f", sums),
+        "window_offset": ("iu", values),
+        "window_value": ("f", values),
+    }
+    for name in ("cell_string", "string_rows", "activity_window", "text_bounds"):
+        expected[name] = ("iu", arrays[name].shape[:1])
+    for name in _PLACES:
+        lines = arrays[f"{name}_bucket"].shape[:1]
+        columns = " ".join(f"{name}_{column}" for column in ("bucket", "row", "cell", "text"))
+        expected |= alike(f"{columns} {name}_window", "iu", lines)
+        expected[f"{name}_value"] = ("f", lines)
+    for name, others in _TABLES.items():
+        if name in arrays:
+            shape = features + arrays[name].shape[1:2]
+            expected |= {name: ("iu", shape), **alike(others, "f", shape)}
+    if "map" in arrays:
+        expected["map"] = ("f", (*features, 2))
+    return expected
+
+
+def _check_bounds(arrays, name, n_parts, stop):
+    """Check that ascending bounds cut something of length `stop` into parts."""
+    bounds = arrays[name]
+    right = bounds.dtype.kind in "iu" and bounds.ndim == 1 and len(bounds) > 0
+    _check(right and (n_parts is None or len(bounds) == n_parts + 1), name)
+    _check(bounds[0] == 0 and bounds[-1] == stop and (bounds[1:] >= bounds[:-1]).all(), name)
+
+
+def _check_range(values, stop, name, start=0):
+    _check(not values.size or (values.min() >= start and values.max() < stop), name)
 
 
 def _check(right, name):

@@ -32,10 +32,16 @@ def collect(atlas, X, tokens):
 
 def _prepared(atlas, X, tokens):
     """Return what codes rows, how many features there are, and chunks ``(first, rows, table)``."""
+    if atlas.extractor is None and not hasattr(X, "shape"):
+        X = np.asarray(X)
+        if X.dtype.kind in "UO":
+            raise ValueError("X holds texts or other objects: texts need an 'extractor'.")
     if atlas.sae is None:
         if atlas.extractor is not None:
             raise ValueError("An extractor needs a fitted 'sae' to code what it reads.")
         codes = check_codes(X)
+        if codes.dtype == np.float16:  # there are no sparse ones
+            return _sparse_halves, codes.shape[1], [(0, codes, tokens)]
         return sparse.csr_array, codes.shape[1], [(0, codes, tokens)]
     coder = sparse_coder(atlas.sae)
     width = len(coder.get_feature_names_out())
@@ -44,10 +50,9 @@ def _prepared(atlas, X, tokens):
         return sparse_codes(coder, rows, width)
 
     if atlas.extractor is None:
-        rows = X if hasattr(X, "shape") else np.asarray(X)
-        if rows.ndim != 2:
-            raise ValueError(f"X must be 2-D, rows by features; got shape {tuple(rows.shape)}.")
-        return codes_of, width, [(0, rows, tokens)]
+        if X.ndim != 2:
+            raise ValueError(f"X must be 2-D, rows by features; got shape {tuple(X.shape)}.")
+        return codes_of, width, [(0, X, tokens)]
     if not isinstance(atlas.extractor, ActivationExtractor):
         raise ValueError(
             "The 'extractor' parameter of FeatureAtlas must be an ActivationExtractor or None. "
@@ -60,9 +65,13 @@ def _prepared(atlas, X, tokens):
     return codes_of, width, atlas.extractor.extract_chunks(X)
 
 
+def _sparse_halves(codes):
+    return sparse.csr_array(codes.astype(np.float32))
+
+
 def directions_of(atlas, coactivation):
     """Return the arrays about neighbours: near ones where there are directions, and partners."""
-    size = min(atlas.n_neighbors, len(coactivation.n_active) - 1)
+    size = max(min(atlas.n_neighbors, len(coactivation.n_active) - 1), 0)
     partners = coactivation.partners(size)
     groups = {"partner": partners}
     arrays = {}
@@ -73,10 +82,9 @@ def directions_of(atlas, coactivation):
         groups["nearest"], arrays["nearest_cosine"] = nearest_directions(components, size)
         arrays["map"] = map_of(components)
         unit = components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-30)
-        mine = np.arange(len(unit))
-        others = np.maximum(partners, 0).T
-        cosine = [np.einsum("ij,ij->i", unit[mine], unit[other]) for other in others]
-        arrays["partner_cosine"] = np.array(cosine, dtype=np.float32).reshape(size, -1).T
+        cosine = arrays["partner_cosine"] = np.empty(partners.shape, dtype=np.float32)
+        for rank, other in enumerate(np.maximum(partners, 0).T):
+            cosine[:, rank] = np.einsum("ij,ij->i", unit, unit[other])
     else:
         arrays["partner_cosine"] = np.full(partners.shape, np.nan, dtype=np.float32)
     for name, features in groups.items():
@@ -85,17 +93,27 @@ def directions_of(atlas, coactivation):
     return arrays
 
 
-def logits_of(atlas, strings):
-    """Return the arrays about promoted and suppressed tokens, if there is a language model."""
-    if atlas.language_model is None or atlas.sae is None:
-        return {}
-    lens = logit_lens(
+def lens_of(atlas):
+    """Return the `LogitLens` of all features, or None without a language model."""
+    if atlas.language_model is None:
+        if atlas.tokenizer is not None:
+            raise ValueError("The 'tokenizer' parameter goes with 'language_model', which is None.")
+        return None
+    if atlas.sae is None:
+        raise ValueError("A 'language_model' needs a fitted 'sae', whose directions it reads.")
+    return logit_lens(
         atlas.language_model,
         sparse_coder(atlas.sae),
         n_tokens=atlas.n_tokens,
         tokenizer=atlas.tokenizer,
     )
+
+
+def logits_of(lens, strings):
+    """Return the arrays about promoted and suppressed tokens, if there is a lens."""
     arrays = {}
+    if lens is None:
+        return arrays
     for side in ("promoted", "suppressed"):
         tokens = getattr(lens, side)
         arrays[side] = strings.number(tokens.ravel().tolist()).reshape(tokens.shape)

@@ -30,13 +30,19 @@ class Places(NamedTuple):
 
     def ranks(self):
         """Return how many lines of the same bucket come before each."""
-        return np.arange(len(self.bucket)) - np.searchsorted(self.bucket, self.bucket)
+        return ranks(self.bucket)
 
 
 def no_places():
     """Return `Places` without a line."""
     ints, keys = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64)
     return Places(ints, ints, ints, ints, np.zeros(0), keys, ints)
+
+
+def ranks(bucket):
+    """Return how many entries of an ascending array equal each and come before it."""
+    starts = np.flatnonzero(np.append(True, bucket[1:] != bucket[:-1]))[: len(bucket)]
+    return np.arange(len(bucket)) - np.repeat(starts, np.diff(np.append(starts, len(bucket))))
 
 
 def joined(*parts):
@@ -83,11 +89,22 @@ class Strongest:
         self._floor[self.places.bucket[full]] = self.places.value[full]
 
     def _best(self, places):
-        places = places.take(np.lexsort((places.row, -places.value, places.bucket)))
-        # The first of those that read the same is the strongest of them.
-        same = mixed(places.bucket.astype(np.uint64)) ^ places.key
-        places = places.take(np.sort(np.unique(same, return_index=True)[1]))
-        return places.take(places.ranks() < self.size)
+        # Of a bucket, rows ascend already: sorting is stable.
+        order = np.lexsort((-places.value, places.bucket))
+        same = places.key ^ places.bucket.astype(np.uint64)
+        order = order[_first_of_each(same[order])]
+        return places.take(order[ranks(places.bucket[order]) < self.size])
+
+
+def _first_of_each(values):
+    """Return a mask of what has not come before, fast where little has."""
+    first = np.ones(len(values), dtype=bool)
+    ascending = np.sort(values)
+    twice = ascending[1:][ascending[1:] == ascending[:-1]]
+    some = np.flatnonzero(np.isin(values, twice))
+    first[some] = False
+    first[some[np.unique(values[some], return_index=True)[1]]] = True
+    return first
 
 
 class Sampled:
@@ -115,11 +132,14 @@ class Sampled:
         if not len(places.key):
             return
         both = joined(self.places, places)
-        both = both.take(np.lexsort((both.row, both.key, both.bucket)))
-        new = np.ones(len(both.key), dtype=bool)
-        new[1:] = (both.bucket[1:] != both.bucket[:-1]) | (both.key[1:] != both.key[:-1])
-        both = both.take(new)
-        self.places = both.take(both.ranks() < self.size)
+        # The bucket, and as many bits of the key as there is room for; of each the first row,
+        # which comes first already.
+        n_bits = np.uint64(len(self.limit).bit_length())
+        line = (both.bucket.astype(np.uint64) << (np.uint64(64) - n_bits)) | (both.key >> n_bits)
+        order = np.argsort(line, kind="stable")
+        line = line[order]
+        order = order[np.append(True, line[1:] != line[:-1])]
+        self.places = both.take(order[ranks(both.bucket[order]) < self.size])
         full = self.places.ranks() == self.size - 1
         self.limit[self.places.bucket[full]] = self.places.key[full]
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from sksae._arrays import objects
 from sksae._signs import edges_visible
 from sksae.interpret._examples import Example
 from sksae.interpret._feature import Feature, Related
@@ -44,7 +43,7 @@ def feature_of(atlas, feature):
         n_unique=int(arrays["n_unique"][feature]),
         flags=tuple(name for name, mask in atlas._flags.items() if mask[feature]),
         top_tokens=top_tokens(atlas, feature),
-        examples=[_example(atlas, "strongest", i) for i in _lines(arrays, "strongest", feature)],
+        examples=_examples(atlas, "strongest", _lines(arrays, "strongest", feature)),
         sampled=sampled,
         weights=weights,
         silent=_silent(atlas, feature),
@@ -101,61 +100,58 @@ def top_tokens(atlas, feature):
 def _lines(arrays, name, low, high=None):
     """Return the lines of the places of some buckets."""
     bucket = arrays[f"{name}_bucket"]
-    return range(*np.searchsorted(bucket, [low, low + 1 if high is None else high]).tolist())
+    return slice(*np.searchsorted(bucket, [low, low + 1 if high is None else high]).tolist())
 
 
-def _example(atlas, name, line):
-    """Return one line of places as an `Example`."""
-    arrays = atlas._arrays
-    parts = (f"{name}_cell", f"{name}_text", f"{name}_window")
-    cell, text, window = (int(arrays[part][line]) for part in parts)
-    low, high = arrays["text_bounds"][text : text + 2].tolist()
-    begin, end = max(cell - atlas.before, low), min(cell + atlas.after + 1, high)
-    activations = np.zeros(end - begin)
-    if window >= 0:
-        mine = slice(*arrays["window_bounds"][window : window + 2])
-        activations[arrays["window_offset"][mine]] = arrays["window_value"][mine]
-    strings = (atlas._strings[number] for number in arrays["cell_string"][begin:end].tolist())
-    return Example(
-        row=int(arrays[f"{name}_row"][line]),
-        text=atlas._sources[text],
-        activation=float(arrays[f"{name}_value"][line]),
-        tokens=objects(strings),
-        activations=activations,
-        peak=cell - begin,
-        cut_before=begin > low,
-        cut_after=end < high,
-    )
+def _examples(atlas, name, lines):
+    """Return some lines of places as `Example` objects."""
+    arrays, strings = atlas._arrays, atlas._strings
+    columns = ("row", "cell", "text", "value", "window")
+    row, cell, text, value, window = (arrays[f"{name}_{column}"][lines] for column in columns)
+    low, high = arrays["text_bounds"][text], arrays["text_bounds"][text + 1]
+    begin = np.maximum(cell - atlas.before, low)
+    end = np.minimum(cell + atlas.after + 1, high)
+    # Window -1, where a feature is silent, is from the last entry to the first: none.
+    bounds = arrays["window_bounds"][window], arrays["window_bounds"][window + 1]
+    parts = (row, text, value, cell - begin, begin > low, end < high, begin, end, *bounds)
+    found = []
+    for line in zip(*(part.tolist() for part in parts), strict=True):
+        row, text, value, peak, cut_before, cut_after, begin, end, first, last = line
+        activations = np.zeros(end - begin)
+        activations[arrays["window_offset"][first:last]] = arrays["window_value"][first:last]
+        tokens = strings[arrays["cell_string"][begin:end]]
+        text = atlas._sources[text]
+        found.append(Example(row, text, value, tokens, activations, peak, cut_before, cut_after))
+    return found
 
 
 def _sampled(atlas, feature):
     """Return random places where a feature fires, from strong to weak, and their weights."""
     arrays = atlas._arrays
-    lines = np.array(
-        _lines(arrays, "sampled", feature * N_OCTAVES, (feature + 1) * N_OCTAVES), dtype=np.int64
-    )
+    lines = _lines(arrays, "sampled", feature * N_OCTAVES, (feature + 1) * N_OCTAVES)
     octave = arrays["sampled_bucket"][lines] % N_OCTAVES
     rows = arrays["histogram"][feature].reshape(-1, PER_OCTAVE).sum(1)
     kept = np.bincount(octave, minlength=N_OCTAVES)
     weights = rows[octave] / kept[octave]
     order = np.argsort(-arrays["sampled_value"][lines], kind="stable")
-    return [_example(atlas, "sampled", i) for i in lines[order].tolist()], weights[order]
+    return _examples(atlas, "sampled", lines.start + order), weights[order]
 
 
 def _silent(atlas, feature):
     """Return windows in which a feature does not fire, by kind."""
     arrays, size = atlas._arrays, atlas.n_silent
     indptr, window = arrays["activity_indptr"], arrays["activity_window"]
-    mine = window[indptr[feature] : indptr[feature + 1]]
-    quiet = np.setdiff1d(np.arange(len(arrays["shared_row"])), mine)
-    others = arrays["nearest"][feature] if "nearest" in arrays else []
-    near = [window[indptr[other] : indptr[other + 1]] for other in others]
-    near = np.intersect1d(quiet, np.concatenate([*near, np.zeros(0, dtype=np.int32)]))[:size]
-    quiet = np.setdiff1d(quiet, near)[:size]
+    quiet = np.ones(len(arrays["shared_row"]), dtype=bool)
+    quiet[window[indptr[feature] : indptr[feature + 1]]] = False
+    near = np.zeros(len(quiet), dtype=bool)
+    for other in arrays["nearest"][feature].tolist() if "nearest" in arrays else ():
+        near[window[indptr[other] : indptr[other + 1]]] = True
+    near = np.flatnonzero(quiet & near)[:size]
+    quiet[near] = False
     return {
-        "random": [_example(atlas, "shared", i) for i in quiet.tolist()],
-        "neighbor": [_example(atlas, "shared", i) for i in near.astype(int).tolist()],
-        "lexical": [_example(atlas, "lexical", i) for i in _lines(arrays, "lexical", feature)],
+        "random": _examples(atlas, "shared", np.flatnonzero(quiet)[:size]),
+        "neighbor": _examples(atlas, "shared", near),
+        "lexical": _examples(atlas, "lexical", _lines(arrays, "lexical", feature)),
     }
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from sksae.interpret.atlas._pools import Places, Sampled
+from sksae.interpret.atlas._pools import Places, Sampled, ranks
 from sksae.interpret.atlas._strings import mixed
 from sksae.interpret.atlas._windows import is_silent
 
@@ -84,8 +84,7 @@ class LexicalWindows:
         # A few random cells of each piece of text ...
         order = np.lexsort((block.gram, block.string))
         string = block.string[order]
-        rank = np.arange(len(order)) - np.searchsorted(string, string)
-        cells = order[rank < _PER_STRING]
+        cells = order[ranks(string) < _PER_STRING]
         string = block.string[cells]
         # ... for each of the features that fire on it elsewhere.
         features = np.argsort(main, kind="stable")
@@ -95,6 +94,8 @@ class LexicalWindows:
         feature = np.repeat(features, counts)
         ends = np.cumsum(counts)
         cell = cells[np.arange(len(feature)) + np.repeat(low - (ends - counts), counts)]
+        new = mixed(block.gram ^ np.uint64(self.seed))[cell] < self._sampled.limit[feature]
+        cell, feature = cell[new], feature[new]
         silent = is_silent(block, feature, *block.span(cell, self.before, self.after))
         self._sampled.add(_cells_of(block, cell[silent], feature[silent], self.seed))
 

@@ -57,8 +57,7 @@ class Tallies:
         n_bins = self.histogram.shape[1]
         number = np.floor((np.log2(values.astype(np.float64)) - LOWEST) * PER_OCTAVE)
         number = np.clip(number, 0, n_bins - 1).astype(np.int64)
-        line, count = np.unique(feature * n_bins + number, return_counts=True)
-        self.histogram.ravel()[line] += count.astype(np.uint32)
+        np.add.at(self.histogram.reshape(-1), feature * n_bins + number, np.uint32(1))
 
 
 def text_starts(block):
@@ -110,11 +109,21 @@ class TokenSums:
         key, total, count = map(np.concatenate, zip(*parts, strict=True))
         self.key, self.total, self.count = _summed(key, total, count)
         self._waiting, self._n_waiting = [], 0
-        main = self.largest(1)
-        self.main[main >> 32] = main & 0xFFFFFFFF
+        self._find_main()
         if len(self.key) > max(_MOST_TOKENS, _TOKENS_KEPT * self.n_components):
             kept = np.searchsorted(self.key, self.largest(_TOKENS_KEPT))
             self.key, self.total, self.count = self.key[kept], self.total[kept], self.count[kept]
+
+    def _find_main(self):
+        feature = self.key >> 32
+        starts = np.flatnonzero(np.append(True, feature[1:] != feature[:-1]))[: len(feature)]
+        if len(starts):
+            largest = np.maximum.reduceat(self.total, starts)
+            lengths = np.diff(np.append(starts, len(feature)))
+            lines = np.flatnonzero(self.total == np.repeat(largest, lengths))[::-1]
+            self.main[feature[lines]] = (
+                self.key[lines] & 0xFFFFFFFF
+            )  # the first one is written last
 
 
 def _summed(key, total, count):

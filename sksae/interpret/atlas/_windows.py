@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_SINGLE = float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max)
+
 
 class Windows:
     """Activations in windows, the positive ones only, line after line.
@@ -45,18 +47,19 @@ class Windows:
     def _append(self, counts, offset, value):
         self.bounds = np.concatenate([self.bounds, self.bounds[-1] + np.cumsum(counts)])
         self.offset = np.concatenate([self.offset, offset.astype(np.uint16)])
-        self.value = np.concatenate([self.value, value.astype(np.float32)])
+        value = np.clip(value, *_SINGLE).astype(np.float32)  # what fires stays positive and finite
+        self.value = np.concatenate([self.value, value])
 
     def compacted(self, *groups):
         """Return groups of places, their windows renumbered, and forget all other windows."""
-        used = np.concatenate([places.window for places in groups])
-        if len(self) > 2 * len(used) + 1024 or not groups:
-            lines = np.unique(used)
-            self.bounds, entries = gathered(self.bounds, lines)
+        if len(self) > 2 * sum(len(places.window) for places in groups) + 1024:
+            used = np.zeros(len(self), dtype=bool)
+            for places in groups:
+                used[places.window] = True
+            self.bounds, entries = gathered(self.bounds, np.flatnonzero(used))
             self.offset, self.value = self.offset[entries], self.value[entries]
-            groups = [
-                places._replace(window=np.searchsorted(lines, places.window)) for places in groups
-            ]
+            number = np.cumsum(used) - 1
+            groups = [places._replace(window=number[places.window]) for places in groups]
         return groups
 
     def of(self, line, length):

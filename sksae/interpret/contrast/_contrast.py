@@ -240,9 +240,9 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
 
         Parameters
         ----------
-        feature_names : array-like of str, of shape (n_features_in_,), default=None
-            What the features are called, such as their explanations. None takes the names of the
-            columns of X, if it had any.
+        feature_names : array-like of str, of shape (n_features_in_,), or dict, default=None
+            What the features are called, all of them or, by number, some, as `explain` describes
+            them. None takes the names of the columns of X, if it had any.
 
         Returns
         -------
@@ -259,10 +259,6 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         check_is_fitted(self)
         if feature_names is None:
             feature_names = getattr(self, "feature_names_in_", None)
-        elif len(feature_names) != self.n_features_in_:
-            raise ValueError(
-                f"feature_names has {len(feature_names)} names; {self.n_features_in_} are needed."
-            )
         strength = np.abs(self.effects_ if self.statistic in CENTRED else self.scores_)
         selected = self._get_support_mask()
         order = np.lexsort((-strength, ~self._tested(), ~selected))

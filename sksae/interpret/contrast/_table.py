@@ -1,5 +1,7 @@
 """The measures of a contrast as a data frame."""
 
+from collections.abc import Mapping
+
 _COLUMNS = {
     "score": "scores_",
     "effect": "effects_",
@@ -21,9 +23,18 @@ def as_frame(measures, selected, names):
     """Return a data frame of those measures that there are, a feature a line."""
     import pandas as pd
 
-    columns = {} if names is None else {"name": list(names)}
+    columns = {} if names is None else {"name": _of_each(names, len(selected))}
     columns["selected"] = selected
     for column, attribute in _COLUMNS.items():
         if attribute in measures:
             columns[column] = measures[attribute]
     return pd.DataFrame(columns)
+
+
+def _of_each(names, n_features):
+    """Return a name a feature, empty where a mapping has none."""
+    if isinstance(names, Mapping):
+        return [str(names.get(feature, "")) for feature in range(n_features)]
+    if len(names) != n_features:
+        raise ValueError(f"feature_names has {len(names)} names; {n_features} are needed.")
+    return list(names)

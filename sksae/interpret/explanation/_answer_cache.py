@@ -67,6 +67,9 @@ class CachedClient:
         with self.path.open("ab"):  # fails now rather than after the first answer was paid for
             pass
 
+    def __repr__(self):
+        return f"CachedClient({self.client!r}, {str(self.path)!r})"
+
     def complete(self, messages):
         """Return the answer to a question, from the file if it is there.
 

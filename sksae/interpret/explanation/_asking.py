@@ -15,6 +15,8 @@ class NotAskedError(RuntimeError):
 
 def check_client(client):
     """Raise a TypeError unless `client` can be asked."""
+    if isinstance(client, type):
+        raise TypeError(f"client must be an object, not the class {client.__name__} itself.")
     if not callable(getattr(client, "complete", None)):
         raise TypeError(
             f"client must have a method complete(messages) that returns a string; "

@@ -1,8 +1,10 @@
 """A few words for each feature, from token statistics or from a language model."""
 
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from sksae._params import Int, check_option
 from sksae.interpret._strongest import check_features
@@ -124,10 +126,13 @@ def explain(
 
 def features_of(atlas, features):
     """Return the features asked for, or all that fire, as a list of int."""
+    if not callable(getattr(atlas, "feature", None)):
+        raise TypeError(f"atlas must be a fitted FeatureAtlas. Got {type(atlas).__name__} instead.")
+    check_is_fitted(atlas, "n_active_")
     if features is None:
         return np.flatnonzero(atlas.n_active_).tolist()
-    features = list(features)
-    return check_features(features, atlas.n_components_).tolist() if features else []
+    features = list(features) if isinstance(features, Iterable) else features
+    return check_features(features, atlas.n_components_).tolist()
 
 
 def chosen_windows(side, n_examples):

@@ -2,10 +2,12 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sksae._files import replacing
+from sksae._params import Int, check_option
 
 _FORMAT, _VERSION = "sksae explanations", 1
 _TEXTS = (str, int, float, bool, type(None))
@@ -61,7 +63,7 @@ def save_explanations(path, explanations):
     ----------
     path : str or Path
         The file.
-    explanations : dict of int to Explanation
+    explanations : dict of int to Explanation or str
         By feature, as :func:`explain` returns them.
 
     Returns
@@ -73,6 +75,8 @@ def save_explanations(path, explanations):
     ------
     OSError
         If the file cannot be written.
+    TypeError, ValueError
+        If these are no explanations by feature.
 
     See Also
     --------
@@ -96,13 +100,34 @@ def save_explanations(path, explanations):
             "scores": _plain(one.scores),
             "seen": _plain(one.seen),
         }
-        for _, one in sorted(explanations.items())
+        for _, one in sorted(as_explanations(explanations).items())
     ]
     content = {"format": _FORMAT, "version": _VERSION, "explanations": lines}
     path = Path(path)
     with replacing(path) as part:
         part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="ascii")
     return path
+
+
+def as_explanations(explanations):
+    """Return a dict of `Explanation`, whatever stands for them; raise where they do not fit."""
+    if not isinstance(explanations, Mapping):
+        raise TypeError(
+            f"explanations must be a dict by feature, as explain returns it. Got "
+            f"{type(explanations).__name__} instead."
+        )
+    found = {}
+    for number, one in explanations.items():
+        check_option("each feature of explanations", number, Int(0))
+        if isinstance(one, str):
+            one = Explanation(int(number), one)
+        if not isinstance(one, Explanation) or one.feature != number:
+            raise ValueError(
+                f"explanations[{number}] must be the Explanation of feature {number} or a str. "
+                f"Got {one!r} instead."
+            )
+        found[int(number)] = one
+    return found
 
 
 def load_explanations(path):

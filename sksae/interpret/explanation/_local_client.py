@@ -57,6 +57,9 @@ class LocalClient:
         self.identity = {"local": self.name, "max_new_tokens": max_new_tokens}
         self._lock = threading.Lock()
 
+    def __repr__(self):
+        return f"LocalClient({self.name!r}, max_new_tokens={self.max_new_tokens})"
+
     def complete(self, messages):
         """Return the answer of the model.
 
@@ -103,6 +106,6 @@ class LocalClient:
                 messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
             )
         text = "\n\n".join(message["content"] for message in messages) + "\n\nAnswer:"
-        inputs = self.tokenizer(text, return_tensors="pt")
+        inputs = self.tokenizer(text, return_tensors="pt", verbose=False)
         inputs.pop("token_type_ids", None)
         return inputs

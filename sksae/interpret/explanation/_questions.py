@@ -1,10 +1,12 @@
 """All questions about all features, asked together; and what comes back, by feature and method."""
 
 import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 
+from sksae._signs import visible
 from sksae.interpret.explanation._answers import read_choice, read_flags, read_levels
 from sksae.interpret.explanation._asking import ask, warn_of_failures
 from sksae.interpret.explanation._prompts import LEVELS
@@ -84,13 +86,14 @@ def asked_scores(client, asked, random_state, **options):
     Warns
     -----
     UserWarning
-        If some questions got no answer.
+        If some questions got no answer, or most answers cannot be read.
     """
     if not asked:
         return {}
     answers = ask(client, [one.trial.messages for one in asked], name="score", **options)
     warn_of_failures(answers, stacklevel=4)
     read = [_read(one, answer) for one, answer in zip(asked, answers, strict=True)]
+    _warn_of_unread(answers, read)
     groups = {}
     for one, answer in zip(asked, read, strict=True):
         group = groups.setdefault((one.number, one.method, one.other), ([], []))
@@ -106,6 +109,18 @@ def asked_scores(client, asked, random_state, **options):
             baseline = scores[number, method]["baseline"]
             baseline |= {"random": score["value"], "random_n_failed": score["n_failed"]}
     return scores
+
+
+def _warn_of_unread(answers, read):
+    unread = [
+        a for a, found in zip(answers, read, strict=True) if found is None and isinstance(a, str)
+    ]
+    if 2 * len(unread) > len(answers):
+        warnings.warn(
+            f"{len(unread)} of {len(answers)} answers could not be read and count as failed, the "
+            f"first of them {visible(unread[0][:80])!r}.",
+            stacklevel=4,
+        )
 
 
 def too_rare(side, min_examples):

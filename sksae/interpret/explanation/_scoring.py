@@ -1,6 +1,5 @@
 """Explanations put to the test, on texts that whoever wrote them has not seen."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,7 @@ from sksae._params import Bool, Int, Option, check_option
 from sksae.interpret.explanation._asking import check_client
 from sksae.interpret.explanation._embedding import embedding_scores
 from sksae.interpret.explanation._explaining import features_of
-from sksae.interpret.explanation._explanation import Explanation
+from sksae.interpret.explanation._explanation import as_explanations
 from sksae.interpret.explanation._questions import (
     TESTS,
     Subject,
@@ -111,7 +110,7 @@ def score_explanations(
     Warns
     -----
     UserWarning
-        If some questions got no answer.
+        If some questions got no answer, or most answers cannot be read.
 
     See Also
     --------
@@ -176,27 +175,6 @@ def score_explanations(
         )
         for number, e in explanations.items()
     }
-
-
-def as_explanations(explanations):
-    """Return a dict of `Explanation`, whatever stands for them; raise where they do not fit."""
-    if not isinstance(explanations, Mapping):
-        raise TypeError(
-            f"explanations must be a dict by feature, as explain returns it. Got "
-            f"{type(explanations).__name__} instead."
-        )
-    found = {}
-    for number, one in explanations.items():
-        check_option("each feature of explanations", number, Int(0))
-        if isinstance(one, str):
-            one = Explanation(int(number), one)
-        if not isinstance(one, Explanation) or one.feature != number:
-            raise ValueError(
-                f"explanations[{number}] must be the Explanation of feature {number} or a str. "
-                f"Got {one!r} instead."
-            )
-        found[int(number)] = one
-    return found
 
 
 def other_texts(explanations, random_state):

@@ -11,10 +11,11 @@ from scipy import stats
 from sksae._params import Float, Int, check_option
 from sksae.interpret.explanation._answers import read_choice
 from sksae.interpret.explanation._asking import ask, check_client, warn_of_failures
+from sksae.interpret.explanation._explanation import as_explanations
 from sksae.interpret.explanation._intervals import wilson
 from sksae.interpret.explanation._prompts import steered_messages
 from sksae.interpret.explanation._questions import no_score
-from sksae.interpret.explanation._scoring import as_explanations, other_texts
+from sksae.interpret.explanation._scoring import other_texts
 
 PROMPTS = ("The", "I think that", "It is", "In this", "There are", "You can", "When we", "A")
 
@@ -212,7 +213,7 @@ def _by_probability(studio, explanations, others):
             continue
         half = math.nan
         if len(changes) > 1:
-            half = stats.t.ppf(0.975, len(changes) - 1) * stats.sem(changes)
+            half = float(stats.t.ppf(0.975, len(changes) - 1) * stats.sem(changes))
         value = float(changes.mean())
         score = {"value": value, "low": value - half, "high": value + half}
         other = _changes(pairs, studio.first_tokens(others.get(number, "")))

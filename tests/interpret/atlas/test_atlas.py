@@ -296,8 +296,11 @@ def test_directions_and_logits(reading):
         ({}, np.ones((2, 1)), ["one"], "2 rows"),
         ({"n_examples": 0}, np.ones((2, 1)), None, "n_examples"),
         ({"extractor": "gpt2"}, ["a"], None, "needs a fitted 'sae'"),
+        ({}, ["a", "b"], None, "texts need an 'extractor'"),
+        ({"language_model": "gpt2"}, np.ones((2, 1)), None, "needs a fitted 'sae'"),
+        ({"tokenizer": "gpt2"}, np.ones((2, 1)), None, "goes with 'language_model'"),
     ],
-    ids=["empty", "1-D", "NaN", "lengths", "parameter", "extractor"],
+    ids=["empty", "1-D", "NaN", "lengths", "parameter", "extractor", "texts", "model", "tokenizer"],
 )
 def test_wrong_input_is_named(arguments, X, tokens, message):
     with pytest.raises(ValueError, match=message):
@@ -316,3 +319,21 @@ def test_nothing_is_there_before_fit():
     for method in ("table", "feature", "save"):
         with pytest.raises(NotFittedError):
             getattr(FeatureAtlas(), method)(*([0] if method != "table" else []))
+
+
+def test_labels_may_stand_beside_the_rows():
+    feature = FeatureAtlas().fit([[0.0], [2]], ["Ada", "Bo"]).feature(0)
+    assert [str(e) for e in feature.examples] == ["[[Bo]]"]
+
+
+def test_a_wrong_language_model_is_named_before_the_pass(reading):
+    extractor = reading[0]
+    wrong = TopKSAE(8, k=2, max_iter=1, random_state=0).fit(np.eye(16, 24))
+
+    def never():
+        raise RuntimeError("the texts were read")
+        yield
+
+    atlas = FeatureAtlas(wrong, extractor=extractor, language_model=TINY_LM_PATH)
+    with pytest.raises(ValueError, match="24"):
+        atlas.fit(never())

@@ -78,12 +78,28 @@ def rewritten(file, path, **changed):
         {"header": np.frombuffer(b"not json", dtype=np.uint8)},
         {"n_active": np.zeros(2, dtype=np.int64)},
         {"window_bounds": np.array([0, 10**12])},
+        {"text_bounds": np.array([0, 20, 10, *range(30, 90, 10)])},
+        {"n_active": np.zeros((5, 1), dtype=np.int64)},
+        {"total": np.array(["a"] * 5)},
+        {"sum_key": np.zeros(1, dtype=np.uint8)},
+        {"string_rows": np.zeros((2, 2), dtype=np.int64)},
     ],
-    ids=["beyond", "missing", "strings", "no header", "no JSON", "length", "windows"],
+    ids=[
+        *("beyond", "missing", "strings", "no header", "no JSON", "length", "windows"),
+        *("descending", "2-D", "letters", "key", "rows"),
+    ],
 )
 def test_arrays_that_do_not_fit_are_refused(file, tmp_path, changed):
     with pytest.raises(ValueError, match="no whole file of an atlas"):
         FeatureAtlas.load(rewritten(file, tmp_path / "wrong.npz", **changed))
+
+
+def test_a_place_outside_its_text_is_refused(file, tmp_path):
+    with np.load(file) as arrays:
+        elsewhere = arrays["strongest_text"][::-1]
+    changed = rewritten(file, tmp_path / "wrong.npz", strongest_text=elsewhere)
+    with pytest.raises(ValueError, match="'strongest_cell' does not fit"):
+        FeatureAtlas.load(changed)
 
 
 def test_a_newer_version_is_named(file, tmp_path):

@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sksae import ActivationExtractor, SAEVectorizer, TopKSAE
 from sksae.datasets import TINY_LM_PATH, load_corpus
-from sksae.interpret import FeatureContrast, auroc, log_odds_z, welch_t
+from sksae.interpret import Explanation, FeatureContrast, auroc, log_odds_z, welch_t
 
 SCORES = ["log_odds", "welch_t", "auroc", "mean_difference", "specificity"]
 BEYOND = [
@@ -60,7 +60,7 @@ def planted():
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array, sparse.csc_matrix])
 @pytest.mark.parametrize("score", SCORES)
 def test_measures_are_what_a_loop_finds(planted, container, score):
-    X, y = planted
+    X, y = planted[0][:, :60], planted[1]
     contrast = FeatureContrast(score).fit(container(X), y)
     pos, neg = X[y], X[~y]
     variance = (pos.var(0, ddof=1) + neg.var(0, ddof=1)) / 2
@@ -447,3 +447,10 @@ def test_what_is_not_finite_is_refused(planted):
     for container in (np.asarray, sparse.csr_array):
         with pytest.raises(ValueError, match="contains NaN"):
             FeatureContrast().fit(container(X), y)
+
+
+def test_names_may_be_explanations_by_feature():
+    X = np.eye(6)[np.arange(60) % 6]
+    contrast = FeatureContrast(min_documents=1, alpha=1).fit(X, np.arange(60) % 6 < 3)
+    names = contrast.table({2: Explanation(2, "강"), 0: "rivers"})["name"].sort_index()
+    assert names.tolist() == ["rivers", "", "강", "", "", ""]

@@ -88,3 +88,5 @@ def test_a_client_can_be_asked():
         check_client("gpt")
     with pytest.raises(ValueError, match="max_concurrency"):
         ask(Counting(), [1], max_concurrency=0)
+    with pytest.raises(TypeError, match="not the class Counting itself"):
+        check_client(Counting)

@@ -1,6 +1,17 @@
-import pytest
+from functools import partial
 
-from sksae.interpret import Explanation, explain, split_examples
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from sksae.interpret import (
+    Explanation,
+    FeatureAtlas,
+    estimate_cost,
+    explain,
+    score_explanations,
+    split_examples,
+)
 from sksae.interpret.explanation import _prompts
 from tests.interpret.explanation.planted import Constant, Oracle, Recording, planted_atlas
 
@@ -98,3 +109,34 @@ def test_wrong_input_is_refused_before_anything_is_asked(atlas):
         explain(atlas, "gpt")
     assert client.asked == []
     assert explain(atlas, client, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("atlas", "error", "message"),
+    [
+        (FeatureAtlas(), NotFittedError, "not fitted"),
+        (np.eye(3), TypeError, "fitted FeatureAtlas. Got ndarray"),
+    ],
+    ids=["unfitted", "codes"],
+)
+def test_an_atlas_is_needed(atlas, error, message):
+    for use in (explain, estimate_cost, partial(score_explanations, explanations={0: "tea"})):
+        with pytest.raises(error, match=message):
+            use(atlas)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [(3, "list of column numbers"), (np.array([True, False]), "flatnonzero"), ([9], "feature 9")],
+    ids=["number", "mask", "beyond"],
+)
+def test_features_are_numbers_in_a_list(features, message):
+    atlas = FeatureAtlas().fit(np.eye(2))
+    with pytest.raises(ValueError, match=message):
+        explain(atlas, features=features)
+
+
+def test_any_iterable_of_features_will_do():
+    atlas = FeatureAtlas().fit(np.eye(3))
+    assert list(explain(atlas, features={2: "a", 0: "b"}.keys())) == [2, 0]
+    assert explain(atlas, features=()) == {}

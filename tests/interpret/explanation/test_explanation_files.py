@@ -78,7 +78,32 @@ def test_files_that_are_not_ours_are_refused(tmp_path, content, message):
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
     path = save_explanations(tmp_path / "e.json", {1: Explanation(1, "first")})
-    with pytest.raises(AttributeError):
-        save_explanations(path, {1: Explanation(1, "second"), 2: object()})
+    circle = {}
+    circle["in"] = circle
+    with pytest.raises(RecursionError):
+        save_explanations(path, {1: Explanation(1, "second", scores=circle)})
     assert load_explanations(path)[1].text == "first"
     assert [p.name for p in tmp_path.iterdir()] == ["e.json"]
+
+
+def test_words_alone_are_explanations_by_hand(tmp_path):
+    path = save_explanations(tmp_path / "e.json", {np.int64(3): "강", 1: Explanation(1, "rivers")})
+    found = load_explanations(path)
+    assert list(found) == [1, 3]
+    assert found[3] == Explanation(3, "강")
+
+
+@pytest.mark.parametrize(
+    ("explanations", "error", "message"),
+    [
+        ([Explanation(1, "a")], TypeError, "dict by feature.*Got list"),
+        ("e.json", TypeError, "dict by feature.*Got str"),
+        ({2: Explanation(1, "a")}, ValueError, "must be the Explanation of feature 2"),
+        ({-1: "a"}, ValueError, "int >= 0"),
+        ({1: 3}, ValueError, "or a str. Got 3"),
+    ],
+)
+def test_what_is_no_explanation_is_not_written(tmp_path, explanations, error, message):
+    with pytest.raises(error, match=message):
+        save_explanations(tmp_path / "e.json", explanations)
+    assert not list(tmp_path.iterdir())

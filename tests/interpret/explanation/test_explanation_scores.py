@@ -100,7 +100,9 @@ def test_a_constant_choice_is_right_as_often_as_it_is_by_chance(atlas):
 
 @pytest.mark.parametrize("garbage", ["", "yes", "[1, 0", "[]", "[2, 2, 2, 2, 2]", "I can't 1 2 3"])
 def test_every_answer_that_cannot_be_read_is_counted(atlas, known, garbage):
-    scored = score_explanations(atlas, TRUE, Constant(garbage), methods=ASKED)
+    with pytest.warns(UserWarning, match=r"answers could not be read and count as") as found:
+        scored = score_explanations(atlas, TRUE, Constant(garbage), methods=ASKED)
+    assert found[0].filename == __file__
     for method in ASKED:
         if garbage.startswith("[2") and method == "intruder":
             continue  # that names one number
@@ -186,7 +188,8 @@ def test_what_was_seen_counts_whatever_the_seed(atlas):
 def test_negatives_hold_the_token_where_the_feature_is_silent(atlas):
     client = Recording()
     client.answer = lambda system, user: "[]"
-    score_explanations(atlas, {0: "tea"}, client, methods="detection", baselines=False)
+    with pytest.warns(UserWarning, match="could not be read"):
+        score_explanations(atlas, {0: "tea"}, client, methods="detection", baselines=False)
     lines = [line for m in client.asked for line in lines_of(m[1]["content"])]
     _, side = split_examples(atlas.feature(0))
     lexical = {_prompts.line_of(e) for e in side.silent["lexical"]}

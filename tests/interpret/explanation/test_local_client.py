@@ -76,3 +76,10 @@ def test_wrong_input_is_refused(tiny):
         LocalClient(model, None)
     with pytest.raises(ValueError, match="max_new_tokens"):
         LocalClient(model, tokenizer, max_new_tokens=0)
+
+
+def test_a_client_says_what_it_asks(tiny, tmp_path):
+    client = LocalClient(*tiny, max_new_tokens=6)
+    assert repr(client) == "LocalClient('tiny_lm', max_new_tokens=6)"
+    path = tmp_path / "answers.jsonl"
+    assert repr(CachedClient(client, path)) == f"CachedClient({client!r}, {str(path)!r})"
