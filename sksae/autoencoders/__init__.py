@@ -1,5 +1,6 @@
 """The estimators: one file a variant over `BaseSAE`."""
 
+from sksae.autoencoders._assembly import fitted
 from sksae.autoencoders._base import BaseSAE
 from sksae.autoencoders._batch_topk import BatchTopKSAE
 from sksae.autoencoders._gated import GatedSAE
@@ -7,4 +8,12 @@ from sksae.autoencoders._jumprelu import JumpReLUSAE
 from sksae.autoencoders._l1 import SparseAutoencoder
 from sksae.autoencoders._topk import TopKSAE
 
-__all__ = ["BaseSAE", "BatchTopKSAE", "GatedSAE", "JumpReLUSAE", "SparseAutoencoder", "TopKSAE"]
+__all__ = [
+    "BaseSAE",
+    "BatchTopKSAE",
+    "GatedSAE",
+    "JumpReLUSAE",
+    "SparseAutoencoder",
+    "TopKSAE",
+    "fitted",
+]

@@ -224,6 +224,7 @@ def _fitted(sae, weights, calibrate, normalization, plan, X):
 def _store(sae, fitted, continues):
     if not continues:
         forget_names(sae)
+        vars(sae).pop("source_", None)  # where weights that are gone came from
     for name, value in fitted.items():
         setattr(sae, name, value)
 

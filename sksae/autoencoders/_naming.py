@@ -68,8 +68,7 @@ class NamedFeaturesMixin(ClassNamePrefixFeaturesOutMixin):
 
 def forget_names(sae):
     """Remove the names of components that are no more."""
-    if hasattr(sae, "feature_names_"):
-        del sae.feature_names_
+    vars(sae).pop("feature_names_", None)
 
 
 def _cleaned(names, n_components, owner):

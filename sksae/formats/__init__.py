@@ -1,9 +1,37 @@
 """Files of other tools: written for them, and read from them."""
 
+from sksae.formats._dictionary_learning import (
+    read_dictionary_learning,
+    write_dictionary_learning,
+)
+from sksae.formats._gemma_scope import read_gemma_scope, write_gemma_scope
+from sksae.formats._llama_scope import read_llama_scope
+from sksae.formats._openai import read_openai
+from sksae.formats._reading import read
+from sksae.formats._row_normalizer import RowNormalizer
+from sksae.formats._saelens import read_saelens
+from sksae.formats._saelens_writing import write_saelens
+from sksae.formats._sparsify import read_sparsify, write_sparsify
 from sksae.formats.neuronpedia import (
     read_neuronpedia,
     read_neuronpedia_features,
     write_neuronpedia,
 )
 
-__all__ = ["read_neuronpedia", "read_neuronpedia_features", "write_neuronpedia"]
+__all__ = [
+    "RowNormalizer",
+    "read",
+    "read_dictionary_learning",
+    "read_gemma_scope",
+    "read_llama_scope",
+    "read_neuronpedia",
+    "read_neuronpedia_features",
+    "read_openai",
+    "read_saelens",
+    "read_sparsify",
+    "write_dictionary_learning",
+    "write_gemma_scope",
+    "write_neuronpedia",
+    "write_saelens",
+    "write_sparsify",
+]

@@ -1,0 +1,251 @@
+"""Folders of dictionary_learning: ``ae.pt`` and ``config.json``."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sksae._files import replacing
+from sksae._params import Option, check_option
+from sksae.formats._activations import bias_after, read_fitted
+from sksae.formats._raw_units import estimator, raw_units
+from sksae.formats._sources import DTYPE, POSITIVE, SIZE, source_facts, take, text_or_none
+from sksae.formats._tensors import read_json, read_tensors, write_json
+
+WEIGHTS, CONFIG = "ae.pt", "config.json"
+_LINEAR = {"encoder.weight": "n d", "encoder.bias": "n", "decoder.weight": "d n"}
+_MATRICES = {"W_enc": "d n", "b_enc": "n", "W_dec": "n d", "b_dec": "d"}
+_POOLED = {**_LINEAR, "b_dec": "d", "threshold": ""}
+_LAYOUTS = {
+    "AutoEncoder": {**_LINEAR, "bias": "d"},
+    "AutoEncoderNew": {**_LINEAR, "decoder.bias": "d"},
+    "GatedAutoEncoder": {
+        "encoder.weight": "n d",
+        "decoder.weight": "d n",
+        "decoder_bias": "d",
+        "r_mag": "n",
+        "gate_bias": "n",
+        "mag_bias": "n",
+    },
+    "JumpReluAutoEncoder": {**_MATRICES, "threshold": "n"},
+    "AutoEncoderTopK": _POOLED,
+    "BatchTopKSAE": _POOLED,
+    "MatryoshkaBatchTopKSAE": {**_MATRICES, "threshold": ""},
+}
+_ACTIVATIONS = {
+    "AutoEncoder": "relu",
+    "AutoEncoderNew": "relu",
+    "GatedAutoEncoder": "gated",
+    "JumpReluAutoEncoder": "jumprelu",
+    "AutoEncoderTopK": "topk",
+    "BatchTopKSAE": "batchtopk",
+    "MatryoshkaBatchTopKSAE": "batchtopk",
+}
+_AS_IT_IS = ("AutoEncoderNew", "JumpReluAutoEncoder")  # nothing is subtracted before encoding
+_NAMES = {
+    "encoder": ("encoder.weight", "W_enc"),
+    "decoder": ("decoder.weight", "W_dec"),
+    "bias": ("encoder.bias", "b_enc", "mag_bias"),
+    "intercept": ("decoder.bias", "decoder_bias", "b_dec", "bias"),
+}
+_UNUSED = ("k", "group_sizes")
+
+
+def read_dictionary_learning(path, *, dtype=None):
+    """Read a folder that dictionary_learning wrote.
+
+    Codes are what the stored weights give. That library divides an ``AutoEncoder`` by the norms of
+    its decoder when it loads one, unless told ``normalize_decoder=False``; here nothing is divided.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder, with ``ae.pt`` and ``config.json``.
+    dtype : {"float32", "float64", None}, default=None
+        Of the weights. None takes float64 if the file has it, else float32.
+
+    Returns
+    -------
+    sae : BaseSAE
+        The fitted estimator, with ``source_``, a dict of where it is from.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is damaged or holds another dictionary than is known.
+
+    See Also
+    --------
+    write_dictionary_learning : Writes such folders.
+    read : Finds out which library wrote a file.
+
+    References
+    ----------
+    .. [1] S. Marks, A. Karvonen and A. Mueller, "dictionary_learning", 2024.
+       https://github.com/saprmarks/dictionary_learning
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sksae import JumpReLUSAE
+    >>> from sksae.datasets import make_superposition
+    >>> from sksae.formats import read_dictionary_learning, write_dictionary_learning
+    >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
+    >>> sae = JumpReLUSAE(16, alpha=1.0, max_iter=5, random_state=0).fit(X)
+    >>> with TemporaryDirectory() as folder:
+    ...     again = read_dictionary_learning(write_dictionary_learning(folder, sae))
+    >>> bool((again.transform(X) == sae.transform(X)).all())
+    True
+    """
+    check_option("dtype", dtype, DTYPE)
+    path = Path(path)
+    where = path / CONFIG
+    trainer = read_json(where).get("trainer")
+    if not isinstance(trainer, dict):
+        raise ValueError(f"{where} has no 'trainer' with what the dictionary is.")
+    kind = take(trainer, "dict_class", Option(*_LAYOUTS), where)
+    sizes = {"d": trainer.get("activation_dim"), "n": trainer.get("dict_size")}
+    sizes = {axis: size for axis, size in sizes.items() if SIZE.accepts(size)}
+    arrays = read_tensors(path / WEIGHTS, _LAYOUTS[kind], sizes=sizes, ignored=_UNUSED, dtype=dtype)
+    activation = _ACTIVATIONS[kind]
+    k = None
+    if activation == "topk":
+        k = take(trainer, "k", SIZE, where)
+    elif activation == "batchtopk":
+        k = take(trainer, "k", POSITIVE, where)
+    weights = _weights(arrays, kind, path / WEIGHTS)
+    return estimator(activation, weights, _source(trainer, kind), k=k)
+
+
+def write_dictionary_learning(path, sae):
+    """Write an estimator as a folder that dictionary_learning reads.
+
+    A ReLU becomes an ``AutoEncoderNew`` and thresholds a ``JumpReluAutoEncoder``, with the same
+    numbers. The other classes of that library subtract the decoder's bias before they encode, so
+    that biases are the same only up to the last digit or so. Parameters and names are lost.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder; made if needed.
+    sae : BaseSAE
+        A fitted estimator.
+
+    Returns
+    -------
+    path : Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        If rows are normalised first.
+
+    See Also
+    --------
+    read_dictionary_learning : Reads such folders.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sksae import TopKSAE
+    >>> from sksae.datasets import make_superposition
+    >>> from sksae.formats import write_dictionary_learning
+    >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
+    >>> sae = TopKSAE(16, k=2, max_iter=5, random_state=0).fit(X)
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted(file.name for file in write_dictionary_learning(folder, sae).iterdir())
+    ['ae.pt', 'config.json']
+    """
+    found, path = read_fitted(sae), Path(path)
+    kind, arrays = _contents(found)
+    n, d = found.arrays["components"].shape
+    trainer = {"dict_class": kind, "activation_dim": d, "dict_size": n}
+    if found.k is not None:
+        trainer["k"] = found.k
+    trainer["layer"] = found.source.get("layer")
+    trainer["lm_name"] = found.source.get("model")
+    trainer["submodule_name"] = found.source.get("submodule", found.source.get("site"))
+    state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
+    with replacing(path / WEIGHTS) as part:
+        torch.save(state, part)
+    write_json(path / CONFIG, {"trainer": trainer, "buffer": {}})
+    return path
+
+
+def _weights(arrays, kind, path):
+    part = {
+        ours: next(arrays[name] for name in names if name in arrays)
+        for ours, names in _NAMES.items()
+    }
+    transposed = "W_enc" in arrays
+    encoder = part["encoder"].T if transposed else part["encoder"]
+    decoder = part["decoder"] if transposed else part["decoder"].T
+    return raw_units(
+        encoder,
+        decoder,
+        part["bias"],
+        part["intercept"],
+        origin=None if kind in _AS_IT_IS else part["intercept"],
+        threshold=None if kind == "AutoEncoderTopK" else arrays.get("threshold"),
+        gate=arrays.get("gate_bias"),
+        log_gain=arrays.get("r_mag"),
+        path=path,
+    )
+
+
+def _contents(found):
+    """Return the class of dictionary_learning and its tensors."""
+    arrays = found.arrays
+    linear = {"encoder.weight": arrays["encoder_coef"], "decoder.weight": arrays["components"].T}
+    if found.activation == "relu":
+        biases = {"encoder.bias": arrays["encoder_intercept"], "decoder.bias": arrays["intercept"]}
+        return "AutoEncoderNew", {**linear, **biases}
+    if found.activation == "gated":
+        return "GatedAutoEncoder", _gated(arrays)
+    pooled = found.activation == "batchtopk" and len(np.unique(arrays["threshold"])) == 1
+    if found.activation == "topk" or pooled:
+        threshold = arrays["threshold"][0] if pooled else np.float32(-1)
+        biases = {"encoder.bias": bias_after(found), "b_dec": arrays["intercept"]}
+        k = np.int32(max(1, round(found.k)))
+        return (
+            "BatchTopKSAE" if pooled else "AutoEncoderTopK",
+            {**linear, **biases, "threshold": threshold, "k": k},
+        )
+    matrices = {
+        "W_enc": arrays["encoder_coef"].T,
+        "b_enc": arrays["encoder_intercept"],
+        "W_dec": arrays["components"],
+        "b_dec": arrays["intercept"],
+        "threshold": arrays["threshold"],
+    }
+    return "JumpReluAutoEncoder", matrices
+
+
+def _gated(arrays):
+    gain, wide = arrays["gain"], np.float64
+    encoder = arrays["encoder_coef"] / gain[:, None]
+    shift = arrays["encoder_coef"].astype(wide) @ arrays["intercept"].astype(wide)
+    dtype = encoder.dtype
+    return {
+        "encoder.weight": encoder,
+        "decoder.weight": arrays["components"].T,
+        "decoder_bias": arrays["intercept"],
+        "r_mag": np.log(gain),
+        "gate_bias": (arrays["gate_intercept"] + shift / gain).astype(dtype),
+        "mag_bias": (arrays["encoder_intercept"] + shift).astype(dtype),
+    }
+
+
+def _source(trainer, kind):
+    layer = trainer.get("layer")
+    return source_facts(
+        "dictionary_learning",
+        model=text_or_none(trainer, "lm_name"),
+        layer=layer if isinstance(layer, int) else None,
+        submodule=text_or_none(trainer, "submodule_name"),
+        architecture=kind,
+        group_fractions=trainer.get("group_fractions"),
+    )

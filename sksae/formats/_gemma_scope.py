@@ -1,0 +1,195 @@
+"""Gemma Scope: ``params.npz``, and ``params.safetensors`` of Gemma Scope 2."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from sksae._files import replacing
+from sksae._params import check_option
+from sksae.formats._activations import only, read_fitted
+from sksae.formats._raw_units import estimator, raw_units
+from sksae.formats._sources import DTYPE, no_transcoder, source_facts, text_or_none
+from sksae.formats._tensors import read_json, read_tensors
+
+_FILES = ("params.npz", "params.safetensors")
+_LAYOUT = {"W_enc": "d n", "W_dec": "n d", "b_enc": "n", "b_dec": "d", "threshold": "n"}
+_LAYOUT_2 = {name.lower(): axes for name, axes in _LAYOUT.items()}
+_SITES = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
+
+
+def read_gemma_scope(path, *, dtype=None):
+    """Read an autoencoder of Gemma Scope or Gemma Scope 2.
+
+    Model, layer and site are not in the file of the first: they are taken from its path, where that
+    is as it was published. Autoencoders of the embedding read rows of the embedding matrix, before
+    the model multiplies them with ``sqrt(n_features)``.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``params.npz`` or ``params.safetensors``, or the folder with it.
+    dtype : {"float32", "float64", None}, default=None
+        Of the weights. None takes float64 if the file has it, else float32.
+
+    Returns
+    -------
+    sae : JumpReLUSAE
+        The fitted estimator, with ``source_``, a dict of where it is from.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged or holds a transcoder.
+
+    See Also
+    --------
+    write_gemma_scope : Writes such files.
+    read : Finds out which library wrote a file.
+
+    References
+    ----------
+    .. [1] Lieberum et al., "Gemma Scope: open sparse autoencoders everywhere all at once on Gemma
+       2", 2024, arXiv:2408.05147.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from sksae.formats import read_gemma_scope
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> zeros = np.zeros(2, dtype=np.float32)
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "params.npz"
+    ...     np.savez(file, W_enc=eye, W_dec=eye, b_enc=zeros, b_dec=zeros, threshold=1 + zeros)
+    ...     sae = read_gemma_scope(file)
+    >>> sae.transform(np.array([[0.5, 2.0]], dtype=np.float32))
+    array([[0., 2.]], dtype=float32)
+    """
+    check_option("dtype", dtype, DTYPE)
+    path = _file(Path(path))
+    second = path.suffix == ".safetensors"
+    config = {}
+    if second and (path.parent / "config.json").is_file():
+        config = read_json(path.parent / "config.json")
+    _refuse_transcoders(path, config)
+    layout = _LAYOUT_2 if second else _LAYOUT
+    skip = "affine_skip_connection"
+    arrays = read_tensors(
+        path, {**layout, skip: "d d"}, optional=(skip,), ignored=("scaling_factor",), dtype=dtype
+    )
+    if skip in arrays:
+        raise no_transcoder(path, skip)
+    arrays = {name.lower(): array for name, array in arrays.items()}
+    weights = raw_units(
+        arrays["w_enc"].T,
+        arrays["w_dec"],
+        arrays["b_enc"],
+        arrays["b_dec"],
+        threshold=arrays["threshold"],
+        path=path,
+    )
+    return estimator("jumprelu", weights, _source(path, config))
+
+
+def write_gemma_scope(path, sae):
+    """Write an estimator as a ``params.npz`` of Gemma Scope.
+
+    The file holds weights only: class, parameters, model, layer and names are lost, and codes are
+    the same to the last bit. A gate becomes the threshold that it is equal to, and a ReLU a
+    threshold of 0.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or the folder to put ``params.npz`` in.
+    sae : BaseSAE
+        A fitted estimator whose codes do not depend on which are the largest of a row.
+
+    Returns
+    -------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        If codes are the largest of a row, or rows are normalised first.
+
+    See Also
+    --------
+    read_gemma_scope : Reads such files.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from sksae import JumpReLUSAE
+    >>> from sksae.datasets import make_superposition
+    >>> from sksae.formats import read_gemma_scope, write_gemma_scope
+    >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
+    >>> sae = JumpReLUSAE(16, alpha=1.0, max_iter=5, random_state=0).fit(X)
+    >>> with TemporaryDirectory() as folder:
+    ...     again = read_gemma_scope(write_gemma_scope(folder, sae))
+    >>> bool((again.transform(X) == sae.transform(X)).all())
+    True
+    """
+    found = read_fitted(sae)
+    only(found, ("jumprelu", "batchtopk", "gated", "relu"), "params.npz")
+    path = Path(path)
+    path = path if path.suffix == ".npz" else path / _FILES[0]
+    arrays = found.arrays
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(
+            file,
+            W_enc=np.ascontiguousarray(arrays["encoder_coef"].T),
+            W_dec=arrays["components"],
+            b_enc=arrays["encoder_intercept"],
+            b_dec=arrays["intercept"],
+            threshold=arrays.get("threshold", np.zeros_like(arrays["encoder_intercept"])),
+        )
+    return path
+
+
+def _file(path):
+    if not path.is_dir():
+        return path
+    found = [path / name for name in _FILES if (path / name).is_file()]
+    if not found:
+        raise FileNotFoundError(f"There is no {' or '.join(_FILES)} in {path}.")
+    return found[0]
+
+
+def _refuse_transcoders(path, config):
+    hooks = config.get("hf_hook_point_in"), config.get("hf_hook_point_out")
+    if None not in hooks and hooks[0] != hooks[1]:
+        raise no_transcoder(path, "its hook points differ")
+    if any(re.search("gemma-scope.*-transcoder", folder) for folder in path.parts[-6:-1]):
+        raise no_transcoder(path, "by the name of its folder")
+    if config.get("architecture", "jump_relu") != "jump_relu":
+        raise ValueError(
+            f"{path.parent / 'config.json'} has the architecture {config['architecture']!r}; "
+            f"'jump_relu' is what can be read."
+        )
+
+
+def _source(path, config):
+    """Facts of a path such as gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz."""
+    folders = path.parts[-5:-1]
+    layer = next((int(m[1]) for f in folders if (m := re.fullmatch(r"layer_(\d+)", f))), None)
+    release = next((m for f in folders if (m := re.search(r"gemma-scope-(.+)-(\w+)$", f))), None)
+    l0 = next((float(m[1]) for f in folders if (m := re.search(r"_l0_([\d.]+)$", f))), None)
+    hook = None
+    if release and layer is not None and release[2] in _SITES:
+        hook = f"blocks.{layer}.{_SITES[release[2]]}"
+    return source_facts(
+        "gemma_scope",
+        hook_name=hook or text_or_none(config, "hf_hook_point_in"),
+        model=text_or_none(config, "model_name") or (f"gemma-2-{release[1]}" if release else None),
+        layer=layer,
+        site="embeddings" if "embedding" in folders else None,
+        l0=l0,
+    )

@@ -1,0 +1,227 @@
+"""Llama Scope and what OpenMOSS writes today."""
+
+from pathlib import Path
+
+import numpy as np
+
+from sksae._params import Float, Option, check_option
+from sksae.formats._raw_units import estimator, raw_units
+from sksae.formats._sources import (
+    DTYPE,
+    FLAG,
+    POSITIVE,
+    SIZE,
+    no_transcoder,
+    source_facts,
+    take,
+    text_or_none,
+)
+from sksae.formats._tensors import read_json, read_tensors, tensor_names
+
+_FIRST = ("hyperparams.json", "checkpoints/final.safetensors")
+_TODAY = ("config.json", "sae_weights.safetensors")
+_LINEAR = {
+    "encoder.weight": "n d",
+    "encoder.bias": "n",
+    "decoder.weight": "d n",
+    "decoder.bias": "d",
+}
+_MATRICES = {"W_E": "d n", "b_E": "n", "W_D": "n d", "b_D": "d"}
+_THRESHOLD = "activation_function.log_jumprelu_threshold"
+_NORM = "dataset_average_activation_norm."
+
+
+def read_llama_scope(path, *, input_scale=None, dtype=None):
+    """Read an autoencoder of Llama Scope, or one that OpenMOSS' library writes today.
+
+    Rows are those of the model: the mean norm that training divided by is folded into the weights.
+    With the k largest of pre-activations times the norms of the dictionary, codes are in that unit
+    (the norm times OpenMOSS' own); in all other cases they are OpenMOSS' own.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder: with ``hyperparams.json`` and ``checkpoints/final.safetensors`` (Llama Scope,
+        2024), or with ``config.json`` and ``sae_weights.safetensors``.
+    input_scale : float, default=None
+        What rows are multiplied with before the encoder, where the files do not have it (Llama
+        Scope R1-Distill): ``sqrt(n_features)`` over the mean norm of rows.
+    dtype : {"float32", "float64", None}, default=None
+        Of the weights. None takes float64 if the file has it, else float32.
+
+    Returns
+    -------
+    sae : BaseSAE
+        The fitted estimator, with ``source_``, a dict of where it is from.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is damaged, holds a transcoder, or does what no estimator here computes.
+
+    See Also
+    --------
+    read : Finds out which library wrote a file.
+
+    References
+    ----------
+    .. [1] He et al., "Llama Scope: extracting millions of features from Llama-3.1-8B with sparse
+       autoencoders", 2024, arXiv:2410.20526.
+
+    Examples
+    --------
+    >>> import json, torch
+    >>> from pathlib import Path
+    >>> from safetensors.torch import save_file
+    >>> from tempfile import TemporaryDirectory
+    >>> from sksae.formats import read_llama_scope
+    >>> weights = {"W_E": torch.eye(2), "W_D": torch.eye(2)}
+    >>> weights |= {"b_E": torch.zeros(2), "b_D": torch.zeros(2)}
+    >>> config = {"d_model": 2, "expansion_factor": 1, "act_fn": "relu"}
+    >>> config |= {"norm_activation": "inference"}
+    >>> with TemporaryDirectory() as folder:
+    ...     save_file(weights, Path(folder) / "sae_weights.safetensors")
+    ...     _ = (Path(folder) / "config.json").write_text(json.dumps(config))
+    ...     sae = read_llama_scope(folder)
+    >>> sae.transform([[1.0, -1.0]])
+    array([[1., 0.]])
+    """
+    check_option("dtype", dtype, DTYPE)
+    if input_scale is not None:
+        check_option("input_scale", input_scale, POSITIVE)
+    path = Path(path)
+    if (path / _FIRST[0]).is_file():
+        return _read_first(path, input_scale, dtype)
+    return _read_today(path, input_scale, dtype)
+
+
+def _read_first(path, input_scale, dtype):
+    """Llama Scope of 2024: scales folded, then norms of the dictionary, then one threshold."""
+    where, weights_path = (path / name for name in _FIRST)
+    config = read_json(where)
+    _check_plain(config, where)
+    take(config, "norm_activation", Option("dataset-wise"), where, default="dataset-wise")
+    norms = config.get("dataset_average_activation_norm")
+    if not isinstance(norms, dict) or input_scale is not None:
+        raise ValueError(f"{where} must have dataset_average_activation_norm; input_scale is that.")
+    d = take(config, "d_model", SIZE, where)
+    sizes = {"d": d, "n": take(config, "d_sae", SIZE, where)}
+    threshold = take(config, "jump_relu_threshold", Float(0), where)
+    scale_in, scale_out = (np.sqrt(d) / take(norms, end, POSITIVE, where) for end in ("in", "out"))
+    arrays = read_tensors(weights_path, _LINEAR, sizes=sizes, dtype=dtype)
+    dtype = arrays["encoder.weight"].dtype.type
+    intercept = arrays["decoder.bias"] / dtype(scale_out)
+    pre_bias = take(config, "apply_decoder_bias_to_pre_encoder", FLAG, where, default=False)
+    weights = raw_units(
+        arrays["encoder.weight"],
+        arrays["decoder.weight"].T * dtype(scale_in / scale_out),
+        arrays["encoder.bias"] / scale_in,
+        intercept,
+        origin=intercept if pre_bias else None,
+        threshold=threshold,
+        by_norm=take(config, "sparsity_include_decoder_norm", FLAG, where),
+        path=weights_path,
+    )
+    return estimator("jumprelu", weights, _source(config, "llama_scope"))
+
+
+def _read_today(path, input_scale, dtype):
+    """What OpenMOSS writes today, and Llama Scope R1-Distill, which has the older names."""
+    where, weights_path = (path / name for name in _TODAY)
+    config = read_json(where)
+    _check_plain(config, where)
+    d = take(config, "d_model", SIZE, where)
+    sizes = {"d": d, "n": int(d * take(config, "expansion_factor", POSITIVE, where))}
+    act = take(config, "act_fn", Option("relu", "topk", "jumprelu"), where, default="jumprelu")
+    names = tensor_names(weights_path)
+    norm = _norm_name(config, names, where, input_scale)
+    layout = _layout(config, act, names, where) | ({norm: ""} if norm else {})
+    others = tuple(name for name in names if name.startswith(_NORM) and name != norm)
+    arrays = read_tensors(weights_path, layout, sizes=sizes, ignored=others, dtype=dtype)
+    scale = input_scale or 1.0
+    if norm:
+        if arrays[norm] <= 0:
+            raise ValueError(f"{weights_path} has a mean norm of rows that is not positive.")
+        scale = np.sqrt(d) / float(arrays[norm])
+    weights = _weights(config, arrays, act, scale, path)
+    k = take(config, "top_k", SIZE, where) if act == "topk" else None
+    return estimator(act, weights, _source(config, "openmoss"), k=k)
+
+
+def _weights(config, arrays, act, scale, path):
+    old = "encoder.weight" in arrays
+    decoder = arrays["decoder.weight"].T if old else arrays["W_D"]
+    name = "sparsity_include_decoder_norm"
+    by_norm = take(config, name, FLAG, path / _TODAY[0], default=not old)
+    threshold = None
+    if act == "jumprelu":
+        logs = arrays["log_jumprelu_threshold" if old else _THRESHOLD]
+        threshold = _threshold(logs, decoder, by_norm)
+    return raw_units(
+        arrays["encoder.weight"] if old else arrays["W_E"].T,
+        decoder,
+        arrays["encoder.bias" if old else "b_E"],
+        arrays.get("decoder.bias" if old else "b_D", np.zeros(decoder.shape[1], decoder.dtype)),
+        threshold=threshold,
+        scale=scale,
+        by_norm=by_norm and act == "topk",
+        path=path / _TODAY[1],
+    )
+
+
+def _layout(config, act, names, where):
+    """Return the tensors that the configuration asks for."""
+    if "encoder.weight" in names:
+        return {**_LINEAR, "log_jumprelu_threshold": "n"}
+    layout = dict(_MATRICES)
+    if not take(config, "use_decoder_bias", FLAG, where, default=True):
+        del layout["b_D"]
+    return {**layout, _THRESHOLD: "n"} if act == "jumprelu" else layout
+
+
+def _norm_name(config, names, where, input_scale):
+    """Return the tensor with the mean norm of rows, None where it is not needed."""
+    known = Option("dataset-wise", "inference", None)
+    method = take(config, "norm_activation", known, where, default="dataset-wise")
+    if method != "dataset-wise" and input_scale is not None:
+        raise ValueError(f"{where} needs no input_scale: its weights take rows as they are.")
+    if method != "dataset-wise" or input_scale is not None:
+        return None
+    found = [name for name in names if name.startswith(_NORM)]
+    wanted = _NORM + str(config.get("hook_point_in"))
+    if wanted in found or len(found) == 1:
+        return wanted if wanted in found else found[0]
+    raise ValueError(
+        f"{where.parent} does not have the mean norm of rows that training divided by: give "
+        f"input_scale, sqrt(n_features) over that norm."
+    )
+
+
+def _threshold(logs, decoder, by_norm):
+    """Return what pre-activations are compared with; times a norm they are the same codes."""
+    norms = np.linalg.norm(decoder.astype(np.float64), axis=1) if by_norm else 1.0
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        threshold = np.exp(logs.astype(np.float64)) / norms
+    return np.minimum(threshold, np.finfo(decoder.dtype).max)
+
+
+def _check_plain(config, where):
+    if config.get("sae_type", "sae") != "sae":
+        raise ValueError(
+            f"{where} has the sae_type {str(config['sae_type'])[:40]!r}, which cannot be read."
+        )
+    hooks = config.get("hook_point_in"), config.get("hook_point_out")
+    if None not in hooks and hooks[0] != hooks[1]:
+        raise no_transcoder(where, f"from {hooks[0]} to {hooks[1]}")
+    if config.get("use_glu_encoder"):
+        raise ValueError(f"{where} has a gated linear encoder, which no estimator here computes.")
+
+
+def _source(config, kind):
+    return source_facts(
+        kind,
+        hook_name=text_or_none(config, "hook_point_in"),
+        model=text_or_none(config, "model_name"),
+    )

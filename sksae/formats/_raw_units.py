@@ -1,0 +1,124 @@
+"""The weights of other libraries as weights that act on raw rows, their codes unchanged.
+
+Everything that is affine is folded away: what is subtracted before encoding, factors on the way in
+and out, the gain of a gated encoder. Sums over features are in float64.
+"""
+
+import numpy as np
+
+from sksae._arrays import row_chunks
+from sksae.autoencoders import (
+    BatchTopKSAE,
+    GatedSAE,
+    JumpReLUSAE,
+    SparseAutoencoder,
+    TopKSAE,
+    fitted,
+)
+
+
+def raw_units(
+    encoder,
+    decoder,
+    bias,
+    intercept,
+    *,
+    origin=None,
+    threshold=None,
+    gate=None,
+    log_gain=None,
+    scale=1.0,
+    by_norm=False,
+    path,
+):
+    """Return the weights of an estimator by name; see `sksae.autoencoders.fitted`.
+
+    Parameters
+    ----------
+    encoder, decoder : ndarray of shape (n, d)
+        A row a latent.
+    bias : ndarray of shape (n,)
+        Of the encoder; of the magnitudes where there is a gate.
+    intercept : ndarray of shape (d,)
+        Of the decoder.
+    origin : ndarray of shape (d,), optional
+        What is subtracted before encoding.
+    threshold : float or ndarray of shape (n,), optional
+    gate, log_gain : ndarray of shape (n,), optional
+        Bias of the gate, and logarithm of what makes its weights those of the magnitudes.
+    scale : float
+        What rows are multiplied with first, and reconstructions divided by last.
+    by_norm : bool
+        Whether pre-activations are multiplied with the norms of the decoder's rows, and codes
+        divided by them to decode.
+    path : Path
+        Where the weights are from, for errors.
+    """
+    dtype = encoder.dtype
+    encoder, decoder = np.ascontiguousarray(encoder), np.ascontiguousarray(decoder)
+    shift = 0.0 if origin is None else product(encoder, origin)
+    gain = np.ones(len(encoder)) if log_gain is None else _exp(log_gain, dtype, path)
+    bias = bias.astype(np.float64) - gain * shift
+    found = {}
+    if gate is not None:
+        gate = gate.astype(np.float64) - shift
+        threshold = np.maximum(bias - gain * gate, 0.0)
+        found = {"gate_intercept": gate, "gain": gain}
+    factor = gain * scale
+    if by_norm:
+        norms = np.linalg.norm(decoder, axis=1)
+        factor, bias = factor * norms, bias * norms
+        decoder = decoder / np.where(norms > 0, norms, 1)[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.any(factor != 1):
+            encoder = encoder * factor.astype(dtype)[:, None]
+        if scale != 1:
+            decoder, intercept = decoder / dtype.type(scale), intercept / scale
+    if threshold is not None:
+        found["threshold"] = np.array(np.broadcast_to(threshold, bias.shape))
+    found = {**found, "encoder_coef": encoder, "components": decoder, "intercept": intercept}
+    found["encoder_intercept"] = bias
+    with np.errstate(over="ignore"):
+        found = {name: value.astype(dtype, copy=False) for name, value in found.items()}
+    if not all(np.isfinite(value).all() for value in found.values()):
+        raise ValueError(f"{path} cannot be used: its weights overflow {dtype}.")
+    return found
+
+
+def _exp(logs, dtype, path):
+    """Return exponentials in float64, if the dtype of the weights can hold them too."""
+    limits = np.finfo(dtype)
+    if (logs < np.log(limits.tiny)).any() or (logs > np.log(limits.max)).any():
+        raise ValueError(f"{path} cannot be used: the exponentials of its gains overflow {dtype}.")
+    return np.exp(logs.astype(np.float64))
+
+
+def product(encoder, x):
+    """Return ``encoder @ x`` in float64, without a copy of the whole encoder in it."""
+    out = np.empty(len(encoder))
+    for rows in row_chunks(len(encoder), encoder.shape[1]):
+        out[rows] = encoder[rows].astype(np.float64) @ x.astype(np.float64)
+    return out
+
+
+def estimator(activation, weights, source, *, k=None, frequency=None):
+    """Return a fitted estimator of the class with this activation.
+
+    Parameters
+    ----------
+    activation : {"relu", "topk", "batchtopk", "jumprelu", "gated"}
+    weights : dict of ndarray
+        From `raw_units`.
+    source : dict
+    k : int, optional
+    frequency : ndarray of shape (n,), optional
+        How often each latent fires, where that is known.
+    """
+    width = len(weights["components"])
+    if frequency is not None:
+        weights = {**weights, "activation_frequency": frequency}
+    if activation in ("topk", "batchtopk"):
+        cls = TopKSAE if activation == "topk" else BatchTopKSAE
+        return fitted(cls(width, k=k), weights, source=source)
+    cls = {"relu": SparseAutoencoder, "jumprelu": JumpReLUSAE, "gated": GatedSAE}[activation]
+    return fitted(cls(width), weights, source=source)

@@ -1,0 +1,97 @@
+"""Whichever library wrote it: find out, and read it."""
+
+from pathlib import Path
+
+from sksae._params import Option, check_option
+from sksae.formats._dictionary_learning import read_dictionary_learning
+from sksae.formats._gemma_scope import read_gemma_scope
+from sksae.formats._llama_scope import read_llama_scope
+from sksae.formats._openai import read_openai
+from sksae.formats._saelens import read_saelens
+from sksae.formats._sparsify import read_sparsify
+
+_READERS = {
+    "dictionary_learning": read_dictionary_learning,
+    "gemma_scope": read_gemma_scope,
+    "llama_scope": read_llama_scope,
+    "openai": read_openai,
+    "saelens": read_saelens,
+    "sparsify": read_sparsify,
+}
+_SIGNS = (  # the files that tell a folder
+    ("sparsify", ("cfg.json", "sae.safetensors")),
+    ("saelens", ("cfg.json", "sae_weights.safetensors")),
+    ("dictionary_learning", ("config.json", "ae.pt")),
+    ("llama_scope", ("hyperparams.json",)),
+    ("llama_scope", ("config.json", "sae_weights.safetensors")),
+    ("gemma_scope", ("params.npz",)),
+    ("gemma_scope", ("params.safetensors",)),
+)
+
+
+def read(path, format="auto", **options):  # noqa: A002 - the word that pandas and pillow use
+    """Read a sparse autoencoder of another library as a fitted estimator.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder or file.
+    format : {"auto", "dictionary_learning", "gemma_scope", "llama_scope", "openai", "saelens", \
+"sparsify"}, default="auto"
+        The library that wrote it. "auto" goes by the names of the files.
+    **options
+        Passed on to the reader of the format, such as ``dtype="float64"``.
+
+    Returns
+    -------
+    sae : BaseSAE or Pipeline
+        The fitted estimator; behind a `RowNormalizer` where rows are normalised one by one.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at `path`.
+    ValueError
+        If the format is not recognised, a file is damaged, or no estimator here computes it.
+
+    See Also
+    --------
+    read_saelens : Reads directories of SAELens.
+    read_gemma_scope : Reads Gemma Scope.
+    read_dictionary_learning : Reads folders of dictionary_learning.
+    read_sparsify : Reads folders of sparsify.
+    read_openai : Reads files of OpenAI.
+    read_llama_scope : Reads Llama Scope and what OpenMOSS writes.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sksae import TopKSAE
+    >>> from sksae.datasets import make_superposition
+    >>> from sksae.formats import read, write_saelens
+    >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
+    >>> sae = TopKSAE(16, k=2, max_iter=5, random_state=0).fit(X)
+    >>> with TemporaryDirectory() as folder:
+    ...     read(write_saelens(folder, sae))
+    TopKSAE(k=2, n_components=16)
+    """
+    check_option("format", format, Option("auto", *_READERS))
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is nothing at {path}.")
+    return _READERS[_recognised(path) if format == "auto" else format](path, **options)
+
+
+def _recognised(path):
+    for name, files in _SIGNS:
+        if path.is_dir() and all((path / file).is_file() for file in files):
+            return name
+    if path.is_file() and path.suffix in (".npz", ".safetensors") and path.stem == "params":
+        return "gemma_scope"
+    if path.is_file() and path.suffix == ".pt" and path.name != "ae.pt":
+        return "openai"
+    known = sorted({" and ".join(files) for _, files in _SIGNS})
+    raise ValueError(
+        f"{path} is of no format that can be recognised: a folder with {', or '.join(known)}, "
+        f"params.npz, params.safetensors, or a .pt file. Name the format if it is one of those."
+    )

@@ -1,0 +1,235 @@
+"""Directories of SAELens: ``cfg.json`` and ``sae_weights.safetensors``."""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.pipeline import make_pipeline
+
+from sksae._params import Option, check_option
+from sksae.formats._raw_units import estimator, raw_units
+from sksae.formats._row_normalizer import RowNormalizer
+from sksae.formats._sources import (
+    DTYPE,
+    FLAG,
+    POSITIVE,
+    SIZE,
+    TEXT,
+    no_transcoder,
+    source_facts,
+    take,
+    text_or_none,
+)
+from sksae.formats._tensors import read_json, read_tensors
+
+WEIGHTS, CONFIG, SPARSITY = "sae_weights.safetensors", "cfg.json", "sparsity.safetensors"
+NORMALIZERS = {"layer_norm": "layer_norm", "constant_norm_rescale": "norm"}
+POOLED = ("batchtopk", "matryoshka_batchtopk")
+FIRING_FLOOR = 1e-10  # SAELens stores log10(frequency + 1e-10)
+_ACTIVATIONS = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated"}
+_PLAIN = {"W_enc": "d n", "W_dec": "n d", "b_enc": "n", "b_dec": "d", "scaling_factor": "n"}
+_LAYOUTS = {
+    "standard": _PLAIN,
+    "topk": _PLAIN,
+    "jumprelu": {**_PLAIN, "threshold": "n"},
+    "gated": {
+        "W_enc": "d n",
+        "W_dec": "n d",
+        "b_dec": "d",
+        "b_gate": "n",
+        "b_mag": "n",
+        "r_mag": "n",
+        "scaling_factor": "n",
+    },
+}
+_OLD_NAMES = {
+    "hook_point": "hook_name",
+    "hook_point_head_index": "hook_head_index",
+    "activation_fn_str": "activation_fn",
+}
+
+
+def read_saelens(path, *, input_scale=None, dtype=None):
+    """Read a directory that SAELens wrote, of version 6 or before.
+
+    The class of the estimator says the activation: `SparseAutoencoder` for "standard", `TopKSAE`,
+    `JumpReLUSAE`, `GatedSAE`, and `BatchTopKSAE` where the file says that it was trained so. Codes
+    are those of SAELens, in their unit: rows of ``components_`` may have any norm.
+
+    Parameters
+    ----------
+    path : str or Path
+        The directory.
+    input_scale : float, default=None
+        What rows are multiplied with before the encoder, where the configuration says
+        ``"expected_average_only_in"`` and leaves the number to a list elsewhere:
+        ``sqrt(n_features)`` over the mean norm of rows.
+    dtype : {"float32", "float64", None}, default=None
+        Of the weights. None takes float64 if the file has it, else float32.
+
+    Returns
+    -------
+    sae : BaseSAE or Pipeline
+        The fitted estimator, with ``source_``, a dict of where it is from. Where SAELens normalises
+        each row by itself, a `RowNormalizer` stands before it in a pipeline.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is damaged, or is something that no estimator here computes, with the reason.
+
+    See Also
+    --------
+    write_saelens : Writes such directories.
+    read : Finds out which library wrote a file.
+
+    References
+    ----------
+    .. [1] J. Bloom, C. Tigges, A. Duong and D. Chanin, "SAELens", 2024.
+       https://github.com/decoderesearch/SAELens
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sksae import TopKSAE
+    >>> from sksae.datasets import make_superposition
+    >>> from sksae.formats import read_saelens, write_saelens
+    >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
+    >>> sae = TopKSAE(16, k=2, max_iter=5, random_state=0).fit(X)
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = write_saelens(folder, sae)
+    ...     again = read_saelens(folder)
+    >>> bool((again.transform(X) == sae.transform(X)).all())
+    True
+    """
+    check_option("dtype", dtype, DTYPE)
+    path = Path(path)
+    config = _flat(read_json(path / CONFIG))
+    where = path / CONFIG
+    architecture = _architecture(config, where)
+    normalization = _normalization(config, where, input_scale)
+    arrays = read_tensors(
+        path / WEIGHTS,
+        _LAYOUTS[architecture],
+        sizes={"d": take(config, "d_in", SIZE, where), "n": take(config, "d_sae", SIZE, where)},
+        optional=("scaling_factor",),
+        dtype=dtype,
+    )
+    rescaled = architecture == "topk" and take(
+        config, "rescale_acts_by_decoder_norm", FLAG, where, default=False
+    )
+    pre_bias = take(config, "apply_b_dec_to_input", FLAG, where, default=True)
+    weights = _weights(arrays, pre_bias, input_scale or 1.0, rescaled, path / WEIGHTS)
+    activation, k = _activation(config, architecture, where)
+    sae = estimator(
+        activation, weights, _source(config, architecture), k=k, frequency=_frequency(path, weights)
+    )
+    if normalization in NORMALIZERS:
+        normalizer = RowNormalizer(NORMALIZERS[normalization])
+        normalizer.n_features_in_ = sae.n_features_in_
+        return make_pipeline(normalizer, sae)
+    return sae
+
+
+def _flat(config):
+    """Return a configuration of any version with today's names, its metadata beside the rest."""
+    metadata = config.get("metadata")
+    config = {**(metadata if isinstance(metadata, dict) else {}), **config}
+    config = {_OLD_NAMES.get(name, name): value for name, value in config.items()}
+    options = config.get("activation_fn_kwargs")
+    if config.get("activation_fn") == "topk" and isinstance(options, dict) and "k" in options:
+        config = {"architecture": "topk", "k": options["k"], **config}
+        config["architecture"] = "topk"
+    config.setdefault("architecture", "standard")
+    if config.get("normalize_activations") in (None, False):
+        config["normalize_activations"] = "none"
+    if config["normalize_activations"] is True:
+        config["normalize_activations"] = "expected_average_only_in"
+    return config
+
+
+def _architecture(config, where):
+    name = take(config, "architecture", TEXT, where)
+    if "transcoder" in name:
+        raise no_transcoder(where, f"architecture {name!r}")
+    if name in POOLED:
+        raise ValueError(
+            f"{where} is a checkpoint of training ({name!r}). Save the model for inference with "
+            f"SAELens (save_inference_model) and read that."
+        )
+    if name not in _ACTIVATIONS:
+        raise ValueError(
+            f"{where} has the architecture {name!r}, which no estimator here computes. Those that "
+            f"can be read are {', '.join(_ACTIVATIONS)}."
+        )
+    fn = config.get("activation_fn") or "relu"
+    if fn not in ("relu", "topk"):
+        raise ValueError(f"{where} has the activation {fn!r}, which no estimator here computes.")
+    return name
+
+
+def _normalization(config, where, input_scale):
+    known = Option("none", "expected_average_only_in", *NORMALIZERS)
+    name = take(config, "normalize_activations", known, where)
+    if input_scale is not None:
+        check_option("input_scale", input_scale, POSITIVE)
+    if (name == "expected_average_only_in") != (input_scale is not None):
+        raise ValueError(
+            f"{where} has normalize_activations={name!r}. With 'expected_average_only_in' rows are "
+            f"multiplied with a number that is not in the files: give it as input_scale "
+            f"(sqrt(n_features) over the mean norm of rows). Otherwise leave input_scale out."
+        )
+    return name
+
+
+def _weights(arrays, pre_bias, scale, rescaled, path):
+    decoder = arrays["W_dec"]
+    if "scaling_factor" in arrays:
+        decoder = decoder * arrays["scaling_factor"][:, None]
+    return raw_units(
+        arrays["W_enc"].T,
+        decoder,
+        arrays["b_mag"] if "b_mag" in arrays else arrays["b_enc"],
+        arrays["b_dec"],
+        origin=arrays["b_dec"] if pre_bias else None,
+        threshold=arrays.get("threshold"),
+        gate=arrays.get("b_gate"),
+        log_gain=arrays.get("r_mag"),
+        scale=scale,
+        by_norm=rescaled,
+        path=path,
+    )
+
+
+def _activation(config, architecture, where):
+    """Return the activation and its `k`."""
+    if architecture == "topk":
+        return "topk", take(config, "k", SIZE, where)
+    details = config.get("training_architecture_details")
+    k = details.get("k") if isinstance(details, dict) else None
+    if config.get("training_architecture") in POOLED and POSITIVE.accepts(k):
+        return "batchtopk", k
+    return _ACTIVATIONS[architecture], None
+
+
+def _frequency(path, weights):
+    if not (path / SPARSITY).is_file():
+        return None
+    n = len(weights["components"])
+    logs = read_tensors(path / SPARSITY, {"sparsity": "n"}, sizes={"n": n})["sparsity"]
+    frequency = 10.0 ** logs.astype(np.float64) - FIRING_FLOOR
+    return np.clip(frequency, 0, 1).astype(weights["components"].dtype)
+
+
+def _source(config, architecture):
+    return source_facts(
+        "saelens",
+        hook_name=text_or_none(config, "hook_name"),
+        model=text_or_none(config, "model_name"),
+        architecture=text_or_none(config, "training_architecture") or architecture,
+        neuronpedia_id=text_or_none(config, "neuronpedia_id"),
+        dataset=text_or_none(config, "dataset_path"),
+        context_size=config.get("context_size"),
+        prepend_bos=config.get("prepend_bos"),
+    )

@@ -1,0 +1,61 @@
+"""Where weights are from: the facts of a configuration, and of a path."""
+
+import re
+
+from sksae._params import Bool, Float, Instance, Int, Option
+
+_SITES = r"resid_pre|resid_mid|resid_post|attn_out|mlp_out"
+TEXT = Instance(str, description="a str")
+SIZE, FLAG, POSITIVE = Int(1), Bool(), Float(0, open_="low")
+DTYPE = Option("float32", "float64", None)
+
+
+def source_facts(kind, *, hook_name=None, **facts):
+    """Return the ``source_`` of an estimator; what is not known is left out.
+
+    Layer and site follow from the name of a TransformerLens hook, in the words of
+    `ActivationExtractor`.
+    """
+    facts = {name: value for name, value in facts.items() if value is not None}
+    found = re.fullmatch(rf"blocks\.(\d+)\.hook_({_SITES})", hook_name or "")
+    if found:
+        facts = {"layer": int(found[1]), "site": found[2], **facts}
+    elif hook_name and (layer := re.match(r"blocks\.(\d+)\.", hook_name)):
+        facts = {"layer": int(layer[1]), **facts}
+    named = {} if hook_name is None else {"hook_name": hook_name}
+    return {"format": kind, **named, **facts}
+
+
+def take(config, name, rule, path, *, default=...):
+    """Return an entry of a configuration that must follow a rule.
+
+    Raises
+    ------
+    ValueError
+        If it is missing (and has no default) or breaks the rule, with the name of the file.
+    """
+    value = config.get(name, default)
+    if value is ...:
+        raise ValueError(f"{path} has no {name!r}.")
+    if value is not default and not rule.accepts(value):
+        raise ValueError(f"{name!r} in {path} must be {rule}. Got {_short(value)} instead.")
+    return value
+
+
+def text_or_none(config, *names):
+    """Return the first of these entries that is a str with something in it."""
+    values = (config.get(name) for name in names)
+    return next((value for value in values if isinstance(value, str) and value), None)
+
+
+def no_transcoder(path, why):
+    """Return the error about a file that maps one site to another."""
+    return ValueError(
+        f"{path} is a transcoder ({why}): it predicts other activations than it reads, or not from "
+        f"its features alone. Those cannot be read yet."
+    )
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,162 @@
+"""Folders of sparsify: ``cfg.json`` and ``sae.safetensors``."""
+
+import re
+from pathlib import Path
+
+from sksae._params import Int, Option, check_option
+from sksae.formats._activations import bias_after, only, read_fitted
+from sksae.formats._raw_units import estimator, raw_units
+from sksae.formats._sources import DTYPE, FLAG, SIZE, no_transcoder, source_facts, take
+from sksae.formats._tensors import read_json, read_tensors, write_json, write_safetensors
+
+WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
+_LAYOUT = {"encoder.weight": "n d", "encoder.bias": "n", "W_dec": "n d", "b_dec": "d"}
+_SITES = {None: "resid_post", "mlp": "mlp_out", "attn": "attn_out", "self_attn": "attn_out"}
+
+
+def read_sparsify(path, *, dtype=None):
+    """Read a folder that sparsify wrote for one hook point.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder, with ``cfg.json`` and ``sae.safetensors``. Layer and site are taken from its
+        name, such as ``layers.5``.
+    dtype : {"float32", "float64", None}, default=None
+        Of the weights. None takes float64 if the file has it, else float32.
+
+    Returns
+    -------
+    sae : TopKSAE
+        The fitted estimator, with ``source_``, a dict of where it is from.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is damaged, holds a transcoder, or takes the largest of each group.
+
+    See Also
+    --------
+    write_sparsify : Writes such folders.
+    read : Finds out which library wrote a file.
+
+    References
+    ----------
+    .. [1] N. Belrose et al., "Sparsify", EleutherAI, 2024. https://github.com/EleutherAI/sparsify
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> from sksae import TopKSAE
+    >>> from sksae.datasets import make_superposition
+    >>> from sksae.formats import read_sparsify, write_sparsify
+    >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
+    >>> sae = TopKSAE(16, k=2, max_iter=5, random_state=0).fit(X)
+    >>> with TemporaryDirectory() as folder:
+    ...     again = read_sparsify(write_sparsify(folder, sae))
+    >>> bool(np.allclose(again.transform(X), sae.transform(X), atol=1e-5))
+    True
+    """
+    check_option("dtype", dtype, DTYPE)
+    path = Path(path)
+    where = path / CONFIG
+    config = read_json(where)
+    for name in ("transcode", "skip_connection"):
+        if take(config, name, FLAG, where, default=False):
+            raise no_transcoder(where, name)
+    activation = take(config, "activation", Option("topk", "groupmax"), where, default="topk")
+    if activation == "groupmax" or take(config, "signed", FLAG, where, default=False):
+        kind = "the largest of each group" if activation == "groupmax" else "signed codes"
+        raise ValueError(f"{where} asks for {kind}, which no estimator here computes.")
+    d = take(config, "d_in", SIZE, where)
+    n = take(config, "num_latents", Int(0), where, default=0)
+    n = n or d * take(config, "expansion_factor", SIZE, where)
+    k = take(config, "k", SIZE, where)
+    arrays = read_tensors(path / WEIGHTS, _LAYOUT, sizes={"d": d, "n": n}, dtype=dtype)
+    weights = raw_units(
+        arrays["encoder.weight"],
+        arrays["W_dec"],
+        arrays["encoder.bias"],
+        arrays["b_dec"],
+        origin=arrays["b_dec"],
+        path=path / WEIGHTS,
+    )
+    return estimator("topk", weights, _source(path), k=k)
+
+
+def write_sparsify(path, sae):
+    """Write an estimator as a folder that sparsify reads.
+
+    sparsify subtracts the decoder's bias before it encodes, so that the encoder's bias is the same
+    only up to the last digit or so. Parameters, names and where it is from are lost.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder; made if needed.
+    sae : TopKSAE
+        A fitted estimator.
+
+    Returns
+    -------
+    path : Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        If codes are not the k largest of a row, or rows are normalised first.
+
+    See Also
+    --------
+    read_sparsify : Reads such folders.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sksae import TopKSAE
+    >>> from sksae.datasets import make_superposition
+    >>> from sksae.formats import write_sparsify
+    >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
+    >>> sae = TopKSAE(16, k=2, max_iter=5, random_state=0).fit(X)
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted(file.name for file in write_sparsify(folder, sae).iterdir())
+    ['cfg.json', 'sae.safetensors']
+    """
+    found, path = read_fitted(sae), Path(path)
+    only(found, ("topk",), "sparsify")
+    arrays = found.arrays
+    n, d = arrays["components"].shape
+    tensors = {
+        "encoder.weight": arrays["encoder_coef"],
+        "encoder.bias": bias_after(found),
+        "W_dec": arrays["components"],
+        "b_dec": arrays["intercept"],
+    }
+    config = {
+        "activation": "topk",
+        "expansion_factor": max(1, n // d),
+        "normalize_decoder": True,
+        "num_latents": n,
+        "k": found.k,
+        "multi_topk": False,
+        "skip_connection": False,
+        "transcode": False,
+        "d_in": d,
+    }
+    write_safetensors(path / WEIGHTS, tensors)
+    write_json(path / CONFIG, config)
+    return path
+
+
+def _source(path):
+    """Facts of the name of a hook point: ``layers.5``, ``h.5``, ``layers.5.mlp``."""
+    point = re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)(?:\.(\w+))?$", path.name)
+    if not point:
+        return source_facts("sparsify")
+    return source_facts(
+        "sparsify", module=path.name, layer=int(point[1]), site=_SITES.get(point[2])
+    )

@@ -1,0 +1,153 @@
+"""Files written by other libraries' own code, and what those compute, written down once more.
+
+`expected.npz` beside each file holds X, features and reconstruction from the library itself. The
+formulas below are in float64, so that a reader can be held to more digits than a file has.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+from sklearn.pipeline import Pipeline
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+FOLDERS = sorted(path for path in GOLDEN.glob("*/*") if path.is_dir())
+REFUSED = {
+    "saelens/transcoder": "transcoder",
+    "saelens/skip_transcoder": "transcoder",
+    "saelens/jumprelu_transcoder": "transcoder",
+    "sparsify/skip": "skip_connection",
+    "sparsify/transcode": "transcode",
+    "sparsify/groupmax": "largest of each group",
+}
+
+
+def name_of(path):
+    return path.relative_to(GOLDEN).as_posix()
+
+
+READ = [path for path in FOLDERS if name_of(path) not in REFUSED]
+
+
+def file_of(folder):
+    return folder / "autoencoder.pt" if folder.parent.name == "openai" else folder
+
+
+def expected(folder):
+    with np.load(folder / "expected.npz") as file:
+        return file["X"], file["features"], file["reconstruction"]
+
+
+def codes_and_reconstruction(model, X):
+    """What a user does: one line for an estimator, `restore` behind a normaliser."""
+    codes = model.transform(X)
+    if not isinstance(model, Pipeline):
+        return codes, model.inverse_transform(codes)
+    return codes, model[0].restore(model[1].inverse_transform(codes), X)
+
+
+def top_k(h, k):
+    kept = np.zeros_like(h)
+    order = np.argsort(-h, axis=1)[:, :k]
+    np.put_along_axis(kept, order, np.take_along_axis(h, order, 1), 1)
+    return kept
+
+
+def relu(h):
+    return np.maximum(h, 0)
+
+
+def _numbers(tensors):
+    return {
+        n: np.asarray(t, np.float64) for n, t in tensors.items() if not isinstance(t, str | dict)
+    }
+
+
+def _layer_norm(X):
+    mean, std = X.mean(1, keepdims=True), X.std(1, ddof=1, keepdims=True)
+    return (X - mean) / (std + 1e-5), lambda Y: Y * std + mean
+
+
+def saelens(folder, X):
+    w = _numbers(load_file(folder / "sae_weights.safetensors"))
+    cfg = json.loads((folder / "cfg.json").read_text())
+    u, undo = X, lambda Y: Y
+    if cfg["normalize_activations"] == "layer_norm":
+        u, undo = _layer_norm(X)
+    elif cfg["normalize_activations"] == "constant_norm_rescale":
+        a = np.sqrt(X.shape[1]) / np.linalg.norm(X, axis=1, keepdims=True)
+        u, undo = a * X, lambda Y: Y / a
+    u = u - w["b_dec"] * cfg["apply_b_dec_to_input"]
+    decoder = w["W_dec"]
+    if cfg["architecture"] == "gated":
+        a = u @ w["W_enc"]
+        f = (a + w["b_gate"] > 0) * relu(a * np.exp(w["r_mag"]) + w["b_mag"])
+    else:
+        h = u @ w["W_enc"] + w["b_enc"]
+        f = relu(h)
+        if cfg["architecture"] == "jumprelu":
+            f = f * (h > w["threshold"])
+        elif cfg["architecture"] == "topk":
+            if cfg["rescale_acts_by_decoder_norm"]:
+                norms = np.linalg.norm(decoder, axis=1)
+                h, decoder = h * norms, decoder / norms[:, None]
+            f = relu(top_k(h, cfg["k"]))
+    return f, undo(f @ decoder + w["b_dec"])
+
+
+def gemma_scope(folder, X):
+    with np.load(folder / "params.npz") as file:
+        w = _numbers(dict(file))
+    h = X @ w["W_enc"] + w["b_enc"]
+    f = relu(h) * (h > w["threshold"])
+    return f, f @ w["W_dec"] + w["b_dec"]
+
+
+def dictionary_learning(folder, X):
+    w = _numbers(torch.load(folder / "ae.pt", weights_only=True))
+    kind = json.loads((folder / "config.json").read_text())["trainer"]["dict_class"]
+    if kind == "GatedAutoEncoder":
+        a = (X - w["decoder_bias"]) @ w["encoder.weight"].T
+        f = (a + w["gate_bias"] > 0) * relu(np.exp(w["r_mag"]) * a + w["mag_bias"])
+        return f, f @ w["decoder.weight"].T + w["decoder_bias"]
+    encoder = w["W_enc"] if "W_enc" in w else w["encoder.weight"].T
+    decoder = w["W_dec"] if "W_dec" in w else w["decoder.weight"].T
+    bias = w["b_enc"] if "b_enc" in w else w["encoder.bias"]
+    last = next(w[name] for name in ("b_dec", "bias", "decoder.bias") if name in w)
+    subtracted = 0 if kind in ("AutoEncoderNew", "JumpReluAutoEncoder") else last
+    h = (X - subtracted) @ encoder + bias
+    if kind == "AutoEncoderTopK":
+        f = top_k(relu(h), int(w["k"]))
+    else:
+        f = relu(h) * (relu(h) > w.get("threshold", -1))
+    return f, f @ decoder + last
+
+
+def sparsify(folder, X):
+    w = _numbers(load_file(folder / "sae.safetensors"))
+    k = json.loads((folder / "cfg.json").read_text())["k"]
+    f = top_k(relu((X - w["b_dec"]) @ w["encoder.weight"].T + w["encoder.bias"]), k)
+    return f, f @ w["W_dec"] + w["b_dec"]
+
+
+def openai(folder, X):
+    content = torch.load(folder / "autoencoder.pt", weights_only=True)
+    w = {n: t.double().numpy() for n, t in content.items() if isinstance(t, torch.Tensor)}
+    u, undo = X, lambda Y: Y
+    if content["activation"] == "TopK":
+        u, undo = _layer_norm(X)
+    h = (u - w["pre_bias"]) @ w["encoder.weight"].T + w["latent_bias"]
+    state = content["activation_state_dict"]
+    f = relu(top_k(h, state["k"]) if "k" in state else h)
+    return f, undo(f @ w["decoder.weight"].T + w["pre_bias"])
+
+
+FORMULAS = {
+    "saelens": saelens,
+    "gemma_scope": gemma_scope,
+    "dictionary_learning": dictionary_learning,
+    "sparsify": sparsify,
+    "openai": openai,
+}

@@ -1,0 +1,84 @@
+"""The other libraries read what is written for them, and compute the same. Where installed."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae.formats import (
+    RowNormalizer,
+    write_dictionary_learning,
+    write_saelens,
+    write_sparsify,
+)
+from tests.estimators import wide
+from tests.formats.golden_files import codes_and_reconstruction
+
+CLASSES = [SparseAutoencoder, TopKSAE, JumpReLUSAE, BatchTopKSAE, GatedSAE]
+
+# What other libraries warn about while they are imported is not ours to fix.
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+def assert_same(model, X, codes, rows):
+    ours, our_rows = codes_and_reconstruction(model, X)
+    assert_array_equal(codes != 0, ours != 0)
+    assert_allclose(codes, ours, rtol=1e-4, atol=1e-4)
+    assert_allclose(rows, our_rows, rtol=1e-4, atol=1e-4)
+
+
+def fit(cls, X):
+    X = X.astype(np.float32)
+    return wide(cls, max_iter=3).fit(X), X, torch.from_numpy(X)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_saelens(cls, X, tmp_path):
+    sae_lens = pytest.importorskip("sae_lens")
+    sae, X, rows = fit(cls, X)
+    theirs = sae_lens.SAE.load_from_disk(write_saelens(tmp_path, sae))
+    with torch.no_grad():
+        codes = theirs.encode(rows)
+        assert_same(sae, X, codes.numpy(), theirs.decode(codes).numpy())
+
+
+@pytest.mark.parametrize("method", ["layer_norm", "norm"])
+def test_saelens_that_normalises_rows(method, X, tmp_path):
+    sae_lens = pytest.importorskip("sae_lens")
+    from sklearn.pipeline import make_pipeline
+
+    X = X.astype(np.float32)
+    model = make_pipeline(RowNormalizer(method), wide(TopKSAE, max_iter=3)).fit(X)
+    theirs = sae_lens.SAE.load_from_disk(write_saelens(tmp_path, model))
+    with torch.no_grad():
+        codes = theirs.encode(torch.from_numpy(X))
+        assert_same(model, X, codes.numpy(), theirs.decode(codes).numpy())
+
+
+def test_saelens_knows_where_it_is_from(X, tmp_path):
+    sae_lens = pytest.importorskip("sae_lens")
+    sae, _, _ = fit(TopKSAE, X)
+    hook = "blocks.3.hook_resid_post"
+    theirs = sae_lens.SAE.load_from_disk(write_saelens(tmp_path, sae, metadata={"hook_name": hook}))
+    assert theirs.cfg.metadata.hook_name == hook
+
+
+def test_sparsify(X, tmp_path):
+    sparsify = pytest.importorskip("sparsify")
+    sae, X, rows = fit(TopKSAE, X)
+    theirs = sparsify.SparseCoder.load_from_disk(write_sparsify(tmp_path, sae))
+    with torch.no_grad():
+        values, places, _ = theirs.encode(rows)
+        codes = torch.zeros(len(X), 64).scatter(1, places, values).numpy()
+        assert_same(sae, X, codes, codes @ theirs.W_dec.numpy() + theirs.b_dec.numpy())
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_dictionary_learning(cls, X, tmp_path):
+    library = pytest.importorskip("dictionary_learning.utils")
+    sae, X, rows = fit(cls, X)
+    theirs, _ = library.load_dictionary(str(write_dictionary_learning(tmp_path, sae)), "cpu")
+    with torch.no_grad():
+        codes = theirs.encode(rows)
+        assert_same(sae, X, codes.numpy(), theirs.decode(codes).numpy())

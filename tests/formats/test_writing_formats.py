@@ -1,0 +1,217 @@
+"""What is written is read back as it was, here and by the formulas of the other libraries."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae.autoencoders import fitted
+from sksae.formats import (
+    RowNormalizer,
+    read,
+    write_dictionary_learning,
+    write_gemma_scope,
+    write_saelens,
+    write_sparsify,
+)
+from tests.estimators import arrays_of, wide
+from tests.formats.golden_files import (
+    FORMULAS,
+    READ,
+    codes_and_reconstruction,
+    expected,
+    file_of,
+    name_of,
+)
+
+WRITERS = {
+    "saelens": write_saelens,
+    "dictionary_learning": write_dictionary_learning,
+    "sparsify": write_sparsify,
+    "gemma_scope": write_gemma_scope,
+}
+HAVE_WRITERS = [folder for folder in READ if folder.parent.name in WRITERS]
+
+
+@pytest.mark.parametrize("folder", HAVE_WRITERS, ids=name_of)
+def test_golden_files_survive_their_own_writer(folder, tmp_path):
+    """By our reader, and by the formulas of the library on what was written."""
+    kind, model = folder.parent.name, read(file_of(folder))
+    X, features, reconstruction = expected(folder)
+    WRITERS[kind](tmp_path, model)
+    again = read(tmp_path)
+    assert type(again) is type(model)
+    if isinstance(model, Pipeline):
+        assert repr(again) == repr(model)
+        again_codes = again[-1].components_
+        assert_array_equal(again_codes, model[-1].components_)
+    else:
+        assert repr(again) == repr(model)
+        assert_array_equal(again.components_, model.components_)
+    codes, rows = codes_and_reconstruction(again, X)
+    assert_array_equal(codes != 0, features != 0)
+    assert_allclose(codes, features, rtol=1e-5, atol=1e-5)
+    assert_allclose(rows, reconstruction, rtol=1e-5, atol=1e-5)
+    theirs, their_rows = FORMULAS[kind](tmp_path, X.astype(np.float64))
+    assert_array_equal(theirs != 0, features != 0)
+    assert_allclose(theirs, features, rtol=1e-5, atol=1e-5)
+    assert_allclose(their_rows, reconstruction, rtol=1e-5, atol=1e-5)
+
+
+EXACT = [
+    (write_saelens, SparseAutoencoder),
+    (write_saelens, TopKSAE),
+    (write_saelens, JumpReLUSAE),
+    (write_saelens, BatchTopKSAE),
+    (write_dictionary_learning, SparseAutoencoder),
+    (write_dictionary_learning, JumpReLUSAE),
+    (write_gemma_scope, JumpReLUSAE),
+]
+ROUNDED = [
+    (write_saelens, GatedSAE),
+    (write_dictionary_learning, TopKSAE),
+    (write_dictionary_learning, GatedSAE),
+    (write_sparsify, TopKSAE),
+]
+
+
+def ids(pair):
+    return getattr(pair, "__name__", None)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("write", "cls"), EXACT, ids=ids)
+def test_every_bit_comes_back(write, cls, dtype, X, tmp_path):
+    sae = wide(cls, max_iter=3).fit(X.astype(dtype))
+    again = read(write(tmp_path, sae))
+    assert type(again) is cls
+    stored = arrays_of(again)
+    assert set(stored) >= {"components_", "encoder_coef_", "encoder_intercept_", "intercept_"}
+    for name in set(stored) - {"activation_frequency_"}:
+        assert stored[name].dtype == dtype
+        assert_array_equal(stored[name], getattr(sae, name), err_msg=name)
+    if hasattr(sae, "k_"):
+        assert again.k_ == sae.k_
+    assert_array_equal(again.transform(X), sae.transform(X))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("write", "cls"), ROUNDED, ids=ids)
+def test_the_rest_comes_back_to_the_last_digits(write, cls, dtype, X, tmp_path):
+    sae = wide(cls, max_iter=3).fit(X.astype(dtype))
+    again = read(write(tmp_path, sae))
+    assert type(again) is cls
+    near = {"rtol": 1e-5, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-12}
+    for name in set(arrays_of(again)) - {"activation_frequency_"}:
+        assert_allclose(getattr(again, name), getattr(sae, name), **near, err_msg=name)
+    assert_allclose(again.transform(X), sae.transform(X), **near)
+
+
+def test_one_threshold_makes_a_batch_topk_of_dictionary_learning(X, tmp_path):
+    sae = wide(BatchTopKSAE, max_iter=3).fit(X)
+    sae.threshold_ = np.full_like(sae.threshold_, 0.5)
+    again = read(write_dictionary_learning(tmp_path, sae))
+    assert (type(again), again.k_) == (BatchTopKSAE, 5.0)
+    assert_allclose(again.transform(X), sae.transform(X), rtol=1e-12, atol=1e-12)
+    sae.threshold_[0] = 0.7
+    again = read(write_dictionary_learning(tmp_path, sae))
+    assert type(again) is JumpReLUSAE
+    assert_array_equal(again.transform(X), sae.transform(X))
+
+
+@pytest.mark.parametrize("cls", [BatchTopKSAE, GatedSAE, SparseAutoencoder])
+def test_gemma_scope_holds_whatever_is_a_threshold(cls, X, tmp_path):
+    sae = wide(cls, max_iter=3).fit(X)
+    again = read(write_gemma_scope(tmp_path / "mine.npz", sae), format="gemma_scope")
+    assert type(again) is JumpReLUSAE
+    assert_array_equal(again.transform(X), sae.transform(X))
+
+
+def test_how_often_latents_fire_goes_to_saelens(X, tmp_path):
+    sae = wide(TopKSAE, max_iter=3).fit(X)
+    again = read(write_saelens(tmp_path, sae))
+    assert_allclose(again.activation_frequency_, sae.activation_frequency_, atol=1e-6)
+
+
+def test_where_it_is_from_goes_along(X, tmp_path):
+    sae = wide(TopKSAE, max_iter=1).fit(X)
+    hook = {"hook_name": "blocks.3.hook_resid_post", "model_name": "gpt2 모델 📅"}
+    first = read(write_saelens(tmp_path / "a", sae, metadata=hook))
+    assert first.source_ == {
+        "format": "saelens",
+        "hook_name": "blocks.3.hook_resid_post",
+        "layer": 3,
+        "site": "resid_post",
+        "model": "gpt2 모델 📅",
+        "architecture": "topk",
+    }
+    assert read(write_saelens(tmp_path / "b", first)).source_ == first.source_
+    folder = write_dictionary_learning(tmp_path / "c", first)
+    trainer = json.loads((folder / "config.json").read_text())["trainer"]
+    assert (trainer["layer"], trainer["lm_name"], trainer["k"]) == (3, "gpt2 모델 📅", 5)
+
+
+@pytest.mark.parametrize(
+    ("write", "cls", "reason"),
+    [
+        (write_sparsify, JumpReLUSAE, "sparsify can hold the k largest of a row"),
+        (write_sparsify, SparseAutoencoder, "made by a ReLU"),
+        (write_sparsify, GatedSAE, "made by a gate"),
+        (write_gemma_scope, TopKSAE, "made by the k largest of a row"),
+    ],
+    ids=ids,
+)
+def test_what_a_format_cannot_hold_is_refused(write, cls, reason, X, tmp_path):
+    sae = wide(cls, max_iter=1).fit(X)
+    with pytest.raises(ValueError, match=reason):
+        write(tmp_path, sae)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=ids)
+def test_what_is_no_fitted_autoencoder_is_refused(write, X, tmp_path):
+    with pytest.raises(NotFittedError):
+        write(tmp_path, TopKSAE(8))
+    with pytest.raises(TypeError, match="PCA has no intercept_"):
+        write(tmp_path, PCA(2).fit(X))
+    scaled = make_pipeline(StandardScaler(), wide(TopKSAE, max_iter=1)).fit(X)
+    with pytest.raises(ValueError, match="StandardScaler changes the rows"):
+        write(tmp_path, scaled)
+    normalized = make_pipeline(RowNormalizer(), wide(TopKSAE, max_iter=1)).fit(X)
+    if write is not write_saelens:
+        with pytest.raises(ValueError, match="no place for RowNormalizer"):
+            write(tmp_path, normalized)
+    assert not list(tmp_path.iterdir())
+
+
+sizes = st.integers(1, 6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(n=sizes, d=sizes, seed=st.integers(0, 2**32 - 1), dtype=st.sampled_from(["f4", "f8"]))
+def test_weights_of_any_shape_survive(tmp_path_factory, n, d, seed, dtype):
+    """Also a decoder of any norm, and one row or one column."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        "components": rng.normal(size=(n, d)),
+        "encoder_coef": rng.normal(size=(n, d)),
+        "encoder_intercept": rng.normal(size=n),
+        "intercept": rng.normal(size=d),
+        "threshold": rng.normal(size=n),
+    }
+    weights = {name: value.astype(dtype) for name, value in weights.items()}
+    sae = fitted(JumpReLUSAE(n), weights)
+    folder = tmp_path_factory.mktemp("any")
+    for write in (write_saelens, write_dictionary_learning, write_gemma_scope):
+        again = read(write(folder / write.__name__, sae))
+        for name, value in weights.items():
+            assert_array_equal(getattr(again, name + "_"), value)
+            assert getattr(again, name + "_").dtype == value.dtype
