@@ -184,7 +184,7 @@ class FeatureAtlas(BaseEstimator):
         self._arrays, self._strings, self._sources = arrays, objects(strings), sources
         self.facts_ = facts
         self.n_rows_, self.n_texts_ = facts["n_rows"], facts["n_texts"]
-        self.n_first_ = facts["n_first"]
+        self._n_first = facts["n_first"]
         self.n_active_ = arrays["n_active"]
         self.n_components_ = len(self.n_active_)
         self.density_ = self.n_active_ / max(self.n_rows_, 1)

@@ -17,7 +17,7 @@ def flags_of(atlas):
     active = arrays["n_active"]
     some = np.maximum(active, 1)
     # As often at the first pieces of texts as if it were about them.
-    expected = atlas.n_first_ / max(atlas.n_rows_, 1)
+    expected = atlas._n_first / max(atlas.n_rows_, 1)
     early = arrays["n_active_first"] / some
     return {
         "dead": active == 0,
