@@ -167,6 +167,7 @@ def _run(options):
     atlas = look(sae, X_held_out, tokens, options.model or TINY_LM_PATH)
     for feature in choose_features(atlas, n_features=N_FEATURES).tolist():
         print(*feature_lines(atlas.feature(feature), n_examples=N_EXAMPLES), "", sep="\n")
+    extractor.set_params(verbose=0)  # prompts are short
     page = write_page(
         options.out / "index.html",
         atlas,
