@@ -1,6 +1,13 @@
 """Sparse autoencoders as scikit-learn estimators."""
 
-from sksae.autoencoders import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae.autoencoders import (
+    BatchTopKSAE,
+    GatedSAE,
+    JumpReLUSAE,
+    SparseAutoencoder,
+    TopKSAE,
+    Transcoder,
+)
 from sksae.language_models import ActivationExtractor, SAEVectorizer
 
 __version__ = "0.1.0.dev0"
@@ -13,4 +20,5 @@ __all__ = [
     "SAEVectorizer",
     "SparseAutoencoder",
     "TopKSAE",
+    "Transcoder",
 ]

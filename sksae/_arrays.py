@@ -53,8 +53,9 @@ def float_dtypes(X):
 
 
 def _holds_doubles(X):
-    dtypes = getattr(X, "dtypes", None)
-    dtypes = [getattr(X, "dtype", "float64")] if dtypes is None else list(dtypes)
+    dtypes = getattr(X, "dtypes", None)  # of a frame; a series has one, by both names
+    if not hasattr(dtypes, "__iter__"):
+        dtypes = [getattr(X, "dtype", "float64")]
     return any(str(dtype).lower().endswith(("float64", "f8")) for dtype in dtypes)
 
 

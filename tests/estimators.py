@@ -3,6 +3,7 @@
 import inspect
 
 import torch
+from sklearn.base import RegressorMixin
 
 import sksae
 from sksae._params import Option
@@ -10,10 +11,11 @@ from sksae.autoencoders import BaseSAE
 from sksae.training import TrainingRun
 
 EXPORTED = [getattr(sksae, name) for name in sksae.__all__]
-SAES = [c for c in EXPORTED if inspect.isclass(c) and issubclass(c, BaseSAE)]
+FAMILY = [c for c in EXPORTED if inspect.isclass(c) and issubclass(c, BaseSAE)]
+PREDICTORS = [c for c in FAMILY if issubclass(c, RegressorMixin)]
+SAES = [c for c in FAMILY if c not in PREDICTORS]
 
-
-OTHERS = [c for c in EXPORTED if inspect.isclass(c) and c not in SAES]
+OTHERS = [c for c in EXPORTED if inspect.isclass(c) and c not in FAMILY]
 
 
 def unfitted(cls):
@@ -40,6 +42,15 @@ def instances(**settings):
         cls(**settings, **own)
         for cls in SAES
         for own in [{}, {"sparse_output": True}, *own_options(cls)]
+    ]
+
+
+def predictors(**settings):
+    """One instance an activation, and one with a skip connection."""
+    return [
+        cls(**settings, **own)
+        for cls in PREDICTORS
+        for own in [{}, {"skip": True}, *own_options(cls)]
     ]
 
 

@@ -5,7 +5,7 @@ from sklearn.base import clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from tests.estimators import OTHERS, SAES, instances, name_of, unfitted
+from tests.estimators import FAMILY, OTHERS, instances, name_of, predictors, unfitted
 
 # Run by scikit-learn on its own estimators, but not among those of parametrize_with_checks.
 BEYOND = [
@@ -30,7 +30,7 @@ WITHOUT_DATA = [
     estimator_checks.check_estimator_repr,
     estimator_checks.check_get_params_invariance,
 ]
-CHEAP = instances(max_iter=20)
+CHEAP = [*instances(max_iter=20), *predictors(max_iter=100)]
 # Fitted on a frame, asked with an array, and the reverse: the checks do this to PCA as well.
 NAMELESS = "ignore:X (does not have valid|has) feature names:UserWarning"
 
@@ -54,7 +54,7 @@ def test_contract_of_what_takes_texts(cls, check):
 
 
 @pytest.mark.slow
-@parametrize_with_checks([cls() for cls in SAES])
+@parametrize_with_checks([cls() for cls in FAMILY])
 def test_scikit_learn_checks_at_the_true_defaults(estimator, check):
     if check.func.__name__ == "check_sample_weight_equivalence_on_dense_data":
         # The steps of the full 2000 amplify rounding beyond the check's 1e-7: on these 15 rows,
@@ -66,12 +66,12 @@ def test_scikit_learn_checks_at_the_true_defaults(estimator, check):
 @pytest.mark.slow
 @pytest.mark.filterwarnings(NAMELESS)
 @pytest.mark.parametrize("check", BEYOND, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("cls", SAES)
+@pytest.mark.parametrize("cls", FAMILY)
 def test_checks_that_scikit_learn_runs_on_itself_at_the_true_defaults(cls, check):
     check(cls.__name__, cls())
 
 
 def test_every_estimator_is_covered():
-    assert SAES
+    assert FAMILY
     names = {type(estimator) for estimator in CHEAP}
-    assert names == set(SAES)
+    assert names == set(FAMILY)

@@ -7,6 +7,7 @@ from sksae.autoencoders._gated import GatedSAE
 from sksae.autoencoders._jumprelu import JumpReLUSAE
 from sksae.autoencoders._l1 import SparseAutoencoder
 from sksae.autoencoders._topk import TopKSAE
+from sksae.autoencoders._transcoder import Transcoder
 
 __all__ = [
     "BaseSAE",
@@ -15,5 +16,6 @@ __all__ = [
     "JumpReLUSAE",
     "SparseAutoencoder",
     "TopKSAE",
+    "Transcoder",
     "fitted",
 ]

@@ -5,12 +5,14 @@ import numpy as np
 from sksae._params import check_params
 from sksae.autoencoders._base import BaseSAE
 from sksae.autoencoders._naming import forget_names
+from sksae.autoencoders._predicting import PredictingSAE
 
 _SHAPES = {
-    "components": "md",
+    "components": "mt",
     "encoder_coef": "md",
     "encoder_intercept": "m",
-    "intercept": "d",
+    "intercept": "t",
+    "skip_coef": "td",
     "threshold": "m",
     "gate_intercept": "m",
     "gain": "m",
@@ -34,7 +36,8 @@ def fitted(estimator, weights, *, source=None):
         ``"encoder_coef"`` of shape (n_components, n_features), ``"encoder_intercept"`` of shape
         (n_components,), ``"intercept"`` of shape (n_features,), and what the class has besides:
         ``"threshold"``, ``"gate_intercept"``, ``"gain"``, all of shape (n_components,).
-        ``"activation_frequency"`` may be left out.
+        ``"activation_frequency"`` may be left out. Of a `Transcoder`, ``"components"`` and
+        ``"intercept"`` have n_targets columns, and there may be ``"skip_coef"``.
     source : dict, default=None
         Where the weights are from; becomes ``source_``.
 
@@ -71,19 +74,22 @@ def fitted(estimator, weights, *, source=None):
     """
     name = type(estimator).__name__
     check_params(estimator)
-    missing = sorted(_required(estimator) - set(weights))
+    required = _required(estimator)
+    missing = sorted(required - set(weights))
     if missing:
         raise ValueError(f"{name} needs weights that are missing: {', '.join(missing)}.")
-    unknown = sorted(set(weights) - set(_SHAPES))
+    unknown = sorted(set(weights) - required - (set(_SHAPES) - {"skip_coef"}))
     if unknown:
         raise ValueError(f"{name} has no such weights: {', '.join(unknown)}.")
-    if np.ndim(weights["components"]) != 2 or 0 in np.shape(weights["components"]):
-        raise ValueError(
-            f"components must be a matrix that is not empty. Got {np.shape(weights['components'])}."
-        )
-    m, d = weights["components"].shape
+    for key in ("components", "encoder_coef"):
+        shape = np.shape(weights[key])
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(f"{key} must be a matrix that is not empty. Got {shape}.")
+    (m, t), d = weights["components"].shape, weights["encoder_coef"].shape[1]
+    if not isinstance(estimator, PredictingSAE):
+        d = t
     for key, value in weights.items():
-        expected = tuple({"m": m, "d": d}[axis] for axis in _SHAPES[key])
+        expected = tuple({"m": m, "d": d, "t": t}[axis] for axis in _SHAPES[key])
         if np.shape(value) != expected:
             raise ValueError(f"{key} has shape {np.shape(value)}; {expected} is needed.")
         if not np.isfinite(value).all():
@@ -91,7 +97,9 @@ def fitted(estimator, weights, *, source=None):
     forget_names(estimator)
     for key, value in weights.items():
         setattr(estimator, key + "_", value)
-    known = estimator._hyperparameters(d, m)
+    if isinstance(estimator, PredictingSAE):
+        estimator.single_target_ = False
+    known = estimator._hyperparameters(d, m, t)
     if "k_" in known:
         estimator.k_ = known["k_"]
     estimator.n_components_, estimator.n_features_in_ = m, d
@@ -103,6 +111,7 @@ def fitted(estimator, weights, *, source=None):
 
 def _required(estimator):
     """Return the weights of the class: those that training has, and a threshold found after it."""
-    calibrates = type(estimator)._calibrated is not BaseSAE._calibrated
+    variant = estimator._variant() if isinstance(estimator, PredictingSAE) else estimator
+    calibrates = type(variant)._calibrated is not BaseSAE._calibrated
     names = set(estimator._fold_names)
     return names | {"threshold"} if calibrates or "gain" in names else names

@@ -125,13 +125,13 @@ class BaseSAE(NamedFeaturesMixin, CallbackSupportMixin, TransformerMixin, BaseEs
 
     def _initial_weights(self, rows, n_components, generator):
         """Weights in the internal unit, float64 on the CPU: E a multiple of D, biases zero."""
-        intercept = rows.average(lambda x: x)
-        components = directions(rows, n_components, intercept, generator)
+        centre = rows.average(lambda x: x)
+        inputs, components = directions(rows, n_components, centre, generator)
         return {
             "components": components,
-            "encoder_coef": self._encoder_scale * components,
+            "encoder_coef": self._encoder_scale * inputs,
             "encoder_intercept": torch.zeros(n_components, dtype=torch.float64),
-            "intercept": intercept,
+            "intercept": centre[rows.parts[-1]],
         }
 
     def _rule(self, weights):
@@ -142,7 +142,7 @@ class BaseSAE(NamedFeaturesMixin, CallbackSupportMixin, TransformerMixin, BaseEs
         """Loss of the `entries` of a batch (see `AllEntries`), and their codes."""
         raise NotImplementedError
 
-    def _hyperparameters(self, n_features, n_components):
+    def _hyperparameters(self, n_features, n_components, n_targets):
         """Fitted attributes that stand for parameters left at None, such as ``{"k_": 4}``."""
         return {}
 
@@ -231,10 +231,7 @@ class BaseSAE(NamedFeaturesMixin, CallbackSupportMixin, TransformerMixin, BaseEs
             as `fit`.
         """
         check_params(self)
-        if self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True.")
-        if getattr(self, "target_l0", None) is not None:
-            raise ValueError("partial_fit does not support target_l0: set alpha instead.")
+        self._check_streams()
         X, sample_weight = self._check_rows(X, sample_weight, reset=not self._is_fitted())
         _fitting.partial_fit(self, X, sample_weight)
         return self
@@ -243,6 +240,12 @@ class BaseSAE(NamedFeaturesMixin, CallbackSupportMixin, TransformerMixin, BaseEs
         X = as_input(X)
         X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
         return X, row_weights(sample_weight, X.shape[0])
+
+    def _check_streams(self):
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True.")
+        if getattr(self, "target_l0", None) is not None:
+            raise ValueError("partial_fit does not support target_l0: set alpha instead.")
 
     def _is_fitted(self):
         return hasattr(self, "components_")

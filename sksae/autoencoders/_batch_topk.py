@@ -136,7 +136,7 @@ class BatchTopKSAE(TopKSAE):
 
     _param_rules = {**TopKSAE._param_rules, "k": Float(0, open_="low", none=True)}
 
-    def _hyperparameters(self, n_features, n_components):
+    def _hyperparameters(self, n_features, n_components, n_targets):
         return {"k_": min(float(self.k or default_k(n_features)), float(n_components))}
 
     def _rule(self, weights):

@@ -24,19 +24,24 @@ from sksae.autoencoders._passes import Passes
 from sksae.autoencoders._plan import make_plan, make_schedule
 from sksae.training import Batches, Engine, Normalization, SparsityController, TrainingRun
 
+# What an earlier fit, with other parameters, or a file may have left.
+_PASSING = {"alpha_", "gain_", "gate_intercept_", "k_", "skip_coef_", "source_", "threshold_"}
 _CONTROLS = 200
 _TOLERANCE = 0.1
 
 
 @own_modes()
-def fit(sae, X, sample_weight, y=None):
-    """Fit `sae` in place: all passes over the rows, then the fold to raw units."""
+def fit(sae, X, sample_weight, y=None, targets=None):
+    """Fit `sae` in place: all passes over the rows, then the fold to raw units.
+
+    `y` is what callbacks are told; `targets` is what a transcoder predicts, of shape (n, t).
+    """
     continues = sae._continues()
     width = _fitted_width(sae) if continues else None
     generator = new_generator(sae)
     rows, held_out_rows = split(sae, X.shape[0], sample_weight, generator)
-    data = partial(batches_of, X, sample_weight, device=choose_device(sae.device, space_of(X)))
-    plan = make_plan(sae, len(rows), X.shape[1], width)
+    data = _reader_of(sae, X, sample_weight, targets)
+    plan = make_plan(sae, len(rows), X.shape[1], width=width, n_targets=_n_targets(targets))
     training = data(batch_size=plan.batch_size, rows=rows, generator=generator)
     normalization = Normalization.from_rows(training, sae.normalize)
     training.normalize(normalization)
@@ -71,21 +76,21 @@ def fit(sae, X, sample_weight, y=None):
     elif hasattr(sae, "validation_scores_"):
         del sae.validation_scores_
     sae._stream = None
-    _store_frequency(sae, data(rows=rows, batch_size=_chunk(sae.n_components_)), X)
+    inputs = data(rows=rows, batch_size=_chunk(sae.n_components_), targets=None)
+    _store_frequency(sae, inputs, X)
 
 
 @own_modes()
-def partial_fit(sae, X, sample_weight):
+def partial_fit(sae, X, sample_weight, targets=None):
     """Continue `sae` with one pass over X; everything the next call needs stays in ``_stream``."""
     stream = getattr(sae, "_stream", None)
     continues = sae._is_fitted()
     width = _fitted_width(sae) if continues else None
     rows = weighted_rows(X.shape[0], sample_weight)
-    data = partial(
-        batches_of, X, sample_weight, rows=rows, device=choose_device(sae.device, space_of(X))
-    )
+    data = partial(_reader_of(sae, X, sample_weight, targets), rows=rows)
     generator = new_generator(sae) if stream is None else torch.Generator()
-    plan = make_plan(sae, len(rows), X.shape[1], width)._replace(n_steps=None)
+    plan = make_plan(sae, len(rows), X.shape[1], width=width, n_targets=_n_targets(targets))
+    plan = plan._replace(n_steps=None)
     if stream is not None:
         generator.set_state(torch.from_numpy(stream["generator"].copy()))
         plan = plan._replace(dead_window=stream["dead_window"])
@@ -93,7 +98,9 @@ def partial_fit(sae, X, sample_weight):
     if stream is None:
         normalization = Normalization.from_rows(training, sae.normalize)
     else:
-        normalization = Normalization(torch.from_numpy(stream["mean"].copy()), stream["scale"])
+        scale = stream["scale"]
+        scale = torch.from_numpy(scale.copy()) if isinstance(scale, np.ndarray) else scale
+        normalization = Normalization(torch.from_numpy(stream["mean"].copy()), scale)
     training.normalize(normalization)
 
     before = _progress(sae, continues)
@@ -114,10 +121,10 @@ def partial_fit(sae, X, sample_weight):
         "run": run.state(),
         "generator": generator.get_state().numpy().copy(),
         "mean": normalization.mean.numpy(),
-        "scale": normalization.scale,
+        "scale": getattr(normalization.scale, "numpy", lambda: normalization.scale)(),
         "dead_window": plan.dead_window,
     }
-    _store_frequency(sae, data(batch_size=_chunk(sae.n_components_)), X)
+    _store_frequency(sae, data(batch_size=_chunk(sae.n_components_), targets=None), X)
 
 
 def new_generator(sae):
@@ -131,10 +138,20 @@ def _chunk(width):
     return min(4096, rows_per_chunk(width))
 
 
-def batches_of(X, weight=None, *, batch_size=4096, rows=None, generator=None, device="cpu"):
+def _reader_of(sae, X, sample_weight, targets):
+    """Return what makes `Batches` over these rows, on the device of `sae`."""
+    device = choose_device(sae.device, space_of(X))
+    return partial(batches_of, X, sample_weight, device=device, targets=targets)
+
+
+def _n_targets(targets):
+    return None if targets is None else targets.shape[1]
+
+
+def batches_of(X, weight=None, *, batch_size=4096, device="cpu", **options):
     """Return `Batches` over X in the dtype that its arithmetic is done in."""
     dtype = compute_dtype(X, torch.device(device))
-    return Batches(X, weight, batch_size, dtype, device, rows=rows, generator=generator)
+    return Batches(X, weight, batch_size, dtype, device, **options)
 
 
 def new_run(sae, weights, plan, training):
@@ -224,7 +241,8 @@ def _fitted(sae, weights, calibrate, normalization, plan, X):
 def _store(sae, fitted, continues):
     if not continues:
         forget_names(sae)
-        vars(sae).pop("source_", None)  # where weights that are gone came from
+        for name in _PASSING - set(fitted):
+            vars(sae).pop(name, None)
     for name, value in fitted.items():
         setattr(sae, name, value)
 

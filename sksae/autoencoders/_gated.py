@@ -3,7 +3,6 @@
 import torch
 
 from sksae._params import Option
-from sksae.autoencoders import _folding
 from sksae.autoencoders._objective import reconstruction_loss
 from sksae.autoencoders._penalised import PenalisedSAE
 from sksae.autoencoders._starting import closing_bias
@@ -221,7 +220,7 @@ class GatedSAE(PenalisedSAE):
     def _initial_weights(self, rows, n_components, generator):
         weights = super()._initial_weights(rows, n_components, generator)
         zeros = torch.zeros(n_components, dtype=torch.float64)
-        gate = closing_bias(weights, rows)
+        gate = closing_bias(weights, rows, pre_bias=self._pre_bias)
         return {**weights, "gate_intercept": gate, "log_gain": zeros}
 
     def _rule(self, weights):
@@ -244,23 +243,23 @@ class GatedSAE(PenalisedSAE):
     def _fold(self, weights, normalization):
         """Fold into a JumpReLU: ``E = e^r W``, ``threshold = max(0, b_mag - e^r b_gate)``."""
         gain = weights["log_gain"].detach().cpu().double().exp()
-        gate = _folding.fold(
+        gate = super()._fold(
             {**weights, "encoder_intercept": weights["gate_intercept"]}, normalization
         )["encoder_intercept"]
         encoder = gain[:, None] * weights["encoder_coef"].detach().cpu().double()
-        folded = _folding.fold({**weights, "encoder_coef": encoder}, normalization)
+        folded = super()._fold({**weights, "encoder_coef": encoder}, normalization)
         threshold = (folded["encoder_intercept"] - gain * gate).clamp(min=0)
         return {**folded, "threshold": threshold, "gate_intercept": gate, "gain": gain}
 
     def _unfold(self, fitted, normalization):
         gain = fitted["gain"].double()
-        weights = _folding.unfold(fitted, normalization)
+        weights = super()._unfold(fitted, normalization)
         weights["encoder_coef"] = weights["encoder_coef"] / gain[:, None]
         gate = {
             **fitted,
             "encoder_coef": fitted["encoder_coef"].double() / gain[:, None],
             "encoder_intercept": fitted["gate_intercept"],
         }
-        weights["gate_intercept"] = _folding.unfold(gate, normalization)["encoder_intercept"]
+        weights["gate_intercept"] = super()._unfold(gate, normalization)["encoder_intercept"]
         weights["log_gain"] = gain.log()
         return weights

@@ -36,7 +36,7 @@ class HeldOut:
 
     def __init__(self, engine, rows):
         self.engine, self.rows = engine, rows
-        self.mean = rows.average(lambda x: x).to(rows.device, rows.dtype)
+        self.mean = rows.average(lambda x: x)[rows.parts[-1]].to(rows.device, rows.dtype)
         self._sample = rows.take(torch.arange(min(rows.n_samples, _L0_ROWS)))
 
     def _coded(self, x, w, weights):
@@ -58,7 +58,7 @@ class HeldOut:
         residual, total = 0.0, 0.0
         for x, w in self.rows:
             entries, codes = self._coded(x, w, weights)
-            error = x - entries.decode(codes)
+            error = entries.x - entries.decode(codes)
             residual += float(w @ error.square().sum(1))
-            total += float(w @ (x - self.mean).square().sum(1))
+            total += float(w @ (entries.x - self.mean).square().sum(1))
         return 1.0 - residual / total if total > 0 else 0.0

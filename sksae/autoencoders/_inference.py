@@ -130,6 +130,20 @@ def decode(codes, components, intercept):
 
 
 @own_modes()
+@torch.no_grad()
+def predictions(encoder, X, space, *, components, intercept, skip_coef=None):
+    """``codes @ components + intercept``, and ``X @ skip_coef.T``, without all codes at once."""
+    components = to_torch(components, encoder.device, encoder.dtype)
+    intercept = to_torch(intercept, encoder.device, encoder.dtype)
+    out = intercept.new_empty((X.shape[0], components.shape[1]))
+    for rows, x in encoder.chunks(X):
+        torch.addmm(intercept, encoder(x), components, out=out[rows])
+        if skip_coef is not None:
+            out[rows] += x @ to_torch(skip_coef, encoder.device, encoder.dtype).T
+    return from_torch(out, space)
+
+
+@own_modes()
 def pooled_r2(encoder, components, intercept, X, *, weight, rows):
     """``1 - sum w |x - x^|^2 / sum w |x - mean|^2``, streamed in float64.
 

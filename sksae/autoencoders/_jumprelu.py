@@ -274,7 +274,6 @@ class JumpReLUSAE(PenalisedSAE):
         weights = super()._initial_weights(rows, n_components, generator)
         if self.penalty == "tanh":  # small rows keep the saturating penalty from killing latents
             weights["components"] *= 0.3
-            weights["encoder_coef"] = weights["components"].clone()
         threshold = self._choose(self.threshold_init, 1.0, 0.1)
         weights["threshold"] = torch.full((n_components,), float(threshold), dtype=torch.float64)
         return weights

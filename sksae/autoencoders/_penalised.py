@@ -35,8 +35,8 @@ class PenalisedSAE(BaseSAE):
         """Penalty for codes of this typical size (about ``sqrt(d / K)`` for K active latents)."""
         raise NotImplementedError
 
-    def _hyperparameters(self, n_features, n_components):
+    def _hyperparameters(self, n_features, n_components, n_targets):
         if self.alpha is not None:
             return {"alpha_": float(self.alpha)}
         active = self.target_l0 or default_k(n_features)
-        return {"alpha_": self._alpha_for(math.sqrt(n_features / active))}
+        return {"alpha_": self._alpha_for(math.sqrt(n_targets / active))}

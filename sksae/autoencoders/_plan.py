@@ -30,10 +30,11 @@ class Plan(NamedTuple):
         return self.hyperparameters.get("alpha_", 0.0)
 
 
-def make_plan(sae, n_samples, n_features, width=None):
+def make_plan(sae, n_samples, n_features, *, width=None, n_targets=None):
     """Resolve the parameters of `sae` for training rows of this shape.
 
-    `width` is the number of components of the fit that this one continues, if it does.
+    `width` is the number of components of the fit that this one continues, if it does; `n_targets`
+    that of the columns that are reconstructed, if they are not those of the rows.
     """
     m = width or int(sae.n_components or 0) or max(1, round(sae.expansion_factor * n_features))
     batch_size = min(n_samples, int(sae.batch_size or 0) or default_batch_size(n_samples))
@@ -46,7 +47,7 @@ def make_plan(sae, n_samples, n_features, width=None):
         n_steps=max_iter * per_pass,
         learning_rate=float(sae.learning_rate or default_learning_rate(m)),
         dead_window=int(sae.dead_window or 0) or default_dead_window(batch_size, n_samples),
-        hyperparameters=sae._hyperparameters(n_features, m),
+        hyperparameters=sae._hyperparameters(n_features, m, n_targets or n_features),
     )
 
 

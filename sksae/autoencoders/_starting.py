@@ -16,10 +16,11 @@ _SHORT = 200
 
 
 def directions(rows, n_components, centre, generator):
-    """Unit decoder rows: each halfway between a random direction and a row of the data.
+    """Unit directions: each halfway between a random one and a row of the data.
 
     Rows of the data explain much at once, random ones leave no latent behind: together they do
     both. The draw does not depend on the order of the rows, and repeated rows are as a weight.
+    Where rows have targets, a latent's two directions are near a row and near its target.
 
     Parameters
     ----------
@@ -32,11 +33,15 @@ def directions(rows, n_components, centre, generator):
 
     Returns
     -------
-    components : Tensor of shape (n_components, d), float64
+    inputs : Tensor of shape (n_components, d), float64
+        For the encoder.
+    components : Tensor of shape (n_components, t), float64
+        For the decoder; the same tensor where rows are their own targets.
     """
     like = {"generator": generator, "dtype": torch.float64}
     random = torch.randn(n_components, rows.n_features, **like)
-    random /= random.norm(dim=1, keepdim=True)
+    for columns in rows.parts:
+        random[:, columns] /= random[:, columns].norm(dim=1, keepdim=True)
     x, w = _sample(rows, max(n_components, _SAMPLE))
     order = torch.argsort(x.double() @ random[0], stable=True)
     spent = torch.cumsum(w[order].double(), 0)
@@ -44,6 +49,11 @@ def directions(rows, n_components, centre, generator):
     places = (torch.arange(n_components) + torch.rand(n_components, **like)) / n_components
     drawn = order[torch.searchsorted(spent, places * spent[-1]).clamp(max=len(order) - 1)]
     own = x[drawn].double() - centre
+    parts = [_halfway(random[:, columns], own[:, columns]) for columns in rows.parts]
+    return parts[0], parts[-1]
+
+
+def _halfway(random, own):
     between = random + own / own.norm(dim=1, keepdim=True).clamp(min=_NO_DIRECTION)
     sizes = between.norm(dim=1, keepdim=True)
     return torch.where(sizes > _OPPOSITE, between / sizes, random)
@@ -76,7 +86,8 @@ def closing_bias(weights, rows, *, pre_bias=True):
         Minus the mean and `OPEN_DEVIATIONS` standard deviations of ``x E^T``.
     """
     x, w = (part.double() for part in _sample(rows, _SAMPLE))
-    centred = x - weights["intercept"] if pre_bias else x
+    inputs = x[:, : weights["encoder_coef"].shape[1]]
+    centred = inputs - weights["intercept"] if pre_bias else inputs
     bias = []
     for coef in weights["encoder_coef"].split(_BLOCK):
         z = centred @ coef.T
@@ -109,9 +120,10 @@ def _revive(run, rows, dead, generator):
     x, w = rows.take(torch.randperm(rows.n_samples, generator=generator)[:_SAMPLE])
     entries = run.engine.entries(x, w, run.weights)
     _, codes = run.engine.objective(entries, 0.0, torch.zeros_like(run.dead()))
-    residual = x - entries.decode(codes)
+    residual = entries.x - entries.decode(codes)
     drawn = draw_rows(residual.square().sum(1), w, len(dead), generator).to(x.device)
-    resample(run.weights, run.moments, dead, residual[drawn])
+    inputs = entries.centred[drawn] if len(rows.parts) > 1 else None
+    resample(run.weights, run.moments, dead, residual[drawn], inputs)
     run.weights["threshold"][dead] = 0.5 * run.weights["threshold"].median()
     for moment in run.moments["threshold"]:
         moment[dead] = 0

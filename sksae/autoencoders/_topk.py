@@ -201,12 +201,12 @@ class TopKSAE(BaseSAE):
         self.auxk_alpha = auxk_alpha
         self.k_aux = k_aux
 
-    def _hyperparameters(self, n_features, n_components):
+    def _hyperparameters(self, n_features, n_components, n_targets):
         return {"k_": min(self.k or default_k(n_features), n_components)}
 
     def _rule(self, weights):
-        m, d = weights["components"].shape
-        return Rule(k=self._hyperparameters(d, m)["k_"])
+        m, d = weights["encoder_coef"].shape
+        return Rule(k=self._hyperparameters(d, m, None)["k_"])
 
     def _objective(self, entries, alpha, dead):
         z = entries.z

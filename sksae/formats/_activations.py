@@ -7,11 +7,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import to_torch
+from sksae.autoencoders import Transcoder
 from sksae.formats._raw_units import product
 from sksae.formats._row_normalizer import RowNormalizer
 
 _ARRAYS = ("components", "intercept", "encoder_coef", "encoder_intercept")
-_OPTIONAL = ("threshold", "gate_intercept", "gain", "activation_frequency")
+_OPTIONAL = ("threshold", "gate_intercept", "gain", "skip_coef", "activation_frequency")
 
 
 class Fitted(NamedTuple):
@@ -22,9 +23,10 @@ class Fitted(NamedTuple):
     source: dict
     normalizer: RowNormalizer | None
     k: float | None
+    transcoder: bool
 
 
-def read_fitted(sae, *, normalizers=()):
+def read_fitted(sae, *, normalizers=(), transcoders=False):
     """Return what a writer needs to know about an estimator.
 
     Parameters
@@ -32,15 +34,23 @@ def read_fitted(sae, *, normalizers=()):
     sae : BaseSAE or Pipeline
     normalizers : sequence of str
         Methods of a `RowNormalizer` that the format can hold.
+    transcoders : bool
+        Whether the format can say that other rows are predicted than those that are encoded.
 
     Raises
     ------
     TypeError
         If it is no sparse autoencoder.
     ValueError
-        If other steps stand before it.
+        If other steps stand before it, or it is a transcoder and the format has none.
     """
     sae, normalizer = _parts(sae)
+    transcoder = isinstance(sae, Transcoder)
+    if transcoder and not transcoders:
+        raise ValueError(
+            "This format cannot say that other activations are predicted than those that are read: "
+            "write a Transcoder with write_saelens or write_sparsify."
+        )
     if normalizer is not None and normalizer.method not in normalizers:
         raise ValueError(
             f"This format has no place for {normalizer}. Write the autoencoder without it, and "
@@ -58,7 +68,9 @@ def read_fitted(sae, *, normalizers=()):
     }
     k = getattr(sae, "k_", None)
     k = int(k) if k is not None and float(k).is_integer() else k
-    return Fitted(_activation(arrays, k), arrays, getattr(sae, "source_", {}), normalizer, k)
+    return Fitted(
+        _activation(arrays, k), arrays, getattr(sae, "source_", {}), normalizer, k, transcoder
+    )
 
 
 def only(found, activations, name):

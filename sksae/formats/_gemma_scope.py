@@ -9,21 +9,28 @@ from sksae._files import replacing
 from sksae._params import check_option
 from sksae.formats._activations import only, read_fitted
 from sksae.formats._raw_units import estimator, raw_units
-from sksae.formats._sources import DTYPE, no_transcoder, source_facts, text_or_none
+from sksae.formats._sources import DTYPE, source_facts, text_or_none
 from sksae.formats._tensors import read_json, read_tensors
 
 _FILES = ("params.npz", "params.safetensors")
-_LAYOUT = {"W_enc": "d n", "W_dec": "n d", "b_enc": "n", "b_dec": "d", "threshold": "n"}
+_LAYOUT = {"W_enc": "d n", "W_dec": "n t", "b_enc": "n", "b_dec": "t", "threshold": "n"}
+_SKIP = "affine_skip_connection"
 _LAYOUT_2 = {name.lower(): axes for name, axes in _LAYOUT.items()}
-_SITES = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
+_SITES = {
+    "res": "hook_resid_post",
+    "mlp": "hook_mlp_out",
+    "att": "attn.hook_z",
+    "transcoders": "ln2.hook_normalized",
+}
 
 
 def read_gemma_scope(path, *, dtype=None):
     """Read an autoencoder of Gemma Scope or Gemma Scope 2.
 
     Model, layer and site are not in the file of the first: they are taken from its path, where that
-    is as it was published. Autoencoders of the embedding read rows of the embedding matrix, before
-    the model multiplies them with ``sqrt(n_features)``.
+    is as it was published; so is whether it is a transcoder, which Gemma Scope 2 says beside it.
+    Autoencoders of the embedding read rows of the embedding matrix, before the model multiplies
+    them with ``sqrt(n_features)``.
 
     Parameters
     ----------
@@ -34,7 +41,7 @@ def read_gemma_scope(path, *, dtype=None):
 
     Returns
     -------
-    sae : JumpReLUSAE
+    sae : JumpReLUSAE or Transcoder
         The fitted estimator, with ``source_``, a dict of where it is from.
 
     Raises
@@ -42,7 +49,7 @@ def read_gemma_scope(path, *, dtype=None):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged or holds a transcoder.
+        If the file is damaged, or a transcoder across layers.
 
     See Also
     --------
@@ -75,24 +82,21 @@ def read_gemma_scope(path, *, dtype=None):
     config = {}
     if second and (path.parent / "config.json").is_file():
         config = read_json(path.parent / "config.json")
-    _refuse_transcoders(path, config)
-    layout = _LAYOUT_2 if second else _LAYOUT
-    skip = "affine_skip_connection"
-    arrays = read_tensors(
-        path, {**layout, skip: "d d"}, optional=(skip,), ignored=("scaling_factor",), dtype=dtype
-    )
-    if skip in arrays:
-        raise no_transcoder(path, skip)
+    layout = {**(_LAYOUT_2 if second else _LAYOUT), _SKIP: "d t"}
+    arrays = read_tensors(path, layout, optional=(_SKIP,), ignored=("scaling_factor",), dtype=dtype)
     arrays = {name.lower(): array for name, array in arrays.items()}
+    widths_differ = len(arrays["b_dec"]) != len(arrays["w_enc"])
+    transcoder = _is_transcoder(path, config) or _SKIP in arrays or widths_differ
     weights = raw_units(
         arrays["w_enc"].T,
         arrays["w_dec"],
         arrays["b_enc"],
         arrays["b_dec"],
         threshold=arrays["threshold"],
+        skip=arrays[_SKIP].T if _SKIP in arrays else None,
         path=path,
     )
-    return estimator("jumprelu", weights, _source(path, config))
+    return estimator("jumprelu", weights, _source(path, config), transcoder=transcoder)
 
 
 def write_gemma_scope(path, sae):
@@ -163,17 +167,16 @@ def _file(path):
     return found[0]
 
 
-def _refuse_transcoders(path, config):
-    hooks = config.get("hf_hook_point_in"), config.get("hf_hook_point_out")
-    if None not in hooks and hooks[0] != hooks[1]:
-        raise no_transcoder(path, "its hook points differ")
-    if any(re.search("gemma-scope.*-transcoder", folder) for folder in path.parts[-6:-1]):
-        raise no_transcoder(path, "by the name of its folder")
+def _is_transcoder(path, config):
+    """Whether it predicts another site, by what stands beside the file or in its path."""
     if config.get("architecture", "jump_relu") != "jump_relu":
         raise ValueError(
             f"{path.parent / 'config.json'} has the architecture {config['architecture']!r}; "
             f"'jump_relu' is what can be read."
         )
+    hooks = config.get("hf_hook_point_in"), config.get("hf_hook_point_out")
+    named = any(re.search("gemma-scope.*-transcoder", folder) for folder in path.parts[-6:-1])
+    return named or (None not in hooks and hooks[0] != hooks[1])
 
 
 def _source(path, config):
@@ -188,8 +191,15 @@ def _source(path, config):
     return source_facts(
         "gemma_scope",
         hook_name=hook or text_or_none(config, "hf_hook_point_in"),
+        hook_name_out=_hook_out(hook) or text_or_none(config, "hf_hook_point_out"),
         model=text_or_none(config, "model_name") or (f"gemma-2-{release[1]}" if release else None),
         layer=layer,
         site="embeddings" if "embedding" in folders else None,
         l0=l0,
     )
+
+
+def _hook_out(hook):
+    """Return where a transcoder of Gemma Scope writes to: the output of the MLP it stands for."""
+    normed = _SITES["transcoders"]
+    return hook.replace(normed, _SITES["mlp"]) if hook and hook.endswith(normed) else None

@@ -13,6 +13,7 @@ from sksae.autoencoders import (
     JumpReLUSAE,
     SparseAutoencoder,
     TopKSAE,
+    Transcoder,
     fitted,
 )
 
@@ -27,6 +28,7 @@ def raw_units(
     threshold=None,
     gate=None,
     log_gain=None,
+    skip=None,
     scale=1.0,
     by_norm=False,
     path,
@@ -36,16 +38,18 @@ def raw_units(
     Parameters
     ----------
     encoder, decoder : ndarray of shape (n, d)
-        A row a latent.
+        A row a latent. The decoder of a transcoder is of shape (n, t).
     bias : ndarray of shape (n,)
         Of the encoder; of the magnitudes where there is a gate.
-    intercept : ndarray of shape (d,)
+    intercept : ndarray of shape (d,) or (t,)
         Of the decoder.
     origin : ndarray of shape (d,), optional
         What is subtracted before encoding.
     threshold : float or ndarray of shape (n,), optional
     gate, log_gain : ndarray of shape (n,), optional
         Bias of the gate, and logarithm of what makes its weights those of the magnitudes.
+    skip : ndarray of shape (t, d), optional
+        What is added to a prediction, by what rows are multiplied with from the right.
     scale : float
         What rows are multiplied with first, and reconstructions divided by last.
     by_norm : bool
@@ -76,6 +80,8 @@ def raw_units(
             decoder, intercept = decoder / dtype.type(scale), intercept / scale
     if threshold is not None:
         found["threshold"] = np.array(np.broadcast_to(threshold, bias.shape))
+    if skip is not None:
+        found["skip_coef"] = skip
     found = {**found, "encoder_coef": encoder, "components": decoder, "intercept": intercept}
     found["encoder_intercept"] = bias
     with np.errstate(over="ignore"):
@@ -101,7 +107,7 @@ def product(encoder, x):
     return out
 
 
-def estimator(activation, weights, source, *, k=None, frequency=None):
+def estimator(activation, weights, source, *, k=None, frequency=None, transcoder=False):
     """Return a fitted estimator of the class with this activation.
 
     Parameters
@@ -113,10 +119,17 @@ def estimator(activation, weights, source, *, k=None, frequency=None):
     k : int, optional
     frequency : ndarray of shape (n,), optional
         How often each latent fires, where that is known.
+    transcoder : bool
+        Whether other rows are predicted than those that are encoded, or not from the codes alone.
     """
     width = len(weights["components"])
     if frequency is not None:
         weights = {**weights, "activation_frequency": frequency}
+    if transcoder:
+        skip = "skip_coef" in weights
+        return fitted(
+            Transcoder(width, activation=activation, k=k, skip=skip), weights, source=source
+        )
     if activation in ("topk", "batchtopk"):
         cls = TopKSAE if activation == "topk" else BatchTopKSAE
         return fitted(cls(width, k=k), weights, source=source)

@@ -14,7 +14,6 @@ from sksae.formats._sources import (
     POSITIVE,
     SIZE,
     TEXT,
-    no_transcoder,
     source_facts,
     take,
     text_or_none,
@@ -25,7 +24,19 @@ WEIGHTS, CONFIG, SPARSITY = "sae_weights.safetensors", "cfg.json", "sparsity.saf
 NORMALIZERS = {"layer_norm": "layer_norm", "constant_norm_rescale": "norm"}
 POOLED = ("batchtopk", "matryoshka_batchtopk")
 FIRING_FLOOR = 1e-10  # SAELens stores log10(frequency + 1e-10)
-_ACTIVATIONS = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated"}
+TRANSCODERS = {
+    "transcoder": "relu",
+    "skip_transcoder": "relu",
+    "jumprelu_transcoder": "jumprelu",
+    "jumprelu_skip_transcoder": "jumprelu",
+}
+_ACTIVATIONS = {
+    "standard": "relu",
+    "topk": "topk",
+    "jumprelu": "jumprelu",
+    "gated": "gated",
+    **TRANSCODERS,
+}
 _PLAIN = {"W_enc": "d n", "W_dec": "n d", "b_enc": "n", "b_dec": "d", "scaling_factor": "n"}
 _LAYOUTS = {
     "standard": _PLAIN,
@@ -41,6 +52,13 @@ _LAYOUTS = {
         "scaling_factor": "n",
     },
 }
+_TO_TARGETS = {"W_enc": "d n", "W_dec": "n t", "b_enc": "n", "b_dec": "t"}
+for _name in TRANSCODERS:
+    _LAYOUTS[_name] = {
+        **_TO_TARGETS,
+        **({"threshold": "n"} if "jumprelu" in _name else {}),
+        **({"W_skip": "t d"} if "skip" in _name else {}),
+    }
 _OLD_NAMES = {
     "hook_point": "hook_name",
     "hook_point_head_index": "hook_head_index",
@@ -52,8 +70,9 @@ def read_saelens(path, *, input_scale=None, dtype=None):
     """Read a directory that SAELens wrote, of version 6 or before.
 
     The class of the estimator says the activation: `SparseAutoencoder` for "standard", `TopKSAE`,
-    `JumpReLUSAE`, `GatedSAE`, and `BatchTopKSAE` where the file says that it was trained so. Codes
-    are those of SAELens, in their unit: rows of ``components_`` may have any norm.
+    `JumpReLUSAE`, `GatedSAE`, `BatchTopKSAE` where the file says that it was trained so, and
+    `Transcoder`. Codes are those of SAELens, in their unit: rows of ``components_`` may have any
+    norm.
 
     Parameters
     ----------
@@ -109,10 +128,15 @@ def read_saelens(path, *, input_scale=None, dtype=None):
     where = path / CONFIG
     architecture = _architecture(config, where)
     normalization = _normalization(config, where, input_scale)
+    transcoder = architecture in TRANSCODERS
+    sizes = {"d": take(config, "d_in", SIZE, where), "n": take(config, "d_sae", SIZE, where)}
+    if transcoder:
+        sizes["t"] = take(config, "d_out", SIZE, where)
+        _check_transcoder(config, normalization, where)
     arrays = read_tensors(
         path / WEIGHTS,
         _LAYOUTS[architecture],
-        sizes={"d": take(config, "d_in", SIZE, where), "n": take(config, "d_sae", SIZE, where)},
+        sizes=sizes,
         optional=("scaling_factor",),
         dtype=dtype,
     )
@@ -123,7 +147,12 @@ def read_saelens(path, *, input_scale=None, dtype=None):
     weights = _weights(arrays, pre_bias, input_scale or 1.0, rescaled, path / WEIGHTS)
     activation, k = _activation(config, architecture, where)
     sae = estimator(
-        activation, weights, _source(config, architecture), k=k, frequency=_frequency(path, weights)
+        activation,
+        weights,
+        _source(config, architecture),
+        k=k,
+        frequency=_frequency(path, weights),
+        transcoder=transcoder,
     )
     if normalization in NORMALIZERS:
         normalizer = RowNormalizer(NORMALIZERS[normalization])
@@ -151,8 +180,6 @@ def _flat(config):
 
 def _architecture(config, where):
     name = take(config, "architecture", TEXT, where)
-    if "transcoder" in name:
-        raise no_transcoder(where, f"architecture {name!r}")
     if name in POOLED:
         raise ValueError(
             f"{where} is a checkpoint of training ({name!r}). Save the model for inference with "
@@ -167,6 +194,16 @@ def _architecture(config, where):
     if fn not in ("relu", "topk"):
         raise ValueError(f"{where} has the activation {fn!r}, which no estimator here computes.")
     return name
+
+
+def _check_transcoder(config, normalization, where):
+    if take(config, "apply_b_dec_to_input", FLAG, where, default=True):
+        raise ValueError(
+            f"{where} subtracts the decoder's bias from what a transcoder reads, which is of other "
+            f"activations: apply_b_dec_to_input must be false."
+        )
+    if normalization != "none":
+        raise ValueError(f"{where} is a transcoder with normalize_activations={normalization!r}.")
 
 
 def _normalization(config, where, input_scale):
@@ -196,6 +233,7 @@ def _weights(arrays, pre_bias, scale, rescaled, path):
         threshold=arrays.get("threshold"),
         gate=arrays.get("b_gate"),
         log_gain=arrays.get("r_mag"),
+        skip=arrays.get("W_skip"),
         scale=scale,
         by_norm=rescaled,
         path=path,
@@ -226,6 +264,7 @@ def _source(config, architecture):
     return source_facts(
         "saelens",
         hook_name=text_or_none(config, "hook_name"),
+        hook_name_out=text_or_none(config, "hook_name_out"),
         model=text_or_none(config, "model_name"),
         architecture=text_or_none(config, "training_architecture") or architecture,
         neuronpedia_id=text_or_none(config, "neuronpedia_id"),

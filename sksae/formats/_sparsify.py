@@ -6,11 +6,17 @@ from pathlib import Path
 from sksae._params import Int, Option, check_option
 from sksae.formats._activations import bias_after, only, read_fitted
 from sksae.formats._raw_units import estimator, raw_units
-from sksae.formats._sources import DTYPE, FLAG, SIZE, no_transcoder, source_facts, take
+from sksae.formats._sources import DTYPE, FLAG, SIZE, source_facts, take
 from sksae.formats._tensors import read_json, read_tensors, write_json, write_safetensors
 
 WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
-_LAYOUT = {"encoder.weight": "n d", "encoder.bias": "n", "W_dec": "n d", "b_dec": "d"}
+_LAYOUT = {
+    "encoder.weight": "n d",
+    "encoder.bias": "n",
+    "W_dec": "n d",
+    "b_dec": "d",
+    "W_skip": "d d",
+}
 _SITES = {None: "resid_post", "mlp": "mlp_out", "attn": "attn_out", "self_attn": "attn_out"}
 
 
@@ -27,15 +33,16 @@ def read_sparsify(path, *, dtype=None):
 
     Returns
     -------
-    sae : TopKSAE
-        The fitted estimator, with ``source_``, a dict of where it is from.
+    sae : TopKSAE or Transcoder
+        The fitted estimator, with ``source_``, a dict of where it is from. With a skip connection
+        the rows themselves are what a `Transcoder` predicts, unless it predicts others.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged, holds a transcoder, or takes the largest of each group.
+        If a file is damaged, or takes the largest of each group.
 
     See Also
     --------
@@ -64,9 +71,8 @@ def read_sparsify(path, *, dtype=None):
     path = Path(path)
     where = path / CONFIG
     config = read_json(where)
-    for name in ("transcode", "skip_connection"):
-        if take(config, name, FLAG, where, default=False):
-            raise no_transcoder(where, name)
+    transcode = take(config, "transcode", FLAG, where, default=False)
+    skip = take(config, "skip_connection", FLAG, where, default=False)
     activation = take(config, "activation", Option("topk", "groupmax"), where, default="topk")
     if activation == "groupmax" or take(config, "signed", FLAG, where, default=False):
         kind = "the largest of each group" if activation == "groupmax" else "signed codes"
@@ -75,29 +81,32 @@ def read_sparsify(path, *, dtype=None):
     n = take(config, "num_latents", Int(0), where, default=0)
     n = n or d * take(config, "expansion_factor", SIZE, where)
     k = take(config, "k", SIZE, where)
-    arrays = read_tensors(path / WEIGHTS, _LAYOUT, sizes={"d": d, "n": n}, dtype=dtype)
+    layout = {name: axes for name, axes in _LAYOUT.items() if skip or name != "W_skip"}
+    arrays = read_tensors(path / WEIGHTS, layout, sizes={"d": d, "n": n}, dtype=dtype)
     weights = raw_units(
         arrays["encoder.weight"],
         arrays["W_dec"],
         arrays["encoder.bias"],
         arrays["b_dec"],
-        origin=arrays["b_dec"],
+        origin=None if transcode else arrays["b_dec"],
+        skip=arrays.get("W_skip"),
         path=path / WEIGHTS,
     )
-    return estimator("topk", weights, _source(path), k=k)
+    return estimator("topk", weights, _source(path), k=k, transcoder=transcode or skip)
 
 
 def write_sparsify(path, sae):
     """Write an estimator as a folder that sparsify reads.
 
-    sparsify subtracts the decoder's bias before it encodes, so that the encoder's bias is the same
-    only up to the last digit or so. Parameters, names and where it is from are lost.
+    sparsify subtracts the decoder's bias before it encodes, unless it is a transcoder, so that the
+    encoder's bias is the same only up to the last digit or so. Parameters, names and where it is
+    from are lost.
 
     Parameters
     ----------
     path : str or Path
         The folder; made if needed.
-    sae : TopKSAE
+    sae : TopKSAE or Transcoder
         A fitted estimator.
 
     Returns
@@ -108,7 +117,8 @@ def write_sparsify(path, sae):
     Raises
     ------
     ValueError
-        If codes are not the k largest of a row, or rows are normalised first.
+        If codes are not the k largest of a row, rows are normalised first, or a transcoder's
+        inputs and targets are not of the same width.
 
     See Also
     --------
@@ -126,16 +136,20 @@ def write_sparsify(path, sae):
     ...     sorted(file.name for file in write_sparsify(folder, sae).iterdir())
     ['cfg.json', 'sae.safetensors']
     """
-    found, path = read_fitted(sae), Path(path)
+    found, path = read_fitted(sae, transcoders=True), Path(path)
     only(found, ("topk",), "sparsify")
     arrays = found.arrays
-    n, d = arrays["components"].shape
+    (n, t), d = arrays["components"].shape, arrays["encoder_coef"].shape[1]
+    if t != d:
+        raise ValueError(f"sparsify's targets are as wide as its inputs, but {t} is not {d}.")
     tensors = {
         "encoder.weight": arrays["encoder_coef"],
-        "encoder.bias": bias_after(found),
+        "encoder.bias": arrays["encoder_intercept"] if found.transcoder else bias_after(found),
         "W_dec": arrays["components"],
         "b_dec": arrays["intercept"],
     }
+    if "skip_coef" in arrays:
+        tensors["W_skip"] = arrays["skip_coef"]
     config = {
         "activation": "topk",
         "expansion_factor": max(1, n // d),
@@ -143,8 +157,8 @@ def write_sparsify(path, sae):
         "num_latents": n,
         "k": found.k,
         "multi_topk": False,
-        "skip_connection": False,
-        "transcode": False,
+        "skip_connection": "skip_coef" in arrays,
+        "transcode": found.transcoder,
         "d_in": d,
     }
     write_safetensors(path / WEIGHTS, tensors)

@@ -20,11 +20,12 @@ class Normalization(NamedTuple):
     Parameters
     ----------
     mean : Tensor of shape (d,), float64, on the CPU
-    scale : float
+    scale : float or Tensor of shape (d,)
+        A tensor where inputs and targets, side by side, have a scale each.
     """
 
     mean: torch.Tensor
-    scale: float
+    scale: float | torch.Tensor
 
     @classmethod
     def from_rows(cls, rows, method):
@@ -37,14 +38,26 @@ class Normalization(NamedTuple):
         method : {"rms", "anthropic", "unit", None}
             "rms": centred, mean squared norm d. "anthropic": not centred, mean norm sqrt(d).
             "unit": not centred, mean squared norm 1. None: untouched.
+
+        Inputs and targets are measured apart.
         """
-        d = rows.n_features
         mean = rows.average(lambda x: x)
+        parts = [cls._measured(rows, method, columns, mean[columns]) for columns in rows.parts]
+        if len(parts) == 1:
+            return parts[0]
+        scales = [torch.full_like(part.mean, part.scale) for part in parts]
+        return cls(torch.cat([part.mean for part in parts]), torch.cat(scales))
+
+    @classmethod
+    def _measured(cls, rows, method, columns, mean):
+        d = len(mean)
         centre = mean if method == "rms" else torch.zeros_like(mean)
         if method == "anthropic":
-            size = float(rows.average(lambda x: x.norm(dim=1, keepdim=True))) ** 2
+            norm = rows.average(lambda x: x[:, columns].norm(dim=1, keepdim=True))
+            size = float(norm) ** 2
         else:
-            size = float(rows.average(lambda x: (x - centre).square().sum(1, keepdim=True)))
+            square = rows.average(lambda x: (x[:, columns] - centre).square().sum(1, keepdim=True))
+            size = float(square)
         if not (bool(torch.isfinite(mean).all()) and math.isfinite(size)):
             raise ValueError("Input X contains NaN, infinity or a value too large for its dtype.")
         scale = math.sqrt(1 if method == "unit" else d) / max(math.sqrt(size), _SMALLEST)
@@ -52,9 +65,18 @@ class Normalization(NamedTuple):
         unscaled = method is None or scale >= torch.finfo(rows.dtype).max ** 0.9
         return cls(centre, 1.0 if unscaled else scale)
 
+    def part(self, columns):
+        """Return the map of some columns that share a scale, which is then a float."""
+        scale = self.scale
+        return Normalization(
+            self.mean[columns], float(scale[columns][0]) if torch.is_tensor(scale) else scale
+        )
+
 
 class Batches:
     """Mini-batches of ``(x, w)`` from the rows of an array that may be larger than memory.
+
+    With `targets` a row is that of X followed by that of the targets.
 
     Parameters
     ----------
@@ -67,21 +89,48 @@ class Batches:
         The rows to use; None for all.
     generator : torch.Generator, default=None
         Source of the shuffling. None reads in order.
+    targets : ndarray, memmap, Tensor or array API array of shape (n, t), default=None
+        What the rows of X are to predict, if not themselves.
+
+    Attributes
+    ----------
+    parts : list of slice
+        The columns of X, then those of the targets, if there are any.
     """
 
-    def __init__(self, X, sample_weight, batch_size, dtype, device, *, rows=None, generator=None):
-        self._X = _resident(X if isinstance(X, np.ndarray) else to_torch(X), torch.device(device))
+    def __init__(
+        self,
+        X,
+        sample_weight,
+        batch_size,
+        dtype,
+        device,
+        *,
+        rows=None,
+        generator=None,
+        targets=None,
+    ):
+        arrays = [X] if targets is None else [X, targets]
+        self._arrays = [
+            _resident(A if isinstance(A, np.ndarray) else to_torch(A), torch.device(device))
+            for A in arrays
+        ]
         self._weight, self._rows = sample_weight, rows
         self.dtype, self.device, self._generator = dtype, torch.device(device), generator
         self.n_samples = int(X.shape[0] if rows is None else len(rows))
-        self.n_features = int(X.shape[1])
+        self.n_features = sum(int(A.shape[1]) for A in arrays)
+        d = int(X.shape[1])
+        self.parts = [slice(0, d), slice(d, self.n_features)][: len(arrays)]
         self.batch_size = min(batch_size, self.n_samples)
-        self._normalization, self._shift = None, None
+        self._normalization, self._shift, self._scale = None, None, None
 
     def normalize(self, normalization):
         """Yield rows in the internal unit from now on; return self."""
         self._normalization = normalization
         self._shift = normalization.mean.to(self.dtype).to(self.device)
+        self._scale = normalization.scale
+        if torch.is_tensor(self._scale):
+            self._scale = self._scale.to(self.dtype).to(self.device)
         return self
 
     def shuffled(self, seed):
@@ -138,15 +187,21 @@ class Batches:
             x = x.pin_memory()  # so that the host does not wait for the copy
         x = x.to(self.device, self.dtype, non_blocking=True)
         if self._normalization is not None:
-            x.sub_(self._shift).mul_(self._normalization.scale)  # `x` is ours: `_read` copies
+            x.sub_(self._shift).mul_(self._scale)  # `x` is ours: `_read` copies
         if self._weight is None:
             return x, torch.ones(len(x), dtype=self.dtype, device=self.device)
         return x, self._weight[index].to(self.dtype).to(self.device)
 
     def _read(self, index):
-        if isinstance(self._X, np.ndarray):
-            return to_torch(np.take(self._X, index.numpy(), axis=0))
-        return self._X[index.to(self._X.device)]
+        if len(self._arrays) == 1:
+            return _rows_of(self._arrays[0], index)
+        return torch.cat([_rows_of(array, index).to(self.dtype) for array in self._arrays], 1)
+
+
+def _rows_of(array, index):
+    if isinstance(array, np.ndarray):
+        return to_torch(np.take(array, index.numpy(), axis=0))
+    return array[index.to(array.device)]
 
 
 def _resident(X, device):

@@ -5,10 +5,10 @@ import torch
 _NO_DIRECTION = 1e-12
 
 
-def resample(weights, moments, dead, directions):
+def resample(weights, moments, dead, directions, inputs=None):
     """Point dead latents at badly reconstructed rows, in place.
 
-    The decoder row becomes the unit direction, the encoder row the same direction at a fifth of
+    The decoder row becomes the unit direction, the encoder row that of the inputs at a fifth of
     the mean norm of the living encoder rows, the encoder's bias zero; the optimiser forgets all of
     these entries, or its momentum would drag them back.
 
@@ -21,18 +21,25 @@ def resample(weights, moments, dead, directions):
         Which latents to replace.
     directions : Tensor of shape (n_dead, d)
         Centred rows in the internal unit; a latent that is given a zero is left as it was.
+    inputs : Tensor of shape (n_dead, d_in), default=None
+        Where the decoder's rows are directions of other activations than the encoder's, those of
+        the encoder.
     """
-    sizes = directions.norm(dim=1)
+    inputs = directions if inputs is None else inputs
+    given = torch.minimum(directions.norm(dim=1), inputs.norm(dim=1)) > _NO_DIRECTION
     norm = alive_norm(weights["encoder_coef"], dead)
-    dead, directions = dead[sizes > _NO_DIRECTION], directions[sizes > _NO_DIRECTION]
-    unit = directions / directions.norm(dim=1, keepdim=True)
+    dead = dead[given]
     with torch.no_grad():
-        weights["components"][dead] = unit
-        weights["encoder_coef"][dead] = 0.2 * norm * unit
+        weights["components"][dead] = _unit(directions[given])
+        weights["encoder_coef"][dead] = 0.2 * norm * _unit(inputs[given])
         weights["encoder_intercept"][dead] = 0
         for name in ("components", "encoder_coef", "encoder_intercept"):
             for moment in moments.get(name, ()):
                 moment[dead] = 0
+
+
+def _unit(rows):
+    return rows / rows.norm(dim=1, keepdim=True)
 
 
 def draw_rows(losses, w, n_rows, generator):

@@ -15,11 +15,13 @@ class AllEntries:
 
     Parameters
     ----------
-    x : Tensor of shape (n, d)
+    x : Tensor of shape (n, d) or (n, d + t)
+        Rows, each followed by its target if that is not the row itself.
     w : Tensor of shape (n,)
         Weights of the rows.
     weights : dict of Tensor
-        "components" (m, d), "encoder_coef" (m, d), "intercept" (d,) and what else the variant has.
+        "components" (m, t), "encoder_coef" (m, d), "intercept" (t,), "skip_coef" (t, d) if targets
+        are predicted from the rows as well, and what else the variant has.
     rule : Rule
         Which entries can have a code.
     pre_bias : bool
@@ -27,13 +29,17 @@ class AllEntries:
 
     Attributes
     ----------
+    x : Tensor of shape (n, t)
+        What is to be reconstructed: the rows, or their targets.
     z : Tensor of shape (n, m)
         Pre-activations ``x_c E^T + b``, where b is the rule's bias.
     """
 
     def __init__(self, x, w, weights, rule, *, pre_bias=True):
-        self.x, self.w, self.weights, self.rule = x, w, weights, rule
-        self.centred = x - weights["intercept"] if pre_bias else x
+        d, t = weights["encoder_coef"].shape[1], weights["components"].shape[1]
+        inputs = x[:, :d].contiguous()  # no copy where x has nothing else
+        self.x, self.w, self.weights, self.rule = x[:, -t:].contiguous(), w, weights, rule
+        self.centred = inputs - weights["intercept"] if pre_bias else inputs
         self.z = self._encode()
 
     def _encode(self):
@@ -56,10 +62,15 @@ class AllEntries:
 
     def decode(self, codes, *, frozen=False):
         """``codes D + intercept``; `frozen` keeps gradients from the dictionary and its bias."""
-        components, intercept = self.weights["components"], self.weights["intercept"]
-        if frozen:
-            components, intercept = components.detach(), intercept.detach()
-        return codes @ components + intercept
+        components = self.weights["components"]
+        return codes @ (components.detach() if frozen else components) + self._offset(frozen)
+
+    def _offset(self, frozen):
+        """What a reconstruction has without any code: the intercept, and what skips the codes."""
+        offset = self.weights["intercept"]
+        if "skip_coef" in self.weights:
+            offset = offset + self.centred @ self.weights["skip_coef"].T
+        return offset.detach() if frozen else offset
 
     def norms(self):
         """Norms of the decoder rows, at the entries."""

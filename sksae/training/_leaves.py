@@ -53,8 +53,7 @@ class _LeafEntries(AllEntries):
 
     def decode(self, codes, *, frozen=False):
         """``codes D + intercept``; `frozen` keeps gradients from the dictionary and its bias."""
-        intercept = self.weights["intercept"]
-        return _Decode.apply(codes, self, frozen) + (intercept.detach() if frozen else intercept)
+        return _Decode.apply(codes, self, frozen) + self._offset(frozen)
 
     def _all_norms(self):
         if self._norms is None:

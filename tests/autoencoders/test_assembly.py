@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
@@ -83,3 +83,28 @@ def test_arrays_that_do_not_fit_leave_the_estimator_alone(change, message):
     assert vars(sae) == before
     with pytest.raises(ValueError, match="'n_components' parameter"):
         fitted(SparseAutoencoder(0), weights)
+
+
+@pytest.mark.parametrize("cls", [SparseAutoencoder, BatchTopKSAE, GatedSAE, JumpReLUSAE])
+def test_training_starts_from_the_function_of_rows_of_any_norm(cls, X):
+    """A step of no size changes the unit of the codes, and nothing that they reconstruct."""
+    learnt = wide(cls, max_iter=3).fit(X)
+    weights = weights_of(learnt)
+    sizes = np.random.default_rng(0).uniform(0.5, 2, len(learnt.components_))
+    weights["components"] = weights["components"] * sizes[:, None]
+    weights["encoder_coef"] = weights["encoder_coef"] / sizes[:, None]
+    for name in {"encoder_intercept", "threshold", "gate_intercept"} & set(weights):
+        weights[name] = weights[name] / sizes
+    ours = {"warm_start": True, "max_iter": 1, "learning_rate": 1e-12, "dead_window": 10**6}
+    again = fitted(clone(learnt).set_params(**ours), weights)
+    expected = again.inverse_transform(again.transform(X))
+    assert_allclose(again.transform(X) * sizes, learnt.transform(X), rtol=1e-9, atol=1e-12)
+    if cls is BatchTopKSAE:  # its threshold is found anew, from the batches of this fit
+        again.fit(X)
+        assert_allclose(again.components_, learnt.components_, rtol=1e-7, atol=1e-9)
+        assert_allclose(again.encoder_coef_, learnt.encoder_coef_, rtol=1e-7, atol=1e-9)
+    else:
+        again.fit(X)
+        reconstruction = again.inverse_transform(again.transform(X))
+        assert_allclose(reconstruction, expected, rtol=1e-6, atol=1e-8)
+    assert_allclose(np.linalg.norm(again.components_, axis=1), 1)

@@ -12,16 +12,11 @@ import torch
 from safetensors.numpy import load_file
 from sklearn.pipeline import Pipeline
 
+from sksae import Transcoder
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 FOLDERS = sorted(path for path in GOLDEN.glob("*/*") if path.is_dir())
-REFUSED = {
-    "saelens/transcoder": "transcoder",
-    "saelens/skip_transcoder": "transcoder",
-    "saelens/jumprelu_transcoder": "transcoder",
-    "sparsify/skip": "skip_connection",
-    "sparsify/transcode": "transcode",
-    "sparsify/groupmax": "largest of each group",
-}
+REFUSED = {"sparsify/groupmax": "largest of each group"}
 
 
 def name_of(path):
@@ -43,6 +38,8 @@ def expected(folder):
 def codes_and_reconstruction(model, X):
     """What a user does: one line for an estimator, `restore` behind a normaliser."""
     codes = model.transform(X)
+    if isinstance(model, Transcoder):
+        return codes, model.predict(X)
     if not isinstance(model, Pipeline):
         return codes, model.inverse_transform(codes)
     return codes, model[0].restore(model[1].inverse_transform(codes), X)
@@ -79,7 +76,7 @@ def saelens(folder, X):
     elif cfg["normalize_activations"] == "constant_norm_rescale":
         a = np.sqrt(X.shape[1]) / np.linalg.norm(X, axis=1, keepdims=True)
         u, undo = a * X, lambda Y: Y / a
-    u = u - w["b_dec"] * cfg["apply_b_dec_to_input"]
+    u = u - w["b_dec"] if cfg["apply_b_dec_to_input"] else u
     decoder = w["W_dec"]
     if cfg["architecture"] == "gated":
         a = u @ w["W_enc"]
@@ -87,14 +84,14 @@ def saelens(folder, X):
     else:
         h = u @ w["W_enc"] + w["b_enc"]
         f = relu(h)
-        if cfg["architecture"] == "jumprelu":
+        if cfg["architecture"].startswith("jumprelu"):
             f = f * (h > w["threshold"])
         elif cfg["architecture"] == "topk":
             if cfg["rescale_acts_by_decoder_norm"]:
                 norms = np.linalg.norm(decoder, axis=1)
                 h, decoder = h * norms, decoder / norms[:, None]
             f = relu(top_k(h, cfg["k"]))
-    return f, undo(f @ decoder + w["b_dec"])
+    return f, undo(f @ decoder + w["b_dec"] + (X @ w["W_skip"].T if "W_skip" in w else 0))
 
 
 def gemma_scope(folder, X):
@@ -127,9 +124,10 @@ def dictionary_learning(folder, X):
 
 def sparsify(folder, X):
     w = _numbers(load_file(folder / "sae.safetensors"))
-    k = json.loads((folder / "cfg.json").read_text())["k"]
-    f = top_k(relu((X - w["b_dec"]) @ w["encoder.weight"].T + w["encoder.bias"]), k)
-    return f, f @ w["W_dec"] + w["b_dec"]
+    cfg = json.loads((folder / "cfg.json").read_text())
+    u = X if cfg["transcode"] else X - w["b_dec"]
+    f = top_k(relu(u @ w["encoder.weight"].T + w["encoder.bias"]), cfg["k"])
+    return f, f @ w["W_dec"] + w["b_dec"] + (X @ w["W_skip"].T if "W_skip" in w else 0)
 
 
 def openai(folder, X):

@@ -269,11 +269,19 @@ def test_gemma_scope_2(tmp_path, parts, rows):
     assert model.source_["model"] == "gemma-3-1b-pt"
 
 
-def test_gemma_scope_2_transcoders_are_refused(tmp_path, parts):
-    skip = {"affine_skip_connection": np.eye(D)}
-    with pytest.raises(ValueError, match="affine_skip_connection"):
-        read(gemma_scope_2(tmp_path / "a", parts, skip))
-    with pytest.raises(ValueError, match="hook points differ"):
-        read(gemma_scope_2(tmp_path / "b", parts, hf_hook_point_out="model.layers.3.mlp.output"))
+def test_gemma_scope_2_transcoders(tmp_path, parts, rows):
+    h = rows @ parts["E"].T + parts["b"]
+    codes = h * (h > 0.5)
+    other = {"hf_hook_point_out": "model.layers.3.mlp.output"}
+    plain = read(gemma_scope_2(tmp_path / "a", parts, **other))
+    assert plain.source_["hook_name_out"] == "model.layers.3.mlp.output"
+    expected = codes @ parts["W"] + parts["c"]
+    assert_allclose(plain.predict(rows), expected, rtol=1e-12, atol=1e-12)
+    skip = np.random.default_rng(5).normal(size=(D, D))
+    skipping = read(gemma_scope_2(tmp_path / "b", parts, {"affine_skip_connection": skip}, **other))
+    assert_allclose(skipping.transform(rows), codes, rtol=1e-12, atol=1e-12)
+    assert_allclose(skipping.predict(rows), expected + rows @ skip, rtol=1e-12, atol=1e-12)
+    wide = {"w_dec": np.ones((N, D + 1)), "b_dec": np.zeros(D + 1)}
+    assert read(gemma_scope_2(tmp_path / "d", parts, wide)).predict(rows).shape[1] == D + 1
     with pytest.raises(ValueError, match="w_dec has shape"):
         read(gemma_scope_2(tmp_path / "c", parts, {"w_dec": np.zeros((N, 2, D))}))

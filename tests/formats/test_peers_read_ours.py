@@ -5,7 +5,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae import (
+    BatchTopKSAE,
+    GatedSAE,
+    JumpReLUSAE,
+    SparseAutoencoder,
+    TopKSAE,
+    Transcoder,
+)
 from sksae.formats import (
     RowNormalizer,
     write_dictionary_learning,
@@ -82,3 +89,31 @@ def test_dictionary_learning(cls, X, tmp_path):
     with torch.no_grad():
         codes = theirs.encode(rows)
         assert_same(sae, X, codes.numpy(), theirs.decode(codes).numpy())
+
+
+def transcoder(X, activation, *, skip, n_targets):
+    X = X.astype(np.float32)
+    Y = np.maximum(X @ np.ones((12, n_targets), np.float32), X[:, :1])
+    model = Transcoder(64, activation=activation, skip=skip, max_iter=3, random_state=0)
+    return model.fit(X, Y), X, torch.from_numpy(X)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "jumprelu"])
+def test_transcoders_of_saelens(activation, skip, X, tmp_path):
+    sae_lens = pytest.importorskip("sae_lens")
+    model, X, rows = transcoder(X, activation, skip=skip, n_targets=7)
+    theirs = sae_lens.SAE.load_from_disk(write_saelens(tmp_path, model))
+    with torch.no_grad():
+        assert_same(model, X, theirs.encode(rows).numpy(), theirs(rows).numpy())
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_transcoders_of_sparsify(skip, X, tmp_path):
+    sparsify = pytest.importorskip("sparsify")
+    model, X, rows = transcoder(X, "topk", skip=skip, n_targets=12)
+    theirs = sparsify.SparseCoder.load_from_disk(write_sparsify(tmp_path, model))
+    with torch.no_grad():
+        values, places, _ = theirs.encode(rows)
+        codes = torch.zeros(len(X), 64).scatter(1, places, values).numpy()
+        assert_same(model, X, codes, theirs(rows, rows).sae_out.numpy())

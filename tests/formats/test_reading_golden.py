@@ -10,7 +10,14 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 
-from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae import (
+    BatchTopKSAE,
+    GatedSAE,
+    JumpReLUSAE,
+    SparseAutoencoder,
+    TopKSAE,
+    Transcoder,
+)
 from sksae.formats import read, read_dictionary_learning, read_gemma_scope
 from tests.formats.golden_files import (
     FOLDERS,
@@ -39,9 +46,21 @@ CLASSES = {
     "matryoshka": BatchTopKSAE,
     "BatchTopKSAE": BatchTopKSAE,
     "MatryoshkaBatchTopKSAE": BatchTopKSAE,
+    "transcoder": Transcoder,
+    "skip_transcoder": Transcoder,
+    "jumprelu_transcoder": Transcoder,
+    "skip": Transcoder,
+    "transcode": Transcoder,
 }
 
 each_golden = pytest.mark.parametrize("folder", READ, ids=name_of)
+
+
+def targets_of(model, X):
+    """Nothing, or what a transcoder is asked to predict: other rows, of its width."""
+    if not isinstance(model, Transcoder):
+        return []
+    return [np.sin(X @ np.ones((16, len(model.intercept_)), np.float32))]
 
 
 def autoencoder_of(model):
@@ -94,7 +113,7 @@ def test_it_is_an_estimator_like_any_other(folder):
     frame = model.transform(X)
     assert list(frame.columns) == names
     assert model.n_features_in_ == 16
-    assert np.isfinite(model.score(X))
+    assert np.isfinite(model.score(X, *targets_of(model, X)))
     with pytest.raises(ValueError, match="features"):
         model.transform(X[:, :5])
     with pytest.raises(NotFittedError):
@@ -105,9 +124,9 @@ def test_it_is_an_estimator_like_any_other(folder):
 def test_a_fit_learns_anew_with_the_same_width(folder):
     model = autoencoder_of(read(file_of(folder)))
     X = np.random.default_rng(0).normal(size=(100, 16)).astype(np.float32)
-    before = model.components_.copy()
-    model.set_params(max_iter=2, random_state=0).fit(X)
-    fresh = clone(model).fit(X)
+    before, targets = model.components_.copy(), targets_of(model, X)
+    model.set_params(max_iter=2, random_state=0).fit(X, *targets)
+    fresh = clone(model).fit(X, *targets)
     assert_array_equal(model.components_, fresh.components_)
     assert model.components_.shape == before.shape
     assert not np.allclose(model.components_, before)
@@ -184,3 +203,19 @@ def test_what_is_not_recognised_is_said(tmp_path):
     (tmp_path / "weights.bin").write_bytes(b"")
     with pytest.raises(ValueError, match="no format that can be recognised"):
         read(tmp_path / "weights.bin")
+
+
+@pytest.mark.parametrize(
+    ("name", "activation", "skip"),
+    [
+        ("saelens/transcoder", "relu", False),
+        ("saelens/skip_transcoder", "relu", True),
+        ("saelens/jumprelu_transcoder", "jumprelu", False),
+        ("sparsify/skip", "topk", True),
+        ("sparsify/transcode", "topk", False),
+    ],
+)
+def test_the_parameters_of_transcoders(name, activation, skip):
+    model = read(GOLDEN / name)
+    assert (model.activation, model.skip) == (activation, skip)
+    assert hasattr(model, "skip_coef_") == skip

@@ -12,7 +12,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae import (
+    BatchTopKSAE,
+    GatedSAE,
+    JumpReLUSAE,
+    SparseAutoencoder,
+    TopKSAE,
+    Transcoder,
+)
 from sksae.autoencoders import fitted
 from sksae.formats import (
     RowNormalizer,
@@ -215,3 +222,49 @@ def test_weights_of_any_shape_survive(tmp_path_factory, n, d, seed, dtype):
         for name, value in weights.items():
             assert_array_equal(getattr(again, name + "_"), value)
             assert getattr(again, name + "_").dtype == value.dtype
+
+
+def transcoder(X, activation, *, skip, n_targets=12):
+    Y = np.maximum(X @ np.random.default_rng(3).normal(size=(12, n_targets)), 0).astype(X.dtype)
+    model = Transcoder(64, activation=activation, k=5, skip=skip, max_iter=3, random_state=0)
+    return model.fit(X, Y)
+
+
+@pytest.mark.parametrize("skip", [False, True], ids=["codes alone", "skip"])
+@pytest.mark.parametrize("activation", ["relu", "jumprelu", "batch_topk", "gated"])
+def test_transcoders_in_saelens(activation, skip, X, tmp_path):
+    model = transcoder(X, activation, skip=skip, n_targets=7)
+    source = {"hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"}
+    again = read(write_saelens(tmp_path, model, metadata=source))
+    assert (again.activation, again.skip) == ("relu" if activation == "relu" else "jumprelu", skip)
+    assert again.source_.items() >= source.items()
+    assert_array_equal(again.transform(X), model.transform(X))
+    assert_array_equal(again.predict(X), model.predict(X))
+    codes, predicted = FORMULAS["saelens"](tmp_path, X)
+    assert_allclose(codes, model.transform(X), rtol=1e-12, atol=1e-12)
+    assert_allclose(predicted, model.predict(X), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("skip", [False, True], ids=["codes alone", "skip"])
+def test_transcoders_in_sparsify(skip, X, tmp_path):
+    model = transcoder(X, "topk", skip=skip)
+    again = read(write_sparsify(tmp_path, model))
+    assert repr(again) == repr(Transcoder(64, k=5, skip=skip))
+    assert_array_equal(again.predict(X), model.predict(X))
+    codes, predicted = FORMULAS["sparsify"](tmp_path, X)
+    assert_allclose(codes, model.transform(X), rtol=1e-12, atol=1e-12)
+    assert_allclose(predicted, model.predict(X), rtol=1e-12, atol=1e-12)
+
+
+def test_transcoders_that_a_format_cannot_hold(X, tmp_path):
+    model = transcoder(X, "topk", skip=False, n_targets=5)
+    with pytest.raises(ValueError, match="5 is not 12"):
+        write_sparsify(tmp_path, model)
+    with pytest.raises(ValueError, match="A transcoder of SAELens can hold a ReLU or a threshold"):
+        write_saelens(tmp_path, model)
+    with pytest.raises(ValueError, match="largest of a row"):
+        write_sparsify(tmp_path, transcoder(X, "relu", skip=False))
+    for write in (write_gemma_scope, write_dictionary_learning):
+        with pytest.raises(ValueError, match="other activations are predicted"):
+            write(tmp_path, model)
+    assert not list(tmp_path.iterdir())

@@ -232,7 +232,8 @@ def _details(score):
 
 def _rank(scores, score):
     values = [s["value"] for name, s in scores.items() if score in (None, name)]
-    return math.fsum(values) / len(values) if values else -math.inf
+    # Divided first: scores of any size can be in a file, and their sum may overflow.
+    return math.fsum(value / len(values) for value in values) if values else -math.inf
 
 
 def _check_kind(name, value, where):
