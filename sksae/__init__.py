@@ -7,6 +7,7 @@ from sksae.autoencoders import (
     SparseAutoencoder,
     TopKSAE,
     Transcoder,
+    load,
 )
 from sksae.language_models import ActivationExtractor, SAEVectorizer
 
@@ -21,4 +22,5 @@ __all__ = [
     "SparseAutoencoder",
     "TopKSAE",
     "Transcoder",
+    "load",
 ]

@@ -9,11 +9,9 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-import joblib
 from sklearn.model_selection import train_test_split
 
 import sksae
-from sksae._files import replacing
 from sksae._threads import threads_for
 from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.interpret import FeatureAtlas, choose_features, explain, read_prompt, score_explanations
@@ -46,7 +44,7 @@ EPILOG = """\
 examples:
   python -m sksae
   python -m sksae --model openai-community/gpt2 --layer 8 --texts reviews.txt --k 32
-  python -m sksae --model ./my-model --texts - --estimator jumprelu --save sae.joblib < notes.txt"""
+  python -m sksae --model ./my-model --texts - --estimator jumprelu --save sae.st < notes.txt"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -97,7 +95,7 @@ def _parser():
     add("--max-iter", type=_positive, metavar="N", help="passes over the activations")
     out = {"type": Path, "default": Path("sksae-report"), "metavar": "DIR"}
     add("--out", **out, help="of the page (%(default)s)")
-    add("--save", type=Path, metavar="FILE", help="store the fitted estimator, for joblib.load")
+    add("--save", type=Path, metavar="FILE", help="store the fitted estimator, for sksae.load")
     add("--seed", type=int, default=0, help="of the split and of the fit (%(default)s)")
     add("--device", default="auto", help="cpu, cuda or mps (%(default)s)")
     return parser
@@ -168,19 +166,19 @@ def _run(options):
     for feature in choose_features(atlas, n_features=N_FEATURES).tolist():
         print(*feature_lines(atlas.feature(feature), n_examples=N_EXAMPLES), "", sep="\n")
     extractor.set_params(verbose=0)  # prompts are short
+    explanations = score_explanations(atlas, explain(atlas))
     page = write_page(
         options.out / "index.html",
         atlas,
-        explanations=score_explanations(atlas, explain(atlas)),
+        explanations=explanations,
         prompts=[read_prompt(extractor, sae, text[:LENGTH]) for text in held_out[:N_PROMPTS]],
         title="What the features stand for",
         facts=_facts(options, extractor, sae, train, held_out),
         table=table,
     )
     if options.save:
-        with replacing(options.save) as part:
-            joblib.dump(sae, part)
-        print(f"Saved the estimator; load it with joblib.load({str(options.save)!r}).")
+        sae.set_feature_names(explanations).save(options.save, extractor=extractor)
+        print(f"Saved the estimator; load it with sksae.load({str(options.save)!r}).")
     print(f"Wrote {page} after {time.perf_counter() - started:.0f} s; open it in a browser.")
 
 

@@ -43,6 +43,8 @@ def replacing(path):
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())  # or the name could outlive a power cut, and not the content
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ import transformers
 from sklearn.model_selection import train_test_split
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+import sksae
 import sksae.__main__ as command
 from sksae import JumpReLUSAE, TopKSAE
 from sksae.language_models import ActivationExtractor
@@ -75,18 +75,22 @@ def run(*arguments):
 
 
 def test_the_main_job(model, file, texts, tmp_path, capsys):
-    out, saved = tmp_path / "report", tmp_path / "sae.joblib"
+    out, saved = tmp_path / "report", tmp_path / "sae.safetensors"
     small = ("--n-components", 48, "--k", 4, "--max-iter", 4)
     code = run(
         "--model", model, "--layer", 1, "--texts", file, *small, "--out", out, "--save", saved
     )
     shown, page = capsys.readouterr().out, (out / "index.html").read_text(encoding="utf-8")
     assert code == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["report", "sae.joblib", "texts.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report", "sae.safetensors", "texts.txt"]
     assert [p.name for p in out.iterdir()] == ["index.html"]
 
-    sae = joblib.load(saved)
+    sae = sksae.load(saved)
     assert isinstance(sae, TopKSAE)
+    assert sae.source_["layer"] == 1
+    assert sae.source_["model"] == str(model)
+    assert sae.explanations_.keys() == sae.feature_names_.keys() <= set(range(48))
+    assert sae.feature_names_
     index = read_index(page)
     train, held_out = train_test_split(texts, test_size=0.2, random_state=0)
     extractor = ActivationExtractor(model, 1)
@@ -110,13 +114,13 @@ def test_the_main_job(model, file, texts, tmp_path, capsys):
     assert max(map(len, features.splitlines())) <= 100
     assert "<script>alert" not in page
     assert "pass 4/4" in shown
-    assert f"joblib.load('{saved}')" in shown
+    assert f"sksae.load('{saved}')" in shown
 
 
 def test_another_estimator_from_standard_input(model, texts, tmp_path, capsys, monkeypatch):
     paragraphs = "\n \n".join(text.replace(" on ", "\non ") for text in texts)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(paragraphs.encode())))
-    saved = tmp_path / "deep" / "sae.joblib"
+    saved = tmp_path / "deep" / "sae.safetensors"
     code = run(
         "--model",
         model,
@@ -140,7 +144,7 @@ def test_another_estimator_from_standard_input(model, texts, tmp_path, capsys, m
         saved,
     )
     assert code == 0
-    sae = joblib.load(saved)
+    sae = sksae.load(saved)
     assert isinstance(sae, JumpReLUSAE)
     assert (sae.alpha, sae.n_components_) == (0.01, 32)
     assert "16 texts to fit, 4 held out" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from sksae.autoencoders._batch_topk import BatchTopKSAE
 from sksae.autoencoders._gated import GatedSAE
 from sksae.autoencoders._jumprelu import JumpReLUSAE
 from sksae.autoencoders._l1 import SparseAutoencoder
+from sksae.autoencoders._loading import load
 from sksae.autoencoders._topk import TopKSAE
 from sksae.autoencoders._transcoder import Transcoder
 
@@ -18,4 +19,5 @@ __all__ = [
     "TopKSAE",
     "Transcoder",
     "fitted",
+    "load",
 ]

@@ -3,21 +3,9 @@
 import numpy as np
 
 from sksae._params import check_params
-from sksae.autoencoders._base import BaseSAE
+from sksae.autoencoders._folding import WEIGHTS
 from sksae.autoencoders._naming import forget_names
 from sksae.autoencoders._predicting import PredictingSAE
-
-_SHAPES = {
-    "components": "mt",
-    "encoder_coef": "md",
-    "encoder_intercept": "m",
-    "intercept": "t",
-    "skip_coef": "td",
-    "threshold": "m",
-    "gate_intercept": "m",
-    "gain": "m",
-    "activation_frequency": "m",
-}
 
 
 def fitted(estimator, weights, *, source=None):
@@ -74,11 +62,11 @@ def fitted(estimator, weights, *, source=None):
     """
     name = type(estimator).__name__
     check_params(estimator)
-    required = _required(estimator)
+    required = set(estimator._weight_names)
     missing = sorted(required - set(weights))
     if missing:
         raise ValueError(f"{name} needs weights that are missing: {', '.join(missing)}.")
-    unknown = sorted(set(weights) - required - (set(_SHAPES) - {"skip_coef"}))
+    unknown = sorted(set(weights) - required - (set(WEIGHTS) - {"skip_coef"}))
     if unknown:
         raise ValueError(f"{name} has no such weights: {', '.join(unknown)}.")
     for key in ("components", "encoder_coef"):
@@ -89,7 +77,7 @@ def fitted(estimator, weights, *, source=None):
     if not isinstance(estimator, PredictingSAE):
         d = t
     for key, value in weights.items():
-        expected = tuple({"m": m, "d": d, "t": t}[axis] for axis in _SHAPES[key])
+        expected = tuple({"m": m, "d": d, "t": t}[axis] for axis in WEIGHTS[key])
         if np.shape(value) != expected:
             raise ValueError(f"{key} has shape {np.shape(value)}; {expected} is needed.")
         if not np.isfinite(value).all():
@@ -107,11 +95,3 @@ def fitted(estimator, weights, *, source=None):
     estimator._stream = None
     estimator.source_ = dict(source or {})
     return estimator
-
-
-def _required(estimator):
-    """Return the weights of the class: those that training has, and a threshold found after it."""
-    variant = estimator._variant() if isinstance(estimator, PredictingSAE) else estimator
-    calibrates = type(variant)._calibrated is not BaseSAE._calibrated
-    names = set(estimator._fold_names)
-    return names | {"threshold"} if calibrates or "gain" in names else names

@@ -37,11 +37,14 @@ from sksae._callbacks import CallbackSupportMixin, with_callbacks
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
 from sksae.autoencoders import _fitting, _folding, _inference
 from sksae.autoencoders._naming import NamedFeaturesMixin
+from sksae.autoencoders._saving import SavingMixin
 from sksae.autoencoders._starting import directions
 from sksae.kernels import Rule
 
 
-class BaseSAE(NamedFeaturesMixin, CallbackSupportMixin, TransformerMixin, BaseEstimator):
+class BaseSAE(
+    SavingMixin, NamedFeaturesMixin, CallbackSupportMixin, TransformerMixin, BaseEstimator
+):
     """Everything that sparse autoencoders have in common; see the variants for use."""
 
     _param_rules = {
@@ -122,6 +125,11 @@ class BaseSAE(NamedFeaturesMixin, CallbackSupportMixin, TransformerMixin, BaseEs
     _alpha_warm_up = 0.0
     _encoder_scale = 0.3
     _fold_names = ("components", "encoder_coef", "encoder_intercept", "intercept")
+
+    @property
+    def _weight_names(self):
+        """Fitted arrays without which nothing can be transformed, without their underscores."""
+        return self._fold_names
 
     def _initial_weights(self, rows, n_components, generator):
         """Weights in the internal unit, float64 on the CPU: E a multiple of D, biases zero."""
@@ -310,8 +318,8 @@ class BaseSAE(NamedFeaturesMixin, CallbackSupportMixin, TransformerMixin, BaseEs
         space = space_of(codes)
         if space.namespace is None:
             dtype = codes.dtype
-            components = _as_numpy(self.components_, dtype)
-            return _inference.decode(codes, components, _as_numpy(self.intercept_, dtype))
+            components = _inference.as_numpy(self.components_, dtype)
+            return _inference.decode(codes, components, _inference.as_numpy(self.intercept_, dtype))
         codes = to_torch(codes)
         components, intercept = to_torch(self.components_), to_torch(self.intercept_)
         return from_torch(
@@ -388,10 +396,3 @@ class BaseSAE(NamedFeaturesMixin, CallbackSupportMixin, TransformerMixin, BaseEs
             name: value.cpu() if isinstance(value, torch.Tensor) else value
             for name, value in state.items()
         }
-
-
-def _as_numpy(array, dtype):
-    """Return a fitted array, whatever its namespace, as numpy of `dtype`."""
-    if not isinstance(array, np.ndarray):
-        array = to_torch(array).cpu().numpy()
-    return array.astype(dtype, copy=False)

@@ -136,6 +136,10 @@ class BatchTopKSAE(TopKSAE):
 
     _param_rules = {**TopKSAE._param_rules, "k": Float(0, open_="low", none=True)}
 
+    @property
+    def _weight_names(self):
+        return (*self._fold_names, "threshold")
+
     def _hyperparameters(self, n_features, n_components, n_targets):
         return {"k_": min(float(self.k or default_k(n_features)), float(n_components))}
 

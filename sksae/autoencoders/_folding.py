@@ -7,6 +7,19 @@ training unit survives the fit.
 
 import torch
 
+# Fitted arrays and their axes: m latents, d features, t targets (d where rows are their own).
+WEIGHTS = {
+    "components": "mt",
+    "encoder_coef": "md",
+    "encoder_intercept": "m",
+    "intercept": "t",
+    "skip_coef": "td",
+    "threshold": "m",
+    "gate_intercept": "m",
+    "gain": "m",
+    "activation_frequency": "m",
+}
+
 _DEAD_NORM = 1e-12
 
 

@@ -214,6 +214,10 @@ class GatedSAE(PenalisedSAE):
     def _unit_norm(self):
         return ("components",) if self.recipe == "frozen" else ()
 
+    @property
+    def _weight_names(self):
+        return (*self._fold_names, "threshold")
+
     def _alpha_for(self, size):
         return 1.2 * size
 

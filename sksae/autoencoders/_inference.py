@@ -119,6 +119,13 @@ def firing_frequency(encoder, batches):
     return fired / weight
 
 
+def as_numpy(array, dtype):
+    """Return a fitted array, whatever its namespace, as numpy of `dtype`."""
+    if not isinstance(array, np.ndarray):
+        array = to_torch(array).cpu().numpy()
+    return array.astype(dtype, copy=False)
+
+
 @own_modes()
 def decode(codes, components, intercept):
     """``codes @ components + intercept`` for dense or CSR numpy codes and tensors."""

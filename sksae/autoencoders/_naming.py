@@ -1,6 +1,7 @@
 """Names of the components: what they were found to stand for, or the class and a number."""
 
 from collections import Counter
+from dataclasses import asdict, is_dataclass
 from numbers import Integral
 
 import numpy as np
@@ -25,9 +26,11 @@ class NamedFeaturesMixin(ClassNamePrefixFeaturesOutMixin):
         ----------
         names : dict of int to str, sequence of length n_components_, or None
             The names, by component or one for each; they take the place of all earlier ones.
-            Anything with a text will do, such as an `Explanation`. None among them leaves a
-            component without a name, None alone removes all names. White space is made single
-            spaces, and characters that steer a terminal are replaced.
+            Anything with a text will do. What an `Explanation` says besides, such as its scores,
+            is kept as ``explanations_``, a dict of dicts by component:
+            ``Explanation(**sae.explanations_[3])`` is one again. None among them leaves a component
+            without a name, None alone removes all names. White space is made single spaces, and
+            characters that steer a terminal are replaced.
 
         Returns
         -------
@@ -40,10 +43,13 @@ class NamedFeaturesMixin(ClassNamePrefixFeaturesOutMixin):
             If there is no such component, or a name is empty.
         """
         check_is_fitted(self)
-        names = _cleaned(names, self._n_features_out, type(self).__name__)
+        found = _cleaned(names, self._n_features_out, type(self).__name__)
+        explained = _explained(names, found)
         forget_names(self)
-        if names:
-            self.feature_names_ = names
+        if found:
+            self.feature_names_ = found
+        if explained:
+            self.explanations_ = explained
         return self
 
     def get_feature_names_out(self, input_features=None):
@@ -67,8 +73,16 @@ class NamedFeaturesMixin(ClassNamePrefixFeaturesOutMixin):
 
 
 def forget_names(sae):
-    """Remove the names of components that are no more."""
+    """Remove the words for components that are no more."""
     vars(sae).pop("feature_names_", None)
+    vars(sae).pop("explanations_", None)
+
+
+def _explained(names, found):
+    """Return what the names that are records say, as plain dicts by component."""
+    given = dict(names.items() if hasattr(names, "items") else enumerate(names or ()))
+    records = {int(i): name for i, name in given.items() if is_dataclass(name)}
+    return {i: asdict(records[i]) for i in found if i in records}
 
 
 def _cleaned(names, n_components, owner):

@@ -57,8 +57,7 @@ class Transcoder(PredictingSAE):
     expansion_factor : float, default=8
         Latents a feature of X, where `n_components` is None.
     dead_window : int, default=None
-        Rows without firing after which a latent counts as dead during training. None takes
-        ten batches or a tenth of the rows, whichever is more, at most 10 million.
+        Rows without firing after which a latent counts as dead. None as for the autoencoders.
     max_iter : int, default=None
         Passes over the data. None takes as many as make 2000 optimiser steps.
     batch_size : int, default=None
@@ -66,10 +65,9 @@ class Transcoder(PredictingSAE):
         from a million.
     learning_rate : float, default=None
         Adam's step size. None takes ``3e-3 sqrt(2^14 / n_components)``, at most 6e-3.
-    learning_rate_warm_up : float, default=0.0
-        Share of the steps over which the learning rate rises from 0.
-    learning_rate_decay : float, default=0.4
-        Share of the steps, at the end, over which the learning rate falls to 0.
+    learning_rate_warm_up, learning_rate_decay : float, default=0.0, 0.4
+        Shares of the steps, at the start and at the end, over which the rate rises from and
+        falls to 0.
     betas : tuple of two floats, default=(0.9, 0.99)
         Adam's decay rates of the running mean and the running square.
     max_grad_norm : float, default=1.0
@@ -118,8 +116,7 @@ class Transcoder(PredictingSAE):
     alpha_ : float
         Penalty used, with the other activations.
     activation_frequency_ : ndarray of shape (n_components_,)
-        Share of the training rows on which each latent fires; 0 for a dead one. After
-        `partial_fit`, of the rows of its last call.
+        Share of the training rows (of `partial_fit`'s last call) on which each latent fires.
     single_target_ : bool
         Whether y was one-dimensional; `predict` then is, too.
     n_components_ : int
@@ -236,8 +233,6 @@ class Transcoder(PredictingSAE):
         self.target_l0 = target_l0
         self.skip = skip
 
-    # What a variant decides -----------------------------------------------------------------------
-
     _pre_bias = False
 
     def _variant(self):
@@ -261,6 +256,10 @@ class Transcoder(PredictingSAE):
     @property
     def _fold_names(self):
         return self._variant()._fold_names + (("skip_coef",) if self.skip else ())
+
+    @property
+    def _weight_names(self):
+        return self._variant()._weight_names + (("skip_coef",) if self.skip else ())
 
     def _initial_weights(self, rows, n_components, generator):
         weights = self._variant()._initial_weights(rows, n_components, generator)

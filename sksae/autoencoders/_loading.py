@@ -1,0 +1,296 @@
+"""What `save` wrote as a fitted estimator again; anything else is an error that says what it is."""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from sksae._params import Bool, Float, Int, check_params
+from sksae.autoencoders._assembly import fitted
+from sksae.autoencoders._base import BaseSAE
+from sksae.autoencoders._folding import WEIGHTS
+from sksae.autoencoders._saving import CURVES, HEADER, MOMENTS, NUMBER, SCALARS, VERSION
+
+_RULES = {
+    **dict.fromkeys(("n_components_", "n_features_in_", "batch_size_"), Int(1)),
+    **dict.fromkeys(("n_iter_", "n_steps_"), Int(0)),
+    "learning_rate_": Float(0, open_="low"),
+    "k_": Float(0, open_="low"),
+    "alpha_": Float(0),
+    "single_target_": Bool(),
+}
+_ALWAYS = {"n_components_", "n_features_in_", "n_iter_", "n_steps_"}
+_ENTRIES = {
+    "class": str,
+    "params": dict,
+    "fitted": dict,
+    "curves": dict,
+    "feature_names": dict,
+    "explanations": dict,
+    "feature_names_in": list,
+    "source": dict,
+    "stream": dict,
+}
+_NEEDED = ("class", "params", "fitted", "curves")
+_FLOATS = {"F32": np.float32, "F64": np.float64}
+_STREAM_TYPES = {"since_fired": "I64", "generator": "U8", "mean": "F64", "scale": "F64"}
+
+
+def load(path):
+    """Read an estimator that its method `save` wrote.
+
+    No code in the file can run: the class is one of those here, by its name, and everything else is
+    numbers and text, which are checked.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    sae : BaseSAE
+        The fitted estimator, with the arrays, parameters, curves, names, explanations and
+        ``source_`` that it was saved with.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not such a file, is damaged, or was written by a later version; with its name.
+
+    See Also
+    --------
+    sksae.formats.read : Reads the files of other libraries.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import sksae
+    >>> from sksae.datasets import make_superposition
+    >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
+    >>> sae = sksae.TopKSAE(16, k=2, max_iter=5, random_state=0).fit(X)
+    >>> with TemporaryDirectory() as folder:
+    ...     again = sksae.load(sae.save(Path(folder) / "sae.safetensors"))
+    >>> again
+    TopKSAE(k=2, max_iter=5, n_components=16, random_state=0)
+    >>> bool((again.transform(X) == sae.transform(X)).all())
+    True
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file.")
+    with _damage_named(path), safe_open(path, framework="np") as file:
+        header = _header(file.metadata())
+        return _estimator(header, file)
+
+
+@contextmanager
+def _damage_named(path):
+    """Turn what is wrong with a file into a ValueError with its name."""
+    try:
+        yield
+    except SafetensorError as error:
+        reason = f"it is not a whole safetensors file ({error})"
+    except RecursionError:
+        reason = "its header is nested too deeply"
+    except (ValueError, TypeError, OverflowError) as error:
+        reason = str(error).rstrip(".")
+    else:
+        return
+    raise ValueError(f"{path} cannot be loaded: {reason}.")
+
+
+def _header(metadata):
+    if HEADER not in (metadata or {}):
+        raise ValueError("sksae did not write it. Read files of other libraries with formats.read")
+    header = json.loads(metadata[HEADER], object_pairs_hook=_once, parse_constant=_no_constant)
+    if not isinstance(header, dict):
+        raise ValueError("its header is not an object")
+    version = header.pop("version", None)
+    if not Int(1).accepts(version):
+        raise ValueError(f"its version is {version!r}")
+    if version > VERSION:
+        raise ValueError(f"it has version {version} of the format, this sksae reads {VERSION}")
+    unknown, missing = sorted(set(header) - set(_ENTRIES)), [n for n in _NEEDED if n not in header]
+    if unknown or missing:
+        raise ValueError(f"its header has {unknown} that are not known, and lacks {missing}")
+    for name, value in header.items():
+        if not isinstance(value, _ENTRIES[name]):
+            raise ValueError(f"{name!r} in its header is {type(value).__name__}")
+    return header
+
+
+def _once(pairs):
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("its header has a key twice")
+    return found
+
+
+def _no_constant(name):
+    raise ValueError(f"its header has a {name}")
+
+
+def _estimator(header, file):
+    sae = _unfitted(header["class"], header["params"])
+    scalars, curves = _scalars(header["fitted"]), _curves(header["curves"])
+    names = set(file.keys())
+    weights = sorted(name for name in names if not name.startswith("stream."))
+    unknown = [name for name in weights if name not in WEIGHTS]
+    if unknown:
+        raise ValueError(f"it has arrays that are not known: {', '.join(unknown[:5])}")
+    kinds = {str(file.get_slice(name).get_dtype()) for name in weights}
+    if len(kinds) != 1 or not kinds <= set(_FLOATS):
+        raise ValueError(f"its arrays are of the types {sorted(kinds)}, not all F32 or all F64")
+    fitted(sae, {name: file.get_tensor(name) for name in weights})
+    for name in ("n_components_", "n_features_in_"):
+        if scalars[name] != getattr(sae, name):
+            raise ValueError(f"{name} is {scalars[name]}, but its arrays say {getattr(sae, name)}")
+    k = scalars.get("k_", 1)
+    if k > sae.n_components_ or not (isinstance(k, int) or "threshold" in weights):
+        raise ValueError(f"k_ is {k}, of {sae.n_components_} components")
+    del sae.source_
+    vars(sae).update({**scalars, **curves})
+    if "source" in header:
+        sae.source_ = _restored(header["source"])
+    _add_words(sae, header)
+    if ("stream" in header) != (len(weights) < len(names)):
+        raise ValueError("its state of partial_fit is not whole")
+    if "stream" in header:
+        sae._stream = _stream(sae, header["stream"], file, names)
+    return sae
+
+
+def _unfitted(name, params):
+    from sksae import autoencoders  # this room is whole only when its modules are
+
+    cls = getattr(autoencoders, name, None) if name in autoencoders.__all__ else None
+    if not isinstance(cls, type) or not issubclass(cls, BaseSAE) or cls is BaseSAE:
+        raise ValueError(f"there is no estimator {name!r}")
+    unknown = sorted(set(params) - set(cls._param_rules))
+    if unknown:
+        raise ValueError(f"{name} has no parameters {unknown}")
+    sae = cls(**{key: _parameter(value) for key, value in params.items()})
+    check_params(sae)
+    return sae
+
+
+def _parameter(value):
+    if isinstance(value, dict):
+        if list(value) != ["RandomState"] or not isinstance(value["RandomState"], list):
+            raise ValueError("a parameter is an object")
+        state = np.random.RandomState()
+        kind, keys, *rest = value["RandomState"]
+        state.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+        return state
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _scalars(found):
+    missing, unknown = sorted(_ALWAYS - set(found)), sorted(set(found) - set(SCALARS))
+    if missing or unknown:
+        raise ValueError(f"what was fitted lacks {missing}, and has {unknown} that are not known")
+    for name, value in found.items():
+        if not _RULES[name].accepts(value):
+            raise ValueError(f"{name} is {value!r}, not {_RULES[name]}")
+    return found
+
+
+def _curves(found):
+    curves = {}
+    for name, values in found.items():
+        if name not in CURVES or not isinstance(values, list):
+            raise ValueError(f"the curve {name!r} is not known")
+        curves[name] = _restored(values)
+        if not all(isinstance(value, float) for value in curves[name]):
+            raise ValueError(f"{name} has entries that are not numbers")
+    return curves
+
+
+def _restored(value):
+    """Return a value of the header with the numbers that JSON does not have."""
+    if isinstance(value, list):
+        return [_restored(inner) for inner in value]
+    if isinstance(value, dict):
+        if list(value) == [NUMBER] and value[NUMBER] in ("nan", "inf", "-inf"):
+            return float(value[NUMBER])
+        return {key: _restored(inner) for key, inner in value.items()}
+    return value
+
+
+def _add_words(sae, header):
+    if "feature_names_in" in header:
+        names = header["feature_names_in"]
+        if len(names) != sae.n_features_in_ or not all(isinstance(name, str) for name in names):
+            raise ValueError("feature_names_in has not one name a column")
+        sae.feature_names_in_ = np.array(names, dtype=object)
+    sae.set_feature_names(_by_component(header.get("feature_names", {})))
+    explanations = _by_component(header.get("explanations", {}))
+    if not set(explanations) <= set(range(sae.n_components_)):
+        raise ValueError("it explains components that it does not have")
+    if explanations:
+        sae.explanations_ = _restored(explanations)
+
+
+def _by_component(words):
+    if not all(key.isdecimal() and len(key) < 10 for key in words):
+        raise ValueError("words belong to components by their number")
+    return {int(key): value for key, value in words.items()}
+
+
+def _stream(sae, numbers, file, names):
+    """Return the state that `partial_fit` goes on from, every array of the shape that it needs."""
+    rules = {"n_steps": Int(1), "density": Float(0), "dead_window": Int(1), "one_scale": Bool()}
+    if set(numbers) != set(rules) or not all(rules[n].accepts(v) for n, v in numbers.items()):
+        raise ValueError("its state of partial_fit has numbers that are not right")
+    weights = ["log_gain" if name == "gain" else name for name in sae._fold_names]
+    float_ = {np.float32: "F32", np.float64: "F64"}[sae.components_.dtype.type]
+    shapes = _stream_shapes(sae, weights, one_scale=numbers["one_scale"])
+    if {n for n in names if n.startswith("stream.")} != {f"stream.{n}" for n in shapes}:
+        raise ValueError("its state of partial_fit is not whole")
+    arrays = {}
+    for name, shape in shapes.items():
+        part = file.get_slice(f"stream.{name}")
+        given, kind = tuple(part.get_shape()), str(part.get_dtype())
+        if (shape is not None and given != shape) or kind != _STREAM_TYPES.get(name, float_):
+            raise ValueError(f"stream.{name} is a {kind} of shape {given}")
+        arrays[name] = file.get_tensor(f"stream.{name}")
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"stream.{name} has entries that are not finite")
+    try:
+        torch.Generator().set_state(torch.from_numpy(arrays["generator"].copy()))
+    except RuntimeError as error:
+        raise ValueError("its state of the random numbers is not right") from error
+    return {
+        "run": {
+            "weights": {name: arrays[f"weights.{name}"] for name in weights},
+            "moments": {name: [arrays[f"{k}.{name}"] for k in MOMENTS] for name in weights},
+            "since_fired": arrays["since_fired"],
+            "n_steps": numbers["n_steps"],
+            "density": numbers["density"],
+        },
+        "generator": arrays["generator"],
+        "mean": arrays["mean"],
+        "scale": float(arrays["scale"][0]) if numbers["one_scale"] else arrays["scale"],
+        "dead_window": numbers["dead_window"],
+    }
+
+
+def _stream_shapes(sae, weights, *, one_scale):
+    d, (m, t) = sae.n_features_in_, sae.components_.shape
+    total = d + t if hasattr(sae, "single_target_") else d
+    shapes = {
+        f"{kind}.{name}": getattr(sae, {"log_gain": "gain"}.get(name, name) + "_").shape
+        for name in weights
+        for kind in ("weights", *MOMENTS)
+    }
+    sizes = {"since_fired": (m,), "mean": (total,), "scale": (1 if one_scale else total,)}
+    return {**shapes, **sizes, "generator": None}

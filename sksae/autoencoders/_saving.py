@@ -1,0 +1,192 @@
+"""A fitted estimator as one file: its arrays as safetensors, all else as JSON in the header."""
+
+import json
+import math
+from numbers import Integral, Real
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from sklearn.utils.validation import check_is_fitted
+
+from sksae._arrays import to_torch
+from sksae._files import replacing
+from sksae.autoencoders._folding import WEIGHTS
+
+VERSION = 1
+HEADER, NUMBER = "sksae", "float"
+SCALARS = (
+    "n_components_",
+    "n_features_in_",
+    "batch_size_",
+    "learning_rate_",
+    "n_iter_",
+    "n_steps_",
+    "k_",
+    "alpha_",
+    "single_target_",
+)
+CURVES = ("loss_curve_", "validation_scores_")
+MOMENTS = ("first", "second")
+# What an extractor does to its rows; the rest of its parameters is about speed.
+_POLICY = (
+    "layer",
+    "site",
+    "tokenizer",
+    "pooling",
+    "max_length",
+    "include_special_tokens",
+    "drop_first_position",
+    "max_norm_ratio",
+    "prepend_bos",
+    "position_ids",
+)
+
+
+class SavingMixin:
+    """An estimator that writes itself to a file."""
+
+    def save(self, path, *, extractor=None):
+        """Write the fitted estimator to one file, for `sksae.load`.
+
+        The file holds the arrays, the parameters, the training curves, the names of features and
+        columns, explanations, where activations are from, and what `partial_fit` needs to go on to
+        the same bits. It is whole or not there, and no code runs when it is loaded: the format is
+        safetensors, with JSON in the header. What `set_output` was told is not kept, and arrays of
+        other namespaces come back as numpy.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, such as ``"sae.safetensors"``; it takes the place of one that is there.
+        extractor : ActivationExtractor or SAEVectorizer, default=None
+            Where the rows of the training data are from: its model, layer, site and choice of
+            tokens become entries of ``source_``, for `ActivationExtractor.for_sae`.
+
+        Returns
+        -------
+        path : Path
+            The file.
+
+        Raises
+        ------
+        NotFittedError
+            If there is nothing to write yet.
+        TypeError
+            If a parameter, or an entry of ``source_``, is nothing that JSON has.
+        ValueError
+            If parameters were changed since the fit, so that they need other arrays.
+        """
+        check_is_fitted(self)
+        arrays, header = _arrays(self), _header(self, extractor)
+        missing = sorted(set(self._weight_names) - set(arrays))
+        if missing:
+            raise ValueError(
+                f"Parameters of this {type(self).__name__} were changed since it was fitted: it "
+                f"has no {', '.join(missing)}. Fit it again, or set them back."
+            )
+        stream = getattr(self, "_stream", None)
+        if stream is not None:
+            header["stream"] = _add_stream(arrays, stream)
+        text = json.dumps(header, ensure_ascii=False, allow_nan=False)
+        with replacing(path) as part:
+            save_file(arrays, part, metadata={HEADER: text})
+        return Path(path)
+
+
+def _arrays(sae):
+    names = [name for name in WEIGHTS if hasattr(sae, name + "_")]
+    return {name: _numbers(getattr(sae, name + "_")) for name in names}
+
+
+def _numbers(array):
+    return np.ascontiguousarray(to_torch(array).cpu().numpy())
+
+
+def _header(sae, extractor):
+    params = sae.get_params(deep=False)
+    header = {
+        "version": VERSION,
+        "class": type(sae).__name__,
+        "params": {name: plain(value, f"parameter {name!r}") for name, value in params.items()},
+        "fitted": {name: plain(getattr(sae, name), name) for name in SCALARS if hasattr(sae, name)},
+        "curves": {name: plain(getattr(sae, name), name) for name in CURVES if hasattr(sae, name)},
+    }
+    for name in ("feature_names_", "explanations_"):
+        if hasattr(sae, name):
+            words = {str(i): plain(value, name) for i, value in getattr(sae, name).items()}
+            header[name.rstrip("_")] = words
+    if hasattr(sae, "feature_names_in_"):
+        header["feature_names_in"] = [str(name) for name in sae.feature_names_in_]
+    source = {**getattr(sae, "source_", {}), **_facts(extractor)}
+    if source:
+        header["source"] = plain(source, "source_")
+    return header
+
+
+def plain(value, what):
+    """Return a value as JSON has it; a number that is not finite is its name, in a dict.
+
+    Raises
+    ------
+    TypeError
+        If JSON has nothing like it.
+    """
+    if isinstance(value, np.random.RandomState):
+        name, keys, *rest = value.get_state(legacy=True)
+        return {"RandomState": [name, keys.tolist(), *rest]}
+    if value is None or isinstance(value, (str, bool, np.bool_)):
+        return bool(value) if isinstance(value, np.bool_) else value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else {NUMBER: str(float(value))}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(inner, what) for inner in value]
+    if isinstance(value, dict):
+        return {str(key): plain(inner, what) for key, inner in value.items()}
+    raise TypeError(f"{what} cannot be saved: JSON has nothing like {value!r}.")
+
+
+def _facts(extractor):
+    """Return what an extractor says about its rows, by the names of its parameters."""
+    if extractor is None:
+        return {}
+    if not hasattr(extractor, "get_params"):
+        raise TypeError(f"extractor must be an ActivationExtractor. Got {extractor!r}.")
+    params = extractor.get_params(deep=False)
+    if "model" not in params:
+        name = type(extractor).__name__
+        raise TypeError(f"extractor must be an ActivationExtractor. A {name} has no model.")
+    model = params["model"]
+    known = model if isinstance(model, (str, Path)) else getattr(model, "name_or_path", "")
+    facts = {"model": str(known) or None}
+    for name in _POLICY:
+        value = params.get(name)
+        if value is None or isinstance(value, (str, Path, bool, Integral, Real)):
+            facts[name] = value
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _add_stream(arrays, stream):
+    """Add the arrays of a stream's state under names of their own; return its numbers."""
+    run = stream["run"]
+    for name, weight in run["weights"].items():
+        arrays[f"stream.weights.{name}"] = weight
+        for order, moment in zip(MOMENTS, run["moments"][name], strict=True):
+            arrays[f"stream.{order}.{name}"] = moment
+    for name, array in [
+        ("since_fired", run["since_fired"]),
+        ("generator", stream["generator"]),
+        ("mean", stream["mean"]),
+        ("scale", np.atleast_1d(np.asarray(stream["scale"], np.float64))),
+    ]:
+        arrays[f"stream.{name}"] = np.ascontiguousarray(array)
+    return {
+        "n_steps": int(run["n_steps"]),
+        "density": float(run["density"]),
+        "dead_window": int(stream["dead_window"]),
+        "one_scale": not isinstance(stream["scale"], np.ndarray),
+    }
