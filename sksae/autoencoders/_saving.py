@@ -157,6 +157,8 @@ def _facts(extractor):
     if not hasattr(extractor, "get_params"):
         raise TypeError(f"extractor must be an ActivationExtractor. Got {extractor!r}.")
     params = extractor.get_params(deep=False)
+    if "extractor" in params:  # of a vectorizer
+        return _facts(params["extractor"])
     if "model" not in params:
         name = type(extractor).__name__
         raise TypeError(f"extractor must be an ActivationExtractor. A {name} has no model.")

@@ -5,6 +5,7 @@ from sksae.formats._dictionary_learning import (
     write_dictionary_learning,
 )
 from sksae.formats._gemma_scope import read_gemma_scope, write_gemma_scope
+from sksae.formats._hub import from_pretrained
 from sksae.formats._llama_scope import read_llama_scope
 from sksae.formats._openai import read_openai
 from sksae.formats._reading import read
@@ -20,6 +21,7 @@ from sksae.formats.neuronpedia import (
 
 __all__ = [
     "RowNormalizer",
+    "from_pretrained",
     "read",
     "read_dictionary_learning",
     "read_gemma_scope",

@@ -14,6 +14,7 @@ from sksae.formats._tensors import read_json, read_tensors
 
 _FILES = ("params.npz", "params.safetensors")
 _LAYOUT = {"W_enc": "d n", "W_dec": "n t", "b_enc": "n", "b_dec": "t", "threshold": "n"}
+_REACH = 8  # folders that are looked at; a cache of the hub puts two of its own between
 _SKIP = "affine_skip_connection"
 _LAYOUT_2 = {name.lower(): axes for name, axes in _LAYOUT.items()}
 _SITES = {
@@ -175,13 +176,13 @@ def _is_transcoder(path, config):
             f"'jump_relu' is what can be read."
         )
     hooks = config.get("hf_hook_point_in"), config.get("hf_hook_point_out")
-    named = any(re.search("gemma-scope.*-transcoder", folder) for folder in path.parts[-6:-1])
+    named = any(re.search("gemma-scope.*-transcoder", folder) for folder in path.parts[-_REACH:-1])
     return named or (None not in hooks and hooks[0] != hooks[1])
 
 
 def _source(path, config):
     """Facts of a path such as gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz."""
-    folders = path.parts[-5:-1]
+    folders = path.parts[-_REACH:-1][::-1]
     layer = next((int(m[1]) for f in folders if (m := re.fullmatch(r"layer_(\d+)", f))), None)
     release = next((m for f in folders if (m := re.search(r"gemma-scope-(.+)-(\w+)$", f))), None)
     l0 = next((float(m[1]) for f in folders if (m := re.search(r"_l0_([\d.]+)$", f))), None)

@@ -91,6 +91,15 @@ def raw_units(
     return found
 
 
+def center_rows(sae):
+    """Let an autoencoder of rows without their mean over features read rows as they are.
+
+    ``E (x - mean(x) 1) = (E - mean(E) 1^T) x``, so that the mean goes into the encoder.
+    """
+    coef = sae.encoder_coef_
+    sae.encoder_coef_ = coef - coef.mean(axis=1, keepdims=True, dtype=np.float64).astype(coef.dtype)
+
+
 def _exp(logs, dtype, path):
     """Return exponentials in float64, if the dtype of the weights can hold them too."""
     limits = np.finfo(dtype)

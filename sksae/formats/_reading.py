@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from sksae._params import Option, check_option
+from sksae.autoencoders import load
 from sksae.formats._dictionary_learning import read_dictionary_learning
 from sksae.formats._gemma_scope import read_gemma_scope
 from sksae.formats._llama_scope import read_llama_scope
@@ -16,9 +19,10 @@ _READERS = {
     "llama_scope": read_llama_scope,
     "openai": read_openai,
     "saelens": read_saelens,
+    "sksae": load,
     "sparsify": read_sparsify,
 }
-_SIGNS = (  # the files that tell a folder
+SIGNS = (  # the files that tell a folder
     ("sparsify", ("cfg.json", "sae.safetensors")),
     ("saelens", ("cfg.json", "sae_weights.safetensors")),
     ("dictionary_learning", ("config.json", "ae.pt")),
@@ -37,8 +41,9 @@ def read(path, format="auto", **options):  # noqa: A002 - the word that pandas a
     path : str or Path
         The folder or file.
     format : {"auto", "dictionary_learning", "gemma_scope", "llama_scope", "openai", "saelens", \
-"sparsify"}, default="auto"
-        The library that wrote it. "auto" goes by the names of the files.
+"sksae", "sparsify"}, default="auto"
+        The library that wrote it. "auto" goes by the names of the files; a file of `save` is known
+        by what is in it.
     **options
         Passed on to the reader of the format, such as ``dtype="float64"``.
 
@@ -83,15 +88,25 @@ def read(path, format="auto", **options):  # noqa: A002 - the word that pandas a
 
 
 def _recognised(path):
-    for name, files in _SIGNS:
+    for name, files in SIGNS:
         if path.is_dir() and all((path / file).is_file() for file in files):
             return name
+    if path.is_file() and _is_our_own(path):
+        return "sksae"
     if path.is_file() and path.suffix in (".npz", ".safetensors") and path.stem == "params":
         return "gemma_scope"
     if path.is_file() and path.suffix == ".pt" and path.name != "ae.pt":
         return "openai"
-    known = sorted({" and ".join(files) for _, files in _SIGNS})
+    known = sorted({" and ".join(files) for _, files in SIGNS})
     raise ValueError(
         f"{path} is of no format that can be recognised: a folder with {', or '.join(known)}, "
         f"params.npz, params.safetensors, or a .pt file. Name the format if it is one of those."
     )
+
+
+def _is_our_own(path):
+    try:
+        with safe_open(path, framework="np") as file:
+            return "sksae" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False

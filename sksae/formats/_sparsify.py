@@ -6,7 +6,7 @@ from pathlib import Path
 from sksae._params import Int, Option, check_option
 from sksae.formats._activations import bias_after, only, read_fitted
 from sksae.formats._raw_units import estimator, raw_units
-from sksae.formats._sources import DTYPE, FLAG, SIZE, source_facts, take
+from sksae.formats._sources import DTYPE, FLAG, SIZE, source_facts, take, text_or_none
 from sksae.formats._tensors import read_json, read_tensors, write_json, write_safetensors
 
 WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
@@ -167,10 +167,11 @@ def write_sparsify(path, sae):
 
 
 def _source(path):
-    """Facts of the name of a hook point: ``layers.5``, ``h.5``, ``layers.5.mlp``."""
+    """Facts of the name of a hook point (``layers.5``, ``h.5.mlp``), and of the run around it."""
+    run = path.parent / "config.json"
+    config = read_json(run) if run.is_file() else {}
+    facts = {"model": text_or_none(config, "model")}
     point = re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)(?:\.(\w+))?$", path.name)
-    if not point:
-        return source_facts("sparsify")
-    return source_facts(
-        "sparsify", module=path.name, layer=int(point[1]), site=_SITES.get(point[2])
-    )
+    if point:
+        facts |= {"module": path.name, "layer": int(point[1]), "site": _SITES.get(point[2])}
+    return source_facts("sparsify", **facts)

@@ -2,6 +2,7 @@
 
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
+from sksae.language_models.extraction._for_sae import ForSAE
 from sksae.language_models.extraction._parameters import RULES, SharedModel, check_parameters
 from sksae.language_models.extraction._reader import Reader
 from sksae.language_models.extraction._shuffling import buffer_size, shuffled
@@ -10,7 +11,7 @@ from sksae.language_models.extraction._texts import check_container, check_items
 
 
 class ActivationExtractor(
-    SharedModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    ForSAE, SharedModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
     """Activations of a language model, one row a token or one row a text.
 
@@ -81,10 +82,9 @@ class ActivationExtractor(
 
     Notes
     -----
-    Neither `clone` nor a search copies the model. A pickle, and what joblib sends to other
-    processes, has its name, from which it is loaded again; weights that are not the same then are
-    an error. Only a model object that `from_pretrained` did not make is pickled whole. In a grid
-    over models use names: a search copies the values of its grid.
+    Neither `clone` nor a search copies the model; over models, search by name. A pickle, and what
+    joblib sends to other processes, has its name, from which it is loaded again; weights that are
+    not the same then are an error. A model that `from_pretrained` did not make is pickled whole.
     The rows of a text do not depend on other texts, up to rounding.
 
     Examples
