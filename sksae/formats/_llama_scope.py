@@ -11,7 +11,6 @@ from sksae.formats._sources import (
     FLAG,
     POSITIVE,
     SIZE,
-    no_transcoder,
     source_facts,
     take,
     text_or_none,
@@ -52,14 +51,15 @@ def read_llama_scope(path, *, input_scale=None, dtype=None):
     Returns
     -------
     sae : BaseSAE
-        The fitted estimator, with ``source_``, a dict of where it is from.
+        The fitted estimator, with ``source_``, a dict of where it is from. A `Transcoder` where it
+        reads one hook point and predicts another.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged, holds a transcoder, or does what no estimator here computes.
+        If a file is damaged, or does what no estimator here computes.
 
     See Also
     --------
@@ -114,6 +114,9 @@ def _read_first(path, input_scale, dtype):
     dtype = arrays["encoder.weight"].dtype.type
     intercept = arrays["decoder.bias"] / dtype(scale_out)
     pre_bias = take(config, "apply_decoder_bias_to_pre_encoder", FLAG, where, default=False)
+    transcoder = _is_transcoder(config)
+    if pre_bias and transcoder:
+        raise ValueError(f"{where} subtracts a bias of what it predicts from what it reads.")
     weights = raw_units(
         arrays["encoder.weight"],
         arrays["decoder.weight"].T * dtype(scale_in / scale_out),
@@ -124,7 +127,8 @@ def _read_first(path, input_scale, dtype):
         by_norm=take(config, "sparsity_include_decoder_norm", FLAG, where),
         path=weights_path,
     )
-    return estimator("jumprelu", weights, _source(config, "llama_scope"))
+    source = _source(config, "llama_scope")
+    return estimator("jumprelu", weights, source, transcoder=transcoder)
 
 
 def _read_today(path, input_scale, dtype):
@@ -136,21 +140,24 @@ def _read_today(path, input_scale, dtype):
     sizes = {"d": d, "n": int(d * take(config, "expansion_factor", POSITIVE, where))}
     act = take(config, "act_fn", Option("relu", "topk", "jumprelu"), where, default="jumprelu")
     names = tensor_names(weights_path)
-    norm = _norm_name(config, names, where, input_scale)
-    layout = _layout(config, act, names, where) | ({norm: ""} if norm else {})
-    others = tuple(name for name in names if name.startswith(_NORM) and name != norm)
+    transcoder = _is_transcoder(config)
+    ends = ("hook_point_in", "hook_point_out") if transcoder else ("hook_point_in",)
+    norms = [_norm_name(config, names, where, input_scale, end) for end in ends]
+    layout = _layout(config, act, names, where) | {norm: "" for norm in norms if norm}
+    others = tuple(name for name in names if name.startswith(_NORM) and name not in norms)
     arrays = read_tensors(weights_path, layout, sizes=sizes, ignored=others, dtype=dtype)
-    scale = input_scale or 1.0
-    if norm:
-        if arrays[norm] <= 0:
+    scales = [input_scale or 1.0] * len(ends)
+    if norms[0]:
+        if any(arrays[norm] <= 0 for norm in norms):
             raise ValueError(f"{weights_path} has a mean norm of rows that is not positive.")
-        scale = np.sqrt(d) / float(arrays[norm])
-    weights = _weights(config, arrays, act, scale, path)
+        scales = [np.sqrt(d) / float(arrays[norm]) for norm in norms]
+    weights = _weights(config, arrays, act, scales, path)
     k = take(config, "top_k", SIZE, where) if act == "topk" else None
-    return estimator(act, weights, _source(config, "openmoss"), k=k)
+    return estimator(act, weights, _source(config, "openmoss"), k=k, transcoder=transcoder)
 
 
-def _weights(config, arrays, act, scale, path):
+def _weights(config, arrays, act, scales, path):
+    """Return the weights in raw units; of a transcoder there is a scale on either side."""
     old = "encoder.weight" in arrays
     decoder = arrays["decoder.weight"].T if old else arrays["W_D"]
     name = "sparsity_include_decoder_norm"
@@ -159,13 +166,19 @@ def _weights(config, arrays, act, scale, path):
     if act == "jumprelu":
         logs = arrays["log_jumprelu_threshold" if old else _THRESHOLD]
         threshold = _threshold(logs, decoder, by_norm)
+    intercept = arrays.get(
+        "decoder.bias" if old else "b_D", np.zeros(decoder.shape[1], decoder.dtype)
+    )
+    if scales[-1] != scales[0]:
+        ratio = decoder.dtype.type(scales[0] / scales[-1])
+        decoder, intercept = decoder * ratio, intercept * ratio
     return raw_units(
         arrays["encoder.weight"] if old else arrays["W_E"].T,
         decoder,
         arrays["encoder.bias" if old else "b_E"],
-        arrays.get("decoder.bias" if old else "b_D", np.zeros(decoder.shape[1], decoder.dtype)),
+        intercept,
         threshold=threshold,
-        scale=scale,
+        scale=scales[0],
         by_norm=by_norm and act == "topk",
         path=path / _TODAY[1],
     )
@@ -181,7 +194,7 @@ def _layout(config, act, names, where):
     return {**layout, _THRESHOLD: "n"} if act == "jumprelu" else layout
 
 
-def _norm_name(config, names, where, input_scale):
+def _norm_name(config, names, where, input_scale, end):
     """Return the tensor with the mean norm of rows, None where it is not needed."""
     known = Option("dataset-wise", "inference", None)
     method = take(config, "norm_activation", known, where, default="dataset-wise")
@@ -190,8 +203,8 @@ def _norm_name(config, names, where, input_scale):
     if method != "dataset-wise" or input_scale is not None:
         return None
     found = [name for name in names if name.startswith(_NORM)]
-    wanted = _NORM + str(config.get("hook_point_in"))
-    if wanted in found or len(found) == 1:
+    wanted = _NORM + str(config.get(end))
+    if wanted in found or (len(found) == 1 and not _is_transcoder(config)):
         return wanted if wanted in found else found[0]
     raise ValueError(
         f"{where.parent} does not have the mean norm of rows that training divided by: give "
@@ -212,16 +225,19 @@ def _check_plain(config, where):
         raise ValueError(
             f"{where} has the sae_type {str(config['sae_type'])[:40]!r}, which cannot be read."
         )
-    hooks = config.get("hook_point_in"), config.get("hook_point_out")
-    if None not in hooks and hooks[0] != hooks[1]:
-        raise no_transcoder(where, f"from {hooks[0]} to {hooks[1]}")
     if config.get("use_glu_encoder"):
         raise ValueError(f"{where} has a gated linear encoder, which no estimator here computes.")
+
+
+def _is_transcoder(config):
+    hooks = config.get("hook_point_in"), config.get("hook_point_out")
+    return None not in hooks and hooks[0] != hooks[1]
 
 
 def _source(config, kind):
     return source_facts(
         kind,
         hook_name=text_or_none(config, "hook_point_in"),
+        hook_name_out=text_or_none(config, "hook_point_out") if _is_transcoder(config) else None,
         model=text_or_none(config, "model_name"),
     )

@@ -48,14 +48,6 @@ def text_or_none(config, *names):
     return next((value for value in values if isinstance(value, str) and value), None)
 
 
-def no_transcoder(path, why):
-    """Return the error about a file that maps one site to another."""
-    return ValueError(
-        f"{path} is a transcoder ({why}): it predicts other activations than it reads, or not from "
-        f"its features alone. Those cannot be read yet."
-    )
-
-
 def _short(value):
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

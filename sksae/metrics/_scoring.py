@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy import sparse
+from sklearn.base import is_regressor
 
 from sksae._arrays import check_sample_weight
 from sksae.metrics._direction import MeanCosine
@@ -25,6 +26,11 @@ def encode(estimator, X, sample_weight=None):
 def reconstruct(estimator, X, sample_weight=None):
     """Reconstruction and sparsity scores of an estimator, as a dict of floats."""
     _require(estimator, "transform")
+    if is_regressor(estimator):
+        raise TypeError(
+            f"{type(estimator).__name__} predicts y and does not reconstruct X: it is scored by "
+            f"its own score(X, y), or by any scorer for regression."
+        )
     _require(estimator, "inverse_transform")
     firings, gathered, cosine = Firings(), VarianceAndError(), MeanCosine()
     for rows, codes, weight in _encoded_blocks(estimator, X, sample_weight):

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sksae import Transcoder
 from sksae.autoencoders import _folding, fitted
+from sksae.metrics import explained_variance_scorer, neg_l0_scorer
 from sksae.training import Batches, Normalization, _engine
 from tests.autoencoders.fixture_a import (
     ENCODER,
@@ -344,3 +345,11 @@ def test_taken_apart_and_put_together(pairs):
             fitted(without, arrays)
     with pytest.raises(ValueError, match=r"intercept has shape \(4,\)"):
         fitted(clone(learnt), {**arrays, "intercept": arrays["intercept"][:4]})
+
+
+def test_scorers_of_reconstructions_say_what_to_use(pairs):
+    X, Y = pairs
+    model = small().fit(X, Y)
+    with pytest.raises(TypeError, match=r"its own score\(X, y\)"):
+        explained_variance_scorer(model, X)
+    assert neg_l0_scorer(model, X) == -(model.transform(X) > 0).sum(1).mean()

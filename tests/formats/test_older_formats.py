@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import save_file
 
-from sksae import JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae import JumpReLUSAE, SparseAutoencoder, TopKSAE, Transcoder
 from sksae.formats import read, read_llama_scope, read_saelens
 
 N, D = 12, 5
@@ -166,8 +166,11 @@ def test_llama_scope_takes_all_three_steps(tmp_path, parts, rows, by_norm):
         {**config, "hook_point_out": "blocks.1.hook_mlp_out"},
         "hyperparams.json",
     )
-    with pytest.raises(ValueError, match="transcoder"):
-        read(folder)
+    transcoder = read(folder)
+    assert type(transcoder) is Transcoder
+    assert transcoder.source_["hook_name_out"] == "blocks.1.hook_mlp_out"
+    assert_allclose(transcoder.transform(rows), f, rtol=1e-12, atol=1e-12)
+    assert_allclose(transcoder.predict(rows), expected, rtol=1e-12, atol=1e-11)
 
 
 @pytest.mark.parametrize("act", ["relu", "topk", "jumprelu"])
@@ -210,6 +213,14 @@ def test_openmoss(tmp_path, parts, rows, rng, act, by_norm, method):
     expected = (codes @ parts["W"] + parts["c"]) / s
     assert_allclose(model.inverse_transform(codes * unit), expected, rtol=1e-11, atol=1e-11)
 
+    weights["dataset_average_activation_norm.out"] = np.array(5.0)
+    config["hook_point_out"] = "out"
+    model = read(store(tmp_path, weights, "sae_weights.safetensors", config, "config.json"))
+    assert type(model) is Transcoder
+    s_out = np.sqrt(D) / 5.0 if method == "dataset-wise" else 1.0
+    expected = (codes @ parts["W"] + parts["c"]) / s_out
+    assert_allclose(model.predict(rows), expected, rtol=1e-11, atol=1e-11)
+
 
 def test_llama_scope_r1_distill_needs_a_scale(tmp_path, parts, rows, rng):
     logs = rng.normal(size=N)
@@ -239,7 +250,7 @@ def test_llama_scope_r1_distill_needs_a_scale(tmp_path, parts, rows, rng):
         ({"sae_type": "crosscoder"}, "sae_type 'crosscoder'"),
         ({"use_glu_encoder": True}, "gated linear encoder"),
         ({"act_fn": "batchtopk"}, "'act_fn' in .* must be one of"),
-        ({"hook_point_in": "a", "hook_point_out": "b"}, "transcoder"),
+        ({"hook_point_in": "a", "hook_point_out": "b"}, "mean norm of rows"),
         ({"norm_activation": "token-wise"}, "token-wise"),
     ],
 )
