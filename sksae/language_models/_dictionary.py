@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import torch
+from sklearn.base import is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -138,6 +139,11 @@ def fitted(sae):
     for name in ("transform", "inverse_transform"):
         if not hasattr(sae, name):
             raise TypeError(f"{type(sae).__name__} has no {name}: an autoencoder is needed.")
+    if is_regressor(sae):
+        raise TypeError(
+            f"{type(sae).__name__} predicts another site than it reads; what is put back here "
+            f"is a reconstruction of the same activations: an autoencoder is needed."
+        )
     check_is_fitted(sae)
     if isinstance(sae, FrozenEstimator):
         return fitted(sae.estimator)

@@ -7,7 +7,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sksae import TopKSAE
+from sksae import TopKSAE, Transcoder
 from sksae.language_models._dictionary import Dictionary, fitted, reconstruct
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
@@ -83,3 +83,9 @@ def test_what_is_wrong_is_named(topk):
     for nothing in ([], [0.5], ["a"], 3):
         with pytest.raises(ValueError, match="Features are numbers"):
             dictionary.check_features(nothing)
+
+
+def test_a_transcoder_is_no_reconstruction_of_a_site():
+    model = Transcoder(8, k=2, max_iter=1, random_state=0).fit(X, X)
+    with pytest.raises(TypeError, match="Transcoder predicts another site than it reads"):
+        Dictionary(model)
