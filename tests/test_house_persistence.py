@@ -10,8 +10,9 @@ import skops.io
 import torch
 from numpy.testing import assert_array_equal
 from sklearn import config_context
+from sklearn.base import clone
 
-from tests.estimators import arrays_of, wide
+from tests.estimators import arrays_of, name_of, predictors, wide
 
 pytestmark = pytest.mark.usefixtures("unchanged_world")
 
@@ -59,6 +60,19 @@ def test_a_fitted_model_comes_back_whole(sae, X, route, tmp_path):
     assert_array_equal(getattr(one, "data", one), getattr(other, "data", other))
     assert back.score(X) == sae.score(X)
     assert_array_equal(back.inverse_transform(other), sae.inverse_transform(one))
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("model", predictors(n_components=24, max_iter=3), ids=name_of)
+def test_a_fitted_predictor_comes_back_whole(model, X, route, tmp_path):
+    model = clone(model).set_params(random_state=0).partial_fit(X, X[:, :3])
+    back = route(model, tmp_path)
+    assert back.get_params() == model.get_params()
+    assert vars(back).keys() == vars(model).keys()
+    assert_array_equal(back.predict(X), model.predict(X))
+    for sae in (back, model):
+        sae.partial_fit(X, X[:, :3])
+    assert_array_equal(back.predict(X), model.predict(X))
 
 
 @pytest.mark.parametrize("route", ROUTES)

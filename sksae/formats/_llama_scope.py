@@ -18,7 +18,7 @@ from sksae.formats._sources import (
 from sksae.formats._tensors import read_json, read_tensors, tensor_names
 
 _FIRST = ("hyperparams.json", "checkpoints/final.safetensors")
-_TODAY = ("config.json", "sae_weights.safetensors")
+_TODAY = ("config.json", "sae_weights.safetensors", "sae_weights.pt")
 _LINEAR = {
     "encoder.weight": "n d",
     "encoder.bias": "n",
@@ -41,7 +41,7 @@ def read_llama_scope(path, *, input_scale=None, dtype=None):
     ----------
     path : str or Path
         The folder: with ``hyperparams.json`` and ``checkpoints/final.safetensors`` (Llama Scope,
-        2024), or with ``config.json`` and ``sae_weights.safetensors``.
+        2024), or with ``config.json`` and ``sae_weights.safetensors`` or ``sae_weights.pt``.
     input_scale : float, default=None
         What rows are multiplied with before the encoder, where the files do not have it (Llama
         Scope R1-Distill): ``sqrt(n_features)`` over the mean norm of rows.
@@ -133,7 +133,9 @@ def _read_first(path, input_scale, dtype):
 
 def _read_today(path, input_scale, dtype):
     """What OpenMOSS writes today, and Llama Scope R1-Distill, which has the older names."""
-    where, weights_path = (path / name for name in _TODAY)
+    where, weights_path, other = (path / name for name in _TODAY)
+    if not weights_path.is_file() and other.is_file():
+        weights_path = other
     config = read_json(where)
     _check_plain(config, where)
     d = take(config, "d_model", SIZE, where)
@@ -180,7 +182,7 @@ def _weights(config, arrays, act, scales, path):
         threshold=threshold,
         scale=scales[0],
         by_norm=by_norm and act == "topk",
-        path=path / _TODAY[1],
+        path=path,
     )
 
 

@@ -28,6 +28,7 @@ SIGNS = (  # the files that tell a folder
     ("dictionary_learning", ("config.json", "ae.pt")),
     ("llama_scope", ("hyperparams.json",)),
     ("llama_scope", ("config.json", "sae_weights.safetensors")),
+    ("llama_scope", ("config.json", "sae_weights.pt")),
     ("gemma_scope", ("params.npz",)),
     ("gemma_scope", ("params.safetensors",)),
 )

@@ -130,7 +130,9 @@ def _opened(path):
                 n: (shape, lambda n=n: _numbers(np.asarray(file[n]))) for n, shape in shapes.items()
             }
     else:
-        yield tensor_entries(load_torch(path))
+        content = load_torch(path)
+        inner = content.get("sae")  # OpenMOSS puts the weights beside a version
+        yield tensor_entries(inner if isinstance(inner, dict) else content)
 
 
 def _members(file):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import save_file
 
@@ -296,3 +297,18 @@ def test_gemma_scope_2_transcoders(tmp_path, parts, rows):
     assert read(gemma_scope_2(tmp_path / "d", parts, wide)).predict(rows).shape[1] == D + 1
     with pytest.raises(ValueError, match="w_dec has shape"):
         read(gemma_scope_2(tmp_path / "c", parts, {"w_dec": np.zeros((N, 2, D))}))
+
+
+def test_openmoss_in_a_torch_file(tmp_path, parts, rows):
+    weights = {"W_E": parts["E"].T, "b_E": parts["b"], "W_D": parts["W"], "b_D": parts["c"]}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(w)) for name, w in weights.items()}
+    torch.save({"sae": tensors, "version": "2.0.0"}, tmp_path / "sae_weights.pt")
+    config = {"d_model": D, "expansion_factor": N / D, "act_fn": "relu"}
+    config["norm_activation"] = "inference"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = read(tmp_path)
+    codes = relu(rows @ parts["E"].T + parts["b"])
+    assert_allclose(model.transform(rows), codes, rtol=1e-12, atol=1e-12)
+    torch.save({"sae": [1], "version": "2.0.0"}, tmp_path / "sae_weights.pt")
+    with pytest.raises(ValueError, match="it has no W_D"):
+        read(tmp_path)
