@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.pipeline import make_pipeline
 
 from sksae._params import Option, check_option
-from sksae.formats._raw_units import estimator, raw_units
+from sksae.formats._raw_units import center_rows, estimator, raw_units
 from sksae.formats._row_normalizer import RowNormalizer
 from sksae.formats._sources import (
     DTYPE,
@@ -72,7 +72,9 @@ def read_saelens(path, *, input_scale=None, dtype=None):
     The class of the estimator says the activation: `SparseAutoencoder` for "standard", `TopKSAE`,
     `JumpReLUSAE`, `GatedSAE`, `BatchTopKSAE` where the file says that it was trained so, and
     `Transcoder`. Codes are those of SAELens, in their unit: rows of ``components_`` may have any
-    norm.
+    norm. Where the configuration says that the stream was centred (TransformerLens'
+    ``center_writing_weights``), the mean of a row is folded into the encoder, so that codes are
+    right for the rows that the model itself has.
 
     Parameters
     ----------
@@ -154,6 +156,9 @@ def read_saelens(path, *, input_scale=None, dtype=None):
         frequency=_frequency(path, weights),
         transcoder=transcoder,
     )
+    if _centered(config) and "site" in sae.source_ and normalization == "none":
+        center_rows(sae)
+        sae.source_["centered_rows"] = True
     if normalization in NORMALIZERS:
         normalizer = RowNormalizer(NORMALIZERS[normalization])
         normalizer.n_features_in_ = sae.n_features_in_
@@ -204,6 +209,12 @@ def _check_transcoder(config, normalization, where):
         )
     if normalization != "none":
         raise ValueError(f"{where} is a transcoder with normalize_activations={normalization!r}.")
+
+
+def _centered(config):
+    """Whether all that wrote to the model's stream had no mean over features."""
+    kwargs = config.get("model_from_pretrained_kwargs")
+    return isinstance(kwargs, dict) and kwargs.get("center_writing_weights") is True
 
 
 def _normalization(config, where, input_scale):

@@ -312,3 +312,18 @@ def test_openmoss_in_a_torch_file(tmp_path, parts, rows):
     torch.save({"sae": [1], "version": "2.0.0"}, tmp_path / "sae_weights.pt")
     with pytest.raises(ValueError, match="it has no W_D"):
         read(tmp_path)
+
+
+def test_saelens_of_a_centred_stream(tmp_path, parts, rows):
+    """Rows of the model as it is give the codes that the centred rows had."""
+    hook = {"hook_name": "blocks.1.hook_resid_pre"}
+    plain = read(saelens(tmp_path / "a", parts, **hook))
+    kwargs = {"center_writing_weights": True}
+    folded = read(saelens(tmp_path / "b", parts, model_from_pretrained_kwargs=kwargs, **hook))
+    centred = rows - rows.mean(1, keepdims=True)
+    assert_allclose(folded.transform(rows), plain.transform(centred), rtol=1e-12, atol=1e-12)
+    assert_allclose(folded.transform(centred), plain.transform(centred), rtol=1e-12, atol=1e-12)
+    assert folded.source_["centered_rows"] is True
+    assert "centered_rows" not in plain.source_
+    inside = read(saelens(tmp_path / "c", parts, model_from_pretrained_kwargs=kwargs))
+    assert_allclose(inside.transform(rows), plain.transform(rows), rtol=1e-12, atol=1e-12)
