@@ -195,7 +195,10 @@ class Batches:
     def _read(self, index):
         if len(self._arrays) == 1:
             return _rows_of(self._arrays[0], index)
-        return torch.cat([_rows_of(array, index).to(self.dtype) for array in self._arrays], 1)
+        parts = [_rows_of(array, index).to(self.dtype) for array in self._arrays]
+        if parts[0].device != parts[1].device:  # only one of them found room on the GPU
+            parts = [part.to(self.device) for part in parts]
+        return torch.cat(parts, 1)
 
 
 def _rows_of(array, index):
