@@ -14,6 +14,7 @@ from sksae._files import replacing
 from sksae.autoencoders._folding import WEIGHTS
 
 VERSION = 1
+_MOST_BYTES = 50_000_000  # safetensors reads headers of 100 MB, in which text is escaped
 HEADER, NUMBER = "sksae", "float"
 SCALARS = (
     "n_components_",
@@ -73,11 +74,18 @@ class SavingMixin:
         NotFittedError
             If there is nothing to write yet.
         TypeError
-            If a parameter, or an entry of ``source_``, is nothing that JSON has.
+            If the class is not one of sksae's, or a parameter or an entry of ``source_`` is nothing
+            that JSON has.
         ValueError
-            If parameters were changed since the fit, so that they need other arrays.
+            If parameters were changed since the fit, so that they need other arrays, or words take
+            more than 50 MB.
         """
         check_is_fitted(self)
+        if not type(self).__module__.startswith("sksae."):
+            raise TypeError(
+                f"{type(self).__name__} is a class of your own, of which `load` knows nothing: use "
+                f"joblib.dump."
+            )
         arrays, header = _arrays(self), _header(self, extractor)
         missing = sorted(set(self._weight_names) - set(arrays))
         if missing:
@@ -89,6 +97,11 @@ class SavingMixin:
         if stream is not None:
             header["stream"] = _add_stream(arrays, stream)
         text = json.dumps(header, ensure_ascii=False, allow_nan=False)
+        if len(text.encode()) > _MOST_BYTES:
+            raise ValueError(
+                f"Names and explanations take {len(text) / 1e6:.0f} MB, more than a header holds: "
+                f"keep explanations with save_explanations."
+            )
         with replacing(path) as part:
             save_file(arrays, part, metadata={HEADER: text})
         return Path(path)

@@ -196,6 +196,12 @@ def test_what_cannot_be_saved(X, tmp_path):
     sae = fit(Transcoder, X, activation="relu")
     with pytest.raises(ValueError, match="changed since it was fitted: it has no skip_coef"):
         sae.set_params(skip=True).save(tmp_path / "sae.safetensors")
+    with pytest.raises(TypeError, match="Mine is a class of your own"):
+        type("Mine", (TopKSAE,), {})(8, k=1, max_iter=1).fit(X).save(tmp_path / "mine")
+    sae = fit(TopKSAE, X)
+    sae.source_ = {"text": "é" * 30_000_000}
+    with pytest.raises(ValueError, match="more than a header holds"):
+        sae.save(tmp_path / "sae.safetensors")
     assert not list(tmp_path.iterdir())
 
 
