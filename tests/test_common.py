@@ -30,7 +30,8 @@ WITHOUT_DATA = [
     estimator_checks.check_estimator_repr,
     estimator_checks.check_get_params_invariance,
 ]
-CHEAP = [*instances(max_iter=20), *predictors(max_iter=100)]
+PREDICTING = predictors(max_iter=100)
+CHEAP = [*instances(max_iter=20), *PREDICTING[:2]]
 # Fitted on a frame, asked with an array, and the reverse: the checks do this to PCA as well.
 NAMELESS = "ignore:X (does not have valid|has) feature names:UserWarning"
 
@@ -51,6 +52,12 @@ def test_checks_that_scikit_learn_runs_on_itself(estimator, check):
 @pytest.mark.parametrize("check", WITHOUT_DATA, ids=lambda check: check.__name__)
 def test_contract_of_what_takes_texts(cls, check):
     check(cls.__name__, unfitted(cls))
+
+
+@pytest.mark.slow
+@parametrize_with_checks(PREDICTING[2:])
+def test_scikit_learn_checks_of_other_activations(estimator, check):
+    check(estimator)
 
 
 @pytest.mark.slow

@@ -80,8 +80,8 @@ def forget_names(sae):
 
 def _explained(names, found):
     """Return what the names that are records say, as plain dicts by component."""
-    given = dict(names.items() if hasattr(names, "items") else enumerate(names or ()))
-    records = {int(i): name for i, name in given.items() if is_dataclass(name)}
+    pairs = names.items() if hasattr(names, "items") else enumerate(() if names is None else names)
+    records = {int(i): name for i, name in pairs if is_dataclass(name)}
     return {i: asdict(records[i]) for i in found if i in records}
 
 
