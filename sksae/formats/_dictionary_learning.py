@@ -1,5 +1,6 @@
 """Folders of dictionary_learning: ``ae.pt`` and ``config.json``."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from sksae._files import replacing
 from sksae._params import Option, check_option
 from sksae.formats._activations import bias_after, read_fitted
 from sksae.formats._raw_units import estimator, raw_units
-from sksae.formats._sources import DTYPE, POSITIVE, SIZE, source_facts, take, text_or_none
+from sksae.formats._sources import DTYPE, POSITIVE, SITES, SIZE, source_facts, take, text_or_none
 from sksae.formats._tensors import read_json, read_tensors, write_json
 
 WEIGHTS, CONFIG = "ae.pt", "config.json"
@@ -49,6 +50,8 @@ _NAMES = {
     "intercept": ("decoder.bias", "decoder_bias", "b_dec", "bias"),
 }
 _UNUSED = ("k", "group_sizes")
+_PLACE = rf"(?P<site>{SITES})(?:_layer_?(?P<layer>\d+))?"  # as in resid_post_layer_12
+_AROUND = 4
 
 
 def read_dictionary_learning(path, *, dtype=None):
@@ -116,7 +119,7 @@ def read_dictionary_learning(path, *, dtype=None):
     elif activation == "batchtopk":
         k = take(trainer, "k", POSITIVE, where)
     weights = _weights(arrays, kind, path / WEIGHTS)
-    return estimator(activation, weights, _source(trainer, kind), k=k)
+    return estimator(activation, weights, _source(trainer, kind, path), k=k)
 
 
 def write_dictionary_learning(path, sae):
@@ -239,13 +242,19 @@ def _gated(arrays):
     }
 
 
-def _source(trainer, kind):
-    layer = trainer.get("layer")
+def _source(trainer, kind, path):
+    """Facts of the trainer; where its submodule has another name, of a folder around it."""
+    layer, submodule = trainer.get("layer"), text_or_none(trainer, "submodule_name")
+    names = (submodule or "", *path.parts[:-_AROUND:-1])
+    place = next((m for name in names if (m := re.fullmatch(_PLACE, name))), None)
+    if place and place["layer"]:
+        layer = int(place["layer"])
     return source_facts(
         "dictionary_learning",
         model=text_or_none(trainer, "lm_name"),
         layer=layer if isinstance(layer, int) else None,
-        submodule=text_or_none(trainer, "submodule_name"),
+        site=place["site"] if place else None,
+        submodule=submodule,
         architecture=kind,
         group_fractions=trainer.get("group_fractions"),
     )

@@ -30,8 +30,9 @@ def read_gemma_scope(path, *, dtype=None):
 
     Model, layer and site are not in the file of the first: they are taken from its path, where that
     is as it was published; so is whether it is a transcoder, which Gemma Scope 2 says beside it.
-    Autoencoders of the embedding read rows of the embedding matrix, before the model multiplies
-    them with ``sqrt(n_features)``.
+    Autoencoders of the embedding were trained on rows of the embedding matrix; what the model
+    multiplies those with, ``sqrt(n_features)``, is folded into the weights of those whose path
+    says so.
 
     Parameters
     ----------
@@ -86,6 +87,7 @@ def read_gemma_scope(path, *, dtype=None):
     layout = {**(_LAYOUT_2 if second else _LAYOUT), _SKIP: "d t"}
     arrays = read_tensors(path, layout, optional=(_SKIP,), ignored=("scaling_factor",), dtype=dtype)
     arrays = {name.lower(): array for name, array in arrays.items()}
+    facts = _source(path, config)
     widths_differ = len(arrays["b_dec"]) != len(arrays["w_enc"])
     transcoder = _is_transcoder(path, config) or _SKIP in arrays or widths_differ
     weights = raw_units(
@@ -95,9 +97,10 @@ def read_gemma_scope(path, *, dtype=None):
         arrays["b_dec"],
         threshold=arrays["threshold"],
         skip=arrays[_SKIP].T if _SKIP in arrays else None,
+        scale=len(arrays["w_enc"]) ** -0.5 if facts.get("site") == "embeddings" else 1.0,
         path=path,
     )
-    return estimator("jumprelu", weights, _source(path, config), transcoder=transcoder)
+    return estimator("jumprelu", weights, facts, transcoder=transcoder)
 
 
 def write_gemma_scope(path, sae):

@@ -11,9 +11,10 @@ from sklearn.pipeline import Pipeline
 from sksae._params import Bool, Instance, check_option
 from sksae.formats._raw_units import center_rows
 from sksae.formats._reading import SIGNS, read
-from sksae.formats._releases import canonical, model_of, resolve
+from sksae.formats._releases import CENTERED, canonical, model_of, resolve
 
 _BESIDE = ("sparsity.safetensors", "config.json", "checkpoints/final.safetensors")
+_WEIGHTS = (".safetensors", ".npz", ".pt")
 _SHOWN = 10
 _TRANSPORT = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3")
 _TEXT = Instance(str, type(None), description="a str or None")
@@ -104,19 +105,20 @@ def from_pretrained(
     path = Path(repo_or_path)
     if path.exists():
         return read(_inside(path, name), format=format, **options)
-    repo, name, facts = _resolved(str(repo_or_path), name)
+    repo, name = _resolved(str(repo_or_path), name)
     hub = _Hub(repo, revision, cache_dir, token, local_files_only=local_files_only)
     files = hub.files()
     place = _place(repo, name, files)
     folder = hub.download(_needed(place, files))
     model = read(folder / place, format=format, **options)
     sae = _autoencoder(model)
-    if facts.get("centered_rows"):
+    if repo in CENTERED:
         center_rows(sae)
+        sae.source_["centered_rows"] = True
     told = {name: value for name, value in sae.source_.items() if value is not None}
     model_name = model_of(repo) or told.get("model")
     found = {"repo": repo, "name": place, "revision": folder.name, "model": model_name}
-    sae.source_ = {**told, **facts, **{k: v for k, v in found.items() if v is not None}}
+    sae.source_ = {**told, **{k: v for k, v in found.items() if v is not None}}
     return model
 
 
@@ -135,9 +137,9 @@ def _inside(path, name):
 
 
 def _resolved(repo, name):
-    """Return repository, name and known facts of what may be a release of SAELens."""
+    """Return repository and name of what may be a release of SAELens."""
     if repo.count("/") == 1 and not repo.startswith(("/", ".", "~")):
-        return repo, name, {}
+        return repo, name
     if "/" in repo or repo.startswith((".", "~")):
         raise FileNotFoundError(f"There is nothing at {repo}.")
     return resolve(repo, name)
@@ -225,7 +227,7 @@ def _place(repo, name, files):
     name = name.strip("/")
     parent = PurePosixPath(name).parent.as_posix()
     if name.endswith("/canonical"):
-        name = canonical(name, places)
+        name = canonical(repo, name, places)
     if name in places:
         return name
     if name in files:
@@ -239,14 +241,14 @@ def _place(repo, name, files):
 
 
 def _places(files):
-    """Return the folders with the files of a format; "." is the repository itself."""
+    """Return the folders with the files of a format ("." is the repository), else all weights."""
     here, found = set(files), set()
     for file in files:
         folder = PurePosixPath(file).parent
         for _, signs in SIGNS:
             if all(_join(folder, sign) in here for sign in signs):
                 found.add(folder.as_posix())
-    return sorted(found)
+    return sorted(found) or [file for file in files if file.endswith(_WEIGHTS)]
 
 
 def _listed(places):

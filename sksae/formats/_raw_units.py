@@ -94,10 +94,13 @@ def raw_units(
 def center_rows(sae):
     """Let an autoencoder of rows without their mean over features read rows as they are.
 
-    ``E (x - mean(x) 1) = (E - mean(E) 1^T) x``, so that the mean goes into the encoder.
+    ``E (x - mean(x) 1) = (E - mean(E) 1^T) x``, so that the mean goes into what multiplies rows.
     """
-    coef = sae.encoder_coef_
-    sae.encoder_coef_ = coef - coef.mean(axis=1, keepdims=True, dtype=np.float64).astype(coef.dtype)
+    for name in ("encoder_coef_", "skip_coef_"):
+        coef = getattr(sae, name, None)
+        if coef is not None:
+            mean = coef.mean(axis=1, keepdims=True, dtype=np.float64)
+            setattr(sae, name, coef - mean.astype(coef.dtype))
 
 
 def _exp(logs, dtype, path):

@@ -32,6 +32,7 @@ SIGNS = (  # the files that tell a folder
     ("gemma_scope", ("params.npz",)),
     ("gemma_scope", ("params.safetensors",)),
 )
+_SHOWN = 10
 
 
 def read(path, format="auto", **options):  # noqa: A002 - the word that pandas and pillow use
@@ -89,20 +90,31 @@ def read(path, format="auto", **options):  # noqa: A002 - the word that pandas a
 
 
 def _recognised(path):
-    for name, files in SIGNS:
-        if path.is_dir() and all((path / file).is_file() for file in files):
-            return name
+    if path.is_dir() and (name := _sign(path)):
+        return name
     if path.is_file() and _is_our_own(path):
         return "sksae"
     if path.is_file() and path.suffix in (".npz", ".safetensors") and path.stem == "params":
         return "gemma_scope"
     if path.is_file() and path.suffix == ".pt" and path.name != "ae.pt":
         return "openai"
+    inside = sorted(p.name for p in path.iterdir() if _sign(p)) if path.is_dir() else []
+    if inside:
+        more = f" and {len(inside) - _SHOWN:,} more" if len(inside) > _SHOWN else ""
+        raise ValueError(
+            f"{path} has autoencoders in {', '.join(inside[:_SHOWN])}{more}: name one of them."
+        )
     known = sorted({" and ".join(files) for _, files in SIGNS})
     raise ValueError(
         f"{path} is of no format that can be recognised: a folder with {', or '.join(known)}, "
         f"params.npz, params.safetensors, or a .pt file. Name the format if it is one of those."
     )
+
+
+def _sign(folder):
+    """Return the format that a folder has the files of, None if there is none."""
+    found = (name for name, files in SIGNS if all((folder / file).is_file() for file in files))
+    return next(found, None)
 
 
 def _is_our_own(path):

@@ -1,5 +1,6 @@
 """Directories of SAELens: ``cfg.json`` and ``sae_weights.safetensors``."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from sksae.formats._tensors import read_json, read_tensors
 
 WEIGHTS, CONFIG, SPARSITY = "sae_weights.safetensors", "cfg.json", "sparsity.safetensors"
 NORMALIZERS = {"layer_norm": "layer_norm", "constant_norm_rescale": "norm"}
+# TransformerLens does not centre what has RMSNorm, whatever it is told.
+_UNCENTERED = "gemma|llama|mi[sx]tral|qwen|deepseek|olmo-2|phi-?[34]|gpt-oss|granite|yi-|t5"
 POOLED = ("batchtopk", "matryoshka_batchtopk")
 FIRING_FLOOR = 1e-10  # SAELens stores log10(frequency + 1e-10)
 TRANSCODERS = {
@@ -213,8 +216,9 @@ def _check_transcoder(config, normalization, where):
 
 def _centered(config):
     """Whether all that wrote to the model's stream had no mean over features."""
-    kwargs = config.get("model_from_pretrained_kwargs")
-    return isinstance(kwargs, dict) and kwargs.get("center_writing_weights") is True
+    kwargs, model = config.get("model_from_pretrained_kwargs"), str(config.get("model_name"))
+    asked = isinstance(kwargs, dict) and kwargs.get("center_writing_weights") is True
+    return asked and not re.search(_UNCENTERED, model.lower())
 
 
 def _normalization(config, where, input_scale):

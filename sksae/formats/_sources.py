@@ -4,7 +4,7 @@ import re
 
 from sksae._params import Bool, Float, Instance, Int, Option
 
-_SITES = r"resid_pre|resid_mid|resid_post|attn_out|mlp_out"
+SITES = r"resid_pre|resid_mid|resid_post|attn_out|mlp_out"
 TEXT = Instance(str, description="a str")
 SIZE, FLAG, POSITIVE = Int(1), Bool(), Float(0, open_="low")
 DTYPE = Option("float32", "float64", None)
@@ -17,7 +17,7 @@ def source_facts(kind, *, hook_name=None, **facts):
     `ActivationExtractor`.
     """
     facts = {name: value for name, value in facts.items() if value is not None}
-    found = re.fullmatch(rf"blocks\.(\d+)\.hook_({_SITES})", hook_name or "")
+    found = re.fullmatch(rf"blocks\.(\d+)\.hook_({SITES})", hook_name or "")
     if found:
         facts = {"layer": int(found[1]), "site": found[2], **facts}
     elif hook_name and (layer := re.match(r"blocks\.(\d+)\.", hook_name)):

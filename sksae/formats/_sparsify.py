@@ -171,7 +171,7 @@ def _source(path):
     run = path.parent / "config.json"
     config = read_json(run) if run.is_file() else {}
     facts = {"model": text_or_none(config, "model")}
-    point = re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)(?:\.(\w+))?$", path.name)
+    point = re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)(?:\.(.+))?$", path.name)
     if point:
         facts |= {"module": path.name, "layer": int(point[1]), "site": _SITES.get(point[2])}
     return source_facts("sparsify", **facts)

@@ -1,5 +1,6 @@
 """From a name to codes: published autoencoders from a fake hub, and the extractor they are for."""
 
+import json
 import shutil
 
 import numpy as np
@@ -110,6 +111,24 @@ def test_dictionary_learning(hub, get, rows):
     assert {path.split("/")[3] for path in hub.given} == {"trainer_1"}
 
 
+@pytest.mark.parametrize(
+    ("trainer", "folder", "place"),
+    [
+        ({"layer": 3, "submodule_name": "resid_post_layer_3"}, "x", (3, "resid_post")),
+        ({"submodule_name": "mlp_out_layer5"}, "x", (5, "mlp_out")),
+        ({"layer": 4, "submodule_name": "attn_out"}, "x", (4, "attn_out")),
+        ({"submodule_name": None}, "resid_post_layer_12/trainer_0", (12, "resid_post")),
+    ],
+)
+def test_where_dictionary_learning_reads(hub, get, rows, trainer, folder, place):
+    path = write_dictionary_learning(hub.root / "ak/dicts" / folder, fit(SparseAutoencoder, rows))
+    config = json.loads((path / "config.json").read_text())
+    config["trainer"] |= {"lm_name": "EleutherAI/pythia-70m-deduped", **trainer}
+    (path / "config.json").write_text(json.dumps(config))
+    twin = ActivationExtractor.for_sae(get("ak/dicts", folder))
+    assert (twin.model, twin.layer, twin.site) == ("EleutherAI/pythia-70m-deduped", *place)
+
+
 def test_gemma_scope_knows_its_model_by_the_repository(hub, get, rows):
     learnt = fit(JumpReLUSAE, rows)
     for l0 in (43, 89, 240):
@@ -137,9 +156,7 @@ def test_gemma_scope_transcoders(hub, get):
     assert read.source_["hook_name_out"] == "blocks.3.hook_mlp_out"
     with pytest.raises(ValueError, match=r"reads 'blocks\.3\.ln2\.hook_normalized'.*site="):
         ActivationExtractor.for_sae(read)
-    extractor = ActivationExtractor.for_sae(
-        read, layer=None, site="layers.3.pre_feedforward_layernorm"
-    )
+    extractor = ActivationExtractor.for_sae(read, site="layers.3.pre_feedforward_layernorm")
     assert extractor.model == "google/gemma-2-2b"
 
 
@@ -150,6 +167,8 @@ def test_rows_without_their_mean(hub, get, rows):
     name = "blocks.8.hook_resid_pre"
     write_saelens(hub.root / "jbloom/GPT2-Small-SAEs-Reformatted" / name, learnt, metadata=facts)
     read = get("gpt2-small-res-jb", name)
+    direct = get("jbloom/GPT2-Small-SAEs-Reformatted", name)
+    assert_array_equal(direct.encoder_coef_, read.encoder_coef_)
     expected = learnt.transform(rows - rows.mean(1, keepdims=True))
     assert_allclose(read.transform(rows), expected, rtol=1e-3, atol=1e-3)
     assert read.source_["centered_rows"] is True
@@ -166,6 +185,7 @@ def test_our_own_files(hub, get, rows):
     assert_array_equal(read.transform(rows), learnt.transform(rows))
     assert ActivationExtractor.for_sae(read).max_length == 32
     assert sksae.formats.read(hub.root / "me/mine/tiny.safetensors").k_ == 4
+    assert get("me/mine").source_["name"] == "tiny.safetensors"  # the only one
 
 
 def test_rows_that_are_normalised(hub, get, rows):
@@ -184,6 +204,9 @@ def test_paths(hub, get, rows, tmp_path):
     assert_array_equal(get(str(tmp_path / "mine/x")).transform(rows), learnt.transform(rows))
     with pytest.raises(FileNotFoundError, match="There is no y in"):
         get(tmp_path / "mine", "y")
+    write_sparsify(tmp_path / "mine/layers.3", learnt)
+    with pytest.raises(ValueError, match=r"has autoencoders in layers\.3, x: name one of them"):
+        get(tmp_path / "mine")
     with pytest.raises(FileNotFoundError, match="nothing at"):
         get("./absent/folder")
     assert hub.given == []
@@ -288,6 +311,7 @@ def test_it_is_an_estimator_like_any_other(hub, get, rows):
         ({"model": "pythia-70m-deduped", "module": "layers.1.mlp.act"}, (None, None)),
         ({"model": "a/b", "hook_name": "model.layers.7.output"}, ("a/b", 7)),
         ({"model": "a/b", "site": "embeddings", "layer": 3}, ("a/b", None)),
+        ({"model": "a/b", "layer": 3, "hook_name": "model.layers.3.input"}, ("a/b", 3)),
     ],
 )
 def test_sources(source, expected):
@@ -327,6 +351,24 @@ def test_sources_that_do_not_say_enough():
     extractor = for_sae(context, max_length=64, batch_tokens=512)
     assert (extractor.max_length, extractor.prepend_bos, extractor.batch_tokens) == (64, True, 512)
     assert for_sae(made(model="gpt2"), layer=3).layer == 3
+    other_layer = for_sae(made(model="gpt2", layer=1, site="mlp_out"), layer=3)
+    assert (other_layer.layer, other_layer.site) == (3, "mlp_out")
+    other_site = for_sae(made(model="gpt2", layer=1, site="mlp_out"), site="attn_out")
+    assert (other_site.layer, other_site.site) == (1, "attn_out")
+    module = for_sae(made(model="gpt2", layer=1, site="mlp_out"), site="h.1.mlp.act")
+    assert (module.layer, module.site) == (None, "h.1.mlp.act")
+    heads = made(model="gpt2-small", layer=1, hook_name="blocks.1.attn.hook_z")
+    for given in ({}, {"layer": 1}):
+        with pytest.raises(ValueError, match=r"reads 'blocks\.1\.attn\.hook_z'"):
+            for_sae(heads, **given)
+    neurons = {"hook_name": "blocks.1.mlp.hook_post", "layer": 1}
+    assert for_sae(made(model="gpt2-small", **neurons)).site == "h.1.mlp.act"
+    assert for_sae(made(model="pythia-70m", **neurons)).site == "layers.1.mlp.act"
+    with pytest.raises(ValueError, match="for which ActivationExtractor has no word"):
+        for_sae(made(model="gemma-2-2b", **neurons))
+    # sparsify reads modules themselves, which is not what Gemma adds to its stream.
+    mlp = made(model="google/gemma-2-2b", layer=3, site="mlp_out", module="layers.3.mlp")
+    assert (for_sae(mlp).layer, for_sae(mlp).site) == (None, "layers.3.mlp")
     assert for_sae(made(layer=1, site="mlp_out"), model="gpt2").site == "mlp_out"
 
 
@@ -369,11 +411,48 @@ def test_sources_that_do_not_say_enough():
             "chanind/gemma-2-9b-batch-topk-matryoshka-saes-w-32k-l0-60",
             "blocks.1.hook_resid_post",
         ),
+        (
+            "gemma-2-2b-res-snap-matryoshka-dc",
+            "blocks.1.hook_resid_post",
+            "chanind/gemma-2-2b-batch-topk-matryoshka-saes-w-32k-l0-40",
+            "snap/blocks.1.hook_resid_post",
+        ),
+        (
+            "pythia-70m-deduped-res-sm",
+            "blocks.0.hook_resid_pre",
+            "ctigges/pythia-70m-deduped__res-sm_processed",
+            "e-res-sm",
+        ),
+        (
+            "sae_bench_gemma-2-2b_topk_width-2pow12_date-1109",
+            "blocks.12.hook_resid_post__trainer_3_step_308",
+            "canrager/saebench_gemma-2-2b_width-2pow12_date-1109",
+            "gemma-2-2b_topk_width-2pow12_date-1109/resid_post_layer_12_checkpoints/"
+            "trainer_3_step_308",
+        ),
+        (
+            "sae_bench_pythia70m_sweep_gated_ctx128_0730",
+            "blocks.4.hook_resid_post__trainer_8",
+            "canrager/lm_sae",
+            "pythia70m_sweep_gated_ctx128_0730/resid_post_layer_4/trainer_8",
+        ),
+        (
+            "gpt2-small-res_sce-ajt",
+            "blocks.6.hook_resid_pre",
+            "neuronpedia/gpt2-small__res_sce-ajt",
+            "6-res_sce-ajt",
+        ),
+        (
+            "gpt-oss-20b-andyrdt",
+            "resid_post_layer_3_trainer_0",
+            "andyrdt/saes-gpt-oss-20b",
+            "resid_post_layer_3/trainer_0",
+        ),
     ],
 )
 def test_releases_of_saelens(release, name, repo, place):
-    assert resolve(release, name)[:2] == (repo, place)
-    assert resolve(release, None)[:2] == (repo, None)
+    assert resolve(release, name) == (repo, place)
+    assert resolve(release, None) == (repo, None)
 
 
 def test_releases_with_other_names():
@@ -381,9 +460,15 @@ def test_releases_with_other_names():
         resolve("llama_scope_lxr_8x", "l15")
     places = [f"layer_23/width_131k/average_l0_{l0}" for l0 in (66, 134, 20)]
     name = "layer_23/width_131k/canonical"
-    assert canonical(name, places).endswith("_66")
-    assert canonical(name, []) == name
+    assert canonical("google/gemma-scope-9b-pt-att", name, places).endswith("_66")
+    assert canonical("google/gemma-scope-9b-pt-att", name, []) == name
     assert model_of("google/gemma-scope-9b-it-res") == "google/gemma-2-9b-it"
     assert model_of("google/gemma-scope-2-1b-pt") == "google/gemma-3-1b-pt"
+    assert model_of("google/gemma-scope-2-270m-pt") == "google/gemma-3-270m"
+    assert model_of("google/gemma-scope-2-270m-it") == "google/gemma-3-270m-it"
+    # As near to 100 from above: SAELens has that one.
+    places = [f"layer_27/width_16k/average_l0_{l0}" for l0 in (64, 136)]
+    repo = "google/gemma-scope-9b-pt-att"
+    assert canonical(repo, "layer_27/width_16k/canonical", places).endswith("_136")
     assert model_of("fnlp/Llama3_1-8B-Base-LXR-8x") == "meta-llama/Llama-3.1-8B"
     assert model_of("someone/else") is None

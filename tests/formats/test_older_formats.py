@@ -9,7 +9,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import save_file
 
 from sksae import JumpReLUSAE, SparseAutoencoder, TopKSAE, Transcoder
+from sksae.autoencoders import fitted
 from sksae.formats import read, read_llama_scope, read_saelens
+from sksae.formats._raw_units import center_rows
 
 N, D = 12, 5
 
@@ -325,5 +327,31 @@ def test_saelens_of_a_centred_stream(tmp_path, parts, rows):
     assert_allclose(folded.transform(centred), plain.transform(centred), rtol=1e-12, atol=1e-12)
     assert folded.source_["centered_rows"] is True
     assert "centered_rows" not in plain.source_
+    # What has RMSNorm is never centred, whatever TransformerLens was told.
+    gemma = {"model_name": "gemma-2-2b", "model_from_pretrained_kwargs": kwargs}
+    rms = read(saelens(tmp_path / "d", parts, **gemma, **hook))
+    assert_allclose(rms.transform(rows), plain.transform(rows), rtol=1e-12, atol=1e-12)
+    skip = np.random.default_rng(6).normal(size=(D, D))
+    weights = {"components": parts["W"], "encoder_coef": parts["E"], "skip_coef": skip}
+    weights |= {"encoder_intercept": parts["b"], "intercept": parts["c"]}
+    skipping = fitted(Transcoder(N, activation="relu", skip=True), weights)
+    expected = skipping.predict(centred)
+    center_rows(skipping)
+    assert_allclose(skipping.predict(rows), expected, rtol=1e-12, atol=1e-12)
     inside = read(saelens(tmp_path / "c", parts, model_from_pretrained_kwargs=kwargs))
     assert_allclose(inside.transform(rows), plain.transform(rows), rtol=1e-12, atol=1e-12)
+
+
+def test_gemma_scope_of_the_embedding(tmp_path, parts, rows):
+    """Trained on rows of the embedding matrix, read for those that the model makes of them."""
+    folder = tmp_path / "gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6"
+    folder.mkdir(parents=True)
+    weights = {"W_enc": parts["E"].T, "W_dec": parts["W"], "b_enc": parts["b"], "b_dec": parts["c"]}
+    np.savez(folder / "params.npz", threshold=np.full(N, 0.5), **weights)
+    model = read(folder)
+    h = rows @ parts["E"].T + parts["b"]
+    codes = h * (h > 0.5)
+    assert_allclose(model.transform(np.sqrt(D) * rows), codes, rtol=1e-12, atol=1e-12)
+    expected = np.sqrt(D) * (codes @ parts["W"] + parts["c"])
+    assert_allclose(model.inverse_transform(codes), expected, rtol=1e-12, atol=1e-12)
+    assert model.source_["site"] == "embeddings"

@@ -7,6 +7,8 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
+from sksae.language_models._sites import SITES
+
 # Names that TransformerLens has for models, and what the hub calls them.
 _MODELS = [
     ("gpt2-small|gpt2", "openai-community/gpt2"),
@@ -20,6 +22,12 @@ _HOOKS = [
     (r"(?:model\.)?layers\.(\d+)\.output", "resid_post"),
     (r"(?:model\.)?layers\.(\d+)\.input", "resid_pre"),
 ]
+# Hooks that are the output of a module, by what the model's name begins with.
+_MODULES = {
+    ("gpt2", "mlp.hook_post"): "h.{}.mlp.act",
+    ("pythia", "mlp.hook_post"): "layers.{}.mlp.act",
+}
+_IN_BLOCKS = tuple(site for site in SITES if site != "embeddings")
 _OTHER_NAMES = {"context_size": "max_length"}
 
 
@@ -74,12 +82,18 @@ class ForSAE:
         source = source_of(sae)
         known = {_OTHER_NAMES.get(name, name): value for name, value in source.items()}
         known = {n: v for n, v in known.items() if n in cls._get_param_names() and v is not None}
+        model = params.get("model", known.get("model"))
         place = {n: known.pop(n) for n in ("layer", "site") if n in known}
-        if not {"layer", "site"} & set(params):
-            known |= _place(source, place)
-        if "model" in known and "model" not in params:
+        site = params.get("site", place.get("site"))
+        elsewhere = site is None and {"hook_name", "module"} & set(source)
+        if "site" not in params and ("layer" not in params or elsewhere):
+            place = _place(source, place, model)
+        elif site not in _IN_BLOCKS:
+            place = {}
+        known |= place
+        if "model" in known:
             known["model"] = hub_name(known["model"])
-        if "model" not in {**known, **params}:
+        if model is None:
             raise ValueError(
                 f"The autoencoder does not say which model it is for: give it as model=... What it "
                 f"says is {source}."
@@ -122,10 +136,12 @@ def hub_name(model):
     return model
 
 
-def _place(source, place):
+def _place(source, place, model):
     """Return layer and site, from whichever words the source has for them."""
     if place.get("site") == "embeddings":
         return {"site": "embeddings"}
+    if "module" in source and place.get("site") != "resid_post":
+        return {"site": source["module"]}
     if "site" in place:
         return place
     hook = source.get("hook_name") or ""
@@ -134,14 +150,24 @@ def _place(source, place):
             return {"layer": int(found[1]), "site": site}
     if found := re.fullmatch(r"(?:model\.)?(layers\.\d+\.[\w.]+)\.output", hook):
         return {"site": found[1]}
-    if "module" in source:
-        return {"site": source["module"]}
+    if module := _module(hook, model):
+        return {"site": module}
     if hook:
         raise ValueError(
-            f"The autoencoder reads {hook!r}, for which ActivationExtractor has no word: give the "
-            f"module whose output that is as site=... (and layer=None)."
+            f"The autoencoder reads {hook!r}, for which ActivationExtractor has no word. If it is "
+            f"what some module puts out, give the path of that module as site=..."
         )
     raise ValueError(
         f"The autoencoder does not say where in the model it reads: give layer=... and site=... "
         f"What it says is {source}."
     )
+
+
+def _module(hook, model):
+    """Return the path of the module whose output a hook of TransformerLens is, None if unknown."""
+    found = re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", hook)
+    family = str(model).rpartition("/")[2]
+    for (name, point), path in _MODULES.items():
+        if found and found[2] == point and family.startswith(name):
+            return path.format(found[1])
+    return None
