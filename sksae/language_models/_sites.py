@@ -35,7 +35,8 @@ def find_place(model, layer, site):
         The block, counted from 0, or from the end if negative. None for ``"embeddings"`` and for
         module paths.
     site : str
-        One of `SITES`, or the path of a module whose output is wanted.
+        One of `SITES`, or the path of a module whose output is wanted, or its input if the path is
+        followed by ``".input"``.
 
     Returns
     -------
@@ -195,12 +196,13 @@ def text_config(base):
 
 
 def _path(base, site):
-    """Return the output of the module at path `site`, written with or without the head's prefix."""
+    """Return a side of the module at a path, written with or without the head's prefix."""
     paths = {path for path, _ in base.named_modules() if path}
-    relative = site.removeprefix(f"{getattr(base, 'base_model_prefix', '')}.")
-    for path in (site, relative):
+    module = site.removesuffix(".input")
+    relative = module.removeprefix(f"{getattr(base, 'base_model_prefix', '')}.")
+    for path in (module, relative):
         if path in paths:
-            return Place(path)
+            return Place(path, "output" if module == site else "input")
     near = difflib.get_close_matches(site, [*SITES, *sorted(paths)], n=3)
     raise ValueError(
         f"site={site!r} is neither one of {', '.join(SITES)} nor a module of "

@@ -357,10 +357,15 @@ def test_sources_that_do_not_say_enough():
     assert (other_site.layer, other_site.site) == (1, "attn_out")
     module = for_sae(made(model="gpt2", layer=1, site="mlp_out"), site="h.1.mlp.act")
     assert (module.layer, module.site) == (None, "h.1.mlp.act")
-    heads = made(model="gpt2-small", layer=1, hook_name="blocks.1.attn.hook_z")
+    heads = made(model="gpt2-small", layer=1, hook_name="blocks.1.attn.hook_q")
     for given in ({}, {"layer": 1}):
-        with pytest.raises(ValueError, match=r"reads 'blocks\.1\.attn\.hook_z'"):
+        with pytest.raises(ValueError, match=r"reads 'blocks\.1\.attn\.hook_q'"):
             for_sae(heads, **given)
+    heads = {"hook_name": "blocks.1.attn.hook_z", "layer": 1}
+    assert for_sae(made(model="gemma-2-2b", **heads)).site == "layers.1.self_attn.o_proj.input"
+    assert for_sae(made(model="gpt2-small", **heads)).site == "h.1.attn.c_proj.input"
+    third = made(model="google/gemma-3-1b-pt", hook_name="model.layers.1.self_attn.o_proj.input")
+    assert for_sae(third).site == "layers.1.self_attn.o_proj.input"
     neurons = {"hook_name": "blocks.1.mlp.hook_post", "layer": 1}
     assert for_sae(made(model="gpt2-small", **neurons)).site == "h.1.mlp.act"
     assert for_sae(made(model="pythia-70m", **neurons)).site == "layers.1.mlp.act"

@@ -134,6 +134,9 @@ def test_known_places(gpt2):
     )
     assert find_place(gpt2, None, "embeddings") == Place("h.0", "input")
     assert find_place(gpt2, None, "h.2.mlp.act") == Place("h.2.mlp.act", "output")
+    assert find_place(gpt2, None, "h.2.attn.c_proj.input") == Place("h.2.attn.c_proj", "input")
+    with_prefix = find_place(gpt2, None, "transformer.h.2.attn.c_proj.input")
+    assert with_prefix == Place("h.2.attn.c_proj", "input")
 
 
 def test_paths_work_with_and_without_the_prefix_of_the_head(gpt2, tiny):

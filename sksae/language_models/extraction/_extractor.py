@@ -42,8 +42,8 @@ class ActivationExtractor(
         - ``"resid_post"``: the stream that leaves the block;
         - ``"attn_out"``, ``"mlp_out"``: what attention and MLP add to the stream;
         - ``"embeddings"``: what enters the first block, positions and all;
-        - any other string is the path of a module whose output is wanted, such as
-          ``"h.3.mlp.act"``, as in ``model.named_modules()``, with or without the head's prefix.
+        - any other string is the path of a module whose output is wanted (or its input, as in
+          ``"h.3.attn.c_proj.input"``), from ``model.named_modules()``, as ``"h.3.mlp.act"``.
     tokenizer : str, Path or tokenizer, default=None
         None takes the one that goes with the model's name or path. Models of images need none.
     image_processor : str, Path or image processor, default=None

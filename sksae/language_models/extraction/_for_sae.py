@@ -26,6 +26,10 @@ _HOOKS = [
 _MODULES = {
     ("gpt2", "mlp.hook_post"): "h.{}.mlp.act",
     ("pythia", "mlp.hook_post"): "layers.{}.mlp.act",
+    ("gpt2", "attn.hook_z"): "h.{}.attn.c_proj.input",
+    ("pythia", "attn.hook_z"): "layers.{}.attention.dense.input",
+    ("gemma", "attn.hook_z"): "layers.{}.self_attn.o_proj.input",
+    ("llama", "attn.hook_z"): "layers.{}.self_attn.o_proj.input",
 }
 _IN_BLOCKS = tuple(site for site in SITES if site != "embeddings")
 _OTHER_NAMES = {"context_size": "max_length"}
@@ -148,8 +152,8 @@ def _place(source, place, model):
     for pattern, site in _HOOKS:
         if found := re.fullmatch(pattern, hook):
             return {"layer": int(found[1]), "site": site}
-    if found := re.fullmatch(r"(?:model\.)?(layers\.\d+\.[\w.]+)\.output", hook):
-        return {"site": found[1]}
+    if found := re.fullmatch(r"(?:model\.)?(layers\.\d+\.[\w.]+?)(\.input|\.output)", hook):
+        return {"site": found[1] + found[2].removesuffix(".output")}
     if module := _module(hook, model):
         return {"site": module}
     if hook:
@@ -166,7 +170,7 @@ def _place(source, place, model):
 def _module(hook, model):
     """Return the path of the module whose output a hook of TransformerLens is, None if unknown."""
     found = re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", hook)
-    family = str(model).rpartition("/")[2]
+    family = str(model).rpartition("/")[2].lower()
     for (name, point), path in _MODULES.items():
         if found and found[2] == point and family.startswith(name):
             return path.format(found[1])
