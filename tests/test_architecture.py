@@ -1,4 +1,4 @@
-"""The house as docs/architecture.md draws it: read from the sources, not from good intentions."""
+"""Structure and budgets of the package, read from the sources."""
 
 import ast
 import inspect
@@ -9,24 +9,22 @@ import tokenize
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parents[1] / "sksae"
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
-# A room imports from lower floors only, and from its own. Rooms that are not listed live above
-# the estimators, and see them through what the packages export.
-GROUND = 0
-FLOORS = {
-    "_arrays": GROUND,
-    "_callbacks": GROUND,
-    "_coding": GROUND,
-    "_files": GROUND,
-    "_modes": GROUND,
-    "_params": GROUND,
-    "_signs": GROUND,
-    "_threads": GROUND,
+# A package imports from lower levels only, and from itself. Packages that are not listed are above
+# the estimators, and see them through what their package exports.
+LOWEST = 0
+LEVELS = {
+    "_arrays": LOWEST,
+    "_callbacks": LOWEST,
+    "_coding": LOWEST,
+    "_files": LOWEST,
+    "_modes": LOWEST,
+    "_params": LOWEST,
+    "_signs": LOWEST,
+    "_threads": LOWEST,
     "kernels": 1,
     "training": 2,
     "autoencoders": 3,
@@ -35,7 +33,7 @@ UPPER, INIT, MAIN = 4, 5, 6
 PRIVATE_ADAPTERS = {("_arrays.py", "sklearn.utils._align_api_if_sparse")}
 VAGUE = {"utils", "util", "helpers", "helper", "core", "common", "manager", "misc", "tools", "base"}
 PRINTERS = {"__main__.py", "autoencoders/_passes.py"}
-LINES, BASE_LINES, FUNCTION_LINES, LEVELS = 300, 400, 40, 4
+MODULE_LINES, FUNCTION_LINES, DEPTH = 300, 40, 4  # lines of code
 METHODS, BASE_METHODS, POSITIONAL = 15, 20, 5
 
 
@@ -43,13 +41,13 @@ def where(path):
     return path.relative_to(PACKAGE).as_posix()
 
 
-def room_of(path):
+def package_of(path):
     first = path.relative_to(PACKAGE).parts[0]
     return first.removesuffix(".py")
 
 
-def floor_of(room):
-    return {"__init__": INIT, "__main__": MAIN, **FLOORS}.get(room, UPPER)
+def level_of(package):
+    return {"__init__": INIT, "__main__": MAIN, **LEVELS}.get(package, UPPER)
 
 
 def imports(tree):
@@ -71,50 +69,49 @@ def classes(tree):
 
 
 def own_imports():
-    """``(file, room, imported room, parts below it)`` of every import within the package."""
+    """``(file, package, imported package, parts below it)`` of every import within the package."""
     for path, tree in TREES.items():
         for name in imports(tree):
             parts = name.split(".")
             if parts[0] != "sksae":
                 continue
-            known = len(parts) > 1 and ((PACKAGE / parts[1]).exists() or parts[1] in FLOORS)
-            yield path, room_of(path), parts[1] if known else "__init__", parts[2:]
+            known = len(parts) > 1 and ((PACKAGE / parts[1]).exists() or parts[1] in LEVELS)
+            yield path, package_of(path), parts[1] if known else "__init__", parts[2:]
 
 
-each_file = pytest.mark.parametrize("path", FILES, ids=where)
+def test_levels_list_existing_packages():
+    packages = {package_of(path) for path in FILES}
+    assert set(LEVELS) <= packages
+    ground = {
+        package for package in packages if package.startswith("_") and not package.startswith("__")
+    }
+    assert ground == {package for package, level in LEVELS.items() if level == LOWEST}
 
 
-def test_the_floors_are_those_that_exist():
-    rooms = {room_of(path) for path in FILES}
-    assert set(FLOORS) <= rooms
-    ground = {room for room in rooms if room.startswith("_") and not room.startswith("__")}
-    assert ground == {room for room, floor in FLOORS.items() if floor == GROUND}
+def test_imports_go_down_the_levels():
+    for path, package, other, _ in own_imports():
+        if package != other:
+            down = level_of(other) < level_of(package)
+            assert down or level_of(package) == level_of(other) == UPPER, f"{where(path)}: {other}"
 
 
-def test_imports_go_down_the_floors():
-    for path, room, other, _ in own_imports():
-        if room != other:
-            down = floor_of(other) < floor_of(room)
-            assert down or floor_of(room) == floor_of(other) == UPPER, f"{where(path)}: {other}"
-
-
-def test_rooms_are_entered_by_the_door():
-    """Across rooms, only what a package exports: never ``sksae.autoencoders._base``."""
-    for path, room, other, parts in own_imports():
-        if room != other and floor_of(other) != GROUND:
+def test_other_packages_are_imported_through_their_exports():
+    """Never ``sksae.autoencoders._base`` from another package."""
+    for path, package, other, parts in own_imports():
+        if package != other and level_of(other) != LOWEST:
             assert len(parts) <= 1, f"{where(path)}: {'.'.join(parts)}"
             assert not any(part.startswith("_") for part in parts), f"{where(path)}: {parts}"
 
 
-def test_no_room_imports_one_that_imports_it():
+def test_packages_have_no_import_cycle():
     graph = {}
-    for _, room, other, _ in own_imports():
-        if room != other:
-            graph.setdefault(room, set()).add(other)
+    for _, package, other, _ in own_imports():
+        if package != other:
+            graph.setdefault(package, set()).add(other)
     list(TopologicalSorter(graph).static_order())
 
 
-def test_no_file_imports_one_that_imports_it():
+def test_modules_have_no_import_cycle():
     graph = {}
     for path, tree in TREES.items():
         for name in imports(tree):
@@ -126,11 +123,11 @@ def test_no_file_imports_one_that_imports_it():
 
 
 def test_variants_do_not_import_each_other():
-    room = PACKAGE / "autoencoders"
+    package = PACKAGE / "autoencoders"
     variants = {
         path.stem: path
         for path, tree in TREES.items()
-        if path.parent == room
+        if path.parent == package
         and path.stem != "_base"
         and any(re.search("SAE$|Autoencoder$", c.name) for c in classes(tree))
         and any(f.name == "_objective" for f in functions(tree))
@@ -143,56 +140,79 @@ def test_variants_do_not_import_each_other():
         assert not names & set(variants), where(path)
 
 
-@each_file
-def test_of_scikit_learn_only_the_public_part_is_imported(path):
-    for name in imports(TREES[path]):
-        if name.split(".")[0] == "sklearn" and (where(path), name) not in PRIVATE_ADAPTERS:
-            assert not any(part.startswith("_") for part in name.split(".")), name
-        if name.startswith("sklearn.callback"):
-            assert where(path) == "_callbacks.py"
-        assert not name.startswith("sklearn.externals"), name
+FORBIDDEN_CALLS = {
+    "torch.manual_seed",
+    "torch.use_deterministic_algorithms",
+    "torch.set_float32_matmul_precision",
+    "torch.set_default_dtype",
+    "np.random.seed",
+}
 
 
-@each_file
-def test_modules_are_named_after_what_they_contain(path):
-    assert path.stem.strip("_") not in VAGUE or path.name == "_base.py"
+def offences(check):
+    """All that ``check(path)`` yields, with the name of the file before it."""
+    return [f"{where(path)}: {offence}" for path in FILES for offence in check(path)]
 
 
-@each_file
-def test_what_is_forbidden_is_not_there(path):
-    tree, text = TREES[path], path.read_text(encoding="utf-8")
-    for node in ast.walk(tree):
-        assert not isinstance(node, ast.Assert), f"line {node.lineno}: an assert is no validation"
-        if isinstance(node, ast.Name | ast.Attribute):
-            name = ast.unparse(node)
-            assert "TYPE_CHECKING" not in name
-            assert name not in (
-                "torch.manual_seed",
-                "torch.use_deterministic_algorithms",
-                "torch.set_float32_matmul_precision",
-                "torch.set_default_dtype",
-                "np.random.seed",
-            ), f"line {node.lineno}: {name} changes the user's world"
-            assert name != "torch.set_num_threads" or where(path) == "_threads.py"
-        if isinstance(node, ast.Assign):
-            for target in map(ast.unparse, node.targets):
-                assert not target.startswith(("os.environ", "torch.backends")), target
-    for suppressed in re.findall(r"#\s*(?:noqa|type: ignore).*", text):
-        assert re.search(r"- \w+", suppressed), f"no reason given: {suppressed}"
-    assert not re.search(r"\b(TODO|FIXME|XXX)\b", text)
+def test_only_the_public_part_of_scikit_learn_is_imported():
+    def check(path):
+        for name in imports(TREES[path]):
+            first, *parts = name.split(".")
+            private = first == "sklearn" and any(part.startswith("_") for part in parts)
+            if private and (where(path), name) not in PRIVATE_ADAPTERS:
+                yield name
+            if name.startswith("sklearn.callback") and where(path) != "_callbacks.py":
+                yield name
+            if name.startswith("sklearn.externals"):
+                yield name
+
+    assert offences(check) == []
 
 
-@each_file
-def test_nothing_prints_but_what_was_asked_to(path):
-    calls = [n for n in ast.walk(TREES[path]) if isinstance(n, ast.Call)]
-    prints = [n.lineno for n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"]
-    assert not prints or where(path) in PRINTERS, f"{where(path)}: {prints}"
+def test_module_names_say_what_they_contain():
+    names = [where(path) for path in FILES if path.stem.strip("_") in VAGUE]
+    assert [name for name in names if not name.endswith("/_base.py")] == []
 
 
-@each_file
-def test_a_module_fits_its_budget(path):
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= (BASE_LINES if path.name == "_base.py" else LINES)
+def test_sources_change_no_global_state_and_validate_without_assert():
+    def check(path):
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.Assert):
+                yield f"line {node.lineno}: assert"
+            if isinstance(node, ast.Name | ast.Attribute):
+                name = ast.unparse(node)
+                allowed = where(path) == "_threads.py"
+                if name in FORBIDDEN_CALLS or "TYPE_CHECKING" in name:
+                    yield f"line {node.lineno}: {name}"
+                if name == "torch.set_num_threads" and not allowed:
+                    yield f"line {node.lineno}: {name}"
+            if isinstance(node, ast.Assign):
+                for target in map(ast.unparse, node.targets):
+                    if target.startswith(("os.environ", "torch.backends")):
+                        yield f"line {node.lineno}: {target}"
+
+    assert offences(check) == []
+
+
+def test_suppressions_give_a_reason_and_nothing_is_left_to_do():
+    def check(path):
+        text = path.read_text(encoding="utf-8")
+        for suppressed in re.findall(r"#\s*(?:noqa|type: ignore).*", text):
+            if not re.search(r"- \w+", suppressed):
+                yield suppressed
+        yield from re.findall(r"\b(?:TODO|FIXME|XXX)\b", text)
+
+    assert offences(check) == []
+
+
+def test_only_the_command_line_and_progress_print():
+    def check(path):
+        for node in ast.walk(TREES[path]):
+            prints = isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+            if prints and where(path) not in PRINTERS:
+                yield f"line {node.lineno}"
+
+    assert offences(check) == []
 
 
 def code_lines(path):
@@ -224,26 +244,46 @@ def is_elif(node, child):
     return isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
 
 
-@each_file
-def test_functions_fit_their_budget(path):
-    lines = code_lines(path)
-    for function in functions(TREES[path]):
-        if function.name == "__init__":
-            continue  # as long as scikit-learn's introspection wants it
-        own = sum(function.body[0].lineno <= line <= function.end_lineno for line in lines)
-        assert own <= FUNCTION_LINES, f"{function.name} has {own} lines of code"
-        assert depth(function) <= LEVELS, f"{function.name} is nested too deep"
-        arguments = [a for a in function.args.posonlyargs + function.args.args if a.arg != "self"]
-        assert len(arguments) <= POSITIONAL or function.name.startswith("_"), function.name
+def test_modules_fit_their_budget():
+    """Docstrings are not counted: they should be as long as a reader needs."""
+
+    def check(path):
+        lines = len(code_lines(path))
+        if lines > MODULE_LINES:
+            yield f"{lines} lines of code"
+
+    assert offences(check) == []
 
 
-@each_file
-def test_classes_fit_their_budget(path):
-    for node in classes(TREES[path]):
-        methods = [f for f in node.body if isinstance(f, ast.FunctionDef)]
-        # Magic methods and properties answer to protocols and are not counted.
-        counted = [f for f in methods if not f.name.startswith("__") and not f.decorator_list]
-        assert len(counted) <= (BASE_METHODS if node.name == "BaseSAE" else METHODS), node.name
+def test_functions_fit_their_budget():
+    def check(path):
+        lines = code_lines(path)
+        for function in functions(TREES[path]):
+            if function.name == "__init__":
+                continue  # as long as scikit-learn's introspection wants it
+            own = sum(function.body[0].lineno <= line <= function.end_lineno for line in lines)
+            if own > FUNCTION_LINES:
+                yield f"{function.name} has {own} lines of code"
+            if depth(function) > DEPTH:
+                yield f"{function.name} is nested too deep"
+            arguments = function.args.posonlyargs + function.args.args
+            positional = [argument for argument in arguments if argument.arg != "self"]
+            if len(positional) > POSITIONAL and not function.name.startswith("_"):
+                yield f"{function.name} has {len(positional)} positional arguments"
+
+    assert offences(check) == []
+
+
+def test_classes_fit_their_budget():
+    def check(path):
+        for node in classes(TREES[path]):
+            methods = [f for f in node.body if isinstance(f, ast.FunctionDef)]
+            # Magic methods and properties answer to protocols and are not counted.
+            counted = [f for f in methods if not f.name.startswith("__") and not f.decorator_list]
+            if len(counted) > (BASE_METHODS if node.name == "BaseSAE" else METHODS):
+                yield f"{node.name} has {len(counted)} methods"
+
+    assert offences(check) == []
 
 
 def test_constructors_of_estimators_spell_out_their_parameters():
@@ -255,13 +295,13 @@ def test_constructors_of_estimators_spell_out_their_parameters():
 
 
 def test_importing_is_light():
-    """Every room, in one process: no transformers, no matplotlib, no CUDA, nothing said."""
+    """All packages in one process: no transformers, no matplotlib, no CUDA, no output."""
     packages = [path.parent for path in FILES if path.name == "__init__.py"]
-    rooms = [".".join(("sksae", *path.relative_to(PACKAGE).parts)) for path in packages]
+    modules = [".".join(("sksae", *path.relative_to(PACKAGE).parts)) for path in packages]
     code = f"""
 import os, sys
 before = dict(os.environ)
-import {", ".join(rooms)}, torch
+import {", ".join(modules)}, torch
 heavy = [m for m in ("transformers", "matplotlib") if m in sys.modules]
 assert not heavy, heavy
 assert not torch.cuda.is_initialized()
