@@ -21,11 +21,13 @@ OTHERS = [c for c in EXPORTED if inspect.isclass(c) and c not in FAMILY]
 def unfitted(cls):
     """An instance with a name for each parameter that has no default."""
     required = [n for n, p in inspect.signature(cls).parameters.items() if p.default is p.empty]
+    if cls in PREDICTORS:
+        return cls(sksae.TopKSAE())
     return cls(**{name: f"a {name}" for name in required})
 
 
 def own_options(cls):
-    """A variant's own choices other than the defaults, such as ``{"recipe": "bricken"}``."""
+    """A variant's own choices other than the defaults, such as ``{"decoder_norm": "unit"}``."""
     defaults = inspect.signature(cls).parameters
     return [
         {name: option}
@@ -37,7 +39,7 @@ def own_options(cls):
 
 
 def instances(**settings):
-    """One instance a variant and choice, and one a variant with sparse output."""
+    """One instance per variant and choice, and one per variant with sparse output."""
     return [
         cls(**settings, **own)
         for cls in SAES
@@ -46,11 +48,11 @@ def instances(**settings):
 
 
 def predictors(**settings):
-    """One instance an activation, and one with a skip connection."""
+    """One instance per autoencoder at its defaults, and one with a skip connection."""
     return [
-        cls(**settings, **own)
+        cls(autoencoder(**settings), skip=skip)
         for cls in PREDICTORS
-        for own in [{}, {"skip": True}, *own_options(cls)]
+        for autoencoder, skip in [*((sae, False) for sae in SAES), (sksae.TopKSAE, True)]
     ]
 
 
@@ -59,7 +61,7 @@ def name_of(estimator):
     defaults = inspect.signature(type(estimator)).parameters
     changed = [
         f"{name}={value}"
-        for name, value in estimator.get_params().items()
+        for name, value in estimator.get_params(deep=False).items()
         if value != defaults[name].default and name not in ("max_iter", "random_state")
     ]
     return ",".join([type(estimator).__name__, *changed])
@@ -67,6 +69,8 @@ def name_of(estimator):
 
 def wide(cls, **settings):
     """An instance as wide as in use, trained until its codes are sparse but not zero."""
+    if cls in PREDICTORS:
+        return cls(wide(sksae.TopKSAE, **settings))
     ours = {"n_components": 64, "max_iter": 30, "batch_size": 100, "random_state": 0}
     if "k" in cls._param_rules:
         ours["k"] = 5

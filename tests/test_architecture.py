@@ -9,6 +9,9 @@ import tokenize
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from sksae import objectives
+from tests import estimators
+
 PACKAGE = Path(__file__).parents[1] / "sksae"
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
@@ -27,12 +30,13 @@ LEVELS = {
     "_threads": LOWEST,
     "kernels": 1,
     "training": 2,
-    "autoencoders": 3,
+    "objectives": 3,
+    "autoencoders": 4,
 }
-UPPER, INIT, MAIN = 4, 5, 6
+UPPER, INIT, MAIN = 5, 6, 7
 PRIVATE_ADAPTERS = {("_arrays.py", "sklearn.utils._align_api_if_sparse")}
 VAGUE = {"utils", "util", "helpers", "helper", "core", "common", "manager", "misc", "tools", "base"}
-PRINTERS = {"__main__.py", "autoencoders/_passes.py"}
+PRINTERS = {"__main__.py", "autoencoders/_fit.py"}
 MODULE_LINES, FUNCTION_LINES, DEPTH = 300, 40, 4  # lines of code
 METHODS, BASE_METHODS, POSITIONAL = 15, 20, 5
 
@@ -122,22 +126,41 @@ def test_modules_have_no_import_cycle():
     list(TopologicalSorter(graph).static_order())
 
 
-def test_variants_do_not_import_each_other():
-    package = PACKAGE / "autoencoders"
-    variants = {
-        path.stem: path
-        for path, tree in TREES.items()
-        if path.parent == package
-        and path.stem != "_base"
-        and any(re.search("SAE$|Autoencoder$", c.name) for c in classes(tree))
-        and any(f.name == "_objective" for f in functions(tree))
-    }
-    assert len(variants) >= 4
-    for path in variants.values():
-        names = {
-            name.split(".")[2] for name in imports(TREES[path]) if "sksae.autoencoders." in name
-        }
-        assert not names & set(variants), where(path)
+def test_a_variant_knows_no_other_but_the_one_it_extends():
+    """In ``objectives/`` and ``autoencoders/`` there is a file per variant, and no table of them."""
+    known = {cls.__name__ for cls in (*variants(), *estimators.FAMILY)} - {"Objective"}
+
+    def check(path):
+        package = package_of(path)
+        if package not in ("objectives", "autoencoders") or path.stem == "__init__":
+            return
+        bases = {ast.unparse(base) for cls in classes(TREES[path]) for base in cls.bases}
+        for name in imports(TREES[path]):
+            below = name.startswith(f"sksae.{package}.") and name.split(".")[-1] in known - bases
+            if below:
+                yield name
+
+    assert offences(check) == []
+
+
+def test_only_objectives_and_formats_name_the_weights_of_a_variant():
+    """Training, the estimators' base and sksae's own files handle weights by declaration."""
+    names = {name for cls in variants() for name in cls.weights}
+
+    def check(path):
+        own = where(path).startswith(("training/", "autoencoders/")) or path.stem == "_sksae"
+        for node in ast.walk(TREES[path]):
+            if own and isinstance(node, ast.Constant) and node.value in names:
+                yield f"line {node.lineno}: {node.value}"
+
+    assert len(names) >= 4
+    assert offences(check) == []
+
+
+def variants():
+    """The classes of objectives that the package exports."""
+    exported = [getattr(objectives, name) for name in objectives.__all__]
+    return [c for c in exported if inspect.isclass(c) and issubclass(c, objectives.Objective)]
 
 
 FORBIDDEN_CALLS = {
@@ -287,8 +310,6 @@ def test_classes_fit_their_budget():
 
 
 def test_constructors_of_estimators_spell_out_their_parameters():
-    from tests import estimators
-
     for cls in (*estimators.FAMILY, *estimators.OTHERS):
         kinds = {p.kind for p in inspect.signature(cls.__init__).parameters.values()}
         assert not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}

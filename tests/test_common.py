@@ -30,7 +30,7 @@ WITHOUT_DATA = [
     estimator_checks.check_estimator_repr,
     estimator_checks.check_get_params_invariance,
 ]
-PREDICTING = predictors(max_iter=100)
+PREDICTING = predictors(max_iter=100, random_state=0)
 CHEAP = [*instances(max_iter=20), *PREDICTING[:1]]
 # Fitted on a frame, asked with an array, and the reverse: the checks do this to PCA as well.
 NAMELESS = "ignore:X (does not have valid|has) feature names:UserWarning"
@@ -61,7 +61,7 @@ def test_scikit_learn_checks_of_other_predictors(estimator, check):
 
 
 @pytest.mark.slow
-@parametrize_with_checks([cls() for cls in FAMILY])
+@parametrize_with_checks([unfitted(cls) for cls in FAMILY])
 def test_scikit_learn_checks_at_the_true_defaults(estimator, check):
     if check.func.__name__ == "check_sample_weight_equivalence_on_dense_data":
         # The steps of the full 2000 amplify rounding beyond the check's 1e-7: on these 15 rows,
@@ -75,7 +75,7 @@ def test_scikit_learn_checks_at_the_true_defaults(estimator, check):
 @pytest.mark.parametrize("check", BEYOND, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("cls", FAMILY)
 def test_checks_that_scikit_learn_runs_on_itself_at_the_true_defaults(cls, check):
-    check(cls.__name__, cls())
+    check(cls.__name__, unfitted(cls))
 
 
 def test_every_estimator_is_covered():

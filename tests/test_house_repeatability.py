@@ -8,6 +8,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from sksae.autoencoders._inference import Encoder
+from sksae.training import Engine
 from tests.estimators import arrays_of, training_orders, wide
 
 pytestmark = pytest.mark.usefixtures("unchanged_world")
@@ -82,7 +83,7 @@ def test_threads_are_given_back_also_after_an_error(SAE, X, monkeypatch):
         def broken(*_):
             raise RuntimeError("broken on purpose")
 
-        monkeypatch.setattr(SAE, "_objective", broken)
+        monkeypatch.setattr(Engine, "gradient", broken)
         with pytest.raises(RuntimeError, match="on purpose"):
             wide(SAE).fit(X)
         monkeypatch.setattr(Encoder, "__call__", broken)

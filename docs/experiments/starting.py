@@ -17,11 +17,11 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-
-from sksae import GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.autoencoders._fitting import batches_of, new_engine
 from sksae.autoencoders._held_out import HeldOut
 from sksae.autoencoders._starting import revival
+
+from sksae import GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.datasets import TINY_LM_PATH, load_corpus, make_superposition
 from sksae.training import default_batch_size
 

@@ -1,11 +1,15 @@
 """A fitted estimator from arrays that were learnt elsewhere."""
 
 import numpy as np
+from sklearn.base import is_regressor
 
 from sksae._params import check_params
-from sksae.autoencoders._folding import WEIGHTS
-from sksae.autoencoders._naming import forget_names
-from sksae.autoencoders._predicting import PredictingSAE
+from sksae.objectives import Weight
+
+FREQUENCY = {"activation_frequency": Weight("m", trained=False)}
+"""A fitted array that is no weight, and that an estimator may be without."""
+
+_OF_TRAINING = ("alpha",)
 
 
 def fitted(estimator, weights, *, source=None):
@@ -60,38 +64,54 @@ def fitted(estimator, weights, *, source=None):
     >>> sae.transform([[3.0, 3.0]])
     array([[3., 2.]])
     """
-    name = type(estimator).__name__
     check_params(estimator)
-    required = set(estimator._weight_names)
+    check_params(estimator._settings)
+    m, t = _matrix_shape(weights, "components")
+    d = _matrix_shape(weights, "encoder_coef")[1] if is_regressor(estimator) else t
+    objective = estimator._make_objective(d, m, t)
+    _check_arrays(type(estimator).__name__, weights, objective, {"m": m, "d": d, "t": t})
+    resolved = [name for name in objective.resolved if name not in _OF_TRAINING]
+    attributes = {
+        **{name + "_": value for name, value in weights.items()},
+        **{name + "_": getattr(objective, name) for name in resolved},
+        "n_components_": m,
+        "n_features_in_": d,
+        "n_iter_": 0,
+        "n_steps_": 0,
+        "loss_curve_": [],
+        "source_": dict(source or {}),
+        "_stream": None,
+        "_objective": objective,
+    }
+    if is_regressor(estimator):
+        attributes["single_target_"] = False
+    estimator._keep(attributes, continues=False)
+    return estimator
+
+
+def _matrix_shape(weights, key):
+    """Shape of a matrix among the weights; any shape where it is not there or none, for now."""
+    shape = np.shape(weights.get(key, ()))
+    return shape if len(shape) == 2 and 0 not in shape else (1, 1)
+
+
+def _check_arrays(name, weights, objective, sizes):
+    """Raise a ValueError unless the arrays are those that the objective declares."""
+    declared = {**objective.declared, **FREQUENCY}
+    required = {key for key, weight in objective.declared.items() if weight.fitted}
     missing = sorted(required - set(weights))
     if missing:
         raise ValueError(f"{name} needs weights that are missing: {', '.join(missing)}.")
-    unknown = sorted(set(weights) - required - (set(WEIGHTS) - {"skip_coef"}))
+    unknown = sorted(set(weights) - required - set(FREQUENCY))
     if unknown:
         raise ValueError(f"{name} has no such weights: {', '.join(unknown)}.")
     for key in ("components", "encoder_coef"):
         shape = np.shape(weights[key])
         if len(shape) != 2 or 0 in shape:
             raise ValueError(f"{key} must be a matrix that is not empty. Got {shape}.")
-    (m, t), d = weights["components"].shape, weights["encoder_coef"].shape[1]
-    if not isinstance(estimator, PredictingSAE):
-        d = t
     for key, value in weights.items():
-        expected = tuple({"m": m, "d": d, "t": t}[axis] for axis in WEIGHTS[key])
+        expected = tuple(sizes[axis] for axis in declared[key].axes)
         if np.shape(value) != expected:
             raise ValueError(f"{key} has shape {np.shape(value)}; {expected} is needed.")
         if not np.isfinite(value).all():
             raise ValueError(f"{key} has entries that are not finite.")
-    forget_names(estimator)
-    for key, value in weights.items():
-        setattr(estimator, key + "_", value)
-    if isinstance(estimator, PredictingSAE):
-        estimator.single_target_ = False
-    known = estimator._hyperparameters(d, m, t)
-    if "k_" in known:
-        estimator.k_ = known["k_"]
-    estimator.n_components_, estimator.n_features_in_ = m, d
-    estimator.n_iter_, estimator.n_steps_, estimator.loss_curve_ = 0, 0, []
-    estimator._stream = None
-    estimator.source_ = dict(source or {})
-    return estimator

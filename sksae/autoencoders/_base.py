@@ -1,22 +1,7 @@
-"""`BaseSAE`: the estimator that every variant shares, and the only ``fit``.
+"""`BaseSAE`: the estimator that all variants share, and the only ``fit``."""
 
-A variant is one file that says what differs: its parameter rules, its constructor, and
+from typing import NamedTuple
 
-======================= ==========================================================================
-hook                    default
-======================= ==========================================================================
-`_initial_weights`      unit decoder rows near rows of the data, the encoder 0.3 times them
-`_rule`                 abstract: which entries of a batch can have a code or a gradient
-`_objective`            abstract: the loss of a batch's entries and their codes, under autograd
-`_fitted_rule`          inference: pre-activations above `threshold_` (0 where there is none)
-`_fold`, `_unfold`      the affine algebra of `_folding`; variants with more weights add theirs
-`_hyperparameters`      nothing; what ``k=None`` or ``alpha=None`` becomes for data of this shape
-`_calibrated`           nothing; what inference needs beside the weights of training
-`_after_step`           nothing; work between optimiser steps, such as resampling
-======================= ==========================================================================
-"""
-
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
@@ -25,7 +10,6 @@ from sksae._arrays import (
     as_input,
     check_fits_in_memory,
     check_same_space,
-    choose_device,
     compute_dtype,
     float_dtypes,
     from_torch,
@@ -34,18 +18,34 @@ from sksae._arrays import (
     to_torch,
 )
 from sksae._callbacks import CallbackSupportMixin, with_callbacks
+from sksae._modes import own_modes
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
-from sksae.autoencoders import _fitting, _folding, _inference
-from sksae.autoencoders._naming import NamedFeaturesMixin
+from sksae.autoencoders import _inference
+from sksae.autoencoders._fit import Fit
+from sksae.autoencoders._naming import NamedFeaturesMixin, forget_names
 from sksae.autoencoders._saving import SavingMixin
-from sksae.autoencoders._starting import directions
-from sksae.kernels import Rule
+from sksae.training import Batches
+
+_CPU = torch.device("cpu")
+_SCORED_ROWS = 4096
+
+
+class Rows(NamedTuple):
+    """Validated training data, and fitted attributes that only the validation knows."""
+
+    X: object
+    targets: object
+    weight: torch.Tensor | None
+    attributes: dict = {}
 
 
 class BaseSAE(
     SavingMixin, NamedFeaturesMixin, CallbackSupportMixin, TransformerMixin, BaseEstimator
 ):
-    """Everything that sparse autoencoders have in common; see the variants for use."""
+    """The common part of sparse autoencoders; see the variants for use.
+
+    A variant adds its docstring, `_param_rules`, ``__init__`` and `_make_objective`.
+    """
 
     _param_rules = {
         "n_components": Int(1, none=True),
@@ -120,63 +120,20 @@ class BaseSAE(
 
     # What a variant overrides --------------------------------------------------------------------
 
-    _unit_norm = ("components",)
-    _pre_bias = True
-    _alpha_warm_up = 0.0
-    _encoder_scale = 0.3
-    _fold_names = ("components", "encoder_coef", "encoder_intercept", "intercept")
+    def _make_objective(self, n_features, n_components, n_targets):
+        """Return the `Objective` of a fit to data of this shape, with all parameters resolved."""
+        raise NotImplementedError
 
     @property
-    def _weight_names(self):
-        """Fitted arrays without which nothing can be transformed, without their underscores."""
-        return self._fold_names
+    def _settings(self):
+        """The estimator whose parameters of training and inference hold for this one."""
+        return self
 
-    def _initial_weights(self, rows, n_components, generator):
-        """Weights in the internal unit, float64 on the CPU: E a multiple of D, biases zero."""
-        centre = rows.average(lambda x: x)
-        inputs, components = directions(rows, n_components, centre, generator)
-        return {
-            "components": components,
-            "encoder_coef": self._encoder_scale * inputs,
-            "encoder_intercept": torch.zeros(n_components, dtype=torch.float64),
-            "intercept": centre[rows.parts[-1]],
-        }
-
-    def _rule(self, weights):
-        """Return the `Rule` of the entries that can have a code or a gradient."""
-        raise NotImplementedError
-
-    def _objective(self, entries, alpha, dead):
-        """Loss of the `entries` of a batch (see `AllEntries`), and their codes."""
-        raise NotImplementedError
-
-    def _hyperparameters(self, n_features, n_components, n_targets):
-        """Fitted attributes that stand for parameters left at None, such as ``{"k_": 4}``."""
-        return {}
-
-    def _rate_scales(self, plan):
-        """Multipliers of the learning rate by weight name."""
-        return {"encoder_coef": 0.5}
-
-    def _calibrated(self, weights, engine, rows):
-        """Weights that inference needs, from those that training left."""
-        return weights
-
-    def _after_step(self, rows, n_steps, generator):
-        """Callables ``hook(run)`` to run after every optimiser step."""
-        return []
-
-    def _fitted_rule(self):
-        """Return the `Rule` of raw-unit pre-activations that are codes, row by row."""
-        return Rule(bound=getattr(self, "threshold_", np.zeros(1)))
-
-    def _fold(self, weights, normalization):
-        """Fitted arrays by weight name, in raw units, float64."""
-        return _folding.fold(weights, normalization, pre_bias=self._pre_bias)
-
-    def _unfold(self, fitted, normalization):
-        """Weights that continue from the fitted arrays `fitted` (the inverse of `_fold`)."""
-        return _folding.unfold(fitted, normalization, pre_bias=self._pre_bias)
+    def _check_data(self, X, y, sample_weight, *, reset):
+        """Validate training data; return `Rows`."""
+        X = as_input(X)
+        X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
+        return Rows(X, None, row_weights(sample_weight, X.shape[0]))
 
     # Fitting -------------------------------------------------------------------------------------
 
@@ -207,10 +164,7 @@ class BaseSAE(
         FloatingPointError
             If the loss stops being finite.
         """
-        check_params(self)
-        X, sample_weight = self._check_rows(X, sample_weight, reset=not self._continues())
-        _fitting.fit(self, X, sample_weight, y)
-        return self
+        return self._learn(X, y, sample_weight, streams=False)
 
     def partial_fit(self, X, y=None, sample_weight=None):
         """Continue with one pass over X, in mini-batches.
@@ -238,28 +192,44 @@ class BaseSAE(
             With ``early_stopping=True`` or a `target_l0`, which need all rows at once; otherwise
             as `fit`.
         """
+        return self._learn(X, y, sample_weight, streams=True)
+
+    @own_modes()
+    def _learn(self, X, y, sample_weight, *, streams):
+        """Validate, train and keep the result: a whole fit, or one pass of a stream."""
         check_params(self)
-        self._check_streams()
-        X, sample_weight = self._check_rows(X, sample_weight, reset=not self._is_fitted())
-        _fitting.partial_fit(self, X, sample_weight)
+        if self._settings is not self:
+            check_params(self._settings)
+        if streams and self._settings.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True.")
+        reset = not (self._is_fitted() if streams else self._continues())
+        data = self._check_data(X, y, sample_weight, reset=reset)
+        fit = Fit(self, data.X, data.targets, data.weight, streams=streams)
+        if streams:
+            fit.train_pass()
+        else:
+            fit.train(data.X, y)
+        self._keep({**fit.result(), **data.attributes}, continues=fit.continues)
         return self
 
-    def _check_rows(self, X, sample_weight, *, reset):
-        X = as_input(X)
-        X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
-        return X, row_weights(sample_weight, X.shape[0])
-
-    def _check_streams(self):
-        if self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True.")
-        if getattr(self, "target_l0", None) is not None:
-            raise ValueError("partial_fit does not support target_l0: set alpha instead.")
+    def _keep(self, attributes, *, continues):
+        """Take over fitted attributes; those of an earlier fit that are not among them go."""
+        if not continues:
+            forget_names(self)
+            vars(self).pop("source_", None)
+        if "_objective" in vars(self):
+            known = self._objective
+            for name in (*known.declared, *known.resolved):
+                vars(self).pop(name + "_", None)
+        vars(self).pop("validation_scores_", None)
+        for name, value in attributes.items():
+            setattr(self, name, value)
 
     def _is_fitted(self):
         return hasattr(self, "components_")
 
     def _continues(self):
-        return self.warm_start and self._is_fitted()
+        return self._settings.warm_start and self._is_fitted()
 
     # Use -----------------------------------------------------------------------------------------
 
@@ -282,13 +252,14 @@ class BaseSAE(
             If dense codes cannot fit in memory; ``sparse_output=True`` is the remedy.
         """
         X, space = self._check_new_rows(X, "transform")
-        if self.sparse_output and space.namespace is not None:
+        sparse_output = self._settings.sparse_output
+        if sparse_output and space.namespace is not None:
             raise ValueError(
                 f"sparse_output=True is available for numpy input only, X is a "
                 f"{space.namespace.__name__} array."
             )
-        encoder = self._encoder(X, space)
-        if self.sparse_output:
+        encoder = self._encoder(X)
+        if sparse_output:
             return _inference.csr_codes(encoder, X)
         itemsize = torch.empty(0, dtype=encoder.dtype).element_size()
         check_fits_in_memory((X.shape[0], encoder.width), itemsize, "code matrix")
@@ -348,10 +319,10 @@ class BaseSAE(
         score : float
             Explained variance, at most 1.
         """
-        X, space = self._check_new_rows(X, "score")
-        encoder = self._encoder(X, space)
+        X, _ = self._check_new_rows(X, "score")
+        encoder = self._encoder(X)
         weight = row_weights(sample_weight, X.shape[0])
-        rows = _fitting.batches_of(X, weight)
+        rows = Batches(X, weight, _SCORED_ROWS, compute_dtype(X, _CPU), _CPU)
         return _inference.pooled_r2(
             encoder, self.components_, self.intercept_, X, weight=weight, rows=rows
         )
@@ -364,16 +335,8 @@ class BaseSAE(
         check_same_space(self, method, space_of(self.components_), space)
         return X, space
 
-    def _encoder(self, X, space):
-        device = choose_device(self.device, space)
-        return _inference.Encoder(
-            self.encoder_coef_,
-            self.encoder_intercept_,
-            self._fitted_rule(),
-            device,
-            compute_dtype(X, device),
-            self.precision,
-        )
+    def _encoder(self, X):
+        return _inference.encoder_of(vars(self), self._settings, X)
 
     # scikit-learn's contract ---------------------------------------------------------------------
 
@@ -387,7 +350,7 @@ class BaseSAE(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        tags.array_api_support = not self.sparse_output
+        tags.array_api_support = not getattr(self._settings, "sparse_output", False)
         return tags
 
     def __getstate__(self):

@@ -1,15 +1,13 @@
-"""BatchTopKSAE (Bussmann, Leask and Nanda 2024, arXiv 2412.06410)."""
-
-import torch
+"""`BatchTopKSAE` (Bussmann, Leask and Nanda 2024, arXiv 2412.06410)."""
 
 from sksae._params import Float
-from sksae.autoencoders._penalised import default_k
+from sksae.autoencoders._sparsity import auxk_options, default_k
 from sksae.autoencoders._topk import TopKSAE
-from sksae.kernels import Rule
+from sksae.objectives import BatchTopK
 
 
 class BatchTopKSAE(TopKSAE):
-    """Sparse autoencoder that keeps k codes a row on average: more where a row needs more.
+    """Sparse autoencoder that keeps k codes per row on average: more where a row needs more.
 
     In training, codes are the ``k n`` largest positive entries of ``Z = X E^T + b`` among all n
     rows of a batch; the objective is that of `TopKSAE`. After the fit a last pass over the data
@@ -23,21 +21,21 @@ class BatchTopKSAE(TopKSAE):
         Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
         number of features.
     k : float, default=None
-        Codes kept a row, on average; need not be whole, and is clipped to the width. None takes 32
-        from 512 features on and an eighth of the features below.
+        Codes kept per row, on average; need not be whole, and is clipped to the width. None takes
+        32 from 512 features on and an eighth of the features below.
     expansion_factor : float, default=8
-        Latents a feature of X, where `n_components` is None.
+        Latents per feature of X, where `n_components` is None.
     auxk_alpha : float, default=1/32
         Weight of the auxiliary loss that revives dead latents; 0 turns it off.
     k_aux : int, default=None
-        Dead latents used a row by the auxiliary loss. None takes half the number of features.
+        Dead latents used per row by the auxiliary loss. None takes half the number of features.
     dead_window : int, default=None
         Rows without firing after which a latent counts as dead during training. None takes
         ten batches or a tenth of the rows, whichever is more, at most 10 million.
     max_iter : int, default=None
         Passes over the data. None takes as many as make 2000 optimiser steps.
     batch_size : int, default=None
-        Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
+        Rows per step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
         from a million.
     learning_rate : float, default=None
         Adam's step size, halved for the encoder. None takes ``3e-3 sqrt(2^14 / n_components)``,
@@ -89,7 +87,7 @@ class BatchTopKSAE(TopKSAE):
     encoder_intercept_ : ndarray of shape (n_components_,)
         Bias of the encoder.
     k_ : float
-        Codes kept a row in training, on average.
+        Codes kept per row in training, on average.
     threshold_ : ndarray of shape (n_components_,)
         Pre-activations above it are codes.
     activation_frequency_ : ndarray of shape (n_components_,)
@@ -98,7 +96,7 @@ class BatchTopKSAE(TopKSAE):
     n_components_ : int
         Number of latents.
     batch_size_ : int
-        Rows a step.
+        Rows per step.
     learning_rate_ : float
         Step size used.
     n_iter_ : int
@@ -117,7 +115,7 @@ class BatchTopKSAE(TopKSAE):
     See Also
     --------
     TopKSAE : The same number of codes in every row.
-    JumpReLUSAE : A learnt threshold a latent.
+    JumpReLUSAE : A learnt threshold per latent.
 
     References
     ----------
@@ -136,25 +134,6 @@ class BatchTopKSAE(TopKSAE):
 
     _param_rules = {**TopKSAE._param_rules, "k": Float(0, open_="low", none=True)}
 
-    @property
-    def _weight_names(self):
-        return (*self._fold_names, "threshold")
-
-    def _hyperparameters(self, n_features, n_components, n_targets):
-        return {"k_": min(float(self.k or default_k(n_features)), float(n_components))}
-
-    def _rule(self, weights):
-        return super()._rule(weights)._replace(pooled=True)
-
-    def _fitted_rule(self):
-        return Rule(bound=self.threshold_)
-
-    @torch.no_grad()
-    def _calibrated(self, weights, engine, rows):
-        """Add the threshold: the mean over batches of the cut between kept and dropped entries."""
-        total, weight = 0.0, 0.0
-        for x, w in rows:
-            total += engine.entries(x, w, weights).cut() * float(w.sum())
-            weight += float(w.sum())
-        threshold = torch.full_like(weights["encoder_intercept"], total / weight)
-        return {**weights, "threshold": threshold}
+    def _make_objective(self, n_features, n_components, n_targets):
+        k = min(float(self.k or default_k(n_features)), float(n_components))
+        return BatchTopK(k, **auxk_options(self, n_targets))

@@ -1,15 +1,12 @@
-"""GatedSAE (Rajamanoharan et al. 2024, Google DeepMind, arXiv 2404.16014)."""
-
-import torch
+"""`GatedSAE` (Rajamanoharan et al. 2024, Google DeepMind, arXiv 2404.16014)."""
 
 from sksae._params import Option
-from sksae.autoencoders._objective import reconstruction_loss
-from sksae.autoencoders._penalised import PenalisedSAE
-from sksae.autoencoders._starting import closing_bias
-from sksae.kernels import Rule
+from sksae.autoencoders._base import BaseSAE
+from sksae.autoencoders._sparsity import PENALTY_RULES, typical_code
+from sksae.objectives import Gated
 
 
-class GatedSAE(PenalisedSAE):
+class GatedSAE(BaseSAE):
     """Sparse autoencoder that decides which latents fire apart from how strongly.
 
     With ``U = (X - b_dec) W^T``, a gate ``G = U + b_gate`` and magnitudes ``M = e^r U + b_mag``,
@@ -19,7 +16,7 @@ class GatedSAE(PenalisedSAE):
     ``|x - x^(f)|^2 + alpha sum_i relu(g_i) + |x - x^(relu(g))|^2``
 
     with the dictionary frozen in the last term, so that only the gate learns from it. After the fit
-    the two heads fold exactly into one encoder with a threshold a latent.
+    the two heads fold exactly into one encoder with a threshold per latent.
 
     Parameters
     ----------
@@ -31,14 +28,14 @@ class GatedSAE(PenalisedSAE):
         ``1.2 sqrt(n_features / K)``, where K is `target_l0`, or 32 from 512 features on and an
         eighth of the features below.
     target_l0 : float, default=None
-        Mean number of non-zero codes a row to aim at: the penalty is moved during training
+        Mean number of non-zero codes per row to aim at: the penalty is moved during training
         until held-out rows have it.
-    recipe : {"frozen", "ri_l1"}, default="frozen"
-        "frozen": unit decoder rows, frozen in the auxiliary term (the paper). "ri_l1": free decoder
-        rows, the penalty weighted by their norms, nothing frozen (the reparametrisation-invariant
-        form).
+    decoder_norm : {"unit", "free"}, default="unit"
+        Norm of the dictionary's rows during training. "unit": 1, and the dictionary is frozen in
+        the last term (the paper). "free": any, the penalty is weighted by it, and nothing is frozen
+        (the reparametrisation-invariant form, RI-L1).
     expansion_factor : float, default=8
-        Latents a feature of X, where `n_components` is None.
+        Latents per feature of X, where `n_components` is None.
     alpha_warm_up : float, default=0.05
         Share of the steps over which the penalty rises from 0.
     dead_window : int, default=None
@@ -47,7 +44,7 @@ class GatedSAE(PenalisedSAE):
     max_iter : int, default=None
         Passes over the data. None takes as many as make 2000 optimiser steps.
     batch_size : int, default=None
-        Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
+        Rows per step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
         from a million.
     learning_rate : float, default=None
         Adam's step size, halved for the encoder. None takes ``3e-3 sqrt(2^14 / n_components)``,
@@ -113,7 +110,7 @@ class GatedSAE(PenalisedSAE):
     n_components_ : int
         Number of latents.
     batch_size_ : int
-        Rows a step.
+        Rows per step.
     learning_rate_ : float
         Step size used.
     n_iter_ : int
@@ -132,8 +129,8 @@ class GatedSAE(PenalisedSAE):
     See Also
     --------
     SparseAutoencoder : Sparsity by an L1 penalty.
-    TopKSAE : A fixed number of codes a row.
-    JumpReLUSAE : A learnt threshold a latent.
+    TopKSAE : A fixed number of codes per row.
+    JumpReLUSAE : A learnt threshold per latent.
 
     References
     ----------
@@ -150,8 +147,11 @@ class GatedSAE(PenalisedSAE):
     ((2000, 16), (16,))
     """
 
-    _param_rules = {**PenalisedSAE._param_rules, "recipe": Option("frozen", "ri_l1")}
-    _fold_names = (*PenalisedSAE._fold_names, "gate_intercept", "gain")
+    _param_rules = {
+        **BaseSAE._param_rules,
+        **PENALTY_RULES,
+        "decoder_norm": Option("unit", "free"),
+    }
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class GatedSAE(PenalisedSAE):
         *,
         alpha=None,
         target_l0=None,
-        recipe="frozen",
+        decoder_norm="unit",
         expansion_factor=8,
         alpha_warm_up=0.05,
         dead_window=None,
@@ -184,10 +184,7 @@ class GatedSAE(PenalisedSAE):
     ):
         super().__init__(
             n_components,
-            alpha=alpha,
-            target_l0=target_l0,
             expansion_factor=expansion_factor,
-            alpha_warm_up=alpha_warm_up,
             dead_window=dead_window,
             max_iter=max_iter,
             batch_size=batch_size,
@@ -208,62 +205,15 @@ class GatedSAE(PenalisedSAE):
             random_state=random_state,
             verbose=verbose,
         )
-        self.recipe = recipe
+        self.alpha = alpha
+        self.alpha_warm_up = alpha_warm_up
+        self.target_l0 = target_l0
+        self.decoder_norm = decoder_norm
 
-    @property
-    def _unit_norm(self):
-        return ("components",) if self.recipe == "frozen" else ()
-
-    @property
-    def _weight_names(self):
-        return (*self._fold_names, "threshold")
-
-    def _alpha_for(self, size):
-        return 1.2 * size
-
-    def _initial_weights(self, rows, n_components, generator):
-        weights = super()._initial_weights(rows, n_components, generator)
-        zeros = torch.zeros(n_components, dtype=torch.float64)
-        gate = closing_bias(weights, rows, pre_bias=self._pre_bias)
-        return {**weights, "gate_intercept": gate, "log_gain": zeros}
-
-    def _rule(self, weights):
-        return Rule(bound=-weights["gate_intercept"], bias=None)
-
-    def _objective(self, entries, alpha, dead):
-        weights, projections = entries.weights, entries.z
-        gate = projections + entries.at(weights["gate_intercept"])
-        gain = entries.at(weights["log_gain"].exp())
-        magnitude = projections * gain + entries.at(weights["encoder_intercept"])
-        codes = torch.where(gate > 0, torch.relu(magnitude), 0.0)
-        open_gate = torch.relu(gate)
-        frozen = self.recipe == "frozen"  # the gate must not bend the dictionary to its own ends
-        sizes = open_gate if frozen else open_gate * entries.norms()
-        loss = reconstruction_loss(entries, entries.decode(codes))
-        loss = loss + alpha * entries.row_mean(sizes)
-        auxiliary = entries.decode(open_gate, frozen=frozen)
-        return loss + reconstruction_loss(entries, auxiliary), codes
-
-    def _fold(self, weights, normalization):
-        """Fold into a JumpReLU: ``E = e^r W``, ``threshold = max(0, b_mag - e^r b_gate)``."""
-        gain = weights["log_gain"].detach().cpu().double().exp()
-        gate = super()._fold(
-            {**weights, "encoder_intercept": weights["gate_intercept"]}, normalization
-        )["encoder_intercept"]
-        encoder = gain[:, None] * weights["encoder_coef"].detach().cpu().double()
-        folded = super()._fold({**weights, "encoder_coef": encoder}, normalization)
-        threshold = (folded["encoder_intercept"] - gain * gate).clamp(min=0)
-        return {**folded, "threshold": threshold, "gate_intercept": gate, "gain": gain}
-
-    def _unfold(self, fitted, normalization):
-        gain = fitted["gain"].double()
-        weights = super()._unfold(fitted, normalization)
-        weights["encoder_coef"] = weights["encoder_coef"] / gain[:, None]
-        gate = {
-            **fitted,
-            "encoder_coef": fitted["encoder_coef"].double() / gain[:, None],
-            "encoder_intercept": fitted["gate_intercept"],
-        }
-        weights["gate_intercept"] = super()._unfold(gate, normalization)["encoder_intercept"]
-        weights["log_gain"] = gain.log()
-        return weights
+    def _make_objective(self, n_features, n_components, n_targets):
+        alpha = self.alpha
+        if alpha is None:
+            alpha = 1.2 * typical_code(n_features, n_targets, self.target_l0)
+        return Gated(
+            float(alpha), self.alpha_warm_up, self.target_l0, unit_norm=self.decoder_norm == "unit"
+        )

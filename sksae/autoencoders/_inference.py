@@ -1,10 +1,20 @@
-"""Fitted arrays at work: rows to codes and back, chunk by chunk, never a needless dense matrix."""
+"""Inference with fitted arrays: rows to codes and back, chunk by chunk."""
+
+from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy import sparse
 
-from sksae._arrays import from_torch, row_chunks, stack_csr, to_torch
+from sksae._arrays import (
+    choose_device,
+    compute_dtype,
+    from_torch,
+    row_chunks,
+    space_of,
+    stack_csr,
+    to_torch,
+)
 from sksae._modes import own_modes
 from sksae._threads import threads_for
 from sksae.kernels import (
@@ -26,7 +36,7 @@ class Encoder:
     coef : array of shape (m, d)
     intercept : array of shape (m,)
     rule : Rule
-        Which pre-activations are codes: the k largest of a row or all above a bound, if positive.
+        Pre-activations that are codes: the k largest of a row, or all above a bound if positive.
     device : torch.device
     dtype : torch.dtype
         Of the arithmetic.
@@ -40,7 +50,9 @@ class Encoder:
         self.rule, self.device, self.dtype = rule, device, dtype
         if rule.k is None:
             bound = to_torch(rule.bound, device, dtype).clamp(min=0)
-            self.rule = rule._replace(bound=bound.expand(len(self.coef)))
+            self.rule = replace(rule, bound=bound.expand(len(self.coef)))
+        else:
+            self.rule = replace(rule, k=min(int(rule.k), len(self.coef)))
         self._search = Search(exact=precision == "float32")
 
     @property
@@ -57,28 +69,49 @@ class Encoder:
         with threads_for(2 * len(x) * self.coef.numel()):
             z = torch.addmm(self.intercept, x, self.coef.T)
             if self.rule.k is not None:
-                return keep_top_k(z, self.rule.k)
+                return keep_top_k(z, self.rule.k, magnitude=self.rule.magnitude)
             return threshold_codes(z, self.rule.bound)
 
     @torch.no_grad()
     def active(self, x):
-        """Where the codes of a tensor of rows are positive, as an `ActiveSet`, and their values."""
+        """The codes of a tensor of rows that are not 0: an `ActiveSet`, and their values."""
         if not runs_on(x.device):
             codes = self(x)
-            positions = flat_nonzero(codes > 0)
+            positions = flat_nonzero(codes != 0)
             return ActiveSet.from_flat(positions, *codes.shape), codes.flatten()[positions]
         with threads_for(2 * len(x) * self.coef.numel()):
             active, values = self._search(x, self.coef, self.intercept, self.rule)
-        positive = values > 0
-        if bool(positive.all()):
+        # Among the k largest of a row there may be some that are negative, and no codes.
+        present = values != 0 if self.rule.magnitude else values > 0
+        if bool(present.all()):
             return active, values
-        return active.where(positive), values[positive]
+        return active.where(present), values[present]
 
     def chunks(self, X):
         """Yield ``(rows, x)`` over all rows of `X`: a slice and a tensor."""
         X = X if isinstance(X, np.ndarray) else to_torch(X)
         for rows in row_chunks(X.shape[0], max(self.width, X.shape[1])):
             yield rows, to_torch(X[rows], self.device, self.dtype)
+
+
+def encoder_of(attributes, settings, X):
+    """Return the `Encoder` of fitted attributes, by name, for rows like X.
+
+    `settings` has the parameters ``device`` and ``precision``.
+    """
+    objective = attributes["_objective"]
+    fitted = {
+        name: attributes[name + "_"] for name, weight in objective.declared.items() if weight.fitted
+    }
+    device = choose_device(settings.device, space_of(X))
+    return Encoder(
+        fitted["encoder_coef"],
+        fitted["encoder_intercept"],
+        objective.fitted_rule(fitted),
+        device,
+        compute_dtype(X, device),
+        settings.precision,
+    )
 
 
 @own_modes()

@@ -1,18 +1,13 @@
-"""JumpReLUSAE (Rajamanoharan et al. 2024, arXiv 2407.14435; Anthropic, January 2025)."""
-
-import math
-
-import torch
+"""`JumpReLUSAE` (Rajamanoharan et al. 2024, arXiv 2407.14435; Anthropic, January 2025)."""
 
 from sksae._params import Float, Option
-from sksae.autoencoders._objective import reconstruction_loss
-from sksae.autoencoders._penalised import PenalisedSAE
-from sksae.autoencoders._starting import revival
-from sksae.kernels import Rule, heaviside, jump_relu
+from sksae.autoencoders._base import BaseSAE
+from sksae.autoencoders._sparsity import PENALTY_RULES, typical_code
+from sksae.objectives import JumpReLU
 
 
-class JumpReLUSAE(PenalisedSAE):
-    """Sparse autoencoder with a learnt threshold a latent.
+class JumpReLUSAE(BaseSAE):
+    """Sparse autoencoder with a learnt threshold per latent.
 
     Codes are ``F = Z`` where ``Z = X E^T + b`` exceeds the latent's threshold and 0 elsewhere.
     Training minimises, in the internal unit and averaged over rows,
@@ -36,11 +31,11 @@ class JumpReLUSAE(PenalisedSAE):
         ``0.1 n_features / K``, where K is `target_l0`, or 32 from 512 features on and an
         eighth of the features below.
     target_l0 : float, default=None
-        Mean number of non-zero codes a row to aim at: the penalty is moved during training
+        Mean number of non-zero codes per row to aim at: the penalty is moved during training
         until held-out rows have it.
     penalty : {"l0", "tanh"}, default="l0"
-        What is penalised: the number of codes (Rajamanoharan et al. 2024), or a smooth saturating
-        form of it (Anthropic, January 2025).
+        The number of codes (Rajamanoharan et al. 2024), or a smooth saturating form of it
+        (Anthropic, January 2025).
     bandwidth : float, default=None
         Width of the kernel in the internal unit. None takes 1 for "l0" and 2 for "tanh".
     threshold_init : float, default=None
@@ -51,7 +46,7 @@ class JumpReLUSAE(PenalisedSAE):
         Weight of the pull on pre-activations below their threshold, which revives dead latents;
         "tanh" only.
     expansion_factor : float, default=8
-        Latents a feature of X, where `n_components` is None.
+        Latents per feature of X, where `n_components` is None.
     alpha_warm_up : float, default=None
         Share of the steps over which the penalty rises from 0. None takes 0.05, or 1 for "tanh".
     dead_window : int, default=None
@@ -60,7 +55,7 @@ class JumpReLUSAE(PenalisedSAE):
     max_iter : int, default=None
         Passes over the data. None takes as many as make 2000 optimiser steps.
     batch_size : int, default=None
-        Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
+        Rows per step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
         from a million.
     learning_rate : float, default=None
         Adam's step size, halved for the encoder. None takes ``3e-3 sqrt(2^14 / n_components)``,
@@ -121,7 +116,7 @@ class JumpReLUSAE(PenalisedSAE):
     n_components_ : int
         Number of latents.
     batch_size_ : int
-        Rows a step.
+        Rows per step.
     learning_rate_ : float
         Step size used.
     n_iter_ : int
@@ -140,7 +135,7 @@ class JumpReLUSAE(PenalisedSAE):
     See Also
     --------
     SparseAutoencoder : Sparsity by an L1 penalty.
-    TopKSAE : A fixed number of codes a row.
+    TopKSAE : A fixed number of codes per row.
     GatedSAE : L1 on a gate, magnitudes without shrinkage.
 
     Notes
@@ -166,7 +161,8 @@ class JumpReLUSAE(PenalisedSAE):
     """
 
     _param_rules = {
-        **PenalisedSAE._param_rules,
+        **BaseSAE._param_rules,
+        **PENALTY_RULES,
         "alpha_warm_up": Float(0, 1, none=True),
         "penalty": Option("l0", "tanh"),
         "bandwidth": Float(0, open_="low", none=True),
@@ -174,7 +170,6 @@ class JumpReLUSAE(PenalisedSAE):
         "tanh_scale": Float(0, open_="low"),
         "pre_activation_alpha": Float(0),
     }
-    _fold_names = (*PenalisedSAE._fold_names, "threshold")
 
     def __init__(
         self,
@@ -211,10 +206,7 @@ class JumpReLUSAE(PenalisedSAE):
     ):
         super().__init__(
             n_components,
-            alpha=alpha,
-            target_l0=target_l0,
             expansion_factor=expansion_factor,
-            alpha_warm_up=alpha_warm_up,
             dead_window=dead_window,
             max_iter=max_iter,
             batch_size=batch_size,
@@ -235,65 +227,32 @@ class JumpReLUSAE(PenalisedSAE):
             random_state=random_state,
             verbose=verbose,
         )
+        self.alpha = alpha
+        self.alpha_warm_up = alpha_warm_up
+        self.target_l0 = target_l0
         self.penalty = penalty
         self.bandwidth = bandwidth
         self.threshold_init = threshold_init
         self.tanh_scale = tanh_scale
         self.pre_activation_alpha = pre_activation_alpha
 
+    def _make_objective(self, n_features, n_components, n_targets):
+        alpha = self.alpha
+        if alpha is None:
+            alpha = 0.1 * typical_code(n_features, n_targets, self.target_l0) ** 2
+        return JumpReLU(
+            float(alpha),
+            self._choose(self.alpha_warm_up, 0.05, 1.0),
+            self.target_l0,
+            penalty=self.penalty,
+            bandwidth=self._choose(self.bandwidth, 1.0, 2.0),
+            threshold_init=self._choose(self.threshold_init, 1.0, 0.1),
+            tanh_scale=self.tanh_scale,
+            pre_activation_alpha=self.pre_activation_alpha,
+        )
+
     def _choose(self, value, l0, tanh):
         """Return `value`, or the default of the penalty in use."""
         if value is not None:
             return value
         return l0 if self.penalty == "l0" else tanh
-
-    @property
-    def _unit_norm(self):
-        return self._choose(None, ("components",), ())
-
-    @property
-    def _pre_bias(self):
-        return self._choose(None, True, False)
-
-    @property
-    def _alpha_warm_up(self):
-        return self._choose(self.alpha_warm_up, 0.05, 1.0)
-
-    def _alpha_for(self, size):
-        return 0.1 * size**2
-
-    def _rate_scales(self, plan):
-        """Let thresholds travel: a step moves them by the rate, and they end near sqrt(alpha)."""
-        scales = super()._rate_scales(plan)
-        if plan.n_steps is None or self._continues():
-            return scales
-        reach = plan.learning_rate * plan.n_steps
-        return {**scales, "threshold": max(1.0, 3 * math.sqrt(plan.alpha) / reach)}
-
-    def _initial_weights(self, rows, n_components, generator):
-        weights = super()._initial_weights(rows, n_components, generator)
-        if self.penalty == "tanh":  # small rows keep the saturating penalty from killing latents
-            weights["components"] *= 0.3
-        threshold = self._choose(self.threshold_init, 1.0, 0.1)
-        weights["threshold"] = torch.full((n_components,), float(threshold), dtype=torch.float64)
-        return weights
-
-    def _rule(self, weights):
-        return Rule(bound=weights["threshold"] - self._bandwidth() / 2)
-
-    def _bandwidth(self):
-        return self._choose(self.bandwidth, 1.0, 2.0)
-
-    def _after_step(self, rows, n_steps, generator):
-        return [revival(rows, n_steps, generator)] if self.penalty == "l0" else []
-
-    def _objective(self, entries, alpha, dead):
-        z, threshold = entries.z, entries.at(entries.weights["threshold"])
-        step = {"bandwidth": self._bandwidth(), "to_input": self.penalty == "tanh"}
-        codes = jump_relu(z, threshold, **step)
-        loss = reconstruction_loss(entries, entries.decode(codes))
-        if self.penalty == "l0":
-            return loss + alpha * entries.row_mean(heaviside(z, threshold, **step)), codes
-        sparsity = entries.row_mean(torch.tanh(self.tanh_scale * codes * entries.norms()))
-        silence = entries.shortfall(entries.weights["threshold"])
-        return loss + alpha * sparsity + self.pre_activation_alpha * silence, codes

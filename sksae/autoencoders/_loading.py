@@ -2,24 +2,23 @@
 
 import json
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from sklearn.base import clone
 
 from sksae._params import Bool, Float, Int, check_params
 from sksae.autoencoders._assembly import fitted
 from sksae.autoencoders._base import BaseSAE
-from sksae.autoencoders._folding import WEIGHTS
 from sksae.autoencoders._saving import CURVES, HEADER, MOMENTS, NUMBER, SCALARS, VERSION
 
 _RULES = {
     **dict.fromkeys(("n_components_", "n_features_in_", "batch_size_"), Int(1)),
     **dict.fromkeys(("n_iter_", "n_steps_"), Int(0)),
     "learning_rate_": Float(0, open_="low"),
-    "k_": Float(0, open_="low"),
-    "alpha_": Float(0),
     "single_target_": Bool(),
 }
 _ALWAYS = {"n_components_", "n_features_in_", "n_iter_", "n_steps_"}
@@ -141,22 +140,17 @@ def _no_constant(name):
 
 def _estimator(header, file):
     sae = _unfitted(header["class"], header["params"])
-    scalars, curves = _scalars(header["fitted"]), _curves(header["curves"])
+    curves = _curves(header["curves"])
     names = set(file.keys())
     weights = sorted(name for name in names if not name.startswith("stream."))
-    unknown = [name for name in weights if name not in WEIGHTS]
-    if unknown:
-        raise ValueError(f"it has arrays that are not known: {', '.join(unknown[:5])}")
     kinds = {str(file.get_slice(name).get_dtype()) for name in weights}
     if len(kinds) != 1 or not kinds <= set(_FLOATS):
         raise ValueError(f"its arrays are of the types {sorted(kinds)}, not all F32 or all F64")
     fitted(sae, {name: file.get_tensor(name) for name in weights})
+    scalars = _scalars(sae, header["fitted"])
     for name in ("n_components_", "n_features_in_"):
         if scalars[name] != getattr(sae, name):
             raise ValueError(f"{name} is {scalars[name]}, but its arrays say {getattr(sae, name)}")
-    k = scalars.get("k_", 1)
-    if k > sae.n_components_ or not (isinstance(k, int) or "threshold" in weights):
-        raise ValueError(f"k_ is {k}, of {sae.n_components_} components")
     del sae.source_
     vars(sae).update({**scalars, **curves})
     if "source" in header:
@@ -170,7 +164,7 @@ def _estimator(header, file):
 
 
 def _unfitted(name, params):
-    from sksae import autoencoders  # this room is whole only when its modules are
+    from sksae import autoencoders  # this package is whole only when its modules are
 
     cls = getattr(autoencoders, name, None) if name in autoencoders.__all__ else None
     if not isinstance(cls, type) or not issubclass(cls, BaseSAE) or cls is BaseSAE:
@@ -178,13 +172,19 @@ def _unfitted(name, params):
     unknown = sorted(set(params) - set(cls._param_rules))
     if unknown:
         raise ValueError(f"{name} has no parameters {unknown}")
+    required = [n for n, p in signature(cls).parameters.items() if p.default is p.empty]
+    if not set(required) <= set(params):
+        raise ValueError(f"{name} lacks the parameters {required}")
     sae = cls(**{key: _parameter(value) for key, value in params.items()})
     check_params(sae)
+    check_params(sae._settings)
     return sae
 
 
 def _parameter(value):
     if isinstance(value, dict):
+        if set(value) == {"class", "params"} and isinstance(value["params"], dict):
+            return _unfitted(value["class"], value["params"])
         if list(value) != ["RandomState"] or not isinstance(value["RandomState"], list):
             raise ValueError("a parameter is an object")
         state = np.random.RandomState()
@@ -194,14 +194,31 @@ def _parameter(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-def _scalars(found):
-    missing, unknown = sorted(_ALWAYS - set(found)), sorted(set(found) - set(SCALARS))
+def _scalars(sae, found):
+    """Return the numbers of a fit, each checked by its rule; they become the objective's, too."""
+    resolved = {name + "_": name for name in sae._objective.resolved}
+    known = set(SCALARS) | set(resolved)
+    missing, unknown = sorted(_ALWAYS - set(found)), sorted(set(found) - known)
     if missing or unknown:
         raise ValueError(f"what was fitted lacks {missing}, and has {unknown} that are not known")
     for name, value in found.items():
-        if not _RULES[name].accepts(value):
-            raise ValueError(f"{name} is {value!r}, not {_RULES[name]}")
+        # A resolved parameter is checked by the rule of the parameter, and is never None.
+        rule = _RULES[name] if name in _RULES else sae._settings._param_rules[resolved[name]]
+        if value is None or not rule.accepts(value):
+            raise ValueError(f"{name} is {value!r}, not {rule}")
+    _resolve(sae, {resolved[name]: found[name] for name in set(resolved) & set(found)})
     return found
+
+
+def _resolve(sae, values):
+    """Have the objective that the fit had: parameters that were None, or changed since, as then."""
+    as_fitted = clone(sae)
+    as_fitted._settings.set_params(**values)
+    (m, t), d = sae.components_.shape, sae.n_features_in_
+    sae._objective = as_fitted._make_objective(d, m, t)
+    for name, value in values.items():
+        if getattr(sae._objective, name) != value:
+            raise ValueError(f"{name}_ is {value}, of {m} components")
 
 
 def _curves(found):
@@ -251,7 +268,8 @@ def _stream(sae, numbers, file, names):
     rules = {"n_steps": Int(1), "density": Float(0), "dead_window": Int(1), "one_scale": Bool()}
     if set(numbers) != set(rules) or not all(rules[n].accepts(v) for n, v in numbers.items()):
         raise ValueError("its state of partial_fit has numbers that are not right")
-    weights = ["log_gain" if name == "gain" else name for name in sae._fold_names]
+    declared = sae._objective.declared
+    weights = {name: weight.axes for name, weight in declared.items() if weight.trained}
     float_ = {np.float32: "F32", np.float64: "F64"}[sae.components_.dtype.type]
     shapes = _stream_shapes(sae, weights, one_scale=numbers["one_scale"])
     if {n for n in names if n.startswith("stream.")} != {f"stream.{n}" for n in shapes}:
@@ -287,9 +305,10 @@ def _stream(sae, numbers, file, names):
 def _stream_shapes(sae, weights, *, one_scale):
     d, (m, t) = sae.n_features_in_, sae.components_.shape
     total = d + t if hasattr(sae, "single_target_") else d
+    axes = {"m": m, "d": d, "t": t}
     shapes = {
-        f"{kind}.{name}": getattr(sae, {"log_gain": "gain"}.get(name, name) + "_").shape
-        for name in weights
+        f"{kind}.{name}": tuple(axes[axis] for axis in order)
+        for name, order in weights.items()
         for kind in ("weights", *MOMENTS)
     }
     sizes = {"since_fired": (m,), "mean": (total,), "scale": (1 if one_scale else total,)}

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import to_torch
 from sksae._files import replacing
-from sksae.autoencoders._folding import WEIGHTS
+from sksae.autoencoders._assembly import FREQUENCY
 
 VERSION = 1
 _MOST_BYTES = 50_000_000  # safetensors reads headers of 100 MB, in which text is escaped
@@ -23,8 +24,6 @@ SCALARS = (
     "learning_rate_",
     "n_iter_",
     "n_steps_",
-    "k_",
-    "alpha_",
     "single_target_",
 )
 CURVES = ("loss_curve_", "validation_scores_")
@@ -86,13 +85,8 @@ class SavingMixin:
                 f"{type(self).__name__} is a class of your own, of which `load` knows nothing: use "
                 f"joblib.dump."
             )
+        _check_unchanged(self)
         arrays, header = _arrays(self), _header(self, extractor)
-        missing = sorted(set(self._weight_names) - set(arrays))
-        if missing:
-            raise ValueError(
-                f"Parameters of this {type(self).__name__} were changed since it was fitted: it "
-                f"has no {', '.join(missing)}. Fit it again, or set them back."
-            )
         stream = getattr(self, "_stream", None)
         if stream is not None:
             header["stream"] = _add_stream(arrays, stream)
@@ -107,8 +101,22 @@ class SavingMixin:
         return Path(path)
 
 
+def _check_unchanged(sae):
+    """Raise a ValueError if the parameters of today need other arrays than the fit stored."""
+    (m, t), d = sae.components_.shape, sae.n_features_in_
+    objective = sae._make_objective(d, m, t)
+    needed = {name for name, weight in objective.declared.items() if weight.fitted}
+    stored = {name for name, weight in sae._objective.declared.items() if weight.fitted}
+    if needed != stored or objective.resolved != sae._objective.resolved:
+        missing = ", ".join(sorted(needed - stored)) or "such objective"
+        raise ValueError(
+            f"Parameters of this {type(sae).__name__} were changed since it was fitted: it has no "
+            f"{missing}. Fit it again, or set them back."
+        )
+
+
 def _arrays(sae):
-    names = [name for name in WEIGHTS if hasattr(sae, name + "_")]
+    names = [name for name in (*sae._objective.declared, *FREQUENCY) if hasattr(sae, name + "_")]
     return {name: _numbers(getattr(sae, name + "_")) for name in names}
 
 
@@ -117,12 +125,11 @@ def _numbers(array):
 
 
 def _header(sae, extractor):
-    params = sae.get_params(deep=False)
+    scalars = (*SCALARS, *(name + "_" for name in sae._objective.resolved))
     header = {
         "version": VERSION,
-        "class": type(sae).__name__,
-        "params": {name: plain(value, f"parameter {name!r}") for name, value in params.items()},
-        "fitted": {name: plain(getattr(sae, name), name) for name in SCALARS if hasattr(sae, name)},
+        **_described(sae),
+        "fitted": {name: plain(getattr(sae, name), name) for name in scalars if hasattr(sae, name)},
         "curves": {name: plain(getattr(sae, name), name) for name in CURVES if hasattr(sae, name)},
     }
     for name in ("feature_names_", "explanations_"):
@@ -135,6 +142,15 @@ def _header(sae, extractor):
     if source:
         header["source"] = plain(source, "source_")
     return header
+
+
+def _described(sae):
+    """Return the class and the parameters of an estimator, those of a nested one included."""
+    params = {}
+    for name, value in sae.get_params(deep=False).items():
+        nested = isinstance(value, BaseEstimator)
+        params[name] = _described(value) if nested else plain(value, f"parameter {name!r}")
+    return {"class": type(sae).__name__, "params": params}
 
 
 def plain(value, what):

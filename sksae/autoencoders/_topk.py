@@ -1,12 +1,9 @@
-"""TopKSAE (Gao et al. 2024)."""
-
-import torch
+"""`TopKSAE` (Gao et al. 2024)."""
 
 from sksae._params import Float, Int
 from sksae.autoencoders._base import BaseSAE
-from sksae.autoencoders._objective import auxiliary_k_loss, reconstruction_loss, row_mean
-from sksae.autoencoders._penalised import default_k
-from sksae.kernels import Rule
+from sksae.autoencoders._sparsity import auxk_options, default_k
+from sksae.objectives import TopK
 
 
 class TopKSAE(BaseSAE):
@@ -26,21 +23,21 @@ class TopKSAE(BaseSAE):
         Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
         number of features.
     k : int, default=None
-        Codes kept a row, at most: codes are never negative, and `k` is clipped to the width. None
+        Codes kept per row, at most: codes are never negative, and `k` is clipped to the width. None
         takes 32 from 512 features on and an eighth of the features below.
     expansion_factor : float, default=8
-        Latents a feature of X, where `n_components` is None.
+        Latents per feature of X, where `n_components` is None.
     auxk_alpha : float, default=1/32
         Weight of the auxiliary loss that revives dead latents; 0 turns it off.
     k_aux : int, default=None
-        Dead latents used a row by the auxiliary loss. None takes half the number of features.
+        Dead latents used per row by the auxiliary loss. None takes half the number of features.
     dead_window : int, default=None
         Rows without firing after which a latent counts as dead during training. None takes
         ten batches or a tenth of the rows, whichever is more, at most 10 million.
     max_iter : int, default=None
         Passes over the data. None takes as many as make 2000 optimiser steps.
     batch_size : int, default=None
-        Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
+        Rows per step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
         from a million.
     learning_rate : float, default=None
         Adam's step size, halved for the encoder. None takes ``3e-3 sqrt(2^14 / n_components)``,
@@ -92,14 +89,14 @@ class TopKSAE(BaseSAE):
     encoder_intercept_ : ndarray of shape (n_components_,)
         Bias of the encoder.
     k_ : int
-        Codes kept a row.
+        Codes kept per row.
     activation_frequency_ : ndarray of shape (n_components_,)
         Share of the training rows on which each latent fires; 0 for a dead one. After
         `partial_fit`, of the rows of its last call.
     n_components_ : int
         Number of latents.
     batch_size_ : int
-        Rows a step.
+        Rows per step.
     learning_rate_ : float
         Step size used.
     n_iter_ : int
@@ -119,7 +116,7 @@ class TopKSAE(BaseSAE):
     --------
     SparseAutoencoder : Sparsity by an L1 penalty.
     GatedSAE : L1 on a gate, magnitudes without shrinkage.
-    JumpReLUSAE : A learnt threshold a latent.
+    JumpReLUSAE : A learnt threshold per latent.
     sklearn.decomposition.DictionaryLearning : Slower, for small data.
 
     References
@@ -201,28 +198,6 @@ class TopKSAE(BaseSAE):
         self.auxk_alpha = auxk_alpha
         self.k_aux = k_aux
 
-    def _hyperparameters(self, n_features, n_components, n_targets):
-        return {"k_": min(self.k or default_k(n_features), n_components)}
-
-    def _rule(self, weights):
-        m, d = weights["encoder_coef"].shape
-        return Rule(k=self._hyperparameters(d, m, None)["k_"])
-
-    def _objective(self, entries, alpha, dead):
-        z = entries.z
-        codes = entries.kept(torch.where(z > 0, z, 0.0))  # relu(-0.0) is -0.0
-        reconstruction = entries.decode(codes)
-        loss = reconstruction_loss(entries, reconstruction)
-        if self.auxk_alpha > 0:
-            k_aux = self.k_aux or max(1, entries.x.shape[1] // 2)
-            auxiliary = auxiliary_k_loss(entries, reconstruction, dead=dead, k_aux=k_aux)
-            loss = loss + self.auxk_alpha * self._variance(entries.x, entries.w) * auxiliary
-        return loss, codes
-
-    def _variance(self, x, w):
-        """Total variance of the data in the internal unit: the auxiliary loss is relative to it."""
-        known = {"rms": x.shape[1], "anthropic": x.shape[1], "unit": 1.0}.get(self.normalize)
-        return row_mean((x - w @ x / w.sum()).square().sum(1), w) if known is None else known
-
-    def _fitted_rule(self):
-        return Rule(k=self.k_)
+    def _make_objective(self, n_features, n_components, n_targets):
+        k = min(int(self.k or default_k(n_features)), n_components)
+        return TopK(k, **auxk_options(self, n_targets))

@@ -1,99 +1,53 @@
-"""Transcoder: sparse codes of one site's activations that predict those of another."""
+"""`Transcoder`: sparse codes of one site's activations that predict those of another."""
 
-import torch
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_array, check_consistent_length
 
-from sksae._params import Bool, Float, Option, check_params
+from sksae._arrays import as_input, float_dtypes, from_torch, space_of, to_torch
+from sksae._params import Bool
+from sksae.autoencoders import _inference
 from sksae.autoencoders._base import BaseSAE
-from sksae.autoencoders._batch_topk import BatchTopKSAE
-from sksae.autoencoders._gated import GatedSAE
-from sksae.autoencoders._jumprelu import JumpReLUSAE
-from sksae.autoencoders._l1 import SparseAutoencoder
-from sksae.autoencoders._predicting import PredictingSAE
-from sksae.autoencoders._topk import TopKSAE
-from sksae.kernels import Rule
+from sksae.objectives import Weight
 
-_SPARSITY = ("k", "alpha", "target_l0")
+_SKIP_RATE = 0.3
 
 
-def _without_pre_bias(variant):
-    """The variant for a decoder whose bias is in another space than the rows."""
-    return type(variant.__name__, (variant,), {"_pre_bias": False})
+class _Autoencoder:
+    """Rule of the `estimator` parameter."""
+
+    def accepts(self, value):
+        """Whether `value` is an autoencoder of rows by themselves."""
+        return isinstance(value, BaseSAE) and not isinstance(value, Transcoder)
+
+    def __str__(self):
+        return "a sparse autoencoder such as TopKSAE()"
 
 
-_ACTIVATIONS = {
-    "topk": _without_pre_bias(TopKSAE),
-    "batch_topk": _without_pre_bias(BatchTopKSAE),
-    "relu": _without_pre_bias(SparseAutoencoder),
-    "jumprelu": _without_pre_bias(JumpReLUSAE),
-    "gated": _without_pre_bias(GatedSAE),
-}
+def _codes_suffice(transcoder):
+    if transcoder.skip:
+        raise AttributeError(
+            "The codes alone do not tell what the skip connection adds: use predict(X)."
+        )
+    return True
 
 
-class Transcoder(PredictingSAE):
+class Transcoder(RegressorMixin, BaseSAE):
     """Sparse codes of X from which y is predicted, such as an MLP's output from its input.
 
     An autoencoder explains activations, a transcoder a computation: the encoder reads one site of a
-    model, the dictionary writes another. ``Z = X E^T + b``, ``F = activation(Z)``,
-    ``Y^ = F D + intercept``, and with `skip` ``+ X S^T``, a linear map past the codes. The
-    objective is that of the autoencoder with the same activation, with the residual of y.
+    model, the dictionary writes another. ``Z = X E^T + b``, codes F are made of Z as by the
+    estimator, ``Y^ = F D + intercept``, and with `skip` ``+ X S^T``, a linear map past the codes.
+    The objective is that of the estimator, with the residual of y.
 
     Parameters
     ----------
-    n_components : int, default=None
-        Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
-        number of features.
-    activation : {"topk", "batch_topk", "relu", "jumprelu", "gated"}, default="topk"
-        Codes, objective and recipe of `TopKSAE`, `BatchTopKSAE`, `SparseAutoencoder`,
-        `JumpReLUSAE` or `GatedSAE`.
-    k : int or float, default=None
-        Codes kept a row; only used by ``"topk"`` and ``"batch_topk"``. None takes 32 from 512
-        features on and an eighth of the features below.
-    alpha : float, default=None
-        Weight of the sparsity penalty; only used by the other activations, None as there.
-    target_l0 : float, default=None
-        Codes a row that the penalty is steered to; only used by the other activations.
+    estimator : BaseSAE
+        The autoencoder whose codes, objective and parameters of training are used, such as
+        ``TopKSAE(1024, k=32)``. It is not changed.
     skip : bool, default=False
         Whether y is also predicted linearly from X, past the codes.
-    expansion_factor : float, default=8
-        Latents a feature of X, where `n_components` is None.
-    dead_window : int, default=None
-        Rows without firing after which a latent counts as dead. None as for the autoencoders.
-    max_iter : int, default=None
-        Passes over the data. None takes as many as make 2000 optimiser steps.
-    batch_size : int, default=None
-        Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
-        from a million.
-    learning_rate : float, default=None
-        Adam's step size. None takes ``3e-3 sqrt(2^14 / n_components)``, at most 6e-3.
-    learning_rate_warm_up, learning_rate_decay : float, default=0.0, 0.4
-        Shares of the steps, at the start and at the end, over which the rate rises from and
-        falls to 0.
-    betas : tuple of two floats, default=(0.9, 0.99)
-        Adam's decay rates of the running mean and the running square.
-    max_grad_norm : float, default=1.0
-        Bound on the norm of the whole gradient. None does not clip.
-    normalize : {"rms", "anthropic", "unit", None}, default="rms"
-        Internal unit of training, of X and of y; fitted attributes act on raw X and predict raw y.
-    tol : float, default=0.0
-        Improvement of the loss (of the validation score, with `early_stopping`) that counts.
-    n_iter_no_change : int, default=10
-        Passes without such an improvement after which training stops.
-    early_stopping : bool, default=False
-        Whether to hold out rows, to score them after every pass and to keep the best weights.
-    validation_fraction : float, default=0.1
-        Share of the rows held out, where rows are held out.
-    warm_start : bool, default=False
-        Whether `fit` continues from the previous fit.
-    sparse_output : bool, default=False
-        Whether `transform` returns a CSR matrix.
-    device : str, default="auto"
-        Where to compute: "auto" takes CUDA or MPS if there is one, else the CPU.
-    precision : {"float32", "bfloat16"}, default="float32"
-        "bfloat16" is faster and leaves values off by about a part in 300.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the initial weights and the order of the rows.
-    verbose : int or bool, default=0
-        Whether to print the progress of the passes.
 
     Attributes
     ----------
@@ -108,13 +62,13 @@ class Transcoder(PredictingSAE):
     encoder_intercept_ : ndarray of shape (n_components_,)
         Bias of the encoder.
     threshold_ : ndarray of shape (n_components_,)
-        Pre-activations above it are codes; with "batch_topk", "jumprelu" and "gated".
+        Pre-activations above it are codes; where the estimator has it.
     gate_intercept_, gain_ : ndarray of shape (n_components_,)
-        The gate of "gated", as for `GatedSAE`.
+        The gate of a `GatedSAE`.
     k_ : int or float
-        Codes kept a row, with "topk" and "batch_topk".
+        Codes kept per row; where the estimator has it.
     alpha_ : float
-        Penalty used, with the other activations.
+        Penalty used; where the estimator has it.
     activation_frequency_ : ndarray of shape (n_components_,)
         Share of the training rows (of `partial_fit`'s last call) on which each latent fires.
     single_target_ : bool
@@ -122,7 +76,7 @@ class Transcoder(PredictingSAE):
     n_components_ : int
         Number of latents.
     batch_size_ : int
-        Rows a step.
+        Rows per step.
     learning_rate_ : float
         Step size used.
     n_iter_ : int
@@ -154,146 +108,181 @@ class Transcoder(PredictingSAE):
     Examples
     --------
     >>> import numpy as np
-    >>> from sksae import Transcoder
+    >>> from sksae import TopKSAE, Transcoder
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(2000, 8))
     >>> Y = np.maximum(X, 0) @ rng.normal(size=(8, 4))
-    >>> transcoder = Transcoder(16, k=4, max_iter=100, random_state=0).fit(X, Y)
+    >>> transcoder = Transcoder(TopKSAE(16, k=4, max_iter=100, random_state=0)).fit(X, Y)
     >>> transcoder.transform(X).shape, transcoder.predict(X).shape
     ((2000, 16), (2000, 4))
     >>> transcoder.score(X, Y) > 0.9
     True
     """
 
-    _param_rules = {
-        **BaseSAE._param_rules,
-        "activation": Option(*_ACTIVATIONS),
-        "k": Float(0, open_="low", none=True),
-        "alpha": Float(0, none=True),
-        "target_l0": Float(0, open_="low", none=True),
-        "skip": Bool(),
-    }
+    _param_rules = {"estimator": _Autoencoder(), "skip": Bool()}
 
-    def __init__(
-        self,
-        n_components=None,
-        *,
-        activation="topk",
-        k=None,
-        alpha=None,
-        target_l0=None,
-        skip=False,
-        expansion_factor=8,
-        dead_window=None,
-        max_iter=None,
-        batch_size=None,
-        learning_rate=None,
-        learning_rate_warm_up=0.0,
-        learning_rate_decay=0.4,
-        betas=(0.9, 0.99),
-        max_grad_norm=1.0,
-        normalize="rms",
-        tol=0.0,
-        n_iter_no_change=10,
-        early_stopping=False,
-        validation_fraction=0.1,
-        warm_start=False,
-        sparse_output=False,
-        device="auto",
-        precision="float32",
-        random_state=None,
-        verbose=0,
-    ):
-        super().__init__(
-            n_components,
-            expansion_factor=expansion_factor,
-            dead_window=dead_window,
-            max_iter=max_iter,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_warm_up=learning_rate_warm_up,
-            learning_rate_decay=learning_rate_decay,
-            betas=betas,
-            max_grad_norm=max_grad_norm,
-            normalize=normalize,
-            tol=tol,
-            n_iter_no_change=n_iter_no_change,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            warm_start=warm_start,
-            sparse_output=sparse_output,
-            device=device,
-            precision=precision,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        self.activation = activation
-        self.k = k
-        self.alpha = alpha
-        self.target_l0 = target_l0
+    def __init__(self, estimator, *, skip=False):
+        self.estimator = estimator
         self.skip = skip
 
-    _pre_bias = False
-
-    def _variant(self):
-        """Return the autoencoder with this activation and these parameters."""
-        variant = _ACTIVATIONS[self.activation]
-        names = [*BaseSAE._param_rules, *(n for n in _SPARSITY if n in variant._param_rules)]
-        return variant(**{name: getattr(self, name) for name in names})
-
-    def _check_params(self):
-        check_params(self)
-        check_params(self._variant())
-
     @property
-    def _unit_norm(self):
-        return self._variant()._unit_norm
+    def _settings(self):
+        return self.estimator
 
-    @property
-    def _alpha_warm_up(self):
-        return self._variant()._alpha_warm_up
-
-    @property
-    def _fold_names(self):
-        return self._variant()._fold_names + (("skip_coef",) if self.skip else ())
-
-    @property
-    def _weight_names(self):
-        return self._variant()._weight_names + (("skip_coef",) if self.skip else ())
-
-    def _initial_weights(self, rows, n_components, generator):
-        weights = self._variant()._initial_weights(rows, n_components, generator)
+    def _make_objective(self, n_features, n_components, n_targets):
+        """Return the estimator's objective for targets in another space than the rows."""
+        objective = self.estimator._make_objective(n_features, n_components, n_targets)
+        objective.pre_bias = False  # the bias of the dictionary is in the space of the targets
+        # The encoder has more to find than where its own dictionary points: no halved rate.
+        objective.rates = {**objective.rates, "encoder_coef": 1.0}
         if self.skip:
-            t, d = weights["components"].shape[1], weights["encoder_coef"].shape[1]
-            weights["skip_coef"] = torch.zeros(t, d, dtype=torch.float64)
-        return weights
+            objective.weights = {**objective.weights, "skip_coef": Weight("td")}
+            objective.rates = {**objective.rates, "skip_coef": _SKIP_RATE}
+        return objective
 
-    def _rule(self, weights):
-        return self._variant()._rule(weights)
+    def fit(self, X, y=None, sample_weight=None):
+        """Learn the dictionary from the rows of X and their targets.
 
-    def _objective(self, entries, alpha, dead):
-        return self._variant()._objective(entries, alpha, dead)
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows that the encoder reads. A memory-mapped file is read a batch at a time, like that
+            of y.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Targets to predict, computed in the dtype of X.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
 
-    def _hyperparameters(self, n_features, n_components, n_targets):
-        return self._variant()._hyperparameters(n_features, n_components, n_targets)
+        Returns
+        -------
+        self : object
+            Fitted estimator.
 
-    def _rate_scales(self, plan):
-        """The encoder has more to find than where its own dictionary points: no halved rate."""
-        return {**self._variant()._rate_scales(plan), "encoder_coef": 1.0, "skip_coef": 0.3}
+        Raises
+        ------
+        ValueError
+            If a parameter breaks its rule, X or y is not a finite matrix, or they do not have the
+            same number of rows.
+        FloatingPointError
+            If the loss stops being finite.
+        """
+        return super().fit(X, y, sample_weight=sample_weight)
 
-    def _calibrated(self, weights, engine, rows):
-        return self._variant()._calibrated(weights, engine, rows)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Continue with one pass over X and y, in mini-batches.
 
-    def _after_step(self, rows, n_steps, generator):
-        return self._variant()._after_step(rows, n_steps, generator)
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The next rows of a stream.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Their targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
 
-    def _fitted_rule(self):
-        if not hasattr(self, "threshold_") and hasattr(self, "k_"):
-            return Rule(k=self.k_)
-        return super()._fitted_rule()
+        Returns
+        -------
+        self : object
+            Fitted estimator.
 
-    def _fold(self, weights, normalization):
-        return self._variant()._fold(weights, normalization)
+        Raises
+        ------
+        ValueError
+            With ``early_stopping=True`` or a `target_l0`, which need all rows at once; otherwise
+            as `fit`.
+        """
+        return super().partial_fit(X, y, sample_weight=sample_weight)
 
-    def _unfold(self, fitted, normalization):
-        return self._variant()._unfold(fitted, normalization)
+    def _check_data(self, X, y, sample_weight, *, reset):
+        name = type(self).__name__
+        if y is None:
+            raise ValueError(
+                f"This {name} estimator requires y to be passed, but the target y is None."
+            )
+        rows = super()._check_data(X, None, sample_weight, reset=reset)
+        y = as_input(y)
+        y = check_array(y, dtype=float_dtypes(y), order="C", ensure_2d=False, input_name="y")
+        check_consistent_length(rows.X, y)
+        if space_of(rows.X) != space_of(y):
+            y = from_torch(to_torch(y), space_of(rows.X))
+        single = y.ndim == 1
+        targets = y[:, None] if single else y
+        if not reset and targets.shape[1] != self.components_.shape[1]:
+            raise ValueError(
+                f"y has {targets.shape[1]} targets, but this {name} continues a fit with "
+                f"{self.components_.shape[1]}."
+            )
+        return rows._replace(targets=targets, attributes={"single_target_": single})
+
+    def predict(self, X):
+        """Predict the targets of the rows of X from their codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the unit of the training data.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Predictions in the unit of the y given to `fit`, and of its number of dimensions.
+        """
+        X, space = self._check_new_rows(X, "predict")
+        y = _inference.predictions(
+            self._encoder(X),
+            X,
+            space,
+            components=self.components_,
+            intercept=self.intercept_,
+            skip_coef=getattr(self, "skip_coef_", None),
+        )
+        return y[:, 0] if getattr(self, "single_target_", False) else y
+
+    def score(self, X, y=None, sample_weight=None):
+        """Explained variance of the targets, pooled over them.
+
+        ``1 - sum |y - y^|^2 / sum |y - mean|^2``, one minus the fraction of variance unexplained;
+        it equals ``r2_score(y, predict(X), multioutput="variance_weighted")``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to predict from.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            Explained variance, at most 1.
+        """
+        options = {"sample_weight": sample_weight, "multioutput": "variance_weighted"}
+        return r2_score(y, self.predict(X), **options)
+
+    @available_if(_codes_suffice)
+    def inverse_transform(self, X):
+        """Predict targets from codes, ``X @ components_ + intercept_``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_components_)
+            Codes.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples, n_targets)
+            Predictions: of y, not of the rows that were transformed.
+
+        Raises
+        ------
+        AttributeError
+            With ``skip=True``: codes do not know what the skip connection adds.
+        """
+        return super().inverse_transform(X)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -137,13 +137,14 @@ def estimator(activation, weights, source, *, k=None, frequency=None, transcoder
     width = len(weights["components"])
     if frequency is not None:
         weights = {**weights, "activation_frequency": frequency}
+    classes = {
+        "relu": SparseAutoencoder,
+        "topk": TopKSAE,
+        "batchtopk": BatchTopKSAE,
+        "jumprelu": JumpReLUSAE,
+        "gated": GatedSAE,
+    }
+    sae = classes[activation](width, k=k) if "topk" in activation else classes[activation](width)
     if transcoder:
-        skip = "skip_coef" in weights
-        return fitted(
-            Transcoder(width, activation=activation, k=k, skip=skip), weights, source=source
-        )
-    if activation in ("topk", "batchtopk"):
-        cls = TopKSAE if activation == "topk" else BatchTopKSAE
-        return fitted(cls(width, k=k), weights, source=source)
-    cls = {"relu": SparseAutoencoder, "jumprelu": JumpReLUSAE, "gated": GatedSAE}[activation]
-    return fitted(cls(width), weights, source=source)
+        sae = Transcoder(sae, skip="skip_coef" in weights)
+    return fitted(sae, weights, source=source)

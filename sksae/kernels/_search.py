@@ -1,12 +1,12 @@
-"""Finding the active entries: one matrix product into a buffer that is used again, then a look.
+"""The search for active entries: one matrix product into a reused buffer, then a selection.
 
 Where the processor multiplies bfloat16 faster, the product only preselects: candidates with a
 margin, whose values are then computed in the working dtype. What the margin may have missed is
 done again in full, so that the entries found are those of the working dtype.
 """
 
+from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ _ROUNDING = 2.0**-8
 _SPREAD = 4.0
 
 
-class Rule(NamedTuple):
-    """Which entries of ``Z = X E^T + b`` can have a code or a gradient.
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """The entries of ``Z = X E^T + b`` that can have a code or a gradient.
 
     Exactly one of `bound` and `k` is given.
 
@@ -30,9 +31,11 @@ class Rule(NamedTuple):
     bound : Tensor of shape (m,) or float, default=None
         Active where ``z > bound``.
     k : float, default=None
-        Active are the k largest of every row.
+        Active are the k largest entries of every row.
     pooled : bool, default=False
         Whether instead the ``k n`` largest positive ones of all n rows are.
+    magnitude : bool, default=False
+        Whether the k largest are those with the largest absolute value, of either sign.
     bias : str or None, default="encoder_intercept"
         Name of the weight b; None for ``Z = X E^T``.
     """
@@ -40,7 +43,16 @@ class Rule(NamedTuple):
     bound: object = None
     k: float | None = None
     pooled: bool = False
+    magnitude: bool = False
     bias: str | None = "encoder_intercept"
+
+    def __post_init__(self):
+        if (self.bound is None) == (self.k is None):
+            raise ValueError("A Rule needs either bound or k.")
+        if self.pooled and (self.magnitude or self.k is None):
+            raise ValueError("A Rule with pooled=True needs k, and cannot go by magnitude.")
+        if self.magnitude and self.k is None:
+            raise ValueError("A Rule with magnitude=True needs k.")
 
 
 class Search:
@@ -93,12 +105,13 @@ class Search:
             return self._pooled(x, coef, bias, rule.k, w)
         if rule.k is None:
             return self.above(x, coef, bias, rule.bound)
-        values, latents = self.largest(x, coef, bias, min(int(rule.k), len(coef)))
+        k = min(int(rule.k), len(coef))
+        values, latents = self.largest(x, coef, bias, k, magnitude=rule.magnitude)
         return ActiveSet.from_rows(latents, len(coef)), values.reshape(-1)
 
     # The k largest of every row ------------------------------------------------------------------
 
-    def largest(self, x, coef, bias, k):
+    def largest(self, x, coef, bias, k, *, magnitude=False):
         """Return values and latents of the k largest entries of every row, each of shape (n, k)."""
         n, m = len(x), len(coef)
         half = halves(x, m)
@@ -106,9 +119,13 @@ class Search:
         latents = torch.empty(n, k, dtype=torch.int64, device=x.device)
         for rows, z in self._products(x, coef, bias, half):
             if half and self.exact:
-                values[rows], latents[rows] = refined_top_k(z, x[rows], coef, bias, k)
+                values[rows], latents[rows] = refined_top_k(
+                    z, x[rows], coef, bias, k, magnitude=magnitude
+                )
             else:
-                values[rows], latents[rows] = grouped_top_k(z, k, settle=not half)
+                values[rows], latents[rows] = grouped_top_k(
+                    z, k, settle=not half, magnitude=magnitude
+                )
         return values, latents
 
     # All above a bound ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Which pre-activations become codes: the k largest of a row, or those above a threshold."""
+"""Selection of codes: the k largest pre-activations of a row, or those above a threshold."""
 
 import numpy as np
 import torch
@@ -11,18 +11,23 @@ MARGIN = 12
 _GROUP = 8
 
 
-def top_k(z, k):
+def top_k(z, k, *, magnitude=False):
     """The k largest entries of every row, equal ones by lowest column first.
 
     Parameters
     ----------
     z : Tensor of shape (n, m)
     k : int in [1, m]
+    magnitude : bool, default=False
+        Whether entries are compared by their absolute values.
 
     Returns
     -------
     values, columns : Tensor of shape (n, k)
     """
+    if magnitude:
+        columns = top_k(z.abs(), k)[1]
+        return z.gather(1, columns), columns
     m = z.shape[1]
     # One entry more than asked shows, at no cost, whether the k-th place is tied.
     values, columns = torch.topk(z, min(k + 1, m), dim=1)
@@ -35,15 +40,17 @@ def top_k(z, k):
     return values, columns
 
 
-def keep_top_k(z, k):
+def keep_top_k(z, k, *, magnitude=False):
     """Codes of a TopK autoencoder: ``relu(z)`` on the k largest of every row, 0 elsewhere.
 
-    Differentiable in `z` at fixed support (Gao et al. 2024).
+    Differentiable in `z` at fixed support (Gao et al. 2024). With `magnitude`, ``z`` itself on the
+    k largest absolute values.
     """
     with torch.no_grad():
-        _, columns = top_k(z.detach(), k)
+        _, columns = top_k(z.detach(), k, magnitude=magnitude)
     values = z.gather(1, columns)
-    values = torch.where(values > 0, values, 0.0)  # relu(-0.0) is -0.0
+    if not magnitude:
+        values = torch.where(values > 0, values, 0.0)  # relu(-0.0) is -0.0
     return torch.zeros_like(z).scatter(1, columns, values)
 
 
@@ -56,51 +63,64 @@ def threshold_codes(z, threshold=0.0):
     return torch.where(z > threshold, z, 0.0)
 
 
-def refined_top_k(z, x, coef, bias, k):
-    """The k largest exact entries of every row, by the rough pre-activations `z`."""
+def refined_top_k(z, x, coef, bias, k, *, magnitude=False):
+    """The k largest exact entries of every row, preselected by the rough pre-activations `z`."""
     m = z.shape[1]
-    rough, latents = grouped_top_k(z, min(k + MARGIN, m), settle=False)
+    rough, latents = grouped_top_k(z, min(k + MARGIN, m), settle=False, magnitude=magnitude)
     rough = rough.to(x.dtype)
     exact = ActiveSet.from_rows(latents, m).dots(x, coef, bias).view(rough.shape)
-    values, places = torch.topk(exact, min(k + 1, exact.shape[1]), dim=1)
-    last = values[:, k - 1]
+    # Entries are ranked by their sizes: the values themselves, or their magnitudes.
+    sizes = exact.abs() if magnitude else exact
+    largest, places = torch.topk(sizes, min(k + 1, exact.shape[1]), dim=1)
+    last = largest[:, k - 1]
     # What was left out is at most the last candidate plus an error like those made around it.
     error = 2 * (exact - rough)[:, max(0, k - MARGIN) :].abs().amax(1)
-    unseen = rough[:, -1] + error
+    unseen = (rough[:, -1].abs() if magnitude else rough[:, -1]) + error
     doubtful = (unseen >= last) & (rough.shape[1] < m)
-    if k < values.shape[1]:
-        doubtful |= last == values[:, k]
+    if k < largest.shape[1]:
+        doubtful |= last == largest[:, k]
     doubtful &= torch.maximum(unseen, last) > 0  # below 0 there are no codes to mistake
-    values, latents = values[:, :k].contiguous(), latents.gather(1, places[:, :k])
+    places = places[:, :k]
+    values, latents = exact.gather(1, places), latents.gather(1, places)
     again = doubtful.nonzero().flatten()
     if len(again):
         lowest = (last - error)[again]
-        values[again], latents[again] = _widened_top_k(z[again], lowest, x[again], coef, bias, k)
+        values[again], latents[again] = _widened_top_k(
+            z[again], lowest, x[again], coef, bias, k, magnitude=magnitude
+        )
     return values, latents
 
 
-def _widened_top_k(z, lowest, x, coef, bias, k):
-    """The k largest exact entries of every row among all whose rough `z` is not below `lowest`."""
+def _widened_top_k(z, lowest, x, coef, bias, k, *, magnitude=False):
+    """The k largest exact entries of every row among all whose rough size is not below `lowest`."""
     n, m = z.shape
-    active = ActiveSet.from_flat(flat_nonzero(z >= lowest[:, None]), n, m)
+    sizes = z.abs() if magnitude else z
+    active = ActiveSet.from_flat(flat_nonzero(sizes >= lowest[:, None]), n, m)
     counts = active.pointer.diff()
     width = max(k, int(counts.max()))
+    # Entries of a row side by side, in a matrix as wide as the longest row; the rest is padding.
     place = torch.arange(len(active), device=z.device) - active.pointer[active.rows]
     places = active.rows * width + place
-    values = x.new_full((n * width,), -torch.inf)
+    exact = x.new_zeros(n * width)
+    sizes = x.new_full((n * width,), -torch.inf)
     latents = torch.zeros(n * width, dtype=torch.int64, device=z.device)
-    values[places], latents[places] = active.dots(x, coef, bias), active.latents
-    values, chosen = top_k(values.view(n, width), k)
-    return values, latents.view(n, width).gather(1, chosen)
+    exact[places], latents[places] = active.dots(x, coef, bias), active.latents
+    sizes[places] = exact[places].abs() if magnitude else exact[places]
+    _, chosen = top_k(sizes.view(n, width), k)
+    return exact.view(n, width).gather(1, chosen), latents.view(n, width).gather(1, chosen)
 
 
-def grouped_top_k(z, k, *, settle=True):
+def grouped_top_k(z, k, *, settle=True, magnitude=False):
     """The k largest entries of every row, in descending order.
 
-    With `settle`, equal ones are taken by lowest column first.
+    With `settle`, equal ones are taken by lowest column first; with `magnitude`, entries are
+    compared by their absolute values, on every device by the same selection of ``|z|``.
 
     The k groups with the largest maxima hold the k largest entries, so that only these are ranked.
     """
+    if magnitude:
+        columns = grouped_top_k(z.abs(), k, settle=settle)[1]
+        return z.gather(1, columns), columns
     if uses_triton(z) and z.dtype != torch.float64:
         from sksae.kernels import _triton
 

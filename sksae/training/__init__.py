@@ -1,15 +1,26 @@
-"""The training loop: batches, schedules, the optimiser step, dead latents, stopping.
+"""The training loop: batches, schedules, the optimiser step, dead latents, early stopping.
 
-It takes an objective; it knows no variant and no estimator.
+It takes an objective, and knows none by name and no estimator.
 """
 
 from sksae.training._batches import Batches, Normalization, geometric_median
-from sksae.training._dead import alive_norm, draw_rows, resample
+from sksae.training._dead_latents import (
+    Resampling,
+    Revival,
+    alive_norm,
+    auxiliary_k_loss,
+    draw_rows,
+    resample,
+    row_mean,
+)
+from sksae.training._early_stopping import HeldOut, Stopping, hold_out
 from sksae.training._engine import Engine
 from sksae.training._entries import AllEntries
 from sksae.training._run import TrainingRun
 from sksae.training._schedule import (
     MINIMUM_STEPS,
+    Schedule,
+    SparsityController,
     default_batch_size,
     default_dead_window,
     default_learning_rate,
@@ -17,26 +28,31 @@ from sksae.training._schedule import (
     ramp_down,
     ramp_up,
 )
-from sksae.training._sparsity_target import SparsityController
-from sksae.training._stopping import Stopping
 
 __all__ = [
     "MINIMUM_STEPS",
     "AllEntries",
     "Batches",
     "Engine",
+    "HeldOut",
     "Normalization",
+    "Resampling",
+    "Revival",
+    "Schedule",
     "SparsityController",
     "Stopping",
     "TrainingRun",
     "alive_norm",
+    "auxiliary_k_loss",
     "default_batch_size",
     "default_dead_window",
     "default_learning_rate",
     "default_max_iter",
     "draw_rows",
     "geometric_median",
+    "hold_out",
     "ramp_down",
     "ramp_up",
     "resample",
+    "row_mean",
 ]

@@ -1,7 +1,8 @@
-"""Rows on their way into the loop: read lazily, normalised, moved to the device."""
+"""Mini-batches of rows: read lazily, normalised, moved to the device."""
 
 import math
 from copy import copy
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ class Normalization(NamedTuple):
     ----------
     mean : Tensor of shape (d,), float64, on the CPU
     scale : float or Tensor of shape (d,)
-        A tensor where inputs and targets, side by side, have a scale each.
+        A tensor where blocks of columns, side by side, have a scale each.
     """
 
     mean: torch.Tensor
@@ -39,14 +40,14 @@ class Normalization(NamedTuple):
             "rms": centred, mean squared norm d. "anthropic": not centred, mean norm sqrt(d).
             "unit": not centred, mean squared norm 1. None: untouched.
 
-        Inputs and targets are measured apart.
+        Every block of columns is measured by itself.
         """
         mean = rows.average(lambda x: x)
-        parts = [cls._measured(rows, method, columns, mean[columns]) for columns in rows.parts]
-        if len(parts) == 1:
-            return parts[0]
-        scales = [torch.full_like(part.mean, part.scale) for part in parts]
-        return cls(torch.cat([part.mean for part in parts]), torch.cat(scales))
+        units = [cls._measured(rows, method, columns, mean[columns]) for columns in rows.blocks]
+        if len(units) == 1:
+            return units[0]
+        scales = [torch.full_like(unit.mean, unit.scale) for unit in units]
+        return cls(torch.cat([unit.mean for unit in units]), torch.cat(scales))
 
     @classmethod
     def _measured(cls, rows, method, columns, mean):
@@ -66,21 +67,30 @@ class Normalization(NamedTuple):
         return cls(centre, 1.0 if unscaled else scale)
 
     def part(self, columns):
-        """Return the map of some columns that share a scale, which is then a float."""
+        """Return the map of some columns; its scale is a float where they share one."""
         scale = self.scale
-        return Normalization(
-            self.mean[columns], float(scale[columns][0]) if torch.is_tensor(scale) else scale
-        )
+        if torch.is_tensor(scale):
+            scale = scale[columns]
+            scale = float(scale[0]) if bool((scale == scale[0]).all()) else scale
+        return Normalization(self.mean[columns], scale)
+
+    def relative(self):
+        """Return one scale, and the factors of the columns relative to it (None if all are 1)."""
+        if not torch.is_tensor(self.scale):
+            return self.scale, None
+        return float(self.scale[0]), self.scale / self.scale[0]
 
 
 class Batches:
     """Mini-batches of ``(x, w)`` from the rows of an array that may be larger than memory.
 
-    With `targets` a row is that of X followed by that of the targets.
+    A row is made of blocks of columns: those of the inputs, then those of the targets. Without
+    `targets` the inputs are their own targets.
 
     Parameters
     ----------
-    X : ndarray, memmap, Tensor or array API array of shape (n, d)
+    inputs : array of shape (n, d), or list of such arrays
+        ndarray, memmap, Tensor or array API array; a list has one entry per block.
     sample_weight : Tensor of shape (n,) or None
     batch_size : int
     dtype, device
@@ -89,18 +99,22 @@ class Batches:
         The rows to use; None for all.
     generator : torch.Generator, default=None
         Source of the shuffling. None reads in order.
-    targets : ndarray, memmap, Tensor or array API array of shape (n, t), default=None
-        What the rows of X are to predict, if not themselves.
+    targets : array of shape (n, t), or list of such arrays, default=None
+        The rows that are to be predicted, if these are not the inputs.
 
     Attributes
     ----------
-    parts : list of slice
-        The columns of X, then those of the targets, if there are any.
+    blocks : list of slice
+        Columns of every block, each of which has a unit of its own.
+    inputs, targets : slice
+        Columns that the encoder reads, and columns that are reconstructed.
+    n_features : int
+        Number of all columns.
     """
 
     def __init__(
         self,
-        X,
+        inputs,
         sample_weight,
         batch_size,
         dtype,
@@ -110,17 +124,20 @@ class Batches:
         generator=None,
         targets=None,
     ):
-        arrays = [X] if targets is None else [X, targets]
+        read, predicted = _listed(inputs), _listed(targets)
         self._arrays = [
             _resident(A if isinstance(A, np.ndarray) else to_torch(A), torch.device(device))
-            for A in arrays
+            for A in (*read, *predicted)
         ]
         self._weight, self._rows = sample_weight, rows
         self.dtype, self.device, self._generator = dtype, torch.device(device), generator
-        self.n_samples = int(X.shape[0] if rows is None else len(rows))
-        self.n_features = sum(int(A.shape[1]) for A in arrays)
-        d = int(X.shape[1])
-        self.parts = [slice(0, d), slice(d, self.n_features)][: len(arrays)]
+        self.n_samples = int(read[0].shape[0] if rows is None else len(rows))
+        # Columns at which the blocks begin and end.
+        edges = np.cumsum([0, *(int(A.shape[1]) for A in self._arrays)]).tolist()
+        self.blocks = [slice(*pair) for pair in pairwise(edges)]
+        self.n_features = edges[-1]
+        self.inputs = slice(0, edges[len(read)])
+        self.targets = slice(edges[len(read)], edges[-1]) if predicted else self.inputs
         self.batch_size = min(batch_size, self.n_samples)
         self._normalization, self._shift, self._scale = None, None, None
 
@@ -195,10 +212,17 @@ class Batches:
     def _read(self, index):
         if len(self._arrays) == 1:
             return _rows_of(self._arrays[0], index)
-        parts = [_rows_of(array, index).to(self.dtype) for array in self._arrays]
-        if parts[0].device != parts[1].device:  # only one of them found room on the GPU
-            parts = [part.to(self.device) for part in parts]
-        return torch.cat(parts, 1)
+        blocks = [_rows_of(array, index).to(self.dtype) for array in self._arrays]
+        if len({block.device for block in blocks}) > 1:  # the GPU holds only some of them
+            blocks = [block.to(self.device) for block in blocks]
+        return torch.cat(blocks, 1)
+
+
+def _listed(arrays):
+    """Return blocks of columns as a list."""
+    if arrays is None:
+        return []
+    return list(arrays) if isinstance(arrays, (list, tuple)) else [arrays]
 
 
 def _rows_of(array, index):

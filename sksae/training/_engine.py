@@ -1,11 +1,4 @@
-"""Loss and gradients of a batch, by the cheapest form that is exact for it.
-
-======================= ===================================================================
-`AllEntries`            all entries under autograd: the definition, right on every device
-`ActiveEntries`         the active entries alone
-`ChunkEntries`          all entries, a chunk of rows at a time, while codes are dense
-======================= ===================================================================
-"""
+"""Loss and gradients of a batch, by the cheapest form of its entries that is exact."""
 
 from functools import partial
 from typing import NamedTuple
@@ -14,23 +7,24 @@ import torch
 
 from sksae._arrays import rows_per_chunk
 from sksae.kernels import Search, runs_on
-from sksae.training._entries import AllEntries
-from sksae.training._leaves import MATRICES, ActiveEntries, ChunkEntries
+from sksae.training._entries import MATRICES, ActiveEntries, AllEntries, ChunkEntries
 
+# Shares of active entries above which dense products are faster than sparse ones: exact, and with
+# products in bfloat16.
 _DENSE = 0.15
 _DENSE_HALVED = 0.06
 
 
 class Gradient(NamedTuple):
-    """What a step needs to know of a batch.
+    """Loss and gradients of a batch.
 
     Parameters
     ----------
     loss : Tensor, scalar
     fired : Tensor of bool of shape (m,)
-        Latents with a positive code.
+        Latents with a code other than 0.
     vectors : dict of Tensor
-        Gradients of the vectors by weight name.
+        Gradients by weight name, of all weights but the two matrices.
     rows : callable
         ``rows(name, start, stop)``: gradient of these rows of a matrix.
     segments : callable
@@ -49,12 +43,8 @@ class Engine:
 
     Parameters
     ----------
-    objective : callable
-        ``objective(entries, alpha, dead) -> (loss, codes)``.
-    rule : callable
-        ``rule(weights) -> Rule``: which entries can have a code or a gradient.
-    pre_bias : bool, default=True
-        Whether the decoder's bias is subtracted before encoding.
+    objective : Objective
+        Its ``rule(weights)``, ``loss(entries, alpha, dead)``, ``pre_bias`` and ``linear_maps``.
     precision : {"float32", "bfloat16"}, default="float32"
         Whether values are exact, or products may be left in bfloat16 where that is faster.
     plain : bool, default=False
@@ -66,17 +56,17 @@ class Engine:
         Share of the entries that were active in the last batch.
     """
 
-    def __init__(self, objective, rule, *, pre_bias=True, precision="float32", plain=False):
-        self.objective, self.rule, self.pre_bias = objective, rule, pre_bias
-        self.plain, self.density = plain, 1.0
+    def __init__(self, objective, *, precision="float32", plain=False):
+        self.objective, self.plain, self.density = objective, plain, 1.0
         self._search = Search(exact=precision == "float32")
+        self._options = {"pre_bias": objective.pre_bias, "linear_maps": objective.linear_maps}
 
     def gradient(self, x, w, weights, alpha, dead):
         """Return the `Gradient` of rows `x` of weight `w`."""
         args = x, w, weights, alpha, dead
         if self.plain or not runs_on(x.device):
             return self._plain(*args)
-        rule = self.rule(weights)
+        rule = self.objective.rule(weights)
         if rule.k is None and self.density > self._limit():
             return self._chunked(*args, rule)
         return self._active(*args, rule)
@@ -84,10 +74,17 @@ class Engine:
     @torch.no_grad()
     def entries(self, x, w, weights):
         """Return the entries of rows outside of training: for measures, not for gradients."""
-        rule = self.rule(weights)
+        rule = self.objective.rule(weights)
         if self.plain or not runs_on(x.device):
-            return AllEntries(x, w, weights, rule, pre_bias=self.pre_bias)
-        return ActiveEntries(x, w, weights, rule, pre_bias=self.pre_bias, search=self._search)
+            return AllEntries(x, w, weights, rule, **self._options)
+        return ActiveEntries(x, w, weights, rule, search=self._search, **self._options)
+
+    @torch.no_grad()
+    def coded(self, x, w, weights):
+        """Return the entries of rows and their codes."""
+        entries = self.entries(x, w, weights)
+        dead = torch.zeros(len(weights["components"]), dtype=torch.bool, device=x.device)
+        return entries, self.objective.loss(entries, 0.0, dead)[1]
 
     def _limit(self):
         return _DENSE if self._search.exact else _DENSE_HALVED
@@ -95,8 +92,8 @@ class Engine:
     def _plain(self, x, w, weights, alpha, dead):
         """The whole batch under plain autograd."""
         weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-        entries = AllEntries(x, w, weights, self.rule(weights), pre_bias=self.pre_bias)
-        loss, codes = self.objective(entries, alpha, dead)
+        entries = AllEntries(x, w, weights, self.objective.rule(weights), **self._options)
+        loss, codes = self.objective.loss(entries, alpha, dead)
         loss.backward()
         grads = {
             name: torch.zeros_like(weight) if weight.grad is None else weight.grad
@@ -107,8 +104,9 @@ class Engine:
         return Gradient(loss.detach(), entries.fired(codes), vectors, rows)
 
     def _active(self, x, w, weights, alpha, dead, rule):
-        entries = ActiveEntries(x, w, weights, rule, pre_bias=self.pre_bias, search=self._search)
-        loss, codes = self.objective(entries, alpha, dead)
+        """The active entries of the whole batch."""
+        entries = ActiveEntries(x, w, weights, rule, search=self._search, **self._options)
+        loss, codes = self.objective.loss(entries, alpha, dead)
         loss.backward()
         with torch.no_grad():
             self.density = len(entries.active) / (len(x) * len(dead))
@@ -119,12 +117,12 @@ class Engine:
     def _chunked(self, x, w, weights, alpha, dead, rule):
         """Add up chunks of rows: the objectives of rules with a bound are means over rows."""
         sums = self._cleared(weights)
-        options = {"pre_bias": self.pre_bias, "search": self._search, "sums": sums}
+        options = {"search": self._search, "sums": sums, **self._options}
         loss, fired, vectors, n_active = 0.0, torch.zeros_like(dead), {}, 0
         size = rows_per_chunk(4 * len(dead))  # several such tensors are alive at once
         for x_part, w_part in zip(x.split(size), w.split(size), strict=True):
             entries = ChunkEntries(x_part, w_part, weights, rule, **options)
-            part, codes = self.objective(entries, alpha, dead)
+            part, codes = self.objective.loss(entries, alpha, dead)
             part = part * (w_part.sum() / w.sum())
             part.backward()
             with torch.no_grad():

@@ -1,13 +1,26 @@
-"""What an objective is written on: the entries of a batch's code matrix.
+"""The entries of a batch's code matrix, on which an objective is written.
 
-An objective sees pre-activations, codes and penalties entry by entry, and does not know whether
-the entries are all ``n x m`` of them (`AllEntries`: the definition, plain autograd) or only those
-that can have a code or a gradient (`ActiveEntries`: the fast form). Both answer to the same names.
+An objective sees pre-activations, codes and penalties entry by entry, and does not know which form
+the entries have:
+
+======================= ===================================================================
+`AllEntries`            all ``n x m`` entries under autograd: the definition
+`ActiveEntries`         the entries that can have a code or a gradient, as vectors
+`ChunkEntries`          all entries, a chunk of rows at a time, while codes are dense
+======================= ===================================================================
+
+In the two fast forms the encoder and the dictionary are outside of autograd, which runs over
+vectors and entries alone. The pre-activations are a leaf of its graph. What autograd leaves in
+their gradient, and in those of the decoded rows, is all that the gradients of the two matrices are
+made of; `ActiveEntries` makes them a block of latents at a time, `ChunkEntries` a chunk of rows at
+a time.
 """
 
 import torch
 
-from sksae.kernels import pooled_cut, top_k
+from sksae.kernels import ActiveSet, pooled_cut, top_k
+
+MATRICES = ("components", "encoder_coef")
 
 
 class AllEntries:
@@ -16,30 +29,35 @@ class AllEntries:
     Parameters
     ----------
     x : Tensor of shape (n, d) or (n, d + t)
-        Rows, each followed by its target if that is not the row itself.
+        Rows; each begins with its input (d columns) and ends with its target (t columns), which
+        are the same columns where rows are their own targets.
     w : Tensor of shape (n,)
         Weights of the rows.
     weights : dict of Tensor
-        "components" (m, t), "encoder_coef" (m, d), "intercept" (t,), "skip_coef" (t, d) if targets
-        are predicted from the rows as well, and what else the variant has.
+        "components" (m, t), "encoder_coef" (m, d), "encoder_intercept" (m,), "intercept" (t,), and
+        those that the objective declares.
     rule : Rule
         Which entries can have a code.
     pre_bias : bool
         Whether the decoder's bias is subtracted before encoding (Bricken et al. 2023).
+    linear_maps : sequence of str
+        Names of weights of shape (t, d) that add a linear function of the input to every
+        reconstruction.
 
     Attributes
     ----------
     x : Tensor of shape (n, t)
-        What is to be reconstructed: the rows, or their targets.
+        The targets of the reconstruction.
     z : Tensor of shape (n, m)
         Pre-activations ``x_c E^T + b``, where b is the rule's bias.
     """
 
-    def __init__(self, x, w, weights, rule, *, pre_bias=True):
+    def __init__(self, x, w, weights, rule, *, pre_bias=True, linear_maps=()):
         d, t = weights["encoder_coef"].shape[1], weights["components"].shape[1]
-        inputs = x[:, :d].contiguous()  # no copy where x has nothing else
+        self.inputs = x[:, :d].contiguous()  # no copy where x has nothing else
         self.x, self.w, self.weights, self.rule = x[:, -t:].contiguous(), w, weights, rule
-        self.centred = inputs - weights["intercept"] if pre_bias else inputs
+        self.linear_maps = linear_maps
+        self.centred = self.inputs - weights["intercept"] if pre_bias else self.inputs
         self.z = self._encode()
 
     def _encode(self):
@@ -56,7 +74,8 @@ class AllEntries:
             if self.rule.pooled:
                 mask = self.z > pooled_cut(self.z, self.rule.k, self.w)
             else:
-                _, columns = top_k(self.z, min(int(self.rule.k), self.z.shape[1]))
+                k = min(int(self.rule.k), self.z.shape[1])
+                _, columns = top_k(self.z, k, magnitude=self.rule.magnitude)
                 mask = torch.zeros_like(self.z, dtype=torch.bool).scatter(1, columns, True)
         return torch.where(mask, values, 0.0)
 
@@ -66,10 +85,10 @@ class AllEntries:
         return codes @ (components.detach() if frozen else components) + self._offset(frozen)
 
     def _offset(self, frozen):
-        """What a reconstruction has without any code: the intercept, and what skips the codes."""
+        """Reconstruction without any code: the intercept, and linear functions of the input."""
         offset = self.weights["intercept"]
-        if "skip_coef" in self.weights:
-            offset = offset + self.centred @ self.weights["skip_coef"].T
+        for name in self.linear_maps:
+            offset = offset + self.inputs @ self.weights[name].T
         return offset.detach() if frozen else offset
 
     def norms(self):
@@ -98,9 +117,245 @@ class AllEntries:
         return (float(kept.min()) + dropped) / 2 if len(kept) else dropped
 
     def fired(self, codes):
-        """Mask of shape (m,) of the latents with a positive code."""
-        return (codes.detach() > 0).any(0)
+        """Mask of shape (m,) of the latents with a code other than 0."""
+        return (codes.detach() != 0).any(0)
 
-    def counts(self, codes):
-        """Number of positive codes of every row, shape (n,)."""
-        return (codes.detach() > 0).sum(1)
+    def per_row(self, values):
+        """Sum of `values` over the latents of every row, shape (n,)."""
+        return values.sum(1)
+
+
+class _Decode(torch.autograd.Function):
+    """Codes times dictionary; ``owner._decoded`` receives the gradient of the decoded rows."""
+
+    @staticmethod
+    def forward(ctx, codes, owner, frozen):
+        ctx.save_for_backward(codes)
+        ctx.owner, ctx.frozen = owner, frozen
+        return owner._mix(codes.detach())
+
+    @staticmethod
+    def backward(ctx, grad):
+        (codes,) = ctx.saved_tensors
+        grad = grad.contiguous()
+        if not ctx.frozen:
+            ctx.owner._decoded(codes.detach(), grad)
+        return ctx.owner._unmix(grad), None, None
+
+
+class _LeafEntries(AllEntries):
+    """Entries of which autograd sees the vectors, the pre-activations and the codes alone."""
+
+    def __init__(self, x, w, weights, rule, *, pre_bias, search, linear_maps=()):
+        self._search, self._pre_bias = search, pre_bias
+        self._matrices = {name: weights[name] for name in MATRICES}
+        self._vectors = {
+            name: weight.detach().requires_grad_()
+            for name, weight in weights.items()
+            if name not in MATRICES
+        }
+        self._norms = self._mean_z = None
+        super().__init__(
+            x,
+            w,
+            {**self._matrices, **self._vectors},
+            rule,
+            pre_bias=pre_bias,
+            linear_maps=linear_maps,
+        )
+
+    def _bias(self):
+        coef = self._matrices["encoder_coef"]
+        return (
+            coef.new_zeros(len(coef))
+            if self.rule.bias is None
+            else self.weights[self.rule.bias].detach()
+        )
+
+    def decode(self, codes, *, frozen=False):
+        """``codes D + intercept``; `frozen` keeps gradients from the dictionary and its bias."""
+        return _Decode.apply(codes, self, frozen) + self._offset(frozen)
+
+    def _all_norms(self):
+        if self._norms is None:
+            self._norms = self._matrices["components"].norm(dim=1).requires_grad_()
+        return self._norms
+
+    def norms(self):
+        """Norms of the decoder rows, at the entries."""
+        return self.at(self._all_norms())
+
+    def gradient_vectors(self):
+        """Gradients of the vectors by weight name, after the backward pass."""
+        grads = {
+            name: torch.zeros_like(v) if v.grad is None else v.grad
+            for name, v in self._vectors.items()
+        }
+        totals = self._totals()
+        if self.rule.bias is not None:
+            grads[self.rule.bias] = grads[self.rule.bias] + totals
+        # Pre-activations are (x - intercept) E^T + b: the intercept receives their gradient through
+        # the encoder, with the opposite sign.
+        if self._pre_bias:
+            shared = totals if self._mean_z is None else totals + self._mean_z.grad
+            grads["intercept"] = grads["intercept"] - shared @ self._matrices["encoder_coef"]
+        return grads
+
+    def _add_pull(self, grad, start, stop):
+        """Add the gradient that reaches rows ``start : stop`` of the dictionary by their norms."""
+        if self._norms is not None and self._norms.grad is not None:
+            sizes = self._norms.detach()[start:stop]
+            pull = torch.where(sizes > 0, self._norms.grad[start:stop] / sizes, 0.0)
+            grad += pull[:, None] * self._matrices["components"][start:stop]
+
+
+class ActiveEntries(_LeafEntries):
+    """The active entries alone, as vectors of length nnz.
+
+    Parameters
+    ----------
+    x, w, weights, rule, pre_bias, linear_maps
+        As for `AllEntries`.
+    search : Search
+        The search for them.
+    """
+
+    def __init__(self, x, w, weights, rule, **options):
+        # Pairs (codes, gradient of the decoded rows), one per call of `decode`, and pairs
+        # (latents, rows of both matrices), one per call of `rows_of`.
+        self._terms, self._restricted = [], []
+        super().__init__(x, w, weights, rule, **options)
+
+    def _encode(self):
+        coef, centred = self._matrices["encoder_coef"], self.centred.detach()
+        self.active, z = self._search(centred, coef, self._bias(), self.rule, self.w)
+        return z.requires_grad_()
+
+    def at(self, vector):
+        """Values of a vector of shape (m,) at the entries, shape (nnz,)."""
+        return vector.index_select(0, self.active.latents)
+
+    def kept(self, values):
+        """`values` unchanged: only selected entries are here."""
+        return values
+
+    def row_mean(self, values):
+        """Weighted mean over rows of the sum of `values` over latents."""
+        return (self.w[self.active.rows] @ values) / self.w.sum()
+
+    def shortfall(self, threshold):
+        """Weighted mean over rows of ``sum_j |D_j| relu(threshold_j - z_j)``.
+
+        ``relu(t - z) = t - z + relu(z - t)``: the first part needs only the mean row, the second
+        is zero outside of the active set.
+        """
+        self._mean = (self.w @ self.centred.detach()) / self.w.sum()
+        self._mean_z = (self._matrices["encoder_coef"] @ self._mean).requires_grad_()
+        below = threshold - (self._mean_z + self.weights[self.rule.bias])
+        above = torch.relu(self.z - self.at(threshold)) * self.norms()
+        return self._all_norms() @ below + self.row_mean(above)
+
+    def rows_of(self, latents):
+        """The dictionary rows of these latents, and their pre-activations (n, n_latents)."""
+        rows = {name: matrix[latents].requires_grad_() for name, matrix in self._matrices.items()}
+        self._restricted.append((latents, rows))
+        z = self.centred @ rows["encoder_coef"].T
+        if self.rule.bias is not None:
+            z = z + self.weights[self.rule.bias].index_select(0, latents)
+        return rows["components"], z
+
+    def cut(self):
+        """Midway between the smallest entry that a pooled rule keeps and the largest it drops."""
+        dropped = self._search.cut
+        return (float(self.z.min()) + dropped) / 2 if len(self.z) else dropped
+
+    def fired(self, codes):
+        """Mask of shape (m,) of the latents with a code other than 0."""
+        fired = torch.zeros(self.active.n_latents, dtype=torch.bool, device=codes.device)
+        fired[self.active.latents[codes.detach() != 0]] = True
+        return fired
+
+    def per_row(self, values):
+        """Sum of `values` over the latents of every row, shape (n,)."""
+        return values.new_zeros(len(self.x)).index_add_(0, self.active.rows, values)
+
+    def _mix(self, codes):
+        return self.active.row_sums(codes, self._matrices["components"])
+
+    def _unmix(self, grad):
+        return self.active.dots(grad, self._matrices["components"])
+
+    def _decoded(self, codes, grad):
+        self._terms.append((codes, grad))
+
+    def _totals(self):
+        return self.active.latent_totals(self.z.grad)
+
+    def segments(self, name):
+        """The gradient of `name` as one sum over entries by latent; None if it has other terms."""
+        encoder = name == "encoder_coef"
+        extra = self._mean_z if encoder else self._norms
+        if self._restricted or extra is not None or (not encoder and len(self._terms) != 1):
+            return None
+        order, rows, pointer = self.active.by_latent
+        values, matrix = (self.z.grad, self.centred.detach()) if encoder else self._terms[0]
+        return values[order], pointer, rows, matrix
+
+    def gradient_rows(self, name, start, stop):
+        """Gradient of rows ``start : stop`` of the matrix `name`, after the backward pass."""
+        encoder = name == "encoder_coef"
+        terms = [(self.z.grad, self.centred.detach())] if encoder else self._terms
+        # Entries in the order of their latents; those of latents start : stop are first : last.
+        order, rows, pointer = self.active.by_latent
+        first, last = int(pointer[start]), int(pointer[stop])
+        block = ActiveSet(pointer[start : stop + 1] - first, rows[first:last], len(self.x))
+        grad, *others = (
+            block.row_sums(values[order[first:last]], matrix) for values, matrix in terms
+        )
+        for other in others:
+            grad += other
+        if not encoder:
+            self._add_pull(grad, start, stop)
+        elif self._mean_z is not None:
+            grad.addr_(self._mean_z.grad[start:stop], self._mean)
+        for latents, restricted in self._restricted:
+            within = ((latents >= start) & (latents < stop)).nonzero().flatten()
+            grad[latents[within] - start] += restricted[name].grad[within]
+        return grad
+
+
+class ChunkEntries(_LeafEntries):
+    """All entries of a chunk of rows, for codes that are still dense.
+
+    Gradients of the matrices are added to the buffers `sums` during the backward pass. The other
+    parameters are those of `ActiveEntries`.
+    """
+
+    def __init__(self, x, w, weights, rule, *, sums, **options):
+        self._sums = sums
+        super().__init__(x, w, weights, rule, **options)
+
+    def _encode(self):
+        coef = self._matrices["encoder_coef"]
+        return self._search.product(self.centred.detach(), coef.T, self._bias()).requires_grad_()
+
+    def _mix(self, codes):
+        return self._search.product(codes, self._matrices["components"])
+
+    def _unmix(self, grad):
+        return self._search.product(grad, self._matrices["components"].T)
+
+    def _decoded(self, codes, grad):
+        self._search.add_product(self._sums["components"], codes.T, grad)
+
+    def _totals(self):
+        return self.z.grad.sum(0)
+
+    def n_active(self):
+        """Number of entries that the rule keeps."""
+        return int((self.z.detach() > self.rule.bound).sum())
+
+    def finish(self):
+        """Add the encoder's gradient and the pull of the norms, after the backward pass."""
+        self._search.add_product(self._sums["encoder_coef"], self.z.grad.T, self.centred.detach())
+        self._add_pull(self._sums["components"], 0, len(self._sums["components"]))

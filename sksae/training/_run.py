@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from sksae._threads import threads_for
 from sksae.kernels import update_latents
-from sksae.training._leaves import MATRICES
+from sksae.training._entries import MATRICES
 
 _CHECK_EVERY = 50
 _LONG_PASS = 200
@@ -18,7 +18,7 @@ _KEPT_ENTRIES = 2**24
 
 
 class TrainingRun:
-    """Weights under training and all that moves with them.
+    """Weights under training, the optimiser's moments, and the counts of rows and steps.
 
     Parameters
     ----------
@@ -34,6 +34,8 @@ class TrainingRun:
         Multipliers of the learning rate, by weight name.
     unit_norm : tuple of str
         Matrices whose rows stay on the unit sphere.
+    nonnegative : tuple of str
+        Weights that are clamped at 0 after every step.
     max_grad_norm : float or None
         Bound of the global gradient norm.
     dead_window : int
@@ -52,6 +54,7 @@ class TrainingRun:
         betas=(0.9, 0.999),
         rate_scales=None,
         unit_norm=("components",),
+        nonnegative=(),
         max_grad_norm=1.0,
         dead_window=10_000_000,
         schedule=lambda step: (1.0, 1.0),
@@ -60,7 +63,8 @@ class TrainingRun:
         self.engine, self.schedule = engine, schedule
         self.learning_rate, self.betas = learning_rate, betas
         self.rate_scales = rate_scales or {}
-        self.unit_norm, self.max_grad_norm = unit_norm, max_grad_norm
+        self.unit_norm, self.nonnegative = unit_norm, nonnegative
+        self.max_grad_norm = max_grad_norm
         self.dead_window = dead_window
         self.moments = {
             name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in self.weights.items()
@@ -75,7 +79,7 @@ class TrainingRun:
         return self.since_fired > self.dead_window
 
     def run_pass(self, batches, *, progress=False):
-        """One pass over `batches`; return the mean loss a row.
+        """One pass over `batches`; return the mean loss per row.
 
         Raises
         ------
@@ -125,8 +129,8 @@ class TrainingRun:
                 block /= block.norm(dim=1, keepdim=True)
         for name, grad in gradient.vectors.items():
             self._adam(name, slice(None), grad * factor, rate)
-        if "threshold" in self.weights:
-            self.weights["threshold"].clamp_(min=0)
+        for name in self.nonnegative:
+            self.weights[name].clamp_(min=0)
 
     def _rate_of(self, name, rate):
         return self.learning_rate * self.rate_scales.get(name, 1.0) * rate

@@ -30,16 +30,24 @@ def weights(components, **more):
     return {name: value.clone().requires_grad_() for name, value in values.items()}
 
 
-def entries_of(sae, w, x=X, rows=W):
+def objective_of(sae, w):
+    """The objective of an estimator for weights of these shapes."""
+    (m, t), d = w["components"].shape, w["encoder_coef"].shape[1]
+    return sae._make_objective(d, m, t)
+
+
+def entries_of(objective, w, x=X, rows=W):
     """All entries of the rows `x` under the weights `w`."""
-    return AllEntries(x, rows, w, sae._rule(w), pre_bias=sae._pre_bias)
+    options = {"pre_bias": objective.pre_bias, "linear_maps": objective.linear_maps}
+    return AllEntries(x, rows, w, objective.rule(w), **options)
 
 
 def loss_and_gradients(sae, w, *, alpha=0.0, dead=None, x=X, rows=W):
-    """Loss, codes and gradients by weight name of a variant's objective."""
+    """Loss, codes and gradients by weight name of an estimator's objective."""
     if dead is None:
         dead = torch.zeros(len(w["components"]), dtype=torch.bool)
-    loss, codes = sae._objective(entries_of(sae, w, x, rows), alpha, dead)
+    objective = objective_of(sae, w)
+    loss, codes = objective.loss(entries_of(objective, w, x, rows), alpha, dead)
     loss.backward()
     return loss.item(), codes.detach(), {name: value.grad for name, value in w.items()}
 

@@ -6,9 +6,10 @@ import torch
 from scipy import sparse
 
 from sksae import BatchTopKSAE
-from sksae.autoencoders._fitting import new_engine
 from sksae.datasets import make_superposition
 from sksae.kernels import pooled_cut
+from sksae.objectives import BatchTopK
+from sksae.training import Engine
 from tests.autoencoders.fixture_a import W, X, assert_close, entries_of, loss_and_gradients, tensor
 
 
@@ -36,7 +37,7 @@ def test_the_batch_shares_its_codes(k, codes, reconstruction_error):
 
 
 def test_reconstruction():
-    entries = entries_of(BatchTopKSAE(k=1.5), weights())
+    entries = entries_of(BatchTopK(k=1.5), weights())
     codes = entries.kept(torch.relu(entries.z))
     assert_close(entries.decode(codes).detach(), [[2.03, 2.92], [0.1, 0.2]])
 
@@ -45,11 +46,10 @@ def test_reconstruction():
 @pytest.mark.parametrize(("k", "cut"), [(1, (1.4 + 1.09) / 2), (1.5, (1.09 + 0.53) / 2)])
 def test_the_threshold_lies_midway(k, cut, plain):
     """A threshold at the smallest kept entry would drop that entry: two of three units remain."""
-    sae = BatchTopKSAE(k=k)
-    engine = new_engine(sae)
-    engine.plain = plain
+    objective = BatchTopK(k)
+    engine = Engine(objective, plain=plain)
     w = {name: value.detach() for name, value in weights().items()}
-    calibrated = sae._calibrated(w, engine, [(X, W), (X, W)])
+    calibrated = objective.calibrated(w, engine, [(X, W), (X, W)])
     assert_close(calibrated["threshold"], [cut] * 4)
 
 

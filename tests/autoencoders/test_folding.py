@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sksae.autoencoders import _folding
+from sksae.objectives import Objective, Weight
 from sksae.training import Batches, Normalization
 from tests.autoencoders.fixture_a import assert_close, tensor
 
@@ -18,6 +18,13 @@ def weights():
         "encoder_intercept": tensor([0.1, -0.2, 0.05]),
         "intercept": tensor([0.1, 0.2]),
     }
+
+
+def thresholded(pre_bias=True):
+    objective = Objective()
+    objective.weights = {"threshold": Weight("m", unit="code")}
+    objective.pre_bias = pre_bias
+    return objective
 
 
 def normalization(method="rms"):
@@ -47,7 +54,7 @@ def test_constant_rows_have_scale_one():
 
 def test_fold():
     unit, w = normalization(), {**weights(), "threshold": tensor([0.3, 0.2, 0.4])}
-    folded = _folding.fold(w, unit)
+    folded = thresholded().fold(w, unit)
     assert_close(folded["components"], [[1, 0], [0, 1], [0.6, 0.8]])
     assert_close(folded["encoder_coef"], [[1.8, 0.2], [-0.1, 0.55], [0.5, 0.5]])
     intercept = [-6.0331662479, -1.6816624790, -3.1658312395]
@@ -71,7 +78,7 @@ def test_fold():
 def test_a_zero_row_is_left_and_silenced():
     w = weights()
     w["components"][1] = 0
-    folded = _folding.fold(w, normalization())
+    folded = thresholded().fold(w, normalization())
     assert_close(folded["components"][1], [0, 0])
     assert not folded["encoder_coef"][1].any()
     assert folded["encoder_intercept"][1] == 0
@@ -97,12 +104,13 @@ def test_fold_and_unfold_are_the_same_function(seed, pre_bias, scale):
     z = (x - w["intercept"] * pre_bias) @ w["encoder_coef"].T + w["encoder_intercept"]
     expected = (torch.relu(z) @ w["components"] + w["intercept"]) / unit.scale + unit.mean
 
-    folded = _folding.fold(w, unit, pre_bias=pre_bias)
+    objective = thresholded(pre_bias)
+    folded = objective.fold(w, unit)
     z = X @ folded["encoder_coef"].T + folded["encoder_intercept"]
     actual = torch.relu(z) @ folded["components"] + folded["intercept"]
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
-    again = _folding.fold(_folding.unfold(folded, unit, pre_bias=pre_bias), unit, pre_bias=pre_bias)
+    again = objective.fold(objective.unfold(folded, unit), unit)
     for name, value in folded.items():
         torch.testing.assert_close(again[name], value, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(folded["components"].norm(dim=1), torch.ones(m).double())

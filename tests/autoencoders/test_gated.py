@@ -2,6 +2,7 @@ import numpy as np
 import torch
 
 from sksae import GatedSAE
+from sksae.objectives import Gated
 from sksae.training import Normalization
 from tests.autoencoders.fixture_a import (
     INTERCEPT,
@@ -24,8 +25,8 @@ def weights():
     return {name: value.clone().requires_grad_() for name, value in values.items()}
 
 
-def check(recipe, components, intercept):
-    loss, codes, g = loss_and_gradients(GatedSAE(recipe=recipe), weights(), alpha=0.5)
+def check(decoder_norm, components, intercept):
+    loss, codes, g = loss_and_gradients(GatedSAE(decoder_norm=decoder_norm), weights(), alpha=0.5)
     assert_close(codes, [[1.2591887306, 1.8287073525], [0, 0.6976605799]])
     assert_close(loss, 4.4496482045)
     encoder = [[2.7529803259, 5.5059606517], [-1.2307819653, 2.1166888528]]
@@ -39,18 +40,18 @@ def check(recipe, components, intercept):
 
 def test_frozen_dictionary_in_the_auxiliary_term():
     components = [[1.8338990155, -0.4243895632], [3.7228182299, -0.4362507158]]
-    check("frozen", components, [0.7624336667, -3.3570171209])
+    check("unit", components, [0.7624336667, -3.3570171209])
 
 
 def test_reparametrisation_invariant_form():
     components = [[3.2290990155, -1.1655895632], [5.5758182299, -1.1052507158]]
-    check("ri_l1", components, [2.9824336667, -4.2170171209])
+    check("free", components, [2.9824336667, -4.2170171209])
 
 
 def test_fold_to_a_threshold():
     """In the unit of training itself, thresholds are ``max(0, b_mag - e^r b_gate)``."""
     unit = Normalization(torch.zeros(2, dtype=torch.float64), 1.0)
-    folded = GatedSAE()._fold(weights(), unit)
+    folded = Gated(1.0).fold(weights(), unit)
     assert_close(folded["threshold"], [0, 0.5619349672])
     assert_close(folded["encoder_coef"][0], np.exp(0.2) * np.array([0.9, 0.1]))
 
@@ -62,9 +63,9 @@ def test_fold_is_exact():
     unit = Normalization(tensor([3.0, 2.5]), 0.7)
     w = weights()
     x = (X - unit.mean) * unit.scale
-    sae = GatedSAE()
-    _, codes = sae._objective(entries_of(sae, w, x, torch.ones(500).double()), 0.0, None)
-    folded = GatedSAE()._fold(w, unit)
+    gated = Gated(1.0)
+    _, codes = gated.loss(entries_of(gated, w, x, torch.ones(500).double()), 0.0, None)
+    folded = Gated(1.0).fold(w, unit)
     z = X @ folded["encoder_coef"].T + folded["encoder_intercept"]
     raw = torch.where(z > folded["threshold"], z, 0.0)
     assert_close(raw, codes.detach() / unit.scale, atol=1e-12)
@@ -74,11 +75,11 @@ def test_fold_is_exact():
 def test_unfold_continues_from_the_fold():
     unit, other = Normalization(tensor([3.0, 2.5]), 0.7), Normalization(tensor([-1.0, 0.5]), 1.3)
     w = {name: value.detach() for name, value in weights().items()}
-    sae = GatedSAE()
-    back = sae._unfold(sae._fold(w, unit), unit)
+    gated = Gated(1.0)
+    back = gated.unfold(gated.fold(w, unit), unit)
     for name, value in w.items():
         assert_close(back[name], value, atol=1e-12)
     # Through another unit of training it is still the same function of raw rows.
-    again = sae._fold(sae._unfold(sae._fold(w, unit), other), other)
-    for name, value in sae._fold(w, unit).items():
+    again = gated.fold(gated.unfold(gated.fold(w, unit), other), other)
+    for name, value in gated.fold(w, unit).items():
         assert_close(again[name], value, atol=1e-12)

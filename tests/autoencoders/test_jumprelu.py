@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sksae import JumpReLUSAE
-from sksae.autoencoders._plan import make_plan
+from sksae.autoencoders import Fit
 from sksae.kernels import jump_relu
 from tests.autoencoders.fixture_a import (
     FREE,
@@ -55,7 +55,7 @@ def test_tanh_penalty_with_the_estimate_for_thresholds_alone(monkeypatch):
     def to_threshold(z, threshold, bandwidth, to_input):
         return jump_relu(z, threshold, bandwidth, to_input=False)
 
-    monkeypatch.setattr("sksae.autoencoders._jumprelu.jump_relu", to_threshold)
+    monkeypatch.setattr("sksae.objectives._jumprelu.jump_relu", to_threshold)
     sae = JumpReLUSAE(penalty="tanh", bandwidth=0.5, pre_activation_alpha=0.01)
     w = weights(FREE, threshold=tensor([1, 0.6, 1.6]))
     _, _, g = loss_and_gradients(sae, w, alpha=0.3)
@@ -66,13 +66,10 @@ def test_tanh_penalty_with_the_estimate_for_thresholds_alone(monkeypatch):
 
 def test_thresholds_reach_their_place_in_few_steps():
     """Their learning rate is raised so that ``3 sqrt(alpha)`` is within reach, and only then."""
-    sae = JumpReLUSAE(alpha=4.0, learning_rate=1e-3, max_iter=300)
-    assert sae._rate_scales(make_plan(sae, 100, 16)) == {
-        "encoder_coef": 0.5,
-        "threshold": pytest.approx(20.0),
-    }
-    sae = JumpReLUSAE(alpha=4.0, learning_rate=1e-2, max_iter=1000)
-    assert sae._rate_scales(make_plan(sae, 100, 16)) == {"encoder_coef": 0.5, "threshold": 1.0}
+    X = np.random.default_rng(0).normal(size=(100, 16))
+    for rate, passes, scale in [(1e-3, 300, 20.0), (1e-2, 1000, 1.0)]:
+        fit = Fit(JumpReLUSAE(alpha=4.0, learning_rate=rate, max_iter=passes), X)
+        assert fit.run.rate_scales == {"encoder_coef": 0.5, "threshold": pytest.approx(scale)}
 
 
 def test_defaults_of_the_penalties():

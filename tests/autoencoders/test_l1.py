@@ -3,11 +3,10 @@ import pytest
 import torch
 
 from sksae import SparseAutoencoder
-from sksae.autoencoders import _folding
-from sksae.autoencoders._fitting import new_engine
 from sksae.datasets import make_superposition
 from sksae.kernels import threshold_codes
-from sksae.training import Normalization, TrainingRun, alive_norm, draw_rows, resample
+from sksae.objectives import L1
+from sksae.training import Engine, Normalization, TrainingRun, alive_norm, draw_rows, resample
 from tests.autoencoders.fixture_a import (
     FREE,
     UNIT,
@@ -24,10 +23,13 @@ from tests.autoencoders.fixture_a import (
 class WithoutPreBias(SparseAutoencoder):
     """The April-2024 form as published: the decoder's bias is not subtracted before encoding."""
 
-    _pre_bias = False
+    def _make_objective(self, *shape):
+        objective = super()._make_objective(*shape)
+        objective.pre_bias = False
+        return objective
 
 
-def test_april_without_pre_bias():
+def test_free_norms_without_pre_bias():
     loss, codes, g = loss_and_gradients(WithoutPreBias(), weights(FREE), alpha=0.5)
     assert_close(codes, [[1.2, 1.8, 1.55], [0, 0.55, 0]])
     assert_close(loss, 4.8968125)
@@ -37,7 +39,7 @@ def test_april_without_pre_bias():
     assert_close(g["intercept"], [3.53, 0.315])
 
 
-def test_april_with_pre_bias():
+def test_free_norms_with_pre_bias():
     loss, codes, g = loss_and_gradients(SparseAutoencoder(), weights(FREE), alpha=0.5)
     assert_close(codes, [[1.09, 1.6, 1.4], [0, 0.35, 0]])
     assert_close(loss, 4.0059625)
@@ -49,15 +51,15 @@ def test_april_with_pre_bias():
 
 def test_unit_norm_fold_changes_codes_and_not_reconstructions():
     w = weights(FREE)
-    folded = _folding.fold(w, Normalization(torch.zeros(2, dtype=torch.float64), 1.0))
+    folded = L1(1.0).fold(w, Normalization(torch.zeros(2, dtype=torch.float64), 1.0))
     codes = torch.relu(X @ folded["encoder_coef"].T + folded["encoder_intercept"])
     assert_close(codes, [[2.18, 0.8, 1.4], [0, 0.175, 0]])
     reconstruction = codes @ folded["components"] + folded["intercept"]
     assert_close(reconstruction, [[3.12, 2.12], [0.1, 0.375]])
 
 
-def test_bricken():
-    sae = SparseAutoencoder(recipe="bricken")
+def test_unit_norms():
+    sae = SparseAutoencoder(decoder_norm="unit")
     loss, _, g = loss_and_gradients(sae, weights(UNIT), alpha=0.5)
     assert_close(loss, 2.6699)
     assert_close(g["encoder_coef"], [[1.152, 2.304], [0.723, 2.196], [1.4436, 2.8872]])
@@ -91,7 +93,7 @@ def test_first_step_projects_before_adam(projected, expected):
     """Projection changes where the atoms go; renormalising alone is another algorithm."""
     run = TrainingRun(
         {name: w.detach() for name, w in weights(UNIT).items()},
-        new_engine(SparseAutoencoder(recipe="bricken")),
+        Engine(L1(0.5, unit_norm=True)),
         learning_rate=0.1,
         max_grad_norm=None,
         schedule=lambda step: (0.5, 1.0),
@@ -128,7 +130,7 @@ def test_resampling_draws_by_squared_loss():
     scale = 0.6030226892
     x = (rows - rows.mean(0)) * scale
     w = {name: value.detach() for name, value in weights(FREE).items()}
-    entries = entries_of(SparseAutoencoder(), w, x, torch.ones(4).double())
+    entries = entries_of(L1(1.0), w, x, torch.ones(4).double())
     codes = threshold_codes(entries.z, tensor([0.3, 0.2, 0.4]))
     losses = (entries.decode(codes) - x).square().sum(1) / scale**2
     assert_close(losses, [5.4641499161, 4.8008249581, 1.9991624790, 13.0671912060], atol=1e-8)
@@ -153,20 +155,21 @@ def test_resampling_repeats_rows_only_where_it_must():
     assert len(draw_rows(torch.zeros(5), ones, 3, generator)) == 3
 
 
-def test_bricken_revives_dead_latents():
+def test_resampling_revives_dead_latents(monkeypatch):
     """With resampling on, latents killed at the start fire again."""
     X, _, _ = make_superposition(2000, 8, 16, random_state=0)
+    initial_weights = L1.initial_weights
 
-    class Killed(SparseAutoencoder):
-        def _initial_weights(self, *args):
-            w = super()._initial_weights(*args)
-            w["encoder_intercept"][:8] = -100.0
-            return w
+    def killed(self, *args):
+        w = initial_weights(self, *args)
+        w["encoder_intercept"][:8] = -100.0
+        return w
 
+    monkeypatch.setattr(L1, "initial_weights", killed)
     settings = {"alpha": 0.5, "max_iter": 100, "dead_window": 500, "random_state": 0}
-    revived = Killed(16, recipe="bricken", **settings).fit(X)
+    revived = SparseAutoencoder(16, decoder_norm="unit", **settings).fit(X)
     assert (revived.activation_frequency_[:8] > 0).sum() >= 6
-    silent = Killed(16, recipe="april", **settings).fit(X)
+    silent = SparseAutoencoder(16, decoder_norm="free", **settings).fit(X)
     assert not silent.activation_frequency_[:8].any()
 
 

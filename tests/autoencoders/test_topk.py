@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from sksae import TopKSAE
-from sksae.autoencoders._objective import auxiliary_k_loss
+from sksae.objectives import TopK
+from sksae.training import auxiliary_k_loss
 from tests.autoencoders.fixture_a import W, assert_close, entries_of, loss_and_gradients, tensor
 
 X = tensor([[1, 2], [1.5, -0.5]])
@@ -32,7 +33,7 @@ def test_main_loss():
 
 def test_auxiliary_loss():
     w = weights()
-    entries = entries_of(TopKSAE(k=1), w, X)
+    entries = entries_of(TopK(k=1), w, X)
     reconstruction = entries.decode(entries.kept(torch.relu(entries.z)))
     loss = auxiliary_k_loss(entries, reconstruction, dead=DEAD, k_aux=1)
     assert_close(loss, 2.659926086)
@@ -98,20 +99,21 @@ def test_k_is_clipped_and_defaulted():
     assert sae.n_components_ == 100
 
 
-def test_dead_latents_revive():
+def test_dead_latents_revive(monkeypatch):
     """Latents that cannot fire at the start come to fire by the auxiliary loss, and only by it."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1000, 8))
+    initial_weights = TopK.initial_weights
 
-    class Killed(TopKSAE):
-        def _initial_weights(self, *args):
-            w = super()._initial_weights(*args)
-            w["encoder_intercept"][:12] = -0.9
-            return w
+    def killed(self, *args):
+        w = initial_weights(self, *args)
+        w["encoder_intercept"][:12] = -0.9
+        return w
 
+    monkeypatch.setattr(TopK, "initial_weights", killed)
     settings = {"k": 2, "max_iter": 100, "dead_window": 1000, "random_state": 0}
     alive = [
-        (Killed(24, auxk_alpha=a, **settings).fit(X).activation_frequency_[:12] > 0).sum()
+        (TopKSAE(24, auxk_alpha=a, **settings).fit(X).activation_frequency_[:12] > 0).sum()
         for a in (0.0, 1 / 32)
     ]
     assert alive[0] == 0

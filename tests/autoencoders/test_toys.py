@@ -15,11 +15,11 @@ from sksae.metrics import relative_reconstruction_bias
 
 TOY_A = [
     (SparseAutoencoder(32, alpha=1.0), 0.93),
-    (SparseAutoencoder(32, alpha=1.0, recipe="bricken"), 0.93),
+    (SparseAutoencoder(32, alpha=1.0, decoder_norm="unit"), 0.93),
     (TopKSAE(32, k=2), 0.93),
     (BatchTopKSAE(32, k=1.6), 0.93),
     (GatedSAE(32, alpha=4.0), 0.93),
-    (GatedSAE(32, alpha=4.0, recipe="ri_l1"), 0.93),
+    (GatedSAE(32, alpha=4.0, decoder_norm="free"), 0.93),
     (JumpReLUSAE(32, alpha=1.5), 0.90),
     (JumpReLUSAE(32, alpha=1.0, penalty="tanh"), 0.90),
 ]
@@ -32,7 +32,7 @@ TOY_B = [
 ]
 CONTROLLED = [
     SparseAutoencoder(32),
-    SparseAutoencoder(32, recipe="bricken"),
+    SparseAutoencoder(32, decoder_norm="unit"),
     GatedSAE(32),
     JumpReLUSAE(32),
     JumpReLUSAE(32, penalty="tanh"),

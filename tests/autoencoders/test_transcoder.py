@@ -16,8 +16,15 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sksae import Transcoder
-from sksae.autoencoders import _folding, fitted
+from sksae import (
+    BatchTopKSAE,
+    GatedSAE,
+    JumpReLUSAE,
+    SparseAutoencoder,
+    TopKSAE,
+    Transcoder,
+)
+from sksae.autoencoders import fitted
 from sksae.metrics import explained_variance_scorer, neg_l0_scorer
 from sksae.training import Batches, Normalization, _engine
 from tests.autoencoders.fixture_a import (
@@ -30,7 +37,7 @@ from tests.autoencoders.fixture_a import (
 )
 from tests.estimators import arrays_of
 
-ACTIVATIONS = ["topk", "batch_topk", "relu", "jumprelu", "gated"]
+AUTOENCODERS = [TopKSAE, BatchTopKSAE, SparseAutoencoder, JumpReLUSAE, GatedSAE]
 TARGETS = tensor([[0.5, 1, -0.5], [1, 0, 0.25]])
 SKIP = tensor([[0.2, 0], [0, -0.1], [0.1, 0.1]])
 
@@ -54,14 +61,16 @@ def pairs():
     return X, np.maximum(X @ rng.normal(size=(8, 12)) - 0.5, 0) @ rng.normal(size=(12, 5))
 
 
-def small(activation="topk", **more):
-    settings = {"max_iter": 20, "random_state": 0, "activation": activation}
-    return Transcoder(24, **{**settings, **({"k": 4} if "topk" in activation else {}), **more})
+def small(autoencoder=TopKSAE, *, skip=False, **more):
+    settings = {"max_iter": 20, "random_state": 0}
+    if "k" in autoencoder._param_rules:
+        settings["k"] = 4
+    return Transcoder(autoencoder(24, **{**settings, **more}), skip=skip)
 
 
 def test_objective():
     rows = torch.cat([X, TARGETS], 1)
-    loss, codes, g = loss_and_gradients(Transcoder(k=1), weights(), x=rows)
+    loss, codes, g = loss_and_gradients(Transcoder(TopKSAE(k=1)), weights(), x=rows)
     assert_close(codes, [[0, 1.8, 0], [0, 0.55, 0]])
     assert_close(loss, 0.90185)
     assert_close(g["encoder_coef"], [[0, 0], [0.15, 1.505], [0, 0]])
@@ -73,7 +82,7 @@ def test_objective():
 def test_objective_with_a_skip_connection():
     rows = torch.cat([X, TARGETS], 1)
     w = weights(skip_coef=SKIP)
-    loss, codes, g = loss_and_gradients(Transcoder(k=1, skip=True), w, x=rows)
+    loss, codes, g = loss_and_gradients(Transcoder(TopKSAE(k=1), skip=True), w, x=rows)
     assert_close(codes, [[0, 1.8, 0], [0, 0.55, 0]])
     assert_close(loss, 1.05685)
     assert_close(g["encoder_coef"], [[0, 0], [-0.07, 0.965], [0, 0]])
@@ -90,7 +99,7 @@ def test_predictions_of_the_fixture():
     ]:
         arrays = weights() if skip is None else weights(skip_coef=skip)
         arrays = {name: value.detach().numpy() for name, value in arrays.items()}
-        model = fitted(Transcoder(3, k=1, skip=skip is not None), arrays)
+        model = fitted(Transcoder(TopKSAE(3, k=1), skip=skip is not None), arrays)
         assert_close(model.transform(X.numpy()), [[0, 1.8, 0], [0, 0.55, 0]])
         assert_close(model.predict(X.numpy()), expected)
         assert model.n_features_in_ == 2
@@ -115,12 +124,13 @@ def test_fold_and_unfold_of_two_units_are_the_same_function(seed, scales):
     expected = codes @ w["components"] + w["intercept"] + x @ w["skip_coef"].T
     expected = expected / scales[1] + mean[d:]
 
-    folded = _folding.fold(w, unit, pre_bias=False)
+    objective = Transcoder(JumpReLUSAE(alpha=1.0), skip=True)._make_objective(d, m, t)
+    folded = objective.fold(w, unit)
     z = rows @ folded["encoder_coef"].T + folded["encoder_intercept"]
     codes = torch.where(z > folded["threshold"], z, 0.0)
     actual = codes @ folded["components"] + folded["intercept"] + rows @ folded["skip_coef"].T
     torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-8)
-    again = _folding.fold(_folding.unfold(folded, unit, pre_bias=False), unit, pre_bias=False)
+    again = objective.fold(objective.unfold(folded, unit), unit)
     for name, value in folded.items():
         torch.testing.assert_close(again[name], value, rtol=1e-8, atol=1e-8)
 
@@ -138,10 +148,10 @@ def test_inputs_and_targets_are_normalised_apart(pairs):
 
 
 @pytest.mark.parametrize("skip", [False, True], ids=["codes alone", "skip"])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_the_fast_form_takes_the_steps_of_the_definition(pairs, activation, skip, monkeypatch):
+@pytest.mark.parametrize("autoencoder", AUTOENCODERS)
+def test_the_fast_form_takes_the_steps_of_the_definition(pairs, autoencoder, skip, monkeypatch):
     X, Y = pairs
-    model = small(activation, skip=skip, batch_size=100, max_iter=5, dead_window=150)
+    model = small(autoencoder, skip=skip, batch_size=100, max_iter=5, dead_window=150)
     fast = clone(model).fit(X, Y)
     monkeypatch.setattr(_engine, "runs_on", lambda device: False)
     plain = model.fit(X, Y)
@@ -151,10 +161,10 @@ def test_the_fast_form_takes_the_steps_of_the_definition(pairs, activation, skip
 
 
 @pytest.mark.parametrize("skip", [False, True], ids=["codes alone", "skip"])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_predict_is_what_the_attributes_say(pairs, activation, skip):
+@pytest.mark.parametrize("autoencoder", AUTOENCODERS)
+def test_predict_is_what_the_attributes_say(pairs, autoencoder, skip):
     X, Y = pairs
-    model = small(activation, skip=skip).fit(X, Y)
+    model = small(autoencoder, skip=skip).fit(X, Y)
     codes = model.transform(X)
     assert codes.shape == (500, 24)
     assert (codes >= 0).all()
@@ -170,11 +180,11 @@ def test_predict_is_what_the_attributes_say(pairs, activation, skip):
     assert is_regressor(model)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_units_do_not_matter(pairs, activation):
+@pytest.mark.parametrize("autoencoder", AUTOENCODERS)
+def test_units_do_not_matter(pairs, autoencoder):
     """Codes are in the unit of y; predictions follow y through any shift and scale of X and y."""
     X, Y = pairs
-    model = small(activation, max_iter=5)
+    model = small(autoencoder, max_iter=5)
     first = clone(model).fit(X, Y)
     second = model.fit(3 * X - 7, 0.5 * Y + 2)
     assert_allclose(second.transform(3 * X - 7), 0.5 * first.transform(X), rtol=1e-6, atol=1e-8)
@@ -185,7 +195,7 @@ def test_a_layer_is_learnt_better_than_a_line(pairs):
     X, Y = pairs
     line = LinearRegression().fit(X, Y)
     pooled = r2_score(Y, line.predict(X), multioutput="variance_weighted")
-    model = Transcoder(48, k=8, max_iter=600, random_state=0).fit(X, Y)
+    model = Transcoder(TopKSAE(48, k=8, max_iter=600, random_state=0)).fit(X, Y)
     assert pooled < 0.95 < 0.985 < model.score(X, Y)
 
 
@@ -194,7 +204,7 @@ def test_the_skip_connection_learns_what_is_linear():
     X = rng.normal(size=(400, 6)) + 3
     Y = X @ rng.normal(size=(4, 6)).T - 1
     codes, both = (
-        Transcoder(1, k=1, skip=skip, max_iter=500, random_state=0).fit(X, Y).score(X, Y)
+        Transcoder(TopKSAE(1, k=1, max_iter=500, random_state=0), skip=skip).fit(X, Y).score(X, Y)
         for skip in (False, True)
     )
     assert codes < 0.6 < 0.99 < both
@@ -221,12 +231,12 @@ def test_codes_alone_predict_only_without_a_skip_connection(pairs):
         skipping.inverse_transform(skipping.transform(X))
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_integer_weights_are_repetitions(pairs, activation):
+@pytest.mark.parametrize("autoencoder", AUTOENCODERS)
+def test_integer_weights_are_repetitions(pairs, autoencoder):
     X, Y = (array[:60] for array in pairs)
     weight = np.arange(60) % 3
     index = np.repeat(np.arange(60), weight)
-    model = small(activation, normalize="rms", max_iter=5, dead_window=100)
+    model = small(autoencoder, normalize="rms", max_iter=5, dead_window=100)
     weighted = clone(model).fit(X, Y, sample_weight=weight)
     repeated = model.fit(X[index], Y[index])
     assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-6, atol=1e-8)
@@ -253,28 +263,28 @@ def test_a_stream(pairs):
 
 def test_a_warm_start_goes_on(pairs):
     X, Y = pairs
-    model = small("relu", skip=True, warm_start=True).fit(X, Y)
+    model = small(SparseAutoencoder, skip=True, warm_start=True).fit(X, Y)
     predicted, score = model.predict(X), model.score(X, Y)
-    model.set_params(learning_rate=1e-12, max_iter=1).fit(X, Y)
+    model.set_params(estimator__learning_rate=1e-12, estimator__max_iter=1).fit(X, Y)
     assert_allclose(model.predict(X), predicted, rtol=1e-6, atol=1e-7)
-    model.set_params(learning_rate=None, max_iter=200).fit(X, Y)
+    model.set_params(estimator__learning_rate=None, estimator__max_iter=200).fit(X, Y)
     assert model.score(X, Y) > score
     assert model.n_iter_ == 221
 
 
-def test_another_activation_leaves_nothing_of_the_first(pairs):
+def test_another_autoencoder_leaves_nothing_of_the_first(pairs):
     X, Y = pairs
-    model = small("gated", skip=True).fit(X, Y)
-    model.set_params(activation="topk", k=2, skip=False).fit(X, Y)
+    model = small(GatedSAE, skip=True).fit(X, Y)
+    model.set_params(estimator=small(k=2).estimator, skip=False).fit(X, Y)
     assert not {"threshold_", "gain_", "gate_intercept_", "skip_coef_", "alpha_"} & set(vars(model))
     assert ((model.transform(X) > 0).sum(1) <= 2).all()
-    fresh = small("topk", k=2).fit(X, Y)
+    fresh = small(k=2).fit(X, Y)
     assert_array_equal(model.predict(X), fresh.predict(X))
 
 
 def test_an_asked_l0_is_met(pairs):
     X, Y = pairs
-    model = Transcoder(48, activation="jumprelu", target_l0=3, random_state=0).fit(X, Y)
+    model = Transcoder(JumpReLUSAE(48, target_l0=3, random_state=0)).fit(X, Y)
     assert 2.5 <= (model.transform(X) > 0).sum(1).mean() <= 3.5
     assert model.score(X, Y) > 0.9
 
@@ -302,8 +312,8 @@ def test_kinds_of_input(pairs, tmp_path):
 def test_in_a_search_and_a_pipeline(pairs):
     X, Y = pairs
     pipeline = make_pipeline(StandardScaler(), small())
-    search = GridSearchCV(pipeline, {"transcoder__k": [1, 6]}, cv=3).fit(X, Y)
-    assert search.best_params_ == {"transcoder__k": 6}
+    search = GridSearchCV(pipeline, {"transcoder__estimator__k": [1, 6]}, cv=3).fit(X, Y)
+    assert search.best_params_ == {"transcoder__estimator__k": 6}
     assert search.predict(X).shape == Y.shape
     names = search.best_estimator_.get_feature_names_out()
     assert names[0] == "transcoder0"
@@ -324,18 +334,19 @@ def test_wrong_input(pairs):
             small().fit(X, y)
     with pytest.raises(ValueError, match="'k' parameter"):
         small(k=2.5).fit(X, Y)
-    with pytest.raises(ValueError, match="'activation' parameter"):
-        small("softplus").fit(X, Y)
+    for other in (LinearRegression(), TopKSAE, small(), None):
+        with pytest.raises(ValueError, match="'estimator' parameter of Transcoder"):
+            Transcoder(other).fit(X, Y)
     with pytest.raises(ValueError, match="target_l0"):
-        small("relu", target_l0=3).partial_fit(X, Y)
+        small(SparseAutoencoder, target_l0=3).partial_fit(X, Y)
     with pytest.raises(ValueError, match="has 7 features"):
         small().fit(X, Y).predict(X[:, :7])
 
 
 def test_taken_apart_and_put_together(pairs):
     X, Y = pairs
-    for activation in ACTIVATIONS:
-        learnt = small(activation, skip=True).fit(X, Y)
+    for autoencoder in AUTOENCODERS:
+        learnt = small(autoencoder, skip=True).fit(X, Y)
         arrays = {name.rstrip("_"): array for name, array in arrays_of(learnt).items()}
         again = fitted(clone(learnt), arrays)
         assert_array_equal(again.predict(X), learnt.predict(X))

@@ -6,11 +6,11 @@ This is the one file that knows how `fit` makes its `TrainingRun`.
 from functools import partial
 
 import torch
+from sksae.autoencoders._plan import make_plan
 
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae._threads import threads_for
 from sksae.autoencoders import _fitting
-from sksae.autoencoders._plan import make_plan
 from sksae.training import Normalization, default_learning_rate
 from tests.benchmarks.task import Library
 

@@ -334,7 +334,7 @@ def test_saelens_of_a_centred_stream(tmp_path, parts, rows):
     skip = np.random.default_rng(6).normal(size=(D, D))
     weights = {"components": parts["W"], "encoder_coef": parts["E"], "skip_coef": skip}
     weights |= {"encoder_intercept": parts["b"], "intercept": parts["c"]}
-    skipping = fitted(Transcoder(N, activation="relu", skip=True), weights)
+    skipping = fitted(Transcoder(SparseAutoencoder(N), skip=True), weights)
     expected = skipping.predict(centred)
     center_rows(skipping)
     assert_allclose(skipping.predict(rows), expected, rtol=1e-12, atol=1e-12)

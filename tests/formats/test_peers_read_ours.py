@@ -91,18 +91,18 @@ def test_dictionary_learning(cls, X, tmp_path):
         assert_same(sae, X, codes.numpy(), theirs.decode(codes).numpy())
 
 
-def transcoder(X, activation, *, skip, n_targets):
+def transcoder(X, autoencoder, *, skip, n_targets):
     X = X.astype(np.float32)
     Y = np.maximum(X @ np.ones((12, n_targets), np.float32), X[:, :1])
-    model = Transcoder(64, activation=activation, skip=skip, max_iter=3, random_state=0)
+    model = Transcoder(autoencoder(64, max_iter=3, random_state=0), skip=skip)
     return model.fit(X, Y), X, torch.from_numpy(X)
 
 
 @pytest.mark.parametrize("skip", [False, True])
-@pytest.mark.parametrize("activation", ["relu", "jumprelu"])
-def test_transcoders_of_saelens(activation, skip, X, tmp_path):
+@pytest.mark.parametrize("autoencoder", [SparseAutoencoder, JumpReLUSAE])
+def test_transcoders_of_saelens(autoencoder, skip, X, tmp_path):
     sae_lens = pytest.importorskip("sae_lens")
-    model, X, rows = transcoder(X, activation, skip=skip, n_targets=7)
+    model, X, rows = transcoder(X, autoencoder, skip=skip, n_targets=7)
     theirs = sae_lens.SAE.load_from_disk(write_saelens(tmp_path, model))
     with torch.no_grad():
         assert_same(model, X, theirs.encode(rows).numpy(), theirs(rows).numpy())
@@ -111,7 +111,7 @@ def test_transcoders_of_saelens(activation, skip, X, tmp_path):
 @pytest.mark.parametrize("skip", [False, True])
 def test_transcoders_of_sparsify(skip, X, tmp_path):
     sparsify = pytest.importorskip("sparsify")
-    model, X, rows = transcoder(X, "topk", skip=skip, n_targets=12)
+    model, X, rows = transcoder(X, TopKSAE, skip=skip, n_targets=12)
     theirs = sparsify.SparseCoder.load_from_disk(write_sparsify(tmp_path, model))
     with torch.no_grad():
         values, places, _ = theirs.encode(rows)

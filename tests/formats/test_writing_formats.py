@@ -224,19 +224,20 @@ def test_weights_of_any_shape_survive(tmp_path_factory, n, d, seed, dtype):
             assert getattr(again, name + "_").dtype == value.dtype
 
 
-def transcoder(X, activation, *, skip, n_targets=12):
+def transcoder(X, autoencoder, *, skip, n_targets=12):
     Y = np.maximum(X @ np.random.default_rng(3).normal(size=(12, n_targets)), 0).astype(X.dtype)
-    model = Transcoder(64, activation=activation, k=5, skip=skip, max_iter=3, random_state=0)
-    return model.fit(X, Y)
+    k = {"k": 5} if "k" in autoencoder._param_rules else {}
+    return Transcoder(autoencoder(64, max_iter=3, random_state=0, **k), skip=skip).fit(X, Y)
 
 
 @pytest.mark.parametrize("skip", [False, True], ids=["codes alone", "skip"])
-@pytest.mark.parametrize("activation", ["relu", "jumprelu", "batch_topk", "gated"])
-def test_transcoders_in_saelens(activation, skip, X, tmp_path):
-    model = transcoder(X, activation, skip=skip, n_targets=7)
+@pytest.mark.parametrize("autoencoder", [SparseAutoencoder, JumpReLUSAE, BatchTopKSAE, GatedSAE])
+def test_transcoders_in_saelens(autoencoder, skip, X, tmp_path):
+    model = transcoder(X, autoencoder, skip=skip, n_targets=7)
     source = {"hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"}
     again = read(write_saelens(tmp_path, model, metadata=source))
-    assert (again.activation, again.skip) == ("relu" if activation == "relu" else "jumprelu", skip)
+    expected = SparseAutoencoder if autoencoder is SparseAutoencoder else JumpReLUSAE
+    assert (type(again.estimator), again.skip) == (expected, skip)
     assert again.source_.items() >= source.items()
     assert_array_equal(again.transform(X), model.transform(X))
     assert_array_equal(again.predict(X), model.predict(X))
@@ -247,9 +248,9 @@ def test_transcoders_in_saelens(activation, skip, X, tmp_path):
 
 @pytest.mark.parametrize("skip", [False, True], ids=["codes alone", "skip"])
 def test_transcoders_in_sparsify(skip, X, tmp_path):
-    model = transcoder(X, "topk", skip=skip)
+    model = transcoder(X, TopKSAE, skip=skip)
     again = read(write_sparsify(tmp_path, model))
-    assert repr(again) == repr(Transcoder(64, k=5, skip=skip))
+    assert repr(again) == repr(Transcoder(TopKSAE(64, k=5), skip=skip))
     assert_array_equal(again.predict(X), model.predict(X))
     codes, predicted = FORMULAS["sparsify"](tmp_path, X)
     assert_allclose(codes, model.transform(X), rtol=1e-12, atol=1e-12)
@@ -257,13 +258,13 @@ def test_transcoders_in_sparsify(skip, X, tmp_path):
 
 
 def test_transcoders_that_a_format_cannot_hold(X, tmp_path):
-    model = transcoder(X, "topk", skip=False, n_targets=5)
+    model = transcoder(X, TopKSAE, skip=False, n_targets=5)
     with pytest.raises(ValueError, match="5 is not 12"):
         write_sparsify(tmp_path, model)
     with pytest.raises(ValueError, match="A transcoder of SAELens can hold a ReLU or a threshold"):
         write_saelens(tmp_path, model)
     with pytest.raises(ValueError, match="largest of a row"):
-        write_sparsify(tmp_path, transcoder(X, "relu", skip=False))
+        write_sparsify(tmp_path, transcoder(X, SparseAutoencoder, skip=False))
     for write in (write_gemma_scope, write_dictionary_learning):
         with pytest.raises(ValueError, match="other activations are predicted"):
             write(tmp_path, model)

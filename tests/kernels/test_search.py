@@ -106,12 +106,14 @@ def test_a_margin_too_small_is_made_up_for(monkeypatch):
     """Without any margin, rows in doubt are searched again among all that may be in."""
     x, coef, bias = problem(200, 32, 300, 0, "plain")
     z = exact(x, coef, bias)
-    calls = []
-    widened = _selection._widened_top_k
+    calls, widened = [], _selection._widened_top_k
+
+    def widen(z, *args, **options):
+        calls.append(len(z))
+        return widened(z, *args, **options)
+
     monkeypatch.setattr(_selection, "MARGIN", 1)
-    monkeypatch.setattr(
-        _selection, "_widened_top_k", lambda z, *args: calls.append(len(z)) or widened(z, *args)
-    )
+    monkeypatch.setattr(_selection, "_widened_top_k", widen)
     values, _ = Search().largest(x, coef, bias, 8)
     assert torch.equal(values, top_k(z, 8)[0])
     assert 0 < sum(calls) < 200

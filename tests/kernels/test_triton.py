@@ -480,12 +480,13 @@ def test_the_engine_on_these_kernels_takes_the_plain_steps(
     monkeypatch.setattr(_selection, "uses_triton", lambda tensor: True)
     X, w = random(20, 5, dtype=dtype), torch.ones(20, device=DEVICE, dtype=dtype)
     rows = Batches(X, None, 20, dtype, DEVICE)
-    start = variant._initial_weights(rows, 12, torch.Generator().manual_seed(0))
+    objective = variant._make_objective(5, 12, 5)
+    start = objective.initial_weights(rows, 12, torch.Generator().manual_seed(0))
     start = {name: value.to(DEVICE, dtype) for name, value in start.items()}
     plain, fast = (
         TrainingRun(
             {name: value.clone() for name, value in start.items()},
-            Engine(variant._objective, variant._rule, plain=plain),
+            Engine(objective, plain=plain),
             learning_rate=1e-3,
             max_grad_norm=max_grad_norm,
             schedule=lambda step: (0.1, 1.0),

@@ -86,6 +86,6 @@ def test_what_is_wrong_is_named(topk):
 
 
 def test_a_transcoder_is_no_reconstruction_of_a_site():
-    model = Transcoder(8, k=2, max_iter=1, random_state=0).fit(X, X)
+    model = Transcoder(TopKSAE(8, k=2, max_iter=1, random_state=0)).fit(X, X)
     with pytest.raises(TypeError, match="Transcoder predicts another site than it reads"):
         Dictionary(model)

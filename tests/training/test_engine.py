@@ -7,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
-from sksae.autoencoders._fitting import batches_of, new_run
-from sksae.autoencoders._plan import make_plan
+from sksae.autoencoders import Fit
 from sksae.datasets import make_superposition
 from sksae.kernels import _search
-from sksae.training import Normalization, resample
+from sksae.training import resample
 
 STEPS = 20
 
@@ -22,9 +21,9 @@ VARIANTS = [
     TopKSAE(96, k=4, max_grad_norm=None),
     BatchTopKSAE(96, k=3.3),
     SparseAutoencoder(96),
-    SparseAutoencoder(96, recipe="bricken"),
+    SparseAutoencoder(96, decoder_norm="unit"),
     GatedSAE(96),
-    GatedSAE(96, recipe="ri_l1"),
+    GatedSAE(96, decoder_norm="free"),
     JumpReLUSAE(96),
     JumpReLUSAE(96, penalty="tanh"),
 ]
@@ -43,22 +42,18 @@ def data(dtype):
 
 def make_run(sae, X, sample_weight, *, plain, sparse=False):
     """A run of the variant, by the definition or by the engine; both draw the same batches."""
-    sae.set_params(batch_size=200, learning_rate=1e-3)
-    plan = make_plan(sae, len(X), X.shape[1])
-    generator = torch.Generator().manual_seed(0)
-    rows = batches_of(X, sample_weight, batch_size=plan.batch_size, generator=generator)
-    rows.normalize(Normalization.from_rows(rows, sae.normalize))
-    weights = sae._initial_weights(rows, plan.n_components, torch.Generator().manual_seed(1))
+    sae.set_params(batch_size=200, learning_rate=1e-3, random_state=0)
+    fit = Fit(sae, X, sample_weight=sample_weight)
+    run, weights = fit.run, fit.run.weights
     if type(sae) in CLOSED:
         name = CLOSED[type(sae)]
         norms = weights["encoder_coef"].norm(dim=1)
         bound = 1.5 * norms if sparse else 0 * norms
-        weights[name] = bound + sae._bandwidth() / 2 if name == "threshold" else -bound
+        weights[name] = bound + fit.objective.bandwidth / 2 if name == "threshold" else -bound
     weights["encoder_intercept"][:5] -= 100  # latents that never fire
-    run = new_run(sae, weights, plan, rows)
     run.engine.plain = plain
     run.dead_window = 500
-    return run, rows
+    return run, fit.rows
 
 
 def train(run, rows, n_steps=STEPS):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sksae.kernels import Rule
+from sksae.objectives import Objective
 from sksae.training import AllEntries, Engine, SparsityController, Stopping, TrainingRun
 
 
@@ -28,8 +29,20 @@ def rule(weights):
     return Rule(bound=0.0)
 
 
+class Plain(Objective):
+    """Reconstruction by positive pre-activations, or another loss of them."""
+
+    pre_bias = False
+
+    def __init__(self, loss):
+        self.loss = loss
+
+    def rule(self, weights):
+        return rule(weights)
+
+
 def run_of(weights, objective=objective, **settings):
-    return TrainingRun(weights, Engine(objective, rule, pre_bias=False), **settings)
+    return TrainingRun(weights, Engine(Plain(objective)), **settings)
 
 
 def batch(n=8, seed=1):
@@ -82,7 +95,7 @@ def test_thresholds_stay_positive():
         loss, codes = objective(entries, alpha, dead)
         return loss + entries.weights["threshold"].sum(), codes
 
-    run = run_of(start, pushed, learning_rate=0.1)
+    run = run_of(start, pushed, learning_rate=0.1, nonnegative=("threshold",))
     run.step(*batch())
     assert run.weights["threshold"].detach().tolist() == [0.0] * 5
 

@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 
 from sksae import JumpReLUSAE, SparseAutoencoder, TopKSAE
-from sksae.autoencoders._plan import make_plan, make_schedule
+from sksae.autoencoders import Fit
 from sksae.training import (
     default_batch_size,
     default_dead_window,
@@ -11,11 +12,13 @@ from sksae.training import (
     ramp_up,
 )
 
+X = np.random.default_rng(0).normal(size=(10, 8))
+
 
 def schedule_of(sae, n_steps=100):
-    plan = make_plan(sae, 10, 8)
-    assert plan.n_steps == n_steps
-    return make_schedule(sae, plan)
+    fit = Fit(sae, X)
+    assert fit.n_steps == n_steps
+    return fit.run.schedule
 
 
 def test_penalty_warms_up_and_rate_decays():
@@ -37,8 +40,7 @@ def test_learning_rate_warm_up_is_never_zero():
 
 
 def test_a_stream_has_no_end_to_decay_towards():
-    sae = SparseAutoencoder(alpha=1.0)
-    schedule = make_schedule(sae, make_plan(sae, 10, 8)._replace(n_steps=None))
+    schedule = Fit(SparseAutoencoder(alpha=1.0), X, streams=True).run.schedule
     assert schedule(10**6) == (1.0, 1.0)
     assert schedule(50)[0] == pytest.approx(0.5)
 

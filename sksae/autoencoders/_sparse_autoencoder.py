@@ -1,19 +1,12 @@
-"""SparseAutoencoder, the L1 variant (Bricken et al. 2023; Anthropic, April 2024)."""
-
-import torch
+"""`SparseAutoencoder`, with an L1 penalty (Bricken et al. 2023; Anthropic, April 2024)."""
 
 from sksae._params import Option
-from sksae.autoencoders._objective import reconstruction_loss
-from sksae.autoencoders._penalised import PenalisedSAE
-from sksae.autoencoders._starting import closing_bias
-from sksae.kernels import Rule
-from sksae.training import AllEntries, draw_rows, geometric_median, resample
-
-_RESAMPLING_ROWS = 8192
-_MEDIAN_ROWS = 32_768
+from sksae.autoencoders._base import BaseSAE
+from sksae.autoencoders._sparsity import PENALTY_RULES, typical_code
+from sksae.objectives import L1
 
 
-class SparseAutoencoder(PenalisedSAE):
+class SparseAutoencoder(BaseSAE):
     """Sparse autoencoder with an L1 penalty.
 
     Codes are ``F = relu(X E^T + b)``. Training minimises, in the internal unit and averaged over
@@ -21,8 +14,8 @@ class SparseAutoencoder(PenalisedSAE):
 
     ``|x - x^|^2 + alpha sum_i f_i |D_i|``,    ``x^ = f D + b_dec``
 
-    with the rows of D free (``recipe="april"``) or on the unit sphere (``recipe="bricken"``). The
-    penalty shrinks the codes it keeps; `GatedSAE` and `JumpReLUSAE` do not.
+    with rows of D of any norm, or of norm 1 (``decoder_norm="unit"``). The penalty shrinks the
+    codes it keeps; `GatedSAE` and `JumpReLUSAE` do not.
 
     Parameters
     ----------
@@ -34,15 +27,15 @@ class SparseAutoencoder(PenalisedSAE):
         ``0.35 sqrt(n_features / K)``, where K is `target_l0`, or 32 from 512 features on and an
         eighth of the features below.
     target_l0 : float, default=None
-        Mean number of non-zero codes a row to aim at: the penalty is moved during training
+        Mean number of non-zero codes per row to aim at: the penalty is moved during training
         until held-out rows have it.
-    recipe : {"april", "bricken"}, default="april"
-        "april": free decoder rows, the penalty weighted by their norms (Anthropic, April 2024).
-        "bricken": unit decoder rows, decoder bias started at the geometric median, dead latents
-        pointed at badly reconstructed rows at 10, 20, 30 and 40 % of the steps (Bricken et al.
-        2023).
+    decoder_norm : {"free", "unit"}, default="free"
+        Norm of the dictionary's rows during training. "free": any, and the penalty is weighted by
+        it (Conerly et al., April 2024). "unit": 1; the dictionary's bias starts at the geometric
+        median, and dead latents are pointed at badly reconstructed rows at 10, 20, 30 and 40 % of
+        the steps (Bricken et al. 2023).
     expansion_factor : float, default=8
-        Latents a feature of X, where `n_components` is None.
+        Latents per feature of X, where `n_components` is None.
     alpha_warm_up : float, default=0.05
         Share of the steps over which the penalty rises from 0.
     dead_window : int, default=None
@@ -51,7 +44,7 @@ class SparseAutoencoder(PenalisedSAE):
     max_iter : int, default=None
         Passes over the data. None takes as many as make 2000 optimiser steps.
     batch_size : int, default=None
-        Rows a step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
+        Rows per step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
         from a million.
     learning_rate : float, default=None
         Adam's step size. None takes ``3e-3 sqrt(2^14 / n_components)``, at most 6e-3.
@@ -109,7 +102,7 @@ class SparseAutoencoder(PenalisedSAE):
     n_components_ : int
         Number of latents.
     batch_size_ : int
-        Rows a step.
+        Rows per step.
     learning_rate_ : float
         Step size used.
     n_iter_ : int
@@ -127,9 +120,9 @@ class SparseAutoencoder(PenalisedSAE):
 
     See Also
     --------
-    TopKSAE : A fixed number of codes a row.
+    TopKSAE : A fixed number of codes per row.
     GatedSAE : L1 on a gate, magnitudes without shrinkage.
-    JumpReLUSAE : A learnt threshold a latent.
+    JumpReLUSAE : A learnt threshold per latent.
     sklearn.decomposition.SparsePCA : Sparse loadings instead of sparse codes.
 
     References
@@ -149,8 +142,11 @@ class SparseAutoencoder(PenalisedSAE):
     (2000, 16)
     """
 
-    _param_rules = {**PenalisedSAE._param_rules, "recipe": Option("april", "bricken")}
-    _encoder_scale = 1.0
+    _param_rules = {
+        **BaseSAE._param_rules,
+        **PENALTY_RULES,
+        "decoder_norm": Option("free", "unit"),
+    }
 
     def __init__(
         self,
@@ -158,7 +154,7 @@ class SparseAutoencoder(PenalisedSAE):
         *,
         alpha=None,
         target_l0=None,
-        recipe="april",
+        decoder_norm="free",
         expansion_factor=8,
         alpha_warm_up=0.05,
         dead_window=None,
@@ -183,10 +179,7 @@ class SparseAutoencoder(PenalisedSAE):
     ):
         super().__init__(
             n_components,
-            alpha=alpha,
-            target_l0=target_l0,
             expansion_factor=expansion_factor,
-            alpha_warm_up=alpha_warm_up,
             dead_window=dead_window,
             max_iter=max_iter,
             batch_size=batch_size,
@@ -207,62 +200,15 @@ class SparseAutoencoder(PenalisedSAE):
             random_state=random_state,
             verbose=verbose,
         )
-        self.recipe = recipe
+        self.alpha = alpha
+        self.alpha_warm_up = alpha_warm_up
+        self.target_l0 = target_l0
+        self.decoder_norm = decoder_norm
 
-    @property
-    def _unit_norm(self):
-        return ("components",) if self.recipe == "bricken" else ()
-
-    def _alpha_for(self, size):
-        return 0.35 * size
-
-    def _initial_weights(self, rows, n_components, generator):
-        weights = super()._initial_weights(rows, n_components, generator)
-        if self.recipe == "bricken":
-            x, w = rows.take(torch.arange(min(rows.n_samples, _MEDIAN_ROWS)))
-            weights["intercept"] = geometric_median(x.cpu().double(), w.cpu().double())
-        else:  # small rows, so that the norm-weighted penalty does not start out dominant
-            weights["components"] *= 0.1
-            weights["encoder_coef"] *= 0.1
-        weights["encoder_intercept"] = closing_bias(weights, rows, pre_bias=self._pre_bias)
-        return weights
-
-    def _rate_scales(self, plan):
-        return {}
-
-    def _rule(self, weights):
-        return Rule(bound=0.0)
-
-    def _objective(self, entries, alpha, dead):
-        codes = torch.relu(entries.z)
-        sizes = codes if self._unit_norm else codes * entries.norms()
-        loss = reconstruction_loss(entries, entries.decode(codes))
-        return loss + alpha * entries.row_mean(sizes), codes
-
-    def _after_step(self, rows, n_steps, generator):
-        if self.recipe != "bricken":
-            return []
-        events = {round(fraction * n_steps) for fraction in (0.1, 0.2, 0.3, 0.4)}
-
-        def hook(run):
-            if run.n_steps in events:
-                self._resample(run, rows, generator)
-
-        return [hook]
-
-    def _resample(self, run, rows, generator):
-        """Point dead latents at rows drawn in proportion to their squared loss."""
-        dead = run.dead().nonzero().flatten()
-        if len(dead) == 0:
-            return
-        positions = torch.randperm(rows.n_samples, generator=generator)[:_RESAMPLING_ROWS]
-        x, w = rows.take(positions)
-        with torch.no_grad():
-            alpha, _ = run.schedule(run.n_steps)
-            entries = AllEntries(x, w, run.weights, self._rule(run.weights))
-            codes = torch.relu(entries.z)
-            losses = (entries.decode(codes) - x).square().sum(1) + alpha * codes.sum(1)
-        drawn = draw_rows(losses, w, len(dead), generator).to(x.device)
-        directions = x[drawn] - run.weights["intercept"]
-        resample(run.weights, run.moments, dead, directions)
-        run.since_fired[dead] = 0
+    def _make_objective(self, n_features, n_components, n_targets):
+        alpha = self.alpha
+        if alpha is None:
+            alpha = 0.35 * typical_code(n_features, n_targets, self.target_l0)
+        return L1(
+            float(alpha), self.alpha_warm_up, self.target_l0, unit_norm=self.decoder_norm == "unit"
+        )

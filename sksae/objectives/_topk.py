@@ -1,0 +1,79 @@
+"""TopK: the k largest pre-activations of every row (Gao et al. 2024, arXiv 2406.04093)."""
+
+from dataclasses import dataclass
+
+import torch
+
+from sksae.kernels import Rule
+from sksae.objectives._objective import Objective, reconstruction_loss
+from sksae.training import auxiliary_k_loss, row_mean
+
+
+@dataclass
+class TopK(Objective):
+    """Reconstruction loss of the k largest codes of every row, and AuxK for dead latents.
+
+    ``|x - x^|^2 + auxk_alpha variance |e - e^|^2 / Var(e)``, where ``e^`` is the reconstruction of
+    the detached residual ``e = x - x^`` by the `k_aux` strongest dead latents.
+
+    Parameters
+    ----------
+    k : int
+        Codes kept per row.
+    auxk_alpha : float, default=0.0
+        Weight of the auxiliary loss; 0 turns it off.
+    k_aux : int, default=1
+        Dead latents used per row by the auxiliary loss.
+    variance : float, default=None
+        Variance of the targets in the unit of training. None measures it in every batch.
+
+    See Also
+    --------
+    sksae.TopKSAE : The estimator.
+
+    References
+    ----------
+    .. [1] L. Gao et al., "Scaling and evaluating sparse autoencoders", 2024, arXiv:2406.04093.
+
+    Examples
+    --------
+    >>> from sksae.objectives import TopK
+    >>> TopK(k=2).rule({}).k
+    2
+    """
+
+    k: float
+    auxk_alpha: float = 0.0
+    k_aux: int = 1
+    variance: float | None = None
+
+    resolved = ("k",)
+
+    def rule(self, weights):
+        """Return the rule of the k largest entries of every row."""
+        return Rule(k=self.k)
+
+    def codes(self, entries):
+        """Return the codes of the entries."""
+        z = entries.z
+        return entries.kept(torch.where(z > 0, z, 0.0))  # relu(-0.0) is -0.0
+
+    def loss(self, entries, alpha, dead):
+        """Return the loss and the codes."""
+        codes = self.codes(entries)
+        reconstruction = entries.decode(codes)
+        loss = reconstruction_loss(entries, reconstruction)
+        return loss + self.revival(entries, reconstruction, dead), codes
+
+    def revival(self, entries, reconstruction, dead):
+        """Return the weighted auxiliary loss, 0 without dead latents."""
+        if self.auxk_alpha == 0:
+            return 0.0
+        auxiliary = auxiliary_k_loss(entries, reconstruction, dead=dead, k_aux=self.k_aux)
+        return self.auxk_alpha * self._total_variance(entries.x, entries.w) * auxiliary
+
+    def _total_variance(self, x, w):
+        """Total variance of the targets: the auxiliary loss is relative to it."""
+        if self.variance is not None:
+            return self.variance
+        return row_mean((x - w @ x / w.sum()).square().sum(1), w)

@@ -1,0 +1,203 @@
+"""Dead latents: the auxiliary loss, resampling and revival that bring them back.
+
+A latent is dead once it has not fired within the dead window of a `TrainingRun`. `auxiliary_k_loss`
+is a term of a loss; `Resampling` and `Revival` are events, called after every step of the run.
+"""
+
+import torch
+
+_NO_DIRECTION = 1e-12
+_RESAMPLING_FRACTIONS = (0.1, 0.2, 0.3, 0.4)
+_RESAMPLING_ROWS = 8192
+_REVIVALS = 40
+_REVIVAL_ROWS = 4096
+_SHORT = 200
+
+
+def row_mean(values, w):
+    """Weighted mean over rows, ``sum w v / sum w``."""
+    return (w @ values) / w.sum()
+
+
+def auxiliary_k_loss(entries, reconstruction, *, dead, k_aux):
+    """Let dead latents explain what the living ones leave (AuxK, Gao et al. 2024, appendix A.2).
+
+    The `k_aux` largest pre-activations among the dead latents decode, without bias, an estimate of
+    the detached residual ``e``; the loss is its squared error over the variance of ``e``, so that
+    it is 1 for latents that explain nothing.
+
+    Parameters
+    ----------
+    entries : AllEntries or ActiveEntries
+    reconstruction : Tensor of shape (n, d)
+    dead : Tensor of bool of shape (m,)
+    k_aux : int
+        Upper bound; at most all dead latents are used.
+
+    Returns
+    -------
+    loss : Tensor, scalar
+        0 without dead latents.
+    """
+    latents = dead.nonzero().flatten()
+    if len(latents) == 0:
+        return reconstruction.new_zeros(())
+    w = entries.w
+    residual = (entries.x - reconstruction).detach()
+    components, z = entries.rows_of(latents)
+    values, columns = torch.topk(z, min(k_aux, len(latents)), dim=1)
+    estimate = torch.zeros_like(z).scatter(1, columns, torch.relu(values)) @ components
+    mean = (w @ residual) / w.sum()
+    spread = row_mean((residual - mean).square().sum(1), w)
+    # A residual without variance (one row, say) has nothing to explain: infinity makes that 0.
+    spread = torch.where(spread > 0, spread, torch.inf)
+    return row_mean((estimate - residual).square().sum(1), w) / spread
+
+
+def resample(weights, moments, dead, directions, inputs=None):
+    """Point dead latents at badly reconstructed rows, in place.
+
+    The decoder row becomes the unit direction, the encoder row that of the inputs at a fifth of
+    the mean norm of the living encoder rows, the encoder's bias zero; the optimiser forgets all of
+    these entries, or its momentum would drag them back.
+
+    Parameters
+    ----------
+    weights : dict of Tensor
+    moments : dict of list of Tensor
+        The optimiser's running moments by weight name, empty before the first step.
+    dead : Tensor of int of shape (n_dead,)
+        Latents to replace.
+    directions : Tensor of shape (n_dead, d)
+        Centred rows in the internal unit; a latent that is given a zero is left as it was.
+    inputs : Tensor of shape (n_dead, d_in), default=None
+        Where the decoder's rows are directions of other activations than the encoder's, those of
+        the encoder.
+    """
+    inputs = directions if inputs is None else inputs
+    given = torch.minimum(directions.norm(dim=1), inputs.norm(dim=1)) > _NO_DIRECTION
+    norm = alive_norm(weights["encoder_coef"], dead)
+    dead = dead[given]
+    with torch.no_grad():
+        weights["components"][dead] = _unit(directions[given])
+        weights["encoder_coef"][dead] = 0.2 * norm * _unit(inputs[given])
+        weights["encoder_intercept"][dead] = 0
+        for name in ("components", "encoder_coef", "encoder_intercept"):
+            for moment in moments.get(name, ()):
+                moment[dead] = 0
+
+
+def _unit(rows):
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
+def draw_rows(losses, w, n_rows, generator):
+    """Draw rows in proportion to their weighted squared loss, without repetition if that can be.
+
+    Parameters
+    ----------
+    losses, w : Tensor of shape (n,)
+        Loss and weight of each row.
+    n_rows : int
+    generator : torch.Generator
+
+    Returns
+    -------
+    rows : Tensor of int of shape (n_rows,), on the CPU
+    """
+    chances = (w * losses.square()).cpu().double()
+    if not bool(chances.any()):
+        chances = w.cpu().double()
+    enough = int((chances > 0).sum()) >= n_rows
+    return torch.multinomial(chances, n_rows, replacement=not enough, generator=generator)
+
+
+def alive_norm(encoder_coef, dead):
+    """Mean norm of the encoder rows of the latents that are not `dead`; 1 if there are none."""
+    norms = encoder_coef.detach().norm(dim=1)
+    alive = torch.ones_like(norms, dtype=torch.bool)
+    alive[dead] = False
+    return float(norms[alive].mean()) if bool(alive.any()) else 1.0
+
+
+class Resampling:
+    """Event that points dead latents at badly reconstructed rows (Bricken et al. 2023).
+
+    It acts at 10, 20, 30 and 40 % of the steps. Rows are drawn in proportion to their squared loss,
+    which is that of an L1 penalty.
+
+    Parameters
+    ----------
+    rows : Batches
+    n_steps : int
+        Steps of the whole fit.
+    generator : torch.Generator
+    """
+
+    def __init__(self, rows, n_steps, generator):
+        self.rows, self.generator = rows, generator
+        self.steps = {round(fraction * n_steps) for fraction in _RESAMPLING_FRACTIONS}
+
+    def __call__(self, run):
+        """Act after a step of `run`, if it is time and there are dead latents."""
+        dead = run.dead().nonzero().flatten() if run.n_steps in self.steps else ()
+        if len(dead) == 0:
+            return
+        rows = self.rows
+        x, w = rows.take(
+            torch.randperm(rows.n_samples, generator=self.generator)[:_RESAMPLING_ROWS]
+        )
+        alpha, _ = run.schedule(run.n_steps)
+        entries, codes = run.engine.coded(x, w, run.weights)
+        residual = entries.decode(codes) - entries.x
+        losses = residual.square().sum(1) + alpha * entries.per_row(codes)
+        drawn = draw_rows(losses, w, len(dead), self.generator).to(x.device)
+        directions = entries.x[drawn] - run.weights["intercept"]
+        inputs = None if rows.inputs == rows.targets else entries.centred[drawn]
+        resample(run.weights, run.moments, dead, directions, inputs)
+        run.since_fired[dead] = 0
+
+
+class Revival:
+    """Event that starts dead latents anew, up to forty times in the first 60 % of a fit.
+
+    Each gets the direction of a residual, of a row drawn in proportion to its squared loss, and
+    half the median threshold, so that it fires again. Short fits have no time for it.
+
+    Parameters
+    ----------
+    rows : Batches
+    n_steps : int
+        Steps of the whole fit.
+    generator : torch.Generator
+    threshold : str
+        Name of the weight that holds the thresholds.
+    """
+
+    def __init__(self, rows, n_steps, generator, *, threshold):
+        self.rows, self.generator, self.threshold = rows, generator, threshold
+        self.interval = max(1, n_steps // _REVIVALS)
+        self.last = 0.6 * n_steps if n_steps >= _SHORT else 0
+
+    def __call__(self, run):
+        """Act after a step of `run`, if it is time and there are dead latents."""
+        if run.n_steps >= self.last or run.n_steps % self.interval:
+            return
+        dead = run.dead().nonzero().flatten()
+        if len(dead):
+            self._revive(run, dead)
+
+    @torch.no_grad()
+    def _revive(self, run, dead):
+        rows = self.rows
+        x, w = rows.take(torch.randperm(rows.n_samples, generator=self.generator)[:_REVIVAL_ROWS])
+        entries, codes = run.engine.coded(x, w, run.weights)
+        residual = entries.x - entries.decode(codes)
+        drawn = draw_rows(residual.square().sum(1), w, len(dead), self.generator).to(x.device)
+        inputs = None if rows.inputs == rows.targets else entries.centred[drawn]
+        resample(run.weights, run.moments, dead, residual[drawn], inputs)
+        threshold = run.weights[self.threshold]
+        threshold[dead] = 0.5 * threshold.median()
+        for moment in run.moments[self.threshold]:
+            moment[dead] = 0
+        run.since_fired[dead] = 0
