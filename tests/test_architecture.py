@@ -127,7 +127,7 @@ def test_modules_have_no_import_cycle():
 
 
 def test_a_variant_knows_no_other_but_the_one_it_extends():
-    """In ``objectives/`` and ``autoencoders/`` there is a file per variant, and no table of them."""
+    """In ``objectives/`` and ``autoencoders/``: a file per variant, and no table of them."""
     known = {cls.__name__ for cls in (*variants(), *estimators.FAMILY)} - {"Objective"}
 
     def check(path):

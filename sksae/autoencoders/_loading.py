@@ -201,6 +201,7 @@ def _scalars(sae, found):
     missing, unknown = sorted(_ALWAYS - set(found)), sorted(set(found) - known)
     if missing or unknown:
         raise ValueError(f"what was fitted lacks {missing}, and has {unknown} that are not known")
+    found = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
     for name, value in found.items():
         # A resolved parameter is checked by the rule of the parameter, and is never None.
         rule = _RULES[name] if name in _RULES else sae._settings._param_rules[resolved[name]]

@@ -38,6 +38,16 @@ class Rule:
         Whether the k largest are those with the largest absolute value, of either sign.
     bias : str or None, default="encoder_intercept"
         Name of the weight b; None for ``Z = X E^T``.
+
+    See Also
+    --------
+    sksae.objectives.Objective.rule : Returns the rule of an objective.
+
+    Examples
+    --------
+    >>> from sksae.objectives import Rule
+    >>> Rule(k=32).pooled
+    False
     """
 
     bound: object = None

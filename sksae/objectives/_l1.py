@@ -14,7 +14,9 @@ _MEDIAN_ROWS = 32_768
 
 @dataclass
 class L1(Objective):
-    """Reconstruction loss and the L1 norm of the codes: ``|x - x^|^2 + alpha sum_i f_i |D_i|``.
+    """Reconstruction loss and the L1 norm of the codes.
+
+    ``|x - x^|^2 + alpha sum_i f_i |D_i|``, with codes ``f = relu(z)``.
 
     Parameters
     ----------

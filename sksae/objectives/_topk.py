@@ -53,19 +53,19 @@ class TopK(Objective):
         """Return the rule of the k largest entries of every row."""
         return Rule(k=self.k)
 
-    def codes(self, entries):
+    def _codes(self, entries):
         """Return the codes of the entries."""
         z = entries.z
         return entries.kept(torch.where(z > 0, z, 0.0))  # relu(-0.0) is -0.0
 
     def loss(self, entries, alpha, dead):
         """Return the loss and the codes."""
-        codes = self.codes(entries)
+        codes = self._codes(entries)
         reconstruction = entries.decode(codes)
         loss = reconstruction_loss(entries, reconstruction)
-        return loss + self.revival(entries, reconstruction, dead), codes
+        return loss + self._revival(entries, reconstruction, dead), codes
 
-    def revival(self, entries, reconstruction, dead):
+    def _revival(self, entries, reconstruction, dead):
         """Return the weighted auxiliary loss, 0 without dead latents."""
         if self.auxk_alpha == 0:
             return 0.0
