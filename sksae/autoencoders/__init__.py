@@ -7,6 +7,7 @@ from sksae.autoencoders._fit import Fit
 from sksae.autoencoders._gated import GatedSAE
 from sksae.autoencoders._jumprelu import JumpReLUSAE
 from sksae.autoencoders._loading import load
+from sksae.autoencoders._matryoshka import MatryoshkaSAE
 from sksae.autoencoders._sparse_autoencoder import SparseAutoencoder
 from sksae.autoencoders._topk import TopKSAE
 from sksae.autoencoders._transcoder import Transcoder
@@ -17,6 +18,7 @@ __all__ = [
     "Fit",
     "GatedSAE",
     "JumpReLUSAE",
+    "MatryoshkaSAE",
     "SparseAutoencoder",
     "TopKSAE",
     "Transcoder",

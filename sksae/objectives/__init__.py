@@ -5,6 +5,7 @@ from sksae.objectives._batch_topk import BatchTopK
 from sksae.objectives._gated import Gated
 from sksae.objectives._jumprelu import JumpReLU
 from sksae.objectives._l1 import L1
+from sksae.objectives._matryoshka import Matryoshka
 from sksae.objectives._objective import Objective, Weight, reconstruction_loss
 from sksae.objectives._topk import TopK
 
@@ -13,6 +14,7 @@ __all__ = [
     "BatchTopK",
     "Gated",
     "JumpReLU",
+    "Matryoshka",
     "Objective",
     "Rule",
     "TopK",
