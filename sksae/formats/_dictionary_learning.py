@@ -10,7 +10,16 @@ from sksae._files import replacing
 from sksae._params import Option, check_option
 from sksae.formats._activations import bias_after, read_fitted
 from sksae.formats._raw_units import estimator, raw_units
-from sksae.formats._sources import DTYPE, POSITIVE, SITES, SIZE, source_facts, take, text_or_none
+from sksae.formats._sources import (
+    DTYPE,
+    POSITIVE,
+    SITES,
+    SIZE,
+    are_widths,
+    source_facts,
+    take,
+    text_or_none,
+)
 from sksae.formats._tensors import read_json, read_tensors, write_json
 
 WEIGHTS, CONFIG = "ae.pt", "config.json"
@@ -31,7 +40,7 @@ _LAYOUTS = {
     "JumpReluAutoEncoder": {**_MATRICES, "threshold": "n"},
     "AutoEncoderTopK": _POOLED,
     "BatchTopKSAE": _POOLED,
-    "MatryoshkaBatchTopKSAE": {**_MATRICES, "threshold": ""},
+    "MatryoshkaBatchTopKSAE": {**_MATRICES, "threshold": "", "group_sizes": "g"},
 }
 _ACTIVATIONS = {
     "AutoEncoder": "relu",
@@ -40,7 +49,7 @@ _ACTIVATIONS = {
     "JumpReluAutoEncoder": "jumprelu",
     "AutoEncoderTopK": "topk",
     "BatchTopKSAE": "batchtopk",
-    "MatryoshkaBatchTopKSAE": "batchtopk",
+    "MatryoshkaBatchTopKSAE": "matryoshka",
 }
 _AS_IT_IS = ("AutoEncoderNew", "JumpReluAutoEncoder")  # nothing is subtracted before encoding
 _NAMES = {
@@ -49,7 +58,7 @@ _NAMES = {
     "bias": ("encoder.bias", "b_enc", "mag_bias"),
     "intercept": ("decoder.bias", "decoder_bias", "b_dec", "bias"),
 }
-_UNUSED = ("k", "group_sizes")
+_UNUSED = ("k",)
 _PLACE = rf"(?P<site>{SITES})(?:_layer_?(?P<layer>\d+))?"  # as in resid_post_layer_12
 _AROUND = 4
 
@@ -113,13 +122,18 @@ def read_dictionary_learning(path, *, dtype=None):
     sizes = {axis: size for axis, size in sizes.items() if SIZE.accepts(size)}
     arrays = read_tensors(path / WEIGHTS, _LAYOUTS[kind], sizes=sizes, ignored=_UNUSED, dtype=dtype)
     activation = _ACTIVATIONS[kind]
-    k = None
+    options = {}
     if activation == "topk":
-        k = take(trainer, "k", SIZE, where)
-    elif activation == "batchtopk":
-        k = take(trainer, "k", POSITIVE, where)
+        options["k"] = take(trainer, "k", SIZE, where)
+    elif activation in ("batchtopk", "matryoshka"):
+        options["k"] = take(trainer, "k", POSITIVE, where)
+    if activation == "matryoshka":
+        widths = np.cumsum(arrays["group_sizes"]).astype(int).tolist()
+        if not are_widths(widths) or widths[-1] != len(arrays["b_enc"]):
+            raise ValueError(f"{where.parent / WEIGHTS} has group_sizes that do not add up.")
+        options["widths"] = tuple(widths)
     weights = _weights(arrays, kind, path / WEIGHTS)
-    return estimator(activation, weights, _source(trainer, kind, path), k=k)
+    return estimator(activation, weights, _source(trainer, kind, path), **options)
 
 
 def write_dictionary_learning(path, sae):

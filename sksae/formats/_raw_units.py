@@ -11,6 +11,7 @@ from sksae.autoencoders import (
     BatchTopKSAE,
     GatedSAE,
     JumpReLUSAE,
+    MatryoshkaSAE,
     SparseAutoencoder,
     TopKSAE,
     Transcoder,
@@ -119,16 +120,20 @@ def product(encoder, x):
     return out
 
 
-def estimator(activation, weights, source, *, k=None, frequency=None, transcoder=False):
+def estimator(
+    activation, weights, source, *, k=None, widths=None, frequency=None, transcoder=False
+):
     """Return a fitted estimator of the class with this activation.
 
     Parameters
     ----------
-    activation : {"relu", "topk", "batchtopk", "jumprelu", "gated"}
+    activation : {"relu", "topk", "batchtopk", "matryoshka", "jumprelu", "gated"}
     weights : dict of ndarray
         From `raw_units`.
     source : dict
     k : int, optional
+    widths : sequence of int, optional
+        Numbers of latents of nested dictionaries.
     frequency : ndarray of shape (n,), optional
         How often each latent fires, where that is known.
     transcoder : bool
@@ -141,10 +146,13 @@ def estimator(activation, weights, source, *, k=None, frequency=None, transcoder
         "relu": SparseAutoencoder,
         "topk": TopKSAE,
         "batchtopk": BatchTopKSAE,
+        "matryoshka": MatryoshkaSAE,
         "jumprelu": JumpReLUSAE,
         "gated": GatedSAE,
     }
-    sae = classes[activation](width, k=k) if "topk" in activation else classes[activation](width)
+    options = {"k": k, "widths": widths}
+    options = {name: value for name, value in options.items() if value is not None}
+    sae = classes[activation](width, **options)
     if transcoder:
         sae = Transcoder(sae, skip="skip_coef" in weights)
     return fitted(sae, weights, source=source)

@@ -15,6 +15,7 @@ from sksae.formats._sources import (
     POSITIVE,
     SIZE,
     TEXT,
+    are_widths,
     source_facts,
     take,
     text_or_none,
@@ -25,7 +26,8 @@ WEIGHTS, CONFIG, SPARSITY = "sae_weights.safetensors", "cfg.json", "sparsity.saf
 NORMALIZERS = {"layer_norm": "layer_norm", "constant_norm_rescale": "norm"}
 # TransformerLens does not centre what has RMSNorm, whatever it is told.
 _UNCENTERED = "gemma|llama|mi[sx]tral|qwen|deepseek|olmo-2|phi-?[34]|gpt-oss|granite|yi-|t5"
-POOLED = ("batchtopk", "matryoshka_batchtopk")
+MATRYOSHKA = "matryoshka_batchtopk"
+POOLED = ("batchtopk", MATRYOSHKA)
 FIRING_FLOOR = 1e-10  # SAELens stores log10(frequency + 1e-10)
 TRANSCODERS = {
     "transcoder": "relu",
@@ -73,9 +75,9 @@ def read_saelens(path, *, input_scale=None, dtype=None):
     """Read a directory that SAELens wrote, of version 6 or before.
 
     The class of the estimator says the activation: `SparseAutoencoder` for "standard", `TopKSAE`,
-    `JumpReLUSAE`, `GatedSAE`, `BatchTopKSAE` where the file says that it was trained so, and
-    `Transcoder`. Codes are those of SAELens, in their unit: rows of ``components_`` may have any
-    norm. Where the configuration says that the stream was centred (TransformerLens'
+    `JumpReLUSAE`, `GatedSAE`, `BatchTopKSAE` or `MatryoshkaSAE` where the file says that it was
+    trained so, and `Transcoder`. Codes are those of SAELens, in their unit: rows of ``components_``
+    may have any norm. Where the configuration says that the stream was centred (TransformerLens'
     ``center_writing_weights``), the mean of a row is folded into the encoder, so that codes are
     right for the rows that the model itself has.
 
@@ -150,12 +152,12 @@ def read_saelens(path, *, input_scale=None, dtype=None):
     )
     pre_bias = take(config, "apply_b_dec_to_input", FLAG, where, default=True)
     weights = _weights(arrays, pre_bias, input_scale or 1.0, rescaled, path / WEIGHTS)
-    activation, k = _activation(config, architecture, where)
+    activation, options = _activation(config, architecture, where)
     sae = estimator(
         activation,
         weights,
         _source(config, architecture),
-        k=k,
+        **options,
         frequency=_frequency(path, weights),
         transcoder=transcoder,
     )
@@ -256,14 +258,18 @@ def _weights(arrays, pre_bias, scale, rescaled, path):
 
 
 def _activation(config, architecture, where):
-    """Return the activation and its `k`."""
+    """Return the activation and its options."""
     if architecture == "topk":
-        return "topk", take(config, "k", SIZE, where)
+        return "topk", {"k": take(config, "k", SIZE, where)}
     details = config.get("training_architecture_details")
-    k = details.get("k") if isinstance(details, dict) else None
-    if config.get("training_architecture") in POOLED and POSITIVE.accepts(k):
-        return "batchtopk", k
-    return _ACTIVATIONS[architecture], None
+    details = details if isinstance(details, dict) else {}
+    k, widths = details.get("k"), details.get("matryoshka_widths")
+    trained = config.get("training_architecture")
+    if trained not in POOLED or not POSITIVE.accepts(k):
+        return _ACTIVATIONS[architecture], {}
+    if trained == MATRYOSHKA and are_widths(widths):
+        return "matryoshka", {"k": k, "widths": tuple(widths)}
+    return "batchtopk", {"k": k}
 
 
 def _frequency(path, weights):

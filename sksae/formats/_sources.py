@@ -1,6 +1,7 @@
 """Where weights are from: the facts of a configuration, and of a path."""
 
 import re
+from itertools import pairwise
 
 from sksae._params import Bool, Float, Instance, Int, Option
 
@@ -24,6 +25,13 @@ def source_facts(kind, *, hook_name=None, **facts):
         facts = {"layer": int(layer[1]), **facts}
     named = {} if hook_name is None else {"hook_name": hook_name}
     return {"format": kind, **named, **facts}
+
+
+def are_widths(value):
+    """Whether a value is the increasing widths of nested dictionaries."""
+    if not isinstance(value, list) or not value or not all(SIZE.accepts(width) for width in value):
+        return False
+    return all(narrow < wide for narrow, wide in pairwise(value))
 
 
 def take(config, name, rule, path, *, default=...):

@@ -14,6 +14,7 @@ from sksae import (
     BatchTopKSAE,
     GatedSAE,
     JumpReLUSAE,
+    MatryoshkaSAE,
     SparseAutoencoder,
     TopKSAE,
     Transcoder,
@@ -43,9 +44,9 @@ CLASSES = {
     "gated": GatedSAE,
     "GatedAutoEncoder": GatedSAE,
     "batchtopk": BatchTopKSAE,
-    "matryoshka": BatchTopKSAE,
+    "matryoshka": MatryoshkaSAE,
     "BatchTopKSAE": BatchTopKSAE,
-    "MatryoshkaBatchTopKSAE": BatchTopKSAE,
+    "MatryoshkaBatchTopKSAE": MatryoshkaSAE,
     "transcoder": Transcoder,
     "skip_transcoder": Transcoder,
     "jumprelu_transcoder": Transcoder,
@@ -225,3 +226,16 @@ def test_the_parameters_of_transcoders(name, autoencoder, skip):
     model = read(GOLDEN / name)
     assert (type(model.estimator), model.skip) == (autoencoder, skip)
     assert hasattr(model, "skip_coef_") == skip
+
+
+@pytest.mark.parametrize(
+    "name", ["saelens/matryoshka_batchtopk", "dictionary_learning/MatryoshkaBatchTopKSAE"]
+)
+def test_nested_dictionaries_keep_their_widths(name):
+    model = read(GOLDEN / name)
+    assert type(model) is MatryoshkaSAE
+    assert model.k_ == 5
+    assert model.widths_ == (16, 32, 64)
+    X = expected(GOLDEN / name)[0]
+    first = model.prefix(16)
+    assert_allclose(first.transform(X), model.transform(X)[:, :16], rtol=1e-5, atol=1e-6)
