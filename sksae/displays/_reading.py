@@ -1,12 +1,14 @@
 """What displays read from estimators: sparse codes of rows, and attributes of a fitted step."""
 
+import numpy as np
+import torch
 from scipy import sparse
 from sklearn import config_context
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import to_torch
-from sksae._coding import sparse_coder, sparse_codes
+from sksae._coding import as_csr, sparse_coder, sparse_codes
 
 
 def codes_of(estimator, X):
@@ -55,6 +57,22 @@ def as_array(values):
     if hasattr(values, "__dlpack__") and not hasattr(values, "__array_interface__"):
         return to_torch(values).cpu().numpy()
     return values
+
+
+def matrix(codes):
+    """Return codes as a 2-D array, or as CSR with one entry at most for each cell."""
+    if sparse.issparse(codes):
+        codes = as_csr(codes)
+    elif isinstance(codes, torch.Tensor):
+        codes = codes.detach().cpu().float().numpy()
+    else:
+        codes = np.asarray(codes)
+    if codes.ndim != 2 or 0 in codes.shape:
+        raise ValueError(
+            f"codes has shape {codes.shape}; a 2-D array with at least one row and one column is "
+            "needed."
+        )
+    return codes
 
 
 def stored(codes, features, rows):

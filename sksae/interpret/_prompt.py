@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from sksae._coding import sparse_coder, sparse_codes
+from sksae._coding import as_csr, sparse_coder, sparse_codes
 from sksae.interpret._reading import read_rows
 
 
@@ -57,8 +57,9 @@ class PromptCodes:
         features : ndarray of shape (n_found,)
             Columns of the codes, the strongest first.
         """
-        largest = np.zeros(self.codes.shape[1])
-        np.maximum.at(largest, self.codes.indices, self.codes.data)
+        codes = as_csr(self.codes)
+        largest = np.zeros(codes.shape[1])
+        np.maximum.at(largest, codes.indices, codes.data)
         order = np.argsort(-largest, kind="stable")[:n_features]
         return order[largest[order] > 0]
 

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from sksae._coding import as_csr
+
 BLOCK_SIZE = 2**20  # codes looked at together
 
 
@@ -107,9 +109,9 @@ def values_of(codes, start, stop, feature):
 
 
 def check_codes(codes):
-    """Return codes as a 2-D numpy array or a CSR matrix."""
+    """Return codes as a 2-D numpy array or as CSR with one entry at most for each cell."""
     if sparse.issparse(codes):
-        codes = codes.tocsr()
+        codes = as_csr(codes)
     elif isinstance(codes, torch.Tensor):
         codes = codes.detach().cpu()
         # numpy has no bfloat16

@@ -5,6 +5,8 @@ import torch
 from scipy import sparse
 from sklearn.utils import gen_batches
 
+from sksae._coding import as_csr
+
 BLOCK_SIZE = 2**18  # numbers in a block: 2 MB of float64, which stays in a core's cache
 
 
@@ -23,9 +25,9 @@ def check_dense(X, name):
 
 
 def check_codes(codes, name="codes"):
-    """`codes` as a CSR matrix, a 2-D array or a tensor; other scipy formats become CSR."""
+    """`codes` as a 2-D array, a tensor or CSR with one entry at most for each cell."""
     if sparse.issparse(codes):
-        return _check_shape(codes.tocsr(), name)
+        return _check_shape(as_csr(codes), name)
     return check_dense(codes, name)
 
 

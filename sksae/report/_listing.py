@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from sksae._coding import as_csr
 from sksae._signs import visible
 from sksae.report._parts import rounded, scores_of
 
@@ -144,7 +145,8 @@ def map_places(places):
 
 def prompt_lines(prompt):
     """Return what the page shows of a `PromptCodes`: its tokens and the codes that are not 0."""
-    codes = prompt.codes.tocoo()
+    codes = as_csr(prompt.codes).tocoo()
+    codes.eliminate_zeros()
     return {
         "text": visible(prompt.text),
         "tokens": [visible(token) for token in prompt.tokens],
