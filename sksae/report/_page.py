@@ -14,7 +14,14 @@ import numpy as np
 from sksae._files import replacing
 from sksae._params import Int, check_option
 from sksae._signs import visible
-from sksae.report._listing import Listing, density_bins, fact_lines, map_places, prompt_lines
+from sksae.report._listing import (
+    Listing,
+    density_bins,
+    fact_lines,
+    map_places,
+    prompt_lines,
+    table_cells,
+)
 from sksae.report._parts import encode_part, pack
 
 PART = 256  # features whose details are read together
@@ -107,7 +114,7 @@ def write_page(
     explanations = _checked(explanations or {}, prompts, atlas)
     _check_mapping("facts", facts or {})
     lines = fact_lines({**atlas.facts_, **(facts or {})})
-    cells = [[visible(str(cell)) for cell in line] for line in _cells(table)]
+    cells = table_cells(table)
     listing, folder = Listing(explanations), path.with_name(f"{path.stem}-features")
     blocks, names = [], []
     before = set(_parts_in(folder))
@@ -202,14 +209,6 @@ def _overview(atlas, listing):
         "score_names": list(listing.score_names),
         "starters": listing.starters(density),
     }
-
-
-def _cells(table):
-    """Return the lines of a table, its names first."""
-    if hasattr(table, "columns"):
-        raise TypeError("table must be a list of dict; that of a data frame is to_dict('records').")
-    names = list(table[0]) if table else []
-    return [names, *([line[name] for name in names] for line in table)] if table else []
 
 
 def _html(index, blocks):

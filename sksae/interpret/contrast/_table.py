@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from sksae._signs import visible
+
 _COLUMNS = {
     "score": "scores_",
     "effect": "effects_",
@@ -34,7 +36,7 @@ def as_frame(measures, selected, names):
 def _of_each(names, n_features):
     """Return a name a feature, empty where a mapping has none."""
     if isinstance(names, Mapping):
-        return [str(names.get(feature, "")) for feature in range(n_features)]
+        return [visible(str(names.get(feature, ""))) for feature in range(n_features)]
     if len(names) != n_features:
         raise ValueError(f"feature_names has {len(names)} names; {n_features} are needed.")
-    return list(names)
+    return [visible(str(name)) for name in names]
