@@ -22,6 +22,7 @@ LEVELS = {
     "_coding": LOWEST,
     "_files": LOWEST,
     "_modes": LOWEST,
+    "_optional": LOWEST,
     "_params": LOWEST,
     "_signs": LOWEST,
     "_threads": LOWEST,

@@ -253,6 +253,8 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
 
         Raises
         ------
+        ImportError
+            If pandas is not installed.
         ValueError
             If there is not one name a feature.
         """

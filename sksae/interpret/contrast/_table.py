@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from sksae._optional import needed
 from sksae._signs import visible
 
 _COLUMNS = {
@@ -23,8 +24,7 @@ _COLUMNS = {
 
 def as_frame(measures, selected, names):
     """Return a data frame of those measures that there are, a feature a line."""
-    import pandas as pd
-
+    pd = needed("pandas", "FeatureContrast.table")
     columns = {} if names is None else {"name": _of_each(names, len(selected))}
     columns["selected"] = selected
     for column, attribute in _COLUMNS.items():

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from sksae._modes import own_modes
+from sksae._optional import needed
 from sksae._params import Int, check_option
 from sksae._signs import edges_visible
 from sksae.language_models._dictionary import Dictionary
@@ -79,8 +80,7 @@ class LogitLens:
         ImportError
             If pandas is not installed.
         """
-        import pandas as pd
-
+        pd = needed("pandas", "LogitLens.to_frame")
         n, k = self.promoted_ids.shape
         both = [
             np.stack([getattr(self, f"{side}{what}") for side in ("promoted", "suppressed")], 1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from sksae._arrays import objects
+from sksae._optional import needed
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +115,7 @@ class TokenTable:
         ImportError
             If pandas is not installed.
         """
-        import pandas as pd
-
+        pd = needed("pandas", "TokenTable.to_frame")
         return pd.DataFrame(self._columns())
 
 
