@@ -24,6 +24,7 @@ LEVELS = {
     "_modes": LOWEST,
     "_optional": LOWEST,
     "_params": LOWEST,
+    "_reprs": LOWEST,
     "_signs": LOWEST,
     "_threads": LOWEST,
     "kernels": 1,

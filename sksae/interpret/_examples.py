@@ -1,5 +1,6 @@
 """Where in the data a feature fires most: the rows a reader looks at first."""
 
+import reprlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,11 @@ from sksae.interpret._lines import line_of
 from sksae.interpret._reading import read_rows
 from sksae.interpret._strongest import check_codes, check_features, strongest_entries, values_of
 
+_REPR_COLUMNS = 60
 CANDIDATES = 4  # texts looked at for each example, since some say the same
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Example:
     """One place where a feature fires, with the text around it.
 
@@ -58,6 +60,11 @@ class Example:
 
     def __str__(self):
         return self.line()
+
+    def __repr__(self):
+        place = f"row={self.row}, text={reprlib.repr(self.text)}"
+        line = self.line(width=_REPR_COLUMNS)
+        return f"Example({place}, activation={self.activation:.4g}, line={line!r})"
 
     def line(self, *, width=None, marks=("[[", "]]")):
         """Return the example on one line, the strongest token between `marks`.

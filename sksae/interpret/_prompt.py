@@ -1,5 +1,6 @@
 """Which features fire where in one text."""
 
+import reprlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from sksae._coding import as_csr, sparse_coder, sparse_codes
 from sksae.interpret._reading import read_rows
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PromptCodes:
     """A text, piece by piece, and the codes of each piece.
 
@@ -43,6 +44,11 @@ class PromptCodes:
     text: str
     tokens: np.ndarray
     codes: sparse.csr_array
+
+    def __repr__(self):
+        n_tokens, n_features = self.codes.shape
+        text = reprlib.repr(self.text)
+        return f"PromptCodes({text}, {n_tokens} tokens, {n_features} features)"
 
     def strongest(self, n_features=10):
         """Return the features that fire most, by their largest code.

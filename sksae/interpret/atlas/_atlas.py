@@ -8,13 +8,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import objects
 from sksae._params import Int, check_option, check_params
+from sksae._reprs import ShortRepr
 from sksae.interpret._strongest import check_features
 from sksae.interpret.atlas._files import read_atlas, write_atlas
 from sksae.interpret.atlas._fitting import collect, directions_of, lens_of, logits_of
 from sksae.interpret.atlas._records import feature_of, flags_of, table_of
 
 
-class FeatureAtlas(BaseEstimator):
+class FeatureAtlas(ShortRepr, BaseEstimator):
     """Everything about every feature from one pass over the data, in bounded memory.
 
     For all features at once: the windows in which they fire most, random windows from all

@@ -24,13 +24,3 @@ def frame_of(table):
     """Return the columns of a table as a data frame."""
     pd = needed("pandas", f"{type(table).__name__}.to_frame")
     return pd.DataFrame(columns(table))
-
-
-def aligned(lines):
-    """Return tuples of cells as lines of text: all to the right, but the last to the left."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    found = []
-    for *cells, last in lines:
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=False)]
-        found.append("  ".join([*padded, last]).rstrip())
-    return found

@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from sksae._arrays import check_fits_in_memory, stack_csr
 from sksae._coding import sparse_coder, sparse_codes
 from sksae._params import Bool, Instance, Option, check_params
+from sksae._reprs import ShortRepr
 from sksae.language_models.extraction._extractor import ActivationExtractor
 from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
 from sksae.language_models.extraction._reader import Chunk, Reader
@@ -27,7 +28,7 @@ class _Transformer:
         return "a sparse autoencoder, or another transformer with `fit` and `transform`"
 
 
-class SAEVectorizer(TransformerMixin, BaseEstimator):
+class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
     """Sparse features of texts: activations of a language model, coded and pooled, a row a text.
 
     It stands where TfidfVectorizer would stand. `transform` streams: neither all activations nor
