@@ -62,6 +62,11 @@ def sparse_coder(estimator):
     >>> sparse_coder(TopKSAE(8)).sparse_output
     True
     """
+    if isinstance(estimator, type):
+        raise TypeError(
+            f"{estimator.__name__} is a class; a fitted estimator is needed, as in "
+            f"{estimator.__name__}(...).fit(X)."
+        )
     while isinstance(estimator, FrozenEstimator):
         estimator = estimator.estimator
     estimator = getattr(estimator, "best_estimator_", estimator)
@@ -74,13 +79,14 @@ def sparse_coder(estimator):
 
 def sparse_codes(coder, rows, width):
     """Return the codes of rows as CSR; where they come dense, a block at a time."""
-    if not len(rows):
+    n_rows = rows.shape[0] if hasattr(rows, "shape") else len(rows)
+    if not n_rows:
         return sparse.csr_array((0, width), dtype=np.float32)
     with config_context(transform_output="default"):
         if _can_be_sparse(coder):
             return as_csr(sparse.csr_array(coder.transform(rows)))
         step = max(1, _ENTRIES // max(width, 1))
-        starts = range(0, len(rows), step)
+        starts = range(0, n_rows, step)
         blocks = [coder.transform(rows[start : start + step]) for start in starts]
     blocks = [block if sparse.issparse(block) else np.asarray(block) for block in blocks]
     blocks = [block.astype(np.float32) if block.dtype == np.float16 else block for block in blocks]

@@ -26,6 +26,11 @@ def codes_of(estimator, X):
     codes : csr_array of shape (n_samples, n_components)
         Codes.
     """
+    if not hasattr(estimator, "transform"):
+        raise TypeError(
+            "estimator must be a fitted transformer, and comes before X. Got "
+            f"{type(estimator).__name__} instead."
+        )
     check_is_fitted(estimator)
     if not hasattr(X, "shape"):
         X = list(X)

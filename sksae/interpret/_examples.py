@@ -127,9 +127,15 @@ def max_activating_examples(
     Raises
     ------
     TypeError
-        If `tokens` is a single string.
+        If `tokens` is a single string, or `codes` are no codes but a table of tokens, texts or an
+        estimator.
     ValueError
-        If shapes or columns do not fit together, or a code is not finite.
+        If shapes or columns do not fit together, a row has no string, or a code is not finite.
+
+    Warns
+    -----
+    UserWarning
+        If the codes look like the rows that an autoencoder codes: no zeros, and negative numbers.
 
     See Also
     --------

@@ -92,7 +92,7 @@ def read_prompt(extractor, sae, text):
     Raises
     ------
     TypeError
-        If `text` is no string.
+        If `text` is no string, or `extractor` is no extractor.
     ValueError
         If no token of the text is read.
 
@@ -116,6 +116,11 @@ def read_prompt(extractor, sae, text):
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be a string. Got {type(text).__name__} instead.")
+    if not hasattr(extractor, "extract"):
+        raise TypeError(
+            "extractor must be an ActivationExtractor, and comes first: read_prompt(extractor, "
+            f"sae, text). Got {type(extractor).__name__} instead."
+        )
     coder = sparse_coder(sae)
     width = len(coder.get_feature_names_out())
     rows, tokens = extractor.extract([text])

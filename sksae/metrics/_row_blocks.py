@@ -5,6 +5,7 @@ import torch
 from scipy import sparse
 from sklearn.utils import gen_batches
 
+from sksae._arrays import two_axes
 from sksae._coding import as_csr
 
 BLOCK_SIZE = 2**18  # numbers in a block: 2 MB of float64, which stays in a core's cache
@@ -18,6 +19,8 @@ def check_dense(X, name):
         if X.layout != torch.strided:
             raise ValueError(f"{name} is a sparse tensor; a dense tensor is needed.")
     else:
+        if hasattr(X, "get_params"):
+            raise ValueError(f"{name} is an estimator, {type(X).__name__}; an array is needed.")
         X = np.asarray(X)
         if X.dtype.kind not in "biuf":
             raise ValueError(f"{name} holds {X.dtype} values; real numbers are needed.")
@@ -74,9 +77,10 @@ def code_rows(codes, rows, name="codes"):
 
 def _check_shape(X, name):
     if X.ndim != 2 or 0 in X.shape:
+        rows = f" {name}{two_axes(X.shape)}." if X.ndim > 2 else ""
         raise ValueError(
             f"{name} has shape {tuple(X.shape)}; "
-            "a 2-D array with at least one row and one column is needed."
+            f"a 2-D array with at least one row and one column is needed.{rows}"
         )
     return X
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -148,6 +149,11 @@ def write_page(
 
 
 def _checked_path(path):
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"path must be a str or Path, and comes before the atlas, as in "
+            f"write_page('index.html', atlas). Got {type(path).__name__} instead."
+        )
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise ValueError(f"path must name a file that ends in .html. Got {str(path)!r} instead.")

@@ -73,6 +73,8 @@ def feature_lines(feature, *, n_examples=None):
 
     Raises
     ------
+    TypeError
+        If `feature` is none.
     ValueError
         If `n_examples` is negative.
 
@@ -91,6 +93,11 @@ def feature_lines(feature, *, n_examples=None):
       on  ␣cold 100%
            2  a[[ cold]] day
     """
+    if not hasattr(feature, "examples"):
+        raise TypeError(
+            f"feature must be a Feature, such as atlas.feature(0). Got {type(feature).__name__} "
+            "instead."
+        )
     check_option("n_examples", n_examples, Int(0, none=True))
     width = min(COLUMNS, shutil.get_terminal_size((COLUMNS, 24)).columns)
     marks = BOLD if _colours() else BRACKETS
