@@ -12,9 +12,25 @@ from scipy import sparse
 
 import sksae
 from sksae import SAEVectorizer, SparseAutoencoder, TopKSAE, Transcoder, metrics
-from sksae.displays import L0HistogramDisplay
-from sksae.formats import read, read_openai
-from sksae.interpret import FeatureAtlas, choose_features, max_activating_examples, read_prompt
+from sksae.displays import (
+    ActivationHeatmapDisplay,
+    CodeMagnitudeDisplay,
+    HighlightedText,
+    L0HistogramDisplay,
+    TrainingCurveDisplay,
+)
+from sksae.formats import RowNormalizer, read, read_openai
+from sksae.interpret import (
+    FeatureAtlas,
+    FeatureContrast,
+    auroc,
+    choose_features,
+    explain_from_tokens,
+    log_odds_z,
+    max_activating_examples,
+    read_prompt,
+    split_examples,
+)
 from sksae.model_selection import SparsityPathCV
 from sksae.report import feature_lines, write_page
 
@@ -203,6 +219,65 @@ def test_what_is_no_atlas_no_feature_no_extractor(small, atlas):
         sksae.load(None)
     with pytest.raises(ValueError, match=r"'extractor' parameter of SAEVectorizer must be an Act"):
         SAEVectorizer(small, small).fit(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (TEXTS, "X holds texts"),
+        (X.reshape(3, 20, 8), r"X.reshape\(-1, 8\)"),
+        (None, "X is None"),
+        (TopKSAE(4), "X is an estimator"),
+    ],
+    ids=["texts", "cube", "none", "estimator"],
+)
+def test_what_is_no_rows_of_a_contrast_or_a_normalizer(rows, message):
+    labels = np.arange(60) % 2
+    for use in (
+        RowNormalizer().fit,
+        RowNormalizer().fit(X).transform,
+        lambda rows: FeatureContrast().fit(rows, labels),
+        lambda rows: auroc(rows, labels),
+        lambda rows: log_odds_z(rows, labels),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use(rows)
+
+
+def test_wrong_parameters_of_a_path(small):
+    for settings, message in (
+        ({"values": None}, "'values' parameter of SparsityPathCV must be numbers"),
+        ({"values": ["a"]}, "'values' parameter of SparsityPathCV must be numbers"),
+        ({"values": [1], "refit": "best"}, "'refit' parameter .*such as Knee"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SparsityPathCV(TopKSAE(8), **settings).fit(X)
+    for estimator in (TopKSAE, None):
+        with pytest.raises(TypeError, match="estimator must be an autoencoder"):
+            SparsityPathCV(estimator, [1]).fit(X)
+    with pytest.raises(ValueError, match=r"l0_penalty must be at least 0. Got 'a'"):
+        metrics.make_penalized_scorer("a")
+    with pytest.raises(TypeError, match=r"X must be rows .*NoneType"):
+        metrics.sae_scorer(small, None)
+
+
+def test_what_is_no_feature_and_no_codes(small, atlas):
+    for use in (HighlightedText.from_feature, split_examples, explain_from_tokens):
+        with pytest.raises(TypeError, match=r"such as atlas.feature\(0\). Got FeatureAtlas"):
+            use(atlas)
+    with pytest.raises(TypeError, match="one label a row; got TopKSAE"):
+        max_activating_examples(small.transform(X), small)
+    for display in (CodeMagnitudeDisplay, ActivationHeatmapDisplay, L0HistogramDisplay):
+        with pytest.raises(ValueError, match=r"codes (holds|is)"):
+            display.from_codes(TEXTS)
+        with pytest.raises(ValueError, match=r"codes (holds|is)"):
+            display.from_codes(small)
+    with pytest.raises(
+        TypeError, match=r"estimator must be a fitted sparse autoencoder. Got ndarr"
+    ):
+        TrainingCurveDisplay.from_estimator(X)
+    with pytest.raises(TypeError, match=r"X must be rows of numbers. Got NoneType"):
+        L0HistogramDisplay.from_estimator(small, None)
 
 
 def test_a_folder_with_one_file_of_openai(tmp_path):

@@ -1,5 +1,7 @@
 """What displays read from estimators: sparse codes of rows, and attributes of a fitted step."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -33,6 +35,8 @@ def codes_of(estimator, X):
         )
     check_is_fitted(estimator)
     if not hasattr(X, "shape"):
+        if not isinstance(X, Iterable):
+            raise TypeError(f"X must be rows of numbers. Got {type(X).__name__} instead.")
         X = list(X)
     coder = sparse_coder(estimator)
     with config_context(transform_output="default"):
@@ -42,6 +46,11 @@ def codes_of(estimator, X):
 
 def fitted_step(estimator, attribute):
     """Return the estimator, best estimator of a search or last step that has `attribute`."""
+    if not hasattr(estimator, "fit"):
+        raise TypeError(
+            "estimator must be a fitted sparse autoencoder. Got "
+            f"{type(estimator).__name__} instead."
+        )
     check_is_fitted(estimator)
     found = estimator
     while not hasattr(found, attribute):
@@ -72,6 +81,8 @@ def matrix(codes):
         codes = codes.detach().cpu().float().numpy()
     else:
         codes = np.asarray(codes)
+    if codes.dtype.kind not in "biuf":
+        raise ValueError(f"codes holds {codes.dtype} values; real numbers are needed.")
     if codes.ndim != 2 or 0 in codes.shape:
         raise ValueError(
             f"codes has shape {codes.shape}; a 2-D array with at least one row and one column is "

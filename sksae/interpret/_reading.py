@@ -1,6 +1,6 @@
 """Rows as a reader sees them: whole characters, in reading order, text by text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +38,10 @@ def read_rows(tokens, n_rows):
             raise ValueError(
                 "A table of tokens needs the columns 'text' and 'string', one line a row of codes; "
                 f"this one has {', '.join(map(str, _names(tokens)))}."
+            )
+        if tokens is not None and not isinstance(tokens, Iterable):
+            raise TypeError(
+                f"tokens must be a token table or one label a row; got {type(tokens).__name__}."
             )
         labels = range(n_rows) if tokens is None else list(tokens)
         _check_length(len(labels), n_rows)

@@ -143,6 +143,15 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         name, values = self._name(), np.asarray(self.values).ravel()
         if len(values) == 0:
             raise ValueError("The 'values' parameter of SparsityPathCV has no value.")
+        if values.dtype.kind not in "iuf":
+            raise ValueError(
+                f"The 'values' parameter of SparsityPathCV must be numbers. Got {self.values!r}."
+            )
+        if self.refit is not None and not callable(self.refit):
+            raise ValueError(
+                "The 'refit' parameter of SparsityPathCV must be a rule such as Knee(), or None. "
+                f"Got {self.refit!r} instead."
+            )
         if sparse.issparse(X):
             raise TypeError("X is a sparse matrix; a dense array is needed: X.toarray().")
         X = as_input(X)
@@ -169,6 +178,8 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         return self
 
     def _name(self):
+        if isinstance(self.estimator, type) or not hasattr(self.estimator, "get_params"):
+            raise TypeError(f"estimator must be an autoencoder. Got {self.estimator!r} instead.")
         known = self.estimator.get_params(deep=False)
         name = self.param_name or ("k" if "k" in known else "alpha")
         if name not in known or "warm_start" not in known:
