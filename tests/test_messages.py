@@ -272,9 +272,7 @@ def test_what_is_no_feature_and_no_codes(small, atlas):
             display.from_codes(TEXTS)
         with pytest.raises(ValueError, match=r"codes (holds|is)"):
             display.from_codes(small)
-    with pytest.raises(
-        TypeError, match=r"estimator must be a fitted sparse autoencoder. Got ndarr"
-    ):
+    with pytest.raises(TypeError, match=r"must be a fitted sparse autoencoder. Got ndarray"):
         TrainingCurveDisplay.from_estimator(X)
     with pytest.raises(TypeError, match=r"X must be rows of numbers. Got NoneType"):
         L0HistogramDisplay.from_estimator(small, None)

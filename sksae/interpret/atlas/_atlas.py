@@ -159,10 +159,15 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         Raises
         ------
         TypeError
-            If `tokens` is a single string.
+            If `tokens` is a single string, or X is a token table.
         ValueError
-            If a parameter is wrong, shapes do not fit together, there are no rows, or a code is not
-            finite.
+            If a parameter is wrong, shapes do not fit together, there are no rows, a row has no
+            string, or a code is not finite.
+
+        Warns
+        -----
+        UserWarning
+            If codes look like the rows that an autoencoder codes.
         """
         check_params(self)
         lens = lens_of(self)  # before the long pass: a model may be the wrong one
