@@ -25,3 +25,7 @@ __all__ = [
     "fitted",
     "load",
 ]
+
+
+def __dir__():
+    return __all__

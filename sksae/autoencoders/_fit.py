@@ -162,6 +162,12 @@ class Fit:
             rows = self._weight.nonzero().flatten()
         if self.streams or not (self.settings.early_stopping or target is not None):
             return rows, None
+        if len(rows) < 2:
+            why = "early_stopping=True" if self.settings.early_stopping else "target_l0"
+            raise ValueError(
+                f"{why} holds out rows and needs at least 2 that count; there is "
+                f"n_samples={len(rows)}."
+            )
         return hold_out(rows, self.settings.validation_fraction, self._generator)
 
     def _resolve(self, state):

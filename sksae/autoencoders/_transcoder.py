@@ -200,7 +200,7 @@ class Transcoder(RegressorMixin, BaseSAE):
                 f"This {name} estimator requires y to be passed, but the target y is None."
             )
         rows = super()._check_data(X, None, sample_weight, reset=reset)
-        y = as_input(y)
+        y = as_input(y, "y")
         y = check_array(y, dtype=float_dtypes(y), order="C", ensure_2d=False, input_name="y")
         check_consistent_length(rows.X, y)
         if space_of(rows.X) != space_of(y):

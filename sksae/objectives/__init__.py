@@ -21,3 +21,7 @@ __all__ = [
     "Weight",
     "reconstruction_loss",
 ]
+
+
+def __dir__():
+    return __all__

@@ -56,3 +56,7 @@ __all__ = [
     "resample",
     "row_mean",
 ]
+
+
+def __dir__():
+    return __all__
