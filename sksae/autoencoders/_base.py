@@ -35,6 +35,7 @@ from sksae._arrays import (
 )
 from sksae._callbacks import CallbackSupportMixin, with_callbacks
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
+from sksae._threads import threads_for
 from sksae.autoencoders import _fitting, _folding, _inference
 from sksae.autoencoders._naming import NamedFeaturesMixin
 from sksae.autoencoders._saving import SavingMixin
@@ -245,8 +246,9 @@ class BaseSAE(
         return self
 
     def _check_rows(self, X, sample_weight, *, reset):
-        X = as_input(X)
-        X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
+        with threads_for(0):  # of a tensor; numpy has no threads here
+            X = as_input(X)
+            X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
         return X, row_weights(sample_weight, X.shape[0])
 
     def _check_streams(self):
@@ -308,8 +310,9 @@ class BaseSAE(
             Reconstructed rows.
         """
         check_is_fitted(self)
-        X = as_input(X)
-        codes = check_array(X, accept_sparse="csr", dtype=float_dtypes(X)[:2])
+        with threads_for(0):
+            X = as_input(X)
+            codes = check_array(X, accept_sparse="csr", dtype=float_dtypes(X)[:2])
         if codes.shape[1] != self.components_.shape[0]:
             raise ValueError(
                 f"X has {codes.shape[1]} columns, but this {type(self).__name__} has "
@@ -348,18 +351,12 @@ class BaseSAE(
         score : float
             Explained variance, at most 1.
         """
-        X, space = self._check_new_rows(X, "score")
-        encoder = self._encoder(X, space)
-        weight = row_weights(sample_weight, X.shape[0])
-        rows = _fitting.batches_of(X, weight)
-        return _inference.pooled_r2(
-            encoder, self.components_, self.intercept_, X, weight=weight, rows=rows
-        )
+        X, _ = self._check_new_rows(X, "score")
+        return _fitting.score(self, X, row_weights(sample_weight, X.shape[0]))
 
     def _check_new_rows(self, X, method):
         check_is_fitted(self)
-        X = as_input(X)
-        X = validate_data(self, X, reset=False, dtype=float_dtypes(X), order="C")
+        X, _ = self._check_rows(X, None, reset=False)
         space = space_of(X)
         check_same_space(self, method, space_of(self.components_), space)
         return X, space
@@ -374,6 +371,10 @@ class BaseSAE(
             compute_dtype(X, device),
             self.precision,
         )
+
+    @property
+    def _decoder(self):
+        return self.components_, self.intercept_, getattr(self, "skip_coef_", None)
 
     # scikit-learn's contract ---------------------------------------------------------------------
 

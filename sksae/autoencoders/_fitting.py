@@ -1,7 +1,7 @@
 """The procedure of `BaseSAE.fit`: plan, split, train, fold."""
 
 import warnings
-from functools import partial
+from functools import partial, wraps
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from sksae._arrays import (
     to_torch,
 )
 from sksae._modes import own_modes
+from sksae._threads import threads_for
 from sksae.autoencoders._held_out import HeldOut, split, weighted_rows
-from sksae.autoencoders._inference import firing_frequency
+from sksae.autoencoders._inference import firing_frequency, pooled_r2
 from sksae.autoencoders._naming import forget_names
 from sksae.autoencoders._passes import Passes
-from sksae.autoencoders._plan import make_plan, make_schedule
+from sksae.autoencoders._plan import make_plan, make_schedule, shape_of_step
 from sksae.training import Batches, Engine, Normalization, SparsityController, TrainingRun
 
 # What an earlier fit, with other parameters, or a file may have left.
@@ -30,7 +31,20 @@ _CONTROLS = 200
 _TOLERANCE = 0.1
 
 
-@own_modes()
+def _on_its_own(function):
+    """Run ``function(sae, X, ...)`` in modes of its own, on the threads that a step is worth."""
+
+    @wraps(function)
+    def run(sae, X, *args, **options):
+        width = int(sae.components_.shape[0]) if sae._is_fitted() else None
+        m, batch_size = shape_of_step(sae, *X.shape, width)
+        with own_modes(), threads_for(2 * batch_size * X.shape[1] * m):
+            return function(sae, X, *args, **options)
+
+    return run
+
+
+@_on_its_own
 def fit(sae, X, sample_weight, y=None, targets=None):
     """Fit `sae` in place: all passes over the rows, then the fold to raw units.
 
@@ -80,7 +94,7 @@ def fit(sae, X, sample_weight, y=None, targets=None):
     _store_frequency(sae, inputs, X)
 
 
-@own_modes()
+@_on_its_own
 def partial_fit(sae, X, sample_weight, targets=None):
     """Continue `sae` with one pass over X; everything the next call needs stays in ``_stream``."""
     stream = getattr(sae, "_stream", None)
@@ -125,6 +139,13 @@ def partial_fit(sae, X, sample_weight, targets=None):
         "dead_window": plan.dead_window,
     }
     _store_frequency(sae, data(batch_size=_chunk(sae.n_components_), targets=None), X)
+
+
+def score(sae, X, weight, targets=None):
+    """Explained variance of X, or of the targets, by a fitted `sae`."""
+    rows = batches_of(X, weight, targets=targets)
+    options = {"rows": rows, "weight": weight, "targets": targets}
+    return pooled_r2(sae._encoder(X, space_of(X)), X, sae._decoder, **options)
 
 
 def new_generator(sae):

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from sksae._threads import threads_for
+
 BLOCK_SIZE = 2**20  # codes looked at together
 
 
@@ -112,8 +114,8 @@ def check_codes(codes):
         codes = codes.tocsr()
     elif isinstance(codes, torch.Tensor):
         codes = codes.detach().cpu()
-        # numpy has no bfloat16
-        codes = (codes.float() if codes.dtype == torch.bfloat16 else codes).numpy()
+        with threads_for(codes.numel()):  # numpy has no bfloat16
+            codes = (codes.float() if codes.dtype == torch.bfloat16 else codes).numpy()
     else:
         codes = np.asarray(codes)
     if codes.ndim != 2:

@@ -7,7 +7,6 @@ import torch
 from torch.optim.adam import adam
 from tqdm import tqdm
 
-from sksae._threads import threads_for
 from sksae.kernels import update_latents
 from sksae.training._leaves import MATRICES
 
@@ -83,17 +82,15 @@ class TrainingRun:
             If the loss is no longer finite.
         """
         total, weight = 0.0, 0.0
-        n, (m, d) = batches.batch_size, self.weights["components"].shape
         bar = tqdm(batches, leave=False, disable=not (progress and len(batches) > _LONG_PASS))
-        with threads_for(2 * n * m * d):
-            for x, w in bar:
-                size = w.sum()
-                total = total + self.step(x, w) * size
-                weight = weight + size
-                for hook in self.after_step:
-                    hook(self)
-                if self.n_steps % _CHECK_EVERY == 0:
-                    self._check_finite(total)
+        for x, w in bar:
+            size = w.sum()
+            total = total + self.step(x, w) * size
+            weight = weight + size
+            for hook in self.after_step:
+                hook(self)
+            if self.n_steps % _CHECK_EVERY == 0:
+                self._check_finite(total)
         self._check_finite(total)
         return float(total / weight)
 
