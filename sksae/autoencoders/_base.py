@@ -34,6 +34,7 @@ from sksae._arrays import (
     to_torch,
 )
 from sksae._callbacks import CallbackSupportMixin, with_callbacks
+from sksae._drafts import on_a_draft
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
 from sksae._threads import threads_for
 from sksae.autoencoders import _fitting, _folding, _inference
@@ -181,6 +182,7 @@ class BaseSAE(
 
     # Fitting -------------------------------------------------------------------------------------
 
+    @on_a_draft
     @with_callbacks
     def fit(self, X, y=None, sample_weight=None):
         """Learn the dictionary from the rows of X.
@@ -209,10 +211,12 @@ class BaseSAE(
             If the loss stops being finite.
         """
         check_params(self)
+        _fitting.forget_unless_continued(self)
         X, sample_weight = self._check_rows(X, sample_weight, reset=not self._continues())
         _fitting.fit(self, X, sample_weight, y)
         return self
 
+    @on_a_draft
     def partial_fit(self, X, y=None, sample_weight=None):
         """Continue with one pass over X, in mini-batches.
 

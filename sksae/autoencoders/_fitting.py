@@ -20,15 +20,19 @@ from sksae._modes import own_modes
 from sksae._threads import threads_for
 from sksae.autoencoders._held_out import HeldOut, split, weighted_rows
 from sksae.autoencoders._inference import firing_frequency, pooled_r2
-from sksae.autoencoders._naming import forget_names
+from sksae.autoencoders._naming import forget_fit
 from sksae.autoencoders._passes import Passes
 from sksae.autoencoders._plan import make_plan, make_schedule, shape_of_step
 from sksae.training import Batches, Engine, Normalization, SparsityController, TrainingRun
 
-# What an earlier fit, with other parameters, or a file may have left.
-_PASSING = {"alpha_", "gain_", "gate_intercept_", "k_", "skip_coef_", "source_", "threshold_"}
 _CONTROLS = 200
 _TOLERANCE = 0.1
+
+
+def forget_unless_continued(sae):
+    """Begin a fit without what an earlier one has stored, unless it goes on from there."""
+    if not sae._continues():
+        forget_fit(sae)
 
 
 def _on_its_own(function):
@@ -72,26 +76,22 @@ def fit(sae, X, sample_weight, y=None, targets=None):
     del weights  # float64, twice the size of those of the run
     controller = _controller(sae, run, held_out, plan)
     run.after_step += sae._after_step(training, plan.n_steps, generator)
-    calibrate = partial(sae._calibrated, engine=run.engine, rows=training.shuffled(0))
-    snapshot = partial(
-        _fitted, sae, calibrate=calibrate, normalization=normalization, plan=plan, X=X
-    )
-    passes = Passes(sae, run, training, held_out, plan.max_iter, snapshot)
-    passes.execute(X, y)
+    snapshot = partial(_fitted, sae, run, training, normalization, plan, X)
+    record = partial(_store_progress, sae, before, run)
+    passes = Passes(sae, run, training, held_out, plan.max_iter, snapshot=snapshot, record=record)
+    metadata = None if sample_weight is None else {"sample_weight": sample_weight.numpy()}
+    told = {"estimator": sae, "X": X, "y": y, "metadata": metadata}
+    root = passes.execute(told)
     run.moments.clear()  # two thirds of the memory, before the fold needs some
 
     if controller is not None:
         plan.hyperparameters["alpha_"] *= controller.factor
         _check_target(sae, held_out.l0(run.weights))
-    _store(sae, snapshot(run.weights), continues)
-    _store_progress(sae, before, len(passes.losses), run.n_steps, passes.losses)
-    if sae.early_stopping:
-        sae.validation_scores_ = before.get("validation_scores_", []) + passes.scores
-    elif hasattr(sae, "validation_scores_"):
-        del sae.validation_scores_
+    vars(sae).update(snapshot())
     sae._stream = None
     inputs = data(rows=rows, batch_size=_chunk(sae.n_components_), targets=None)
     _store_frequency(sae, inputs, X)
+    root.call_on_fit_task_end(**told, reconstruction_attributes=dict)  # `sae` is fitted itself
 
 
 @_on_its_own
@@ -128,9 +128,9 @@ def partial_fit(sae, X, sample_weight, targets=None):
     done = run.n_steps
     loss = run.run_pass(training, progress=bool(sae.verbose))
 
-    calibrate = partial(sae._calibrated, engine=run.engine, rows=training.shuffled(0))
-    _store(sae, _fitted(sae, run.weights, calibrate, normalization, plan, X), continues)
-    _store_progress(sae, before, 1, run.n_steps - done, [loss])
+    vars(sae).update(_fitted(sae, run, training, normalization, plan, X))
+    before["n_steps_"] -= done
+    _store_progress(sae, before, run, [loss])
     sae._stream = {
         "run": run.state(),
         "generator": generator.get_state().numpy().copy(),
@@ -239,16 +239,17 @@ def _check_target(sae, l0):
             f"The codes of held-out rows have {l0:.3g} non-zeros a row, target_l0 asked for "
             f"{sae.target_l0:.3g}. Increase max_iter, or choose another n_components.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=7,
         )
 
 
-def _fitted(sae, weights, calibrate, normalization, plan, X):
-    """Return the fitted attributes that `weights` make, in X's namespace and dtype."""
+def _fitted(sae, run, training, normalization, plan, X):
+    """Return the fitted attributes that the weights so far make, in X's namespace and dtype."""
+    weights = sae._calibrated(run.weights, run.engine, training.shuffled(0))
     dtype, space = compute_dtype(X, torch.device("cpu")), space_of(X)
     arrays = {
         name + "_": from_torch(value.to(dtype).contiguous(), space)
-        for name, value in sae._fold(calibrate(weights), normalization).items()
+        for name, value in sae._fold(weights, normalization).items()
     }
     return {
         **arrays,
@@ -259,15 +260,6 @@ def _fitted(sae, weights, calibrate, normalization, plan, X):
     }
 
 
-def _store(sae, fitted, continues):
-    if not continues:
-        forget_names(sae)
-        for name in _PASSING - set(fitted):
-            vars(sae).pop(name, None)
-    for name, value in fitted.items():
-        setattr(sae, name, value)
-
-
 def _progress(sae, continues):
     """What a fit adds to: the counts and curves so far, or none."""
     if not continues:
@@ -276,10 +268,15 @@ def _progress(sae, continues):
     return {name: getattr(sae, name) for name in names if hasattr(sae, name)}
 
 
-def _store_progress(sae, before, n_iter, n_steps, losses):
-    sae.n_iter_ = before["n_iter_"] + n_iter
-    sae.n_steps_ = before["n_steps_"] + n_steps
+def _store_progress(sae, before, run, losses, scores=()):
+    """Store the counts and curves so far, those of an earlier fit that this one continues first."""
+    sae.n_iter_ = before["n_iter_"] + len(losses)
+    sae.n_steps_ = before["n_steps_"] + run.n_steps
     sae.loss_curve_ = before.get("loss_curve_", []) + losses
+    if sae.early_stopping:
+        sae.validation_scores_ = before.get("validation_scores_", []) + list(scores)
+    else:
+        vars(sae).pop("validation_scores_", None)
 
 
 def _store_frequency(sae, rows, X):

@@ -6,6 +6,7 @@ from sklearn.utils.validation import check_array, check_consistent_length
 
 from sksae._arrays import as_input, float_dtypes, from_torch, row_weights, space_of, to_torch
 from sksae._callbacks import with_callbacks
+from sksae._drafts import on_a_draft
 from sksae._params import check_params
 from sksae._threads import threads_for
 from sksae.autoencoders import _fitting, _inference
@@ -23,6 +24,7 @@ def _codes_tell_all(sae):
 class PredictingSAE(RegressorMixin, BaseSAE):
     """A transformer of X to codes, and a regressor from the codes to y."""
 
+    @on_a_draft
     @with_callbacks
     def fit(self, X, y=None, sample_weight=None):
         """Learn the dictionary from the rows of X and their targets.
@@ -50,13 +52,13 @@ class PredictingSAE(RegressorMixin, BaseSAE):
             If the loss stops being finite.
         """
         self._check_params()
+        _fitting.forget_unless_continued(self)
         X, y, sample_weight = self._check_pairs(X, y, sample_weight, continues=self._continues())
-        single = y.ndim == 1
-        targets = y[:, None] if single else y
-        _fitting.fit(self, X, sample_weight, y, targets)
-        self.single_target_ = single
+        self.single_target_ = y.ndim == 1
+        _fitting.fit(self, X, sample_weight, y, y[:, None] if self.single_target_ else y)
         return self
 
+    @on_a_draft
     def partial_fit(self, X, y=None, sample_weight=None):
         """Continue with one pass over X and y, in mini-batches.
 
@@ -83,9 +85,8 @@ class PredictingSAE(RegressorMixin, BaseSAE):
         self._check_params()
         self._check_streams()
         X, y, sample_weight = self._check_pairs(X, y, sample_weight, continues=self._is_fitted())
-        single = y.ndim == 1
-        _fitting.partial_fit(self, X, sample_weight, y[:, None] if single else y)
-        self.single_target_ = single
+        self.single_target_ = y.ndim == 1
+        _fitting.partial_fit(self, X, sample_weight, y[:, None] if self.single_target_ else y)
         return self
 
     def _check_params(self):

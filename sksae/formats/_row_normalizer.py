@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from sksae._drafts import on_a_draft
 from sksae._params import Option, check_params
 
 _EPSILON = 1e-5
@@ -56,6 +57,7 @@ class RowNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def __init__(self, method="layer_norm"):
         self.method = method
 
+    @on_a_draft
     def fit(self, X, y=None):
         """Check the rows; there is nothing to learn.
 

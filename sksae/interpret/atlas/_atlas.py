@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import objects
+from sksae._drafts import on_a_draft
 from sksae._params import Int, check_option, check_params
 from sksae.interpret._strongest import check_features
 from sksae.interpret.atlas._files import read_atlas, write_atlas
@@ -138,6 +139,7 @@ class FeatureAtlas(BaseEstimator):
         self.n_tokens = n_tokens
         self.random_state = random_state
 
+    @on_a_draft
     def fit(self, X, tokens=None):
         """Make the pass.
 

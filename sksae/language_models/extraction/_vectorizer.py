@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import check_fits_in_memory, stack_csr
 from sksae._coding import sparse_coder, sparse_codes
+from sksae._drafts import on_a_draft
 from sksae._params import Bool, Instance, Option, check_params
 from sksae.language_models.extraction._extractor import ActivationExtractor
 from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
@@ -93,6 +94,7 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
         self.pooling = pooling
         self.sparse_output = sparse_output
 
+    @on_a_draft
     def fit(self, X, y=None):
         """Fit the autoencoder on the activations of the tokens of texts.
 
