@@ -209,6 +209,15 @@ class BaseSAE(
             If a parameter breaks its rule or X is not a finite matrix.
         FloatingPointError
             If the loss stops being finite.
+
+        Warns
+        -----
+        UserWarning
+            If all rows are equal, `n_components` is more than there are rows, `k` is more than
+            there are components (all are kept then), or training was interrupted.
+        ConvergenceWarning
+            If reconstructions end much further from the rows than their mean is, as after steps that
+            were too large, or a `tol` or a `target_l0` was not reached.
         """
         check_params(self)
         _fitting.forget_unless_continued(self)

@@ -27,6 +27,8 @@ from sksae.training import Batches, Engine, Normalization, SparsityController, T
 
 _CONTROLS = 200
 _TOLERANCE = 0.1
+_SAMPLE = 2048
+_DIVERGED = -100.0
 
 
 def forget_unless_continued(sae):
@@ -63,6 +65,7 @@ def fit(sae, X, sample_weight, y=None, targets=None):
     training = data(batch_size=plan.batch_size, rows=rows, generator=generator)
     normalization = Normalization.from_rows(training, sae.normalize)
     training.normalize(normalization)
+    _check_sense(sae, plan, training, normalization)
     held_out = None
     if held_out_rows is not None:
         held_out = HeldOut(
@@ -82,6 +85,7 @@ def fit(sae, X, sample_weight, y=None, targets=None):
     metadata = None if sample_weight is None else {"sample_weight": sample_weight.numpy()}
     told = {"estimator": sae, "X": X, "y": y, "metadata": metadata}
     root = passes.execute(told)
+    _check_converged(sae, run, data, rows, normalization)
     run.moments.clear()  # two thirds of the memory, before the fold needs some
 
     if controller is not None:
@@ -238,6 +242,36 @@ def _check_target(sae, l0):
         warnings.warn(
             f"The codes of held-out rows have {l0:.3g} non-zeros a row, target_l0 asked for "
             f"{sae.target_l0:.3g}. Increase max_iter, or choose another n_components.",
+            ConvergenceWarning,
+            stacklevel=7,
+        )
+
+
+def _check_sense(sae, plan, training, normalization):
+    """Warn of what scikit-learn would warn of: it can be done, but it hardly is what was meant."""
+    name, m, k = type(sae).__name__, plan.n_components, getattr(sae, "k", None)
+    messages = []
+    if k is not None and "k_" in plan.hyperparameters and k > m:
+        messages.append(f"k={k} is greater than the number of components, {m}: all are kept.")
+    if sae.n_components is not None and m > training.n_samples:
+        messages.append(
+            f"{name} learns {m} components from {training.n_samples} rows: each can learn a row by "
+            "heart. Lower n_components, or give more rows."
+        )
+    if normalization.constant:
+        messages.append("All rows of X, or all targets, are equal: there is nothing to learn.")
+    for message in messages:
+        warnings.warn(message, UserWarning, stacklevel=7)
+
+
+def _check_converged(sae, run, data, rows, normalization):
+    sample = rows[torch.arange(min(len(rows), _SAMPLE)) * len(rows) // min(len(rows), _SAMPLE)]
+    sample = data(rows=sample, batch_size=_chunk(len(run.weights["components"])))
+    explained = HeldOut(run.engine, sample.normalize(normalization)).explained_variance(run.weights)
+    if explained < _DIVERGED:
+        warnings.warn(
+            f"{type(sae).__name__} did not converge: its reconstructions are much further from the "
+            f"rows than the mean is (explained variance {explained:.3g}). Lower learning_rate.",
             ConvergenceWarning,
             stacklevel=7,
         )
