@@ -216,8 +216,8 @@ class BaseSAE(
             If all rows are equal, `n_components` is more than there are rows, `k` is more than
             there are components (all are kept then), or training was interrupted.
         ConvergenceWarning
-            If reconstructions end much further from the rows than their mean is, as after steps that
-            were too large, or a `tol` or a `target_l0` was not reached.
+            If reconstructions end much further from the rows than their mean is, as after steps
+            that were too large, or a `tol` or a `target_l0` was not reached.
         """
         check_params(self)
         _fitting.forget_unless_continued(self)
@@ -383,7 +383,13 @@ class BaseSAE(
             device,
             compute_dtype(X, device),
             self.precision,
+            centre=self._centre,
         )
+
+    @property
+    def _centre(self):
+        """A point near the rows that the encoder reads, or None where no fitted array is one."""
+        return self.intercept_
 
     @property
     def _decoder(self):

@@ -28,6 +28,7 @@ from sksae.training import Batches, Engine, Normalization, SparsityController, T
 _CONTROLS = 200
 _TOLERANCE = 0.1
 _SAMPLE = 2048
+_BLOCK = 1024
 _DIVERGED = -100.0
 
 
@@ -281,9 +282,15 @@ def _fitted(sae, run, training, normalization, plan, X):
     """Return the fitted attributes that the weights so far make, in X's namespace and dtype."""
     weights = sae._calibrated(run.weights, run.engine, training.shuffled(0))
     dtype, space = compute_dtype(X, torch.device("cpu")), space_of(X)
+    folded = sae._fold(weights, normalization)
+    # Far from the origin, what the encoder's rows lose by rounding the intercept makes up for.
+    coef = folded["encoder_coef"]
+    centre = normalization.mean[: coef.shape[1]]
+    lost = [(block - block.to(dtype).double()) @ centre for block in coef.split(_BLOCK)]
+    folded["encoder_intercept"] += torch.cat(lost)
     arrays = {
         name + "_": from_torch(value.to(dtype).contiguous(), space)
-        for name, value in sae._fold(weights, normalization).items()
+        for name, value in folded.items()
     }
     return {
         **arrays,

@@ -20,6 +20,9 @@ from sksae.kernels import (
     threshold_codes,
 )
 
+_CANCELS = 16
+_BLOCK = 1024
+
 
 class Encoder:
     """The fitted encoder on a device.
@@ -35,9 +38,13 @@ class Encoder:
         Of the arithmetic.
     precision : {"float32", "bfloat16"}
         Whether codes are exact, or may be left in bfloat16 where that is faster.
+    centre : array of shape (d,), default=None
+        A point near the rows, subtracted before the product if that keeps digits: where rows are
+        far from the origin, product and intercept are large and nearly cancel.
     """
 
-    def __init__(self, coef, intercept, rule, device, dtype, precision="float32"):
+    def __init__(self, coef, intercept, rule, device, dtype, precision="float32", *, centre=None):
+        self._centre = None
         with threads_for(coef.shape[0] * coef.shape[1]):
             self.coef = to_torch(coef, device, dtype)
             self.intercept = to_torch(intercept, device, dtype)
@@ -45,7 +52,16 @@ class Encoder:
             if rule.k is None:
                 bound = to_torch(rule.bound, device, dtype).clamp(min=0)
                 self.rule = rule._replace(bound=bound.expand(len(self.coef)))
+            if centre is not None and dtype == torch.float32 and device.type != "mps":
+                self._move_to(to_torch(centre, device, dtype), intercept)
         self._search = Search(exact=precision == "float32")
+
+    def _move_to(self, centre, intercept):
+        blocks = self.coef.split(_BLOCK)
+        shift = torch.cat([torch.mv(block.double(), centre.double()) for block in blocks])
+        near = to_torch(intercept, self.device, torch.float64) + shift
+        if bool(shift.abs().max() > _CANCELS * near.abs().max()):
+            self._centre, self.intercept = centre, near.to(self.dtype)
 
     @property
     def width(self):
@@ -66,6 +82,7 @@ class Encoder:
         if halves(x, self.width):
             active, values = self.active(x)
             return active.to_dense(values)
+        x = x if self._centre is None else x - self._centre
         z = torch.addmm(self.intercept, x, self.coef.T)
         if self.rule.k is not None:
             return keep_top_k(z, self.rule.k)
@@ -78,6 +95,7 @@ class Encoder:
             codes = self(x)
             positions = flat_nonzero(codes > 0)
             return ActiveSet.from_flat(positions, *codes.shape), codes.flatten()[positions]
+        x = x if self._centre is None else x - self._centre
         active, values = self._search(x, self.coef, self.intercept, self.rule)
         positive = values > 0
         if bool(positive.all()):

@@ -57,8 +57,8 @@ class PredictingSAE(RegressorMixin, BaseSAE):
             If all rows are equal, `n_components` is more than there are rows, `k` is more than
             there are components (all are kept then), or training was interrupted.
         ConvergenceWarning
-            If reconstructions end much further from the rows than their mean is, as after steps that
-            were too large, or a `tol` or a `target_l0` was not reached.
+            If reconstructions end much further from the rows than their mean is, as after steps
+            that were too large, or a `tol` or a `target_l0` was not reached.
         """
         self._check_params()
         _fitting.forget_unless_continued(self)
@@ -97,6 +97,10 @@ class PredictingSAE(RegressorMixin, BaseSAE):
         self.single_target_ = y.ndim == 1
         _fitting.partial_fit(self, X, sample_weight, y[:, None] if self.single_target_ else y)
         return self
+
+    @property
+    def _centre(self):
+        return None
 
     def _check_params(self):
         check_params(self)
