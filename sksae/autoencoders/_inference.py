@@ -208,12 +208,13 @@ def pooled_r2(encoder, X, decoder, *, rows, weight, targets):
     mean, size = _mean_and_size(rows)
     mean = mean.to(wide).to(encoder.device)
     outputs = X if targets is None else targets
+    outputs = outputs if isinstance(outputs, np.ndarray) else to_torch(outputs)
     start = 0 if weight is None else int(weight.argmax())
     first = to_torch(outputs[start : start + 1], encoder.device, wide)
     decode_chunk, _ = _decoder_of(encoder, decoder)
     residual, total, constant = 0.0, 0.0, True
     for chunk, x in encoder.chunks(X):
-        y = x.to(wide) if targets is None else to_torch(targets[chunk], encoder.device, wide)
+        y = x.to(wide) if targets is None else to_torch(outputs[chunk], encoder.device, wide)
         error = ((y - decode_chunk(x).to(wide)) / size).square().sum(1)
         spread = ((y - mean) / size).square().sum(1)
         w = torch.ones(len(y)) if weight is None else weight[chunk]
