@@ -20,6 +20,7 @@ LEVELS = {
     "_arrays": LOWEST,
     "_callbacks": LOWEST,
     "_coding": LOWEST,
+    "_drafts": LOWEST,
     "_files": LOWEST,
     "_modes": LOWEST,
     "_optional": LOWEST,
