@@ -20,8 +20,26 @@ SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "embeddi
 
 
 def base_of(model):
-    """Return the part of `model` that computes hidden states, without the head on top."""
-    return getattr(model, "base_model", model)
+    """Return the part of `model` that computes hidden states, without the head on top.
+
+    Raises
+    ------
+    TypeError
+        If `model` is a wrapper that spreads a model over devices.
+    """
+    model = plain(model)
+    base = plain(getattr(model, "base_model", model))
+    if not hasattr(base, "config") and isinstance(getattr(base, "module", None), nn.Module):
+        raise TypeError(
+            f"{type(base).__name__} is a wrapper around a model, and may run copies of it: give "
+            f"the model itself, its attribute 'module', and run that."
+        )
+    return base
+
+
+def plain(model):
+    """Return the model that `torch.compile` was given, if `model` is what it made of one."""
+    return getattr(model, "_orig_mod", model)
 
 
 def find_place(model, layer, site):
@@ -100,17 +118,19 @@ def find_blocks(base):
     """Return the path of the `ModuleList` that holds the blocks of `base`.
 
     It is the outermost list of modules of one class; when there are several, the one whose
-    modules the model itself declares as not to be split over devices.
+    modules the model itself declares as not to be split over devices. Modules that it declares so
+    may be of several classes (Jamba's blocks of attention and of Mamba).
     """
-    lists = {
-        path: module
-        for path, module in base.named_modules()
-        if isinstance(module, nn.ModuleList) and len({type(block) for block in module}) == 1
-    }
+    unsplit = set(getattr(base, "_no_split_modules", None) or ())
+    lists = {}  # path: (modules, names of their classes)
+    for path, module in base.named_modules():
+        if isinstance(module, nn.ModuleList):
+            classes = {type(plain(block)).__name__ for block in module}
+            if len(classes) == 1 or (classes and classes <= unsplit):
+                lists[path] = module, classes
     outermost = [path for path in lists if not any(path.startswith(f"{p}.") for p in lists)]
-    unsplit = getattr(base, "_no_split_modules", None) or ()
-    declared = [path for path in outermost if type(lists[path][0]).__name__ in unsplit]
-    candidates = declared or [path for path in outermost if len(lists[path]) > 1]
+    declared = [path for path in outermost if lists[path][1] <= unsplit]
+    candidates = declared or [path for path in outermost if len(lists[path][0]) > 1]
     # Models of images and text answer in text.
     candidates = [path for path in candidates if "language_model" in path.split(".")] or candidates
     if len(candidates) != 1:

@@ -2,8 +2,8 @@
 
 from sksae._params import Bool
 from sksae.language_models._dictionary import check_fitted_on, fitted, reconstruct
-from sksae.language_models.steering._editing import editable, editing
-from sksae.language_models.steering._positions import Positions
+from sksae.language_models.steering._editing import Editing, editable
+from sksae.language_models.steering._positions import read_where
 
 
 def patch(model, site, sae, *, where="all", with_error=False):
@@ -80,7 +80,7 @@ def patch(model, site, sae, *, where="all", with_error=False):
     """
     if not Bool().accepts(with_error):
         raise ValueError(f"with_error must be {Bool()}. Got {with_error!r} instead.")
-    positions = Positions(where)
+    where = read_where(where)
     place, width = editable(model, site)
     sae = fitted(sae)
     if width is not None:
@@ -90,4 +90,4 @@ def patch(model, site, sae, *, where="all", with_error=False):
         made = reconstruct(sae, rows)
         return made + (rows - made) if with_error else made
 
-    return editing(model, place, positions, edit)
+    return Editing(model, place, where, edit)

@@ -3,9 +3,9 @@
 from sksae._modes import own_modes
 from sksae._params import Bool, Option, check_option
 from sksae.language_models._dictionary import Dictionary
-from sksae.language_models.steering._editing import editable, editing
+from sksae.language_models.steering._editing import Editing, editable
 from sksae.language_models.steering._feature_edits import read_edit
-from sksae.language_models.steering._positions import Positions
+from sksae.language_models.steering._positions import read_where
 
 _RULES = {
     "how": Option("add", "clamp", "scale", "ablate", "project_out"),
@@ -155,13 +155,13 @@ def steer(
     _check(how=how, unit=unit, only_active=only_active, preserve_norm=preserve_norm)
     if unit != "absolute" and how != "add":
         raise ValueError(f"unit={unit!r} is for how='add'; how={how!r} has units of its own.")
-    positions = Positions(where)
+    where = read_where(where)
     place, width = editable(model, site)
     dictionary = Dictionary(sae, width)
     with own_modes():
         edit = read_edit(dictionary, features, how, unit, maxima)
     edit = edit._replace(gated=bool(only_active), level=bool(preserve_norm))
-    return editing(model, place, positions, edit)
+    return Editing(model, place, where, edit)
 
 
 def _check(**options):
