@@ -21,6 +21,7 @@ LEVELS = {
     "_callbacks": LOWEST,
     "_coding": LOWEST,
     "_files": LOWEST,
+    "_hook_names": LOWEST,
     "_modes": LOWEST,
     "_params": LOWEST,
     "_signs": LOWEST,

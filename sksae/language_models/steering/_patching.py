@@ -19,7 +19,7 @@ def patch(model, site, sae, *, where="all", with_error=False):
         The model whose passes are changed.
     site : str or (int, str)
         Where in the model: ``"3.resid_post"`` or ``(3, "resid_post")``, ``"embeddings"``, or the
-        path of a module; see `ActivationExtractor` for the names.
+        path of a module, or the name of a hook of TransformerLens; see `ActivationExtractor`.
     sae : estimator
         A fitted autoencoder, or anything with `transform` and `inverse_transform`: a pipeline, a
         PCA.

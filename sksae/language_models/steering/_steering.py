@@ -43,7 +43,7 @@ def steer(
         something else that uses the model.
     site : str or (int, str)
         Where in the model: ``"3.resid_post"`` or ``(3, "resid_post")``, ``"embeddings"``, or the
-        path of a module; see `ActivationExtractor` for the names.
+        path of a module, or the name of a hook of TransformerLens; see `ActivationExtractor`.
     sae : estimator
         A sparse autoencoder fitted on activations of that site.
     features : mapping of int to float
