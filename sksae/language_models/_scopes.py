@@ -43,6 +43,11 @@ def scope():
         this.exit()
 
 
+def is_outside():
+    """Whether the running code belongs to no scope."""
+    return not _open_here()
+
+
 def _open_here():
     """Return the scopes that are open in the current context, a frozenset."""
     found = _open.get(None)

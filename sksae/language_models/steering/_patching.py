@@ -44,7 +44,7 @@ def patch(model, site, sae, *, where="all", with_error=False):
         an option is not one of those above. In a pass: if a position or the mask lies outside of
         the prompt.
     RuntimeError
-        If `site` is a module that never runs.
+        If `site` is a module that never runs, and as for `steer`.
 
     See Also
     --------
@@ -55,7 +55,8 @@ def patch(model, site, sae, *, where="all", with_error=False):
     -----
     Only tokens that are patched are encoded. Special tokens, and the first position where a model
     has outliers there, are often not among the rows an autoencoder was fitted on; `where` can leave
-    them out. Gradients do not pass the reconstruction.
+    them out. Gradients do not pass the reconstruction. Threads, contexts that are entered again and
+    compiled models are as for `steer`.
 
     Examples
     --------

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from sksae.language_models._hooks import is_untouched
+from sksae.language_models._sites import plain
 
 WHERE = ("all", "last", "generated")
 
@@ -77,7 +78,7 @@ class Positions:
         if reader is None:
             yield
             return
-        names = list(inspect.signature(reader.forward).parameters)
+        names = _parameters(reader)
 
         def before(_module, args, kwargs):
             if here.is_here() and not is_untouched():
@@ -199,14 +200,19 @@ def _masked(mask, prompt, now, columns):
 
 def _reader(base, path):
     """Return the innermost module around `path` that is given tokens; None for images."""
-    while True:
-        module = base.get_submodule(path)
-        parameters = inspect.signature(module.forward).parameters
-        if {"input_ids", "attention_mask"} <= set(parameters):
+    names = path.split(".") if path else []
+    for n in range(len(names), -1, -1):
+        module = base.get_submodule(".".join(names[:n]))
+        # BERT's embeddings take ids as well, but no mask.
+        if {"input_ids", "attention_mask"} <= set(_parameters(module)):
             return module
-        if not path:
-            return None
-        path = path.rpartition(".")[0]
+    # Nor does all of xLSTM.
+    return base if "input_ids" in _parameters(base) else None
+
+
+def _parameters(module):
+    """Return the names of the arguments of a module's forward pass."""
+    return list(inspect.signature(plain(module).forward).parameters)
 
 
 def _read(call, before):

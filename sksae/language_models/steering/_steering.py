@@ -94,13 +94,16 @@ def steer(
     Raises
     ------
     TypeError
-        If `model` is not a model object, `sae` has no directions, or a value is not a number.
+        If `model` is not a model object or is a wrapper around one, `sae` has no directions, or a
+        value is not a number.
     ValueError
         If the model has no such site, the autoencoder was fitted on rows of another width, there
         is no such feature, or an option is not one of those above. In a pass: if a position or
         the mask lies outside of the prompt.
     RuntimeError
-        If `site` is a module that never runs.
+        If `site` is a module that never runs. In a pass: if gradient checkpointing will repeat it,
+        or a part of the model is called instead of the model. At the end of the block: if the
+        model ran and nothing could be changed.
 
     See Also
     --------
@@ -117,8 +120,14 @@ def steer(
 
     Results are the same with and without a cache and with beams. In a left-padded batch a position
     is a column, padding included: count from the end, or give a mask. Not supported are assisted
-    decoding, which generates several tokens in one pass, prompts that are read in chunks, and
-    compiled models, which may ignore hooks.
+    decoding, which generates several tokens in one pass, and prompts that are read in chunks.
+
+    A block holds for the passes of the thread or asyncio task that entered it, and of threads and
+    tasks that are started inside of it, such as one that runs `generate` for a streamer. Others, on
+    the same model at the same time, are left alone, or have blocks of their own. A thread that was
+    there before, as those of a pool are, belongs to it by ``contextvars.copy_context().run``. A
+    context can be entered again, also inside of itself: then it acts twice. While a block is open,
+    all that `torch.compile` has made in this process runs uncompiled.
 
     References
     ----------

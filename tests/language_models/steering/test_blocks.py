@@ -1,0 +1,354 @@
+"""Blocks in threads, tasks, models that were compiled, and again: each has what it has alone."""
+
+import asyncio
+import contextvars
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from sksae import TopKSAE
+from sksae.language_models import (
+    ActivationExtractor,
+    attribute,
+    downstream_metrics,
+    logit_lens,
+    patch,
+    steer,
+)
+from tests.language_models.families import build
+
+IDS = torch.tensor([[5, 9, 30, 7, 21]])
+INPUTS = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
+TEXTS = ["The cat sat on the mat.", "hello world, hello again"]
+SITE = "1.resid_post"
+STRENGTHS = (0.0, 10.0, 20.0, 30.0)
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return build("llama", head=True)
+
+
+@pytest.fixture(scope="module")
+def topk():
+    X = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
+    return TopKSAE(24, k=8, max_iter=3, random_state=0).fit(X)
+
+
+@torch.no_grad()
+def logits(model):
+    return model(**INPUTS).logits
+
+
+@pytest.fixture(scope="module")
+def alone(lm, topk):
+    """The logits of each strength, with nothing else going on."""
+    found = {}
+    for strength in STRENGTHS:
+        with steer(lm, SITE, topk, {3: strength}):
+            found[strength] = logits(lm)
+    assert torch.equal(found[0.0], logits(lm))
+    assert not torch.equal(found[10.0], found[20.0])
+    return found
+
+
+# Threads and tasks
+
+
+def test_threads_have_blocks_of_their_own(lm, topk, alone):
+    together = threading.Barrier(len(STRENGTHS))
+
+    def steered(strength):
+        with steer(lm, SITE, topk, {3: strength}):
+            together.wait(20)
+            found = logits(lm)
+            together.wait(20)
+        return found
+
+    with ThreadPoolExecutor(len(STRENGTHS)) as pool:
+        found = dict(zip(STRENGTHS, pool.map(steered, STRENGTHS), strict=True))
+    for strength in STRENGTHS:
+        assert torch.equal(found[strength], alone[strength])
+
+
+def test_other_threads_are_left_alone(lm, topk, alone, bpe):
+    extractor = ActivationExtractor(lm, 1, tokenizer=bpe)
+    rows = extractor.transform(TEXTS)
+    prompt = {"counterfactual": TEXTS[0].replace("cat", "dog"), "tokenizer": bpe, "verify": 2}
+    effects = attribute(lm, SITE, topk, TEXTS[0], **prompt).effect
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        for context in (steer(lm, SITE, topk, {3: 30.0}), patch(lm, SITE, topk)):
+            with context:
+                assert not torch.equal(logits(lm), alone[0.0])
+                assert torch.equal(pool.submit(logits, lm).result(), alone[0.0])
+                np.testing.assert_array_equal(
+                    pool.submit(extractor.transform, TEXTS).result(), rows
+                )
+                found = pool.submit(attribute, lm, SITE, topk, TEXTS[0], **prompt).result()
+                np.testing.assert_array_equal(found.effect, effects)
+                # With the context, they are part of the block.
+                run = contextvars.copy_context().run
+                assert not torch.equal(pool.submit(run, logits, lm).result(), alone[0.0])
+
+
+def test_a_block_that_runs_only_in_older_threads_is_refused(lm, topk):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        with pytest.raises(RuntimeError, match=r"copy_context\(\).run"):
+            with steer(lm, SITE, topk, {3: 30.0}):
+                pool.submit(logits, lm).result()
+
+
+def test_generation_streamed_from_a_thread_is_steered(lm, topk, bpe):
+    settings = {**INPUTS, "max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+    plain = bpe.decode(lm.generate(**settings)[0, 5:])
+    for where in ("all", "generated"):
+        streamer = transformers.TextIteratorStreamer(bpe, skip_prompt=True, timeout=60)
+        with steer(lm, SITE, topk, {3: 30.0}, where=where):
+            here = bpe.decode(lm.generate(**settings)[0, 5:])
+            thread = threading.Thread(target=lm.generate, kwargs={**settings, "streamer": streamer})
+            thread.start()
+            streamed = "".join(streamer)
+            thread.join()
+        assert streamed == here != plain
+
+
+def test_tasks_have_blocks_of_their_own(lm, topk, alone):
+    async def steered(strength):
+        with steer(lm, SITE, topk, {3: strength}):
+            await asyncio.sleep(0.01)
+            found = logits(lm)
+            # Not the one that was entered last leaves first.
+            await asyncio.sleep(0.001 * strength)
+        return found, torch.equal(logits(lm), alone[0.0])
+
+    async def main():
+        return await asyncio.gather(*map(steered, STRENGTHS))
+
+    for strength, (found, after) in zip(STRENGTHS, asyncio.run(main()), strict=True):
+        assert torch.equal(found, alone[strength])
+        assert after
+
+
+def test_plain_passes_during_downstream_metrics_are_plain(lm, topk, alone, bpe):
+    extractor = ActivationExtractor(lm, 1, tokenizer=bpe)
+    expected = downstream_metrics(extractor, topk, TEXTS)
+    done = threading.Event()
+
+    def measure():
+        try:
+            return [downstream_metrics(extractor, topk, TEXTS) for _ in range(3)]
+        finally:
+            done.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        measured = pool.submit(measure)
+        while not done.is_set():
+            assert torch.equal(logits(lm), alone[0.0])
+        assert measured.result() == [expected] * 3
+
+
+# Again
+
+
+@pytest.mark.parametrize("how", ["add", "clamp"])
+def test_a_context_can_be_entered_again(lm, topk, alone, how):
+    context = steer(lm, SITE, topk, {3: 10.0}, how=how)
+    with context:
+        once = logits(lm)
+    assert torch.equal(logits(lm), alone[0.0])
+    with context:
+        assert torch.equal(logits(lm), once)
+        with context:
+            twice = logits(lm)
+        assert torch.equal(logits(lm), once)
+    assert torch.equal(logits(lm), alone[0.0])
+    # Two steps are one of twice the length; a clamped feature stays.
+    expected = alone[20.0] if how == "add" else once
+    torch.testing.assert_close(twice, expected, atol=1e-3, rtol=1e-3)
+
+    @context
+    def decorated():
+        return logits(lm)
+
+    assert torch.equal(decorated(), once)
+    assert torch.equal(decorated(), once)
+
+
+def test_a_context_entered_by_several_threads_is_open_in_each(lm, topk, alone):
+    context, together = steer(lm, SITE, topk, {3: 10.0}), threading.Barrier(2)
+
+    def enter(first):
+        with context:
+            together.wait(20)
+            if first:
+                together.wait(20)
+                return logits(lm)
+        left = logits(lm)
+        together.wait(20)
+        return left
+
+    with ThreadPoolExecutor(2) as pool:
+        stayed, left = pool.map(enter, (True, False))
+    assert torch.equal(stayed, alone[10.0])
+    assert torch.equal(left, alone[0.0])
+
+
+def test_a_context_keeps_no_prompt_of_the_last_time(lm, topk):
+    context = steer(lm, SITE, topk, {3: 30.0}, where="generated")
+    longer = torch.cat([IDS, IDS], 1)
+    with torch.no_grad():
+        clean = lm(longer).logits
+        with context:
+            lm(IDS, use_cache=False)
+            assert not torch.equal(lm(longer, use_cache=False).logits, clean)
+        with context:
+            assert torch.equal(lm(longer, use_cache=False).logits, clean)
+
+
+def test_patching_can_be_entered_again(lm, topk, alone):
+    context = patch(lm, SITE, topk)
+    with context:
+        once = logits(lm)
+    with context:
+        assert torch.equal(logits(lm), once)
+    assert torch.equal(logits(lm), alone[0.0])
+    assert not torch.equal(once, alone[0.0])
+
+
+# Compiled models
+
+
+def compiled(lm, how):
+    """A copy of the model, compiled in one of the usual ways, and what a user calls."""
+    torch._dynamo.reset()
+    model = copy.deepcopy(lm)
+    options = {"backend": "eager"}
+    call = model
+    if how == "model.compile":
+        model.compile(**options)
+    elif how == "torch.compile":
+        call = model = torch.compile(model, **options)
+    elif how == "forward":
+        model.forward = torch.compile(model.forward, **options)
+    elif how == "base":
+        model.model = torch.compile(model.model, **options)
+    elif how == "blocks":
+        model.model.layers[0].compile(**options)
+        for i in (1, 2):
+            model.model.layers[i] = torch.compile(model.model.layers[i], **options)
+    else:
+        call = torch.compile(lambda **inputs: model(**inputs), **options)
+    return model, call
+
+
+@pytest.mark.parametrize(
+    "how", ["model.compile", "torch.compile", "forward", "base", "blocks", "function"]
+)
+def test_compiled_models_are_changed_as_plain_ones_are(lm, topk, alone, bpe, how):
+    model, call = compiled(lm, how)
+    compiled_logits = logits(call)
+    torch.testing.assert_close(compiled_logits, alone[0.0])
+    for site in (SITE, "1.mlp_out"):
+        with steer(model, site, topk, {3: 30.0}), steer(lm, site, topk, {3: 30.0}):
+            torch.testing.assert_close(logits(call), logits(lm))
+    with patch(model, SITE, topk), patch(lm, SITE, topk):
+        torch.testing.assert_close(logits(call), logits(lm))
+        assert not torch.equal(logits(lm), alone[0.0])
+    torch.testing.assert_close(logits(call), compiled_logits)
+
+    prompt = {"counterfactual": TEXTS[0].replace("cat", "dog"), "tokenizer": bpe, "verify": 2}
+    tables = [attribute(one, SITE, topk, TEXTS[0], **prompt) for one in (model, lm)]
+    assert tables[0].completeness == pytest.approx(tables[1].completeness)
+    np.testing.assert_allclose(tables[0].exact, tables[1].exact, atol=1e-5)
+
+    extractors = [ActivationExtractor(one, 1, tokenizer=bpe) for one in (model, lm)]
+    rows = [extractor.transform(TEXTS) for extractor in extractors]
+    np.testing.assert_allclose(*rows, atol=1e-5)
+    kept = [downstream_metrics(extractor, topk, TEXTS) for extractor in extractors]
+    assert kept[0] == pytest.approx(kept[1], nan_ok=True, abs=1e-5)
+    promoted = [logit_lens(one, topk, tokenizer=bpe).promoted_logits for one in (model, lm)]
+    np.testing.assert_allclose(*promoted, atol=1e-4)
+
+
+def test_a_model_compiled_inside_of_a_block_is_plain_after_it(lm, topk, alone):
+    torch._dynamo.reset()
+    model = copy.deepcopy(lm)
+    with steer(model, SITE, topk, {3: 30.0}):
+        model.compile(backend="eager")
+        assert torch.equal(logits(model), alone[30.0])
+    torch.testing.assert_close(logits(model), alone[0.0])
+
+
+def test_the_stance_of_the_compiler_is_put_back(lm, topk):
+    from torch._dynamo import eval_frame
+
+    with torch.compiler.set_stance("eager_on_recompile"):
+        first, second = (steer(lm, SITE, topk, {3: 1.0}) for _ in range(2))
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert eval_frame._stance.stance == "force_eager"
+        second.__exit__(None, None, None)
+        assert eval_frame._stance.stance == "eager_on_recompile"
+
+
+# What would do nothing
+
+
+def test_scripted_modules_are_refused(topk):
+    model = build("gpt2")
+    model.h[1].mlp = torch.jit.trace(model.h[1].mlp, torch.zeros(1, 2, 16))
+    with pytest.raises(ValueError, match=r"'h.1.mlp' was scripted or traced by torch.jit"):
+        steer(model, "h.1.mlp.c_proj", topk, {3: 1.0})
+    clean = model(IDS)[0].detach()
+    with steer(model, "h.1.mlp", topk, {3: 1.0}):
+        assert not torch.equal(model(IDS)[0], clean)
+
+
+def test_wrappers_are_refused(lm, topk):
+    with pytest.raises(TypeError, match="DataParallel is a wrapper around a model"):
+        steer(torch.nn.DataParallel(lm), SITE, topk, {3: 1.0})
+
+
+def test_gradient_checkpointing_is_refused_where_it_acts(lm, topk):
+    model = copy.deepcopy(lm)
+    model.gradient_checkpointing_enable()
+    inputs = {**INPUTS, "use_cache": False}
+    with steer(model, SITE, topk, {3: 30.0}):
+        evaluated = model(**inputs).logits.detach()
+        model.train()
+        with torch.no_grad():
+            assert torch.equal(model(**inputs).logits, evaluated)
+        with pytest.raises(RuntimeError, match="gradient checkpointing on"):
+            model(**inputs)
+
+
+def test_a_block_in_which_nothing_passes_the_site_is_refused(lm, topk):
+    model = copy.deepcopy(lm)
+    block = model.model.layers[1]
+    with pytest.raises(RuntimeError, match="ran 1 times in the block, and never the output of"):
+        with steer(model, SITE, topk, {3: 1.0}):
+            model.model.layers = torch.nn.ModuleList(
+                layer for layer in model.model.layers if layer is not block
+            )
+            model.config.num_hidden_layers = 2
+            logits(model)
+    # Passes that end before the site are no such case, and an error is shown as it is.
+    with steer(lm, SITE, topk, {3: 1.0}):
+        ActivationExtractor(lm, 0, tokenizer=None)
+    with pytest.raises(KeyError), steer(lm, SITE, topk, {3: 1.0}):
+        raise KeyError
+
+
+def test_parts_of_a_model_are_not_called_alone(lm, topk, alone):
+    with steer(lm.model, SITE, topk, {3: 30.0}):
+        with pytest.raises(RuntimeError, match="call the model itself"):
+            lm.model.forward(**INPUTS)
+        assert torch.equal(logits(lm), alone[30.0])
