@@ -23,8 +23,10 @@ def test_a_scope_is_open_in_its_block_only():
     assert is_outside()
     with scope() as outer:
         with scope() as inner:
-            assert outer.is_here() and inner.is_here()
-        assert outer.is_here() and not inner.is_here()
+            assert outer.is_here()
+            assert inner.is_here()
+        assert outer.is_here()
+        assert not inner.is_here()
     assert not outer.is_here()
     with pytest.raises(KeyError), scope() as failed:
         raise KeyError
@@ -56,7 +58,8 @@ def test_a_thread_has_scopes_of_its_own_beside_those_of_its_parent():
     with scope() as parent, inherited_by_threads():
         mine, both = in_thread(own)
         assert both
-        assert parent.is_here() and not mine.is_here()
+        assert parent.is_here()
+        assert not mine.is_here()
 
 
 def test_the_start_of_threads_is_as_it_was():

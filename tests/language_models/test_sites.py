@@ -4,7 +4,7 @@ import transformers
 from torch.testing import assert_close
 
 from sksae.language_models._hooks import Place, capture
-from sksae.language_models._identities import short_inputs
+from sksae.language_models._identities import attach, short_inputs
 from sksae.language_models._sites import base_of, find_blocks, find_place, split_site
 from tests.language_models.families import HEADLESS, IMAGES, KINDS, MASKED, PARALLEL, POST_NORM
 
@@ -242,3 +242,38 @@ def test_sites_in_one_piece():
     for wrong in (3, None, ("resid_post", 3), (1, "resid_post", 2), ("3", "resid_post")):
         with pytest.raises(ValueError, match="A site is written"):
             split_site(wrong)
+
+
+def test_names_of_transformer_lens_are_the_sites_they_name(tiny):
+    for kind in ("gpt2", "llama", "gemma2", "neox_serial"):
+        model = tiny(kind, head=True)
+        for site in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"):
+            hook = f"blocks.1.hook_{site}"
+            assert split_site(hook) == split_site((None, hook)) == (1, site)
+            for layer in (None, 1):
+                assert find_place(model, layer, hook) == find_place(model, 1, site)
+                assert attach(model, layer, hook) == find_place(model, 1, site)
+        with pytest.raises(ValueError, match="layer must be None for site='blocks.1.hook_mlp_out'"):
+            find_place(model, 2, "blocks.1.hook_mlp_out")
+        with pytest.raises(ValueError, match=r"has 3 layers.* Got 7"):
+            find_place(model, None, "blocks.7.hook_resid_post")
+        for hook in ("blocks.1.attn.hook_q", "hook_embed", "ln_final.hook_normalized"):
+            with pytest.raises(ValueError, match=f"The hook '{hook}' of TransformerLens"):
+                find_place(model, None, hook)
+
+
+@pytest.mark.parametrize(
+    ("kind", "z", "post"),
+    [
+        ("gpt2", "h.1.attn.c_proj", "h.1.mlp.c_proj"),
+        ("llama", "layers.1.self_attn.o_proj", "layers.1.mlp.down_proj"),
+        ("neox_serial", "layers.1.attention.dense", "layers.1.mlp.dense_4h_to_h"),
+    ],
+)
+def test_hooks_of_transformer_lens_are_what_the_last_weights_of_a_part_read(tiny, kind, z, post):
+    base = tiny(kind)
+    for hook, path in (("attn.hook_z", z), ("mlp.hook_post", post)):
+        places = {"hook": find_place(base, None, f"blocks.1.{hook}"), "made": Place(path)}
+        found = capture(base, places, short_inputs(base))
+        with torch.no_grad():
+            assert_close(base.get_submodule(path)(found["hook"]), found["made"])

@@ -139,12 +139,13 @@ class _Watch:
         """
         self._n_visits += 1
         base = self._base
-        checkpointing = base.training and getattr(base, "is_gradient_checkpointing", False)
-        if checkpointing and torch.is_grad_enabled():
+        if not (base.training and torch.is_grad_enabled()):
+            return
+        if any(getattr(module, "gradient_checkpointing", False) for module in base.modules()):
             raise RuntimeError(
                 f"{type(base).__name__} has gradient checkpointing on, which runs blocks once "
-                f"more in the backward pass, where nothing would be changed: call "
-                f"model.gradient_checkpointing_disable() before."
+                f"more in the backward pass, where nothing would be changed: switch "
+                f"it off before."
             )
 
     def check(self, error, *_):

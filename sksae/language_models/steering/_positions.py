@@ -41,7 +41,7 @@ class _Pass(NamedTuple):
         if self.first:
             # More than one token at once are not generated: the next prompt of a conversation.
             return self.first == before.end and self.real.shape[1] == 1
-        if self.cached or self.tokens is None or prompt.tokens is None:
+        if self.cached or self.tokens is None or prompt.tokens is None or not prompt.counted:
             return False
         # Without a cache each pass starts with the prompt again.
         n = prompt.end
@@ -212,6 +212,8 @@ def _reader(base, path):
 
 def _parameters(module):
     """Return the names of the arguments of a module's forward pass."""
+    if isinstance(module, torch.jit.ScriptModule):  # has no signature
+        return []
     return list(inspect.signature(plain(module).forward).parameters)
 
 
