@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from sksae._modes import uncompiled
-from sksae.language_models._scopes import scope
+from sksae.language_models._scopes import is_inherited, scope
 
 # Training flags and the forward of a base are changed for a pass: they belong to the model.
 one_pass_at_a_time = threading.RLock()
@@ -244,7 +244,21 @@ def without_cache(model):
 
 @contextlib.contextmanager
 def own_pass(model):
-    """Run passes of `model` as in evaluation, uncompiled, and one thread at a time."""
+    """Run passes of `model` as in evaluation, uncompiled, and one thread at a time.
+
+    Raises
+    ------
+    RuntimeError
+        In a thread that was started inside of a `steer` or `patch` block: whether the passes belong
+        to it is not known. Those of `generate` do, but rows may be wanted as they are.
+    """
+    if is_inherited() and not is_untouched():
+        raise RuntimeError(
+            f"This thread was started inside of a block that steers or patches a model. Whether "
+            f"what is read of {type(model).__name__} here is to be changed is not known: read in "
+            f"the thread of the block, or start this one outside of it. If it is to be changed, "
+            f"run it by contextvars.copy_context().run."
+        )
     with one_pass_at_a_time, evaluation(model), uncompiled():
         yield
 

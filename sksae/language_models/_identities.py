@@ -1,4 +1,4 @@
-"""What has to hold for a site to be what its name says, tried on the model itself."""
+"""Identities that hold if a site is what its name says, tested on the model itself."""
 
 import weakref
 

@@ -18,6 +18,9 @@ _inherited = WeakKeyDictionary()  # thread: the scopes that were open where it w
 class Scope:
     """A part of the program's run, from `enter` to `exit`."""
 
+    def __init__(self):
+        self._closed = False
+
     def enter(self):
         """Open the scope in the current context."""
         _open.set(_open_here() | {self})
@@ -26,10 +29,11 @@ class Scope:
         """Close the scope in the current context."""
         # Not by the token of `set`: a generator may be closed in another context.
         _open.set(_open_here() - {self})
+        self._closed = True
 
     def is_here(self):
         """Whether the running code belongs to the scope."""
-        return self in _open_here()
+        return not self._closed and self in _open_here()
 
 
 @contextlib.contextmanager
@@ -43,9 +47,9 @@ def scope():
         this.exit()
 
 
-def is_outside():
-    """Whether the running code belongs to no scope."""
-    return not _open_here()
+def is_inherited():
+    """Whether the running code belongs to open scopes only because they started its thread."""
+    return _open.get(None) is None and any(scope.is_here() for scope in _open_here())
 
 
 def _open_here():

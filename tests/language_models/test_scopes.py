@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sksae.language_models._scopes import Scope, inherited_by_threads, is_outside, scope
+from sksae.language_models._scopes import Scope, inherited_by_threads, is_inherited, scope
 
 
 def in_thread(function):
@@ -20,7 +20,6 @@ def in_thread(function):
 
 
 def test_a_scope_is_open_in_its_block_only():
-    assert is_outside()
     with scope() as outer:
         with scope() as inner:
             assert outer.is_here()
@@ -31,7 +30,6 @@ def test_a_scope_is_open_in_its_block_only():
     with pytest.raises(KeyError), scope() as failed:
         raise KeyError
     assert not failed.is_here()
-    assert is_outside()
 
 
 def test_threads_belong_where_it_is_asked_for():
@@ -44,7 +42,7 @@ def test_threads_belong_where_it_is_asked_for():
                 assert in_thread(lambda: in_thread(one.is_here))
                 with ThreadPoolExecutor(1) as inside:
                     assert inside.submit(one.is_here).result()
-                assert before.submit(is_outside).result()
+                assert not before.submit(one.is_here).result()
                 run = contextvars.copy_context().run
                 assert before.submit(run, one.is_here).result()
             assert not in_thread(one.is_here)
@@ -117,7 +115,31 @@ def test_a_scope_may_be_closed_in_another_context():
     one = Scope()
     one.enter()
     contextvars.copy_context().run(one.exit)
-    assert one.is_here()
+    assert not one.is_here()
     one.exit()
-    one.exit()
-    assert is_outside()
+
+
+def test_what_is_inherited_is_told_from_what_was_entered():
+    def own():
+        with scope():
+            return is_inherited()
+
+    left = threading.Event()
+
+    def later():
+        left.wait(20)
+        return is_inherited()
+
+    assert not is_inherited()
+    with scope(), inherited_by_threads():
+        assert not is_inherited()
+        assert in_thread(is_inherited)
+        assert not in_thread(own)
+        with ThreadPoolExecutor(1) as inside:
+            assert inside.submit(is_inherited).result()
+            assert not inside.submit(contextvars.copy_context().run, is_inherited).result()
+        pool = ThreadPoolExecutor(1)
+        after = pool.submit(later)
+    left.set()
+    assert not after.result()  # the block is over
+    pool.shutdown()

@@ -1,4 +1,4 @@
-"""Rows of a site changed while a context is open: the ground of `steer` and `patch`."""
+"""Rows of a site changed while a context is open, as `steer` and `patch` do."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ from sksae._modes import own_modes
 from sksae.language_models._dictionary import wide
 from sksae.language_models._hooks import capture, is_untouched, untouched, visiting
 from sksae.language_models._identities import attach, short_inputs
-from sksae.language_models._scopes import inherited_by_threads, is_outside, scope
+from sksae.language_models._scopes import inherited_by_threads, scope
 from sksae.language_models._sites import SITES, base_of, split_site, text_config
 from sksae.language_models.steering._positions import Positions
 
@@ -110,18 +110,15 @@ class _Watch:
         self._base = base
         self._place = place
         self._n_passes = 0  # that came to their end
-        self._n_others = 0  # the same, in threads that belong to no block
         self._n_visits = 0
 
     @contextlib.contextmanager
     def counting(self, here):
-        """Count passes, those in the scope `here` and others, while the context is open."""
+        """Count the passes in the scope `here` while the context is open."""
 
         def count(*_):
             if here.is_here() and not is_untouched():
                 self._n_passes += 1
-            elif is_outside():
-                self._n_others += 1
 
         handle = self._base.register_forward_hook(count)
         try:
@@ -149,20 +146,11 @@ class _Watch:
             )
 
     def check(self, error, *_):
-        """Raise a RuntimeError at the end of a block whose passes were not changed."""
-        if error is not None or self._n_visits:
-            return
-        if self._n_passes:
+        """Raise a RuntimeError at the end of a block in which nothing passed the place."""
+        if error is None and self._n_passes and not self._n_visits:
             raise RuntimeError(
                 f"Nothing was changed: {type(self._base).__name__} ran {self._n_passes} times in "
                 f"the block, and never {self._place}."
-            )
-        if self._n_others:
-            raise RuntimeError(
-                f"Nothing was changed: while the block was open, {type(self._base).__name__} ran "
-                f"only in threads that were there before and so do not belong to it. Start the "
-                f"thread inside of the block, or hand over the context, as in "
-                f"executor.submit(contextvars.copy_context().run, model.generate, ...)."
             )
 
 

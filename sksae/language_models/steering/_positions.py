@@ -1,4 +1,4 @@
-"""Which tokens of a forward pass are meant, also where `generate` feeds them one by one."""
+"""The tokens of a forward pass that are meant, also where `generate` feeds them one by one."""
 
 import contextlib
 import inspect

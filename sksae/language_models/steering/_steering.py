@@ -123,11 +123,12 @@ def steer(
     decoding, which generates several tokens in one pass, and prompts that are read in chunks.
 
     A block holds for the passes of the thread or asyncio task that entered it, and of threads and
-    tasks that are started inside of it, such as one that runs `generate` for a streamer. Others, on
-    the same model at the same time, are left alone, or have blocks of their own. A thread that was
-    there before, as those of a pool are, belongs to it by ``contextvars.copy_context().run``. A
-    context can be entered again, also inside of itself: then it acts twice. While a block is open,
-    all that `torch.compile` has made in this process runs uncompiled.
+    tasks that are started inside of it, such as one that runs `generate` for a streamer; extractors
+    and other readers refuse to work in such a thread. Others, on the same model at the same time,
+    are left alone, or have blocks of their own: a thread that was there before, as those of a pool
+    are, belongs to the block by ``contextvars.copy_context().run`` only. A context can be entered
+    again, also inside of itself: then it acts twice. While a block is open, all that
+    `torch.compile` has made in this process runs uncompiled.
 
     References
     ----------

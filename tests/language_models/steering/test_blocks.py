@@ -97,14 +97,45 @@ def test_other_threads_are_left_alone(lm, topk, alone, bpe):
                 assert not torch.equal(pool.submit(run, logits, lm).result(), alone[0.0])
 
 
-def test_a_block_that_runs_only_in_older_threads_is_refused(lm, topk):
+def test_readers_refuse_a_thread_that_was_started_inside_of_a_block(lm, topk, alone, bpe):
+    extractor = ActivationExtractor(lm, 1, tokenizer=bpe)
+    rows = extractor.transform(TEXTS)
+
+    def nested():
+        with steer(lm, SITE, topk, {3: 10.0}):
+            return logits(lm)
+
+    with steer(lm, SITE, topk, {3: 10.0}), ThreadPoolExecutor(1) as pool:
+        assert torch.equal(pool.submit(logits, lm).result(), alone[10.0])
+        torch.testing.assert_close(pool.submit(nested).result(), alone[20.0], atol=1e-4, rtol=1e-4)
+    with steer(lm, SITE, topk, {3: 10.0}), ThreadPoolExecutor(1) as pool:
+        steered = extractor.transform(TEXTS)
+        assert not np.array_equal(steered, rows)
+        with pytest.raises(RuntimeError, match="started inside of a block"):
+            pool.submit(extractor.transform, TEXTS).result()
+        run = contextvars.copy_context().run
+        np.testing.assert_array_equal(
+            pool.submit(run, extractor.transform, TEXTS).result(), steered
+        )
+
+
+def test_a_thread_that_only_holds_a_block_changes_no_other(lm, topk, alone, bpe):
+    opened, done = threading.Event(), threading.Event()
+
+    def hold():
+        with steer(lm, SITE, topk, {3: 30.0}):
+            opened.set()
+            done.wait(20)
+
+    rows = ActivationExtractor(lm, 1, tokenizer=bpe).transform(TEXTS)
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(int).result()
-        with (
-            pytest.raises(RuntimeError, match=r"copy_context\(\).run"),
-            steer(lm, SITE, topk, {3: 30.0}),
-        ):
-            pool.submit(logits, lm).result()
+        held = pool.submit(hold)
+        opened.wait(20)
+        assert torch.equal(logits(lm), alone[0.0])
+        found = ActivationExtractor(lm, 1, tokenizer=bpe).transform(TEXTS)
+        np.testing.assert_array_equal(found, rows)
+        done.set()
+        assert held.result() is None
 
 
 def test_generation_streamed_from_a_thread_is_steered(lm, topk, bpe):
