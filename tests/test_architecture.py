@@ -22,6 +22,7 @@ LEVELS = {
     "_coding": LOWEST,
     "_drafts": LOWEST,
     "_files": LOWEST,
+    "_hook_names": LOWEST,
     "_modes": LOWEST,
     "_optional": LOWEST,
     "_params": LOWEST,
