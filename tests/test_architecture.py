@@ -23,7 +23,9 @@ LEVELS = {
     "_arrays": LOWEST,
     "_callbacks": LOWEST,
     "_coding": LOWEST,
+    "_drafts": LOWEST,
     "_files": LOWEST,
+    "_hook_names": LOWEST,
     "_modes": LOWEST,
     "_optional": LOWEST,
     "_params": LOWEST,
@@ -38,7 +40,7 @@ LEVELS = {
 UPPER, INIT, MAIN = 5, 6, 7
 PRIVATE_ADAPTERS = {("_arrays.py", "sklearn.utils._align_api_if_sparse")}
 VAGUE = {"utils", "util", "helpers", "helper", "core", "common", "manager", "misc", "tools", "base"}
-PRINTERS = {"__main__.py", "autoencoders/_fit.py"}
+PRINTERS = {"__main__.py", "autoencoders/_passes.py"}
 MODULE_LINES, FUNCTION_LINES, DEPTH = 300, 40, 4  # lines of code
 METHODS, BASE_METHODS, POSITIONAL = 15, 20, 5
 

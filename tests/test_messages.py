@@ -73,7 +73,7 @@ def uses_of_rows(small):
         TopKSAE(16, k=2, max_iter=1).fit,
         TopKSAE(16, k=2, max_iter=1).partial_fit,
         SparsityPathCV(SparseAutoencoder(16, max_iter=1), [0.1], cv=2).fit,
-        lambda rows: Transcoder(16, k=2, max_iter=1).fit(rows, X),
+        lambda rows: Transcoder(TopKSAE(16, k=2, max_iter=1)).fit(rows, X),
         small.transform,
         small.score,
         small.inverse_transform,

@@ -3,7 +3,9 @@
 import numpy as np
 from sklearn.base import is_regressor
 
+from sksae._drafts import on_a_draft
 from sksae._params import check_params
+from sksae.autoencoders._naming import forget_fit
 from sksae.objectives import Weight
 
 FREQUENCY = {"activation_frequency": Weight("m", trained=False)}
@@ -85,8 +87,13 @@ def fitted(estimator, weights, *, source=None):
     }
     if is_regressor(estimator):
         attributes["single_target_"] = False
-    estimator._keep(attributes, continues=False)
-    return estimator
+    return _become(estimator, attributes)
+
+
+@on_a_draft
+def _become(estimator, attributes):
+    forget_fit(estimator)
+    vars(estimator).update(attributes)
 
 
 def _matrix_shape(weights, key):

@@ -18,11 +18,14 @@ from sksae._arrays import (
     to_torch,
 )
 from sksae._callbacks import CallbackSupportMixin, with_callbacks
+from sksae._drafts import on_a_draft
 from sksae._modes import own_modes
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
+from sksae._threads import threads_for
 from sksae.autoencoders import _inference
-from sksae.autoencoders._fit import Fit
-from sksae.autoencoders._naming import NamedFeaturesMixin, forget_names
+from sksae.autoencoders._fit import Fit, work_per_step
+from sksae.autoencoders._naming import NamedFeaturesMixin, forget_fit
+from sksae.autoencoders._passes import Passes
 from sksae.autoencoders._saving import SavingMixin
 from sksae.training import Batches
 
@@ -131,12 +134,14 @@ class BaseSAE(
 
     def _check_data(self, X, y, sample_weight, *, reset):
         """Validate training data; return `Rows`."""
-        X = as_input(X)
-        X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
+        with threads_for(0):  # of a tensor; numpy has no threads here
+            X = as_input(X)
+            X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
         return Rows(X, None, row_weights(sample_weight, X.shape[0]))
 
     # Fitting -------------------------------------------------------------------------------------
 
+    @on_a_draft
     @with_callbacks
     def fit(self, X, y=None, sample_weight=None):
         """Learn the dictionary from the rows of X.
@@ -163,9 +168,19 @@ class BaseSAE(
             If a parameter breaks its rule or X is not a finite matrix.
         FloatingPointError
             If the loss stops being finite.
+
+        Warns
+        -----
+        UserWarning
+            If all rows are equal, `n_components` is more than there are rows, `k` is more than
+            there are components (all are kept then), or training was interrupted.
+        ConvergenceWarning
+            If reconstructions end much further from the rows than their mean is, as after steps
+            that were too large, or a `tol` or a `target_l0` was not reached.
         """
         return self._learn(X, y, sample_weight, streams=False)
 
+    @on_a_draft
     def partial_fit(self, X, y=None, sample_weight=None):
         """Continue with one pass over X, in mini-batches.
 
@@ -194,7 +209,6 @@ class BaseSAE(
         """
         return self._learn(X, y, sample_weight, streams=True)
 
-    @own_modes()
     def _learn(self, X, y, sample_weight, *, streams):
         """Validate, train and keep the result: a whole fit, or one pass of a stream."""
         check_params(self)
@@ -202,28 +216,30 @@ class BaseSAE(
             check_params(self._settings)
         if streams and self._settings.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True.")
-        reset = not (self._is_fitted() if streams else self._continues())
-        data = self._check_data(X, y, sample_weight, reset=reset)
-        fit = Fit(self, data.X, data.targets, data.weight, streams=streams)
-        if streams:
-            fit.train_pass()
-        else:
-            fit.train(data.X, y)
-        self._keep({**fit.result(), **data.attributes}, continues=fit.continues)
+        continues = self._is_fitted() if streams else self._continues()
+        if not continues:
+            forget_fit(self)
+        data = self._check_data(X, y, sample_weight, reset=not continues)
+        vars(self).update(data.attributes)
+        with own_modes(), threads_for(work_per_step(self, data.X)):
+            fit = Fit(self, data.X, data.targets, data.weight, streams=streams)
+            if streams:
+                fit.train_pass()
+                self._keep(fit.result())
+            else:
+                passes = Passes(self, fit, data.X, y, data.weight)
+                passes.make()
+                self._keep(fit.result())
+                passes.end()
         return self
 
-    def _keep(self, attributes, *, continues):
-        """Take over fitted attributes; those of an earlier fit that are not among them go."""
-        if not continues:
-            forget_names(self)
-            vars(self).pop("source_", None)
+    def _keep(self, attributes):
+        """Take over fitted attributes; those of another objective that this one has not go."""
         if "_objective" in vars(self):
-            known = self._objective
-            for name in (*known.declared, *known.resolved):
+            for name in (*self._objective.declared, *self._objective.resolved):
                 vars(self).pop(name + "_", None)
         vars(self).pop("validation_scores_", None)
-        for name, value in attributes.items():
-            setattr(self, name, value)
+        vars(self).update(attributes)
 
     def _is_fitted(self):
         return hasattr(self, "components_")
@@ -279,8 +295,9 @@ class BaseSAE(
             Reconstructed rows.
         """
         check_is_fitted(self)
-        X = as_input(X)
-        codes = check_array(X, accept_sparse="csr", dtype=float_dtypes(X)[:2])
+        with threads_for(0):
+            X = as_input(X)
+            codes = check_array(X, accept_sparse="csr", dtype=float_dtypes(X)[:2])
         if codes.shape[1] != self.components_.shape[0]:
             raise ValueError(
                 f"X has {codes.shape[1]} columns, but this {type(self).__name__} has "
@@ -320,23 +337,31 @@ class BaseSAE(
             Explained variance, at most 1.
         """
         X, _ = self._check_new_rows(X, "score")
-        encoder = self._encoder(X)
+        return self._explained(X, None, sample_weight)
+
+    def _explained(self, X, targets, sample_weight):
+        """Explained variance of X, or of targets that it predicts."""
         weight = row_weights(sample_weight, X.shape[0])
-        rows = Batches(X, weight, _SCORED_ROWS, compute_dtype(X, _CPU), _CPU)
-        return _inference.pooled_r2(
-            encoder, self.components_, self.intercept_, X, weight=weight, rows=rows
-        )
+        rows = Batches(X, weight, _SCORED_ROWS, compute_dtype(X, _CPU), _CPU, targets=targets)
+        options = {"rows": rows, "weight": weight, "targets": targets}
+        return _inference.pooled_r2(self._encoder(X), X, self._decoder, **options)
 
     def _check_new_rows(self, X, method):
         check_is_fitted(self)
-        X = as_input(X)
-        X = validate_data(self, X, reset=False, dtype=float_dtypes(X), order="C")
+        X = BaseSAE._check_data(self, X, None, None, reset=False).X
         space = space_of(X)
         check_same_space(self, method, space_of(self.components_), space)
         return X, space
 
     def _encoder(self, X):
-        return _inference.encoder_of(vars(self), self._settings, X)
+        # Of an autoencoder the intercept is near the rows that it reads.
+        centre = self.intercept_ if self._settings is self else None
+        return _inference.encoder_of(vars(self), self._settings, X, centre=centre)
+
+    @property
+    def _decoder(self):
+        linear_maps = (getattr(self, name + "_") for name in self._objective.linear_maps)
+        return self.components_, self.intercept_, *linear_maps
 
     # scikit-learn's contract ---------------------------------------------------------------------
 

@@ -1,11 +1,10 @@
 """`Fit`: one fit of an estimator, from rows to fitted attributes."""
 
 import math
-import warnings
+from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from sksae._arrays import (
@@ -17,6 +16,7 @@ from sksae._arrays import (
     to_torch,
 )
 from sksae.autoencoders._inference import encoder_of, firing_frequency
+from sksae.autoencoders._passes import warn_caller
 from sksae.training import (
     Batches,
     Engine,
@@ -24,7 +24,6 @@ from sksae.training import (
     Normalization,
     Schedule,
     SparsityController,
-    Stopping,
     TrainingRun,
     default_batch_size,
     default_dead_window,
@@ -34,16 +33,16 @@ from sksae.training import (
 )
 
 _CONTROLS = 200  # measurements of a controlled L0 per fit
-_L0_TOLERANCE = 0.1
-_LINES = 100  # of verbose output, at most
+_SAMPLE = 2048
+_BLOCK = 1024
 
 
 class Fit:
     """One fit of an estimator, from rows to fitted attributes.
 
     Making it resolves the parameters, measures the internal unit and initialises the weights;
-    ``run.step(x, w)`` is one step of the optimiser, `train` makes all steps of ``fit``, and
-    `attributes` returns the fitted attributes of the weights so far. The estimator is not changed.
+    ``run.step(x, w)`` is one step of the optimiser, and `attributes` returns the fitted attributes
+    of the weights so far. The estimator is not changed.
 
     Parameters
     ----------
@@ -69,6 +68,10 @@ class Fit:
         Weights under training and the optimiser's state.
     rows : Batches
         Training rows in the internal unit.
+    held_out : HeldOut or None
+        Measures on the rows held out, if there are any.
+    losses, scores : list of float
+        Mean loss and validation score of every pass.
     batch_size, max_iter, n_steps, dead_window : int
         Resolved parameters; `n_steps` is None in a stream.
     learning_rate : float
@@ -98,10 +101,13 @@ class Fit:
         self._X, self._targets, self._weight = X, targets, sample_weight
         state = getattr(estimator, "_stream", None) if streams else None
         self.continues = estimator._is_fitted() if streams else estimator._continues()
+        # Counts and curves to go on from, copied: callbacks see those of the estimator grow.
+        names = ("n_iter_", "n_steps_", "loss_curve_", "validation_scores_") * self.continues
+        self._before = {name: vars(estimator)[name] for name in names if name in vars(estimator)}
         self._generator = _generator(self.settings, state)
         n_features = X.shape[1]
         n_targets = n_features if targets is None else targets.shape[1]
-        self.n_components = self._width(n_features)
+        self.n_components = _width(estimator, n_features, continues=self.continues)
         self.objective = estimator._make_objective(n_features, self.n_components, n_targets)
         self._row_numbers, held_out = self._split()
         self._resolve(state)
@@ -112,15 +118,15 @@ class Fit:
             )
         self.normalization = normalization
         self.rows.normalize(normalization)
+        if not streams:
+            self._check_sense()
         engine = Engine(self.objective, precision=self.settings.precision)
-        self._held_out = None
+        self.held_out = None
         if held_out is not None:
             rows = self._batches(held_out, _chunk(self.n_components)).normalize(normalization)
-            self._held_out = HeldOut(
-                Engine(self.objective, precision=self.settings.precision), rows
-            )
+            self.held_out = HeldOut(Engine(self.objective, precision=self.settings.precision), rows)
         self.run = self._new_run(engine, self._weights(state))
-        self._losses, self._scores = [], []
+        self.losses, self.scores = [], []
         if state is not None:
             self.run.restore(state["run"])
         self._first_step = self.run.n_steps
@@ -129,21 +135,6 @@ class Fit:
             self.run.after_step += self.objective.events(self.rows, self.n_steps, self._generator)
 
     # Parameters and rows -------------------------------------------------------------------------
-
-    def _width(self, n_features):
-        """Number of latents: that of the fit which this one continues, or as the parameters say."""
-        settings = self.settings
-        if not self.continues:
-            m = int(settings.n_components or 0)
-            return m or max(1, round(settings.expansion_factor * n_features))
-        width = int(self.estimator.components_.shape[0])
-        if settings.n_components is not None and settings.n_components != width:
-            raise ValueError(
-                f"This {type(self.estimator).__name__} continues a fit with {width} components, "
-                f"but n_components is {settings.n_components}. Start anew with fit and "
-                f"warm_start=False."
-            )
-        return width
 
     def _split(self):
         """Row numbers to train on, and those held out where something is measured on them."""
@@ -173,8 +164,7 @@ class Fit:
     def _resolve(self, state):
         """Resolve the parameters that are None."""
         settings, n_samples = self.settings, len(self._row_numbers)
-        batch_size = int(settings.batch_size or 0) or default_batch_size(n_samples)
-        self.batch_size = min(n_samples, batch_size)
+        self.batch_size = _batch_size(settings, n_samples)
         per_pass = math.ceil(n_samples / self.batch_size)
         self.max_iter = int(settings.max_iter or 0) or default_max_iter(per_pass)
         self.n_steps = None if self.streams else self.max_iter * per_pass
@@ -186,6 +176,25 @@ class Fit:
         )
         if state is not None:
             self.dead_window = state["dead_window"]
+
+    def _check_sense(self):
+        """Warn of settings that can be fitted, but are hardly meant."""
+        name, m, settings = type(self.estimator).__name__, self.n_components, self.settings
+        messages = [
+            f"{known}={given} is greater than the number of components, {m}: all are kept."
+            for known in self.objective.resolved
+            if isinstance(given := getattr(settings, known), Real)
+            and getattr(self.objective, known) < given
+        ]
+        if settings.n_components is not None and m > self.rows.n_samples:
+            messages.append(
+                f"{name} learns {m} components from {self.rows.n_samples} rows: each can learn a "
+                "row by heart. Lower n_components, or give more rows."
+            )
+        if self.normalization.constant:
+            messages.append("All rows of X, or all targets, are equal: there is nothing to learn.")
+        for message in messages:
+            warn_caller(message, UserWarning)
 
     def _batches(self, rows, batch_size, *, with_targets=True, generator=None):
         """Return `Batches` over some rows, in the dtype and on the device of their arithmetic."""
@@ -247,94 +256,15 @@ class Fit:
             return []
         run.schedule.controller = SparsityController(
             target,
-            lambda: self._held_out.l0(run.weights),
+            lambda: self.held_out.l0(run.weights),
             interval=max(1, self.n_steps // _CONTROLS),
             first=round(min(self.objective.alpha_warm_up, 0.05) * self.n_steps),
         )
         return [run.schedule.controller]
 
-    # Training ------------------------------------------------------------------------------------
-
-    def train(self, X, y):
-        """Make all passes; afterwards ``run.weights`` are those to keep.
-
-        Parameters
-        ----------
-        X, y : object
-            Passed on to the callbacks of the estimator.
-        """
-        estimator, settings = self.estimator, self.settings
-        stopping = Stopping(settings.tol, settings.n_iter_no_change)
-        root = estimator._init_callback_context(max_subtasks=self.max_iter)
-        root.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
-        ended = False
-        try:
-            for number in range(1, self.max_iter + 1):
-                ended = self._pass(number, stopping, root, X, y)
-                if ended:
-                    break
-        except KeyboardInterrupt:
-            if self.run.n_steps == 0:
-                raise
-            ended = True
-            self._losses = self._losses or [float("nan")]
-            warnings.warn("Training was interrupted; the model so far is kept.", stacklevel=4)
-        if stopping.best_weights is not None:
-            self.run.weights = stopping.best_weights
-        if settings.tol > 0 and not ended:
-            warnings.warn(
-                f"Maximum number of passes ({self.max_iter}) reached before the loss or the "
-                f"validation score stopped improving by tol={settings.tol}. Increase max_iter.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        root.call_on_fit_task_end(estimator=estimator, X=X, y=y, reconstruction_attributes=dict)
-        self.run.moments.clear()  # two thirds of the memory, before the fold needs some
-        self._settle_penalty()
-
     def train_pass(self):
         """Make one pass over the rows, as a call of `partial_fit` does."""
-        self._losses.append(self.run.run_pass(self.rows, progress=bool(self.settings.verbose)))
-
-    def _pass(self, number, stopping, root, X, y):
-        """Make one pass; return whether it was the last."""
-        task = root.subcontext(task_name="pass")
-        task.call_on_fit_task_begin(estimator=self.estimator, X=X, y=y)
-        loss = self.run.run_pass(self.rows, progress=bool(self.settings.verbose))
-        stop = self._stop(loss, stopping)
-        if self.settings.verbose:
-            _report(
-                type(self.estimator).__name__, number, self.max_iter, self._losses, self._scores
-            )
-        halted = task.call_on_fit_task_end(
-            estimator=self.estimator, X=X, y=y, reconstruction_attributes=self.attributes
-        )
-        return stop or bool(halted)
-
-    def _stop(self, loss, stopping):
-        """Extend the curves together, so that an interruption cannot come between them."""
-        if not self.settings.early_stopping:
-            self._losses.append(loss)
-            return self.settings.tol > 0 and stopping.update(-loss)
-        score = self._held_out.explained_variance(self.run.weights)
-        self._losses.append(loss)
-        self._scores.append(score)
-        return stopping.update(score, self.run.weights)
-
-    def _settle_penalty(self):
-        """Keep the penalty that a controller ended with; warn where the L0 is not as asked."""
-        controller, target = self.run.schedule.controller, self.objective.target_l0
-        if controller is None:
-            return
-        self.objective.alpha *= controller.factor
-        l0 = self._held_out.l0(self.run.weights)
-        if abs(l0 - target) > _L0_TOLERANCE * target:
-            warnings.warn(
-                f"The codes of held-out rows have {l0:.3g} non-zeros per row, target_l0 asked for "
-                f"{target:.3g}. Increase max_iter, or choose another n_components.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
+        self.losses.append(self.run.run_pass(self.rows, progress=bool(self.settings.verbose)))
 
     # The result ----------------------------------------------------------------------------------
 
@@ -349,9 +279,15 @@ class Fit:
         space, dtype = space_of(self._X), compute_dtype(self._X, torch.device("cpu"))
         objective, run = self.objective, self.run
         weights = objective.calibrated(run.weights, run.engine, self.rows.shuffled(0))
+        folded = objective.fold(weights, self.normalization)
+        # Far from the origin, what the encoder's rows lose by rounding the intercept makes up for.
+        coef = folded["encoder_coef"]
+        centre = self.normalization.mean[: coef.shape[1]]
+        lost = [(block - block.to(dtype).double()) @ centre for block in coef.split(_BLOCK)]
+        folded["encoder_intercept"] = folded["encoder_intercept"] + torch.cat(lost)
         arrays = {
             name + "_": from_torch(value.to(dtype).contiguous(), space)
-            for name, value in objective.fold(weights, self.normalization).items()
+            for name, value in folded.items()
         }
         return {
             **arrays,
@@ -362,31 +298,66 @@ class Fit:
             "_objective": objective,
         }
 
+    def progress(self, losses=None):
+        """Return the counts and curves so far, after those of a fit that this one continues.
+
+        Parameters
+        ----------
+        losses : list of float, default=None
+            Losses of the passes; None takes those of whole passes.
+
+        Returns
+        -------
+        attributes : dict
+            Counts and curves by name.
+        """
+        losses = self.losses if losses is None else losses
+        before = self._before
+        attributes = {
+            "n_iter_": before.get("n_iter_", 0) + len(losses),
+            "n_steps_": before.get("n_steps_", 0) + self.run.n_steps - self._first_step,
+            "loss_curve_": before.get("loss_curve_", []) + losses,
+        }
+        if self.settings.early_stopping:
+            attributes["validation_scores_"] = before.get("validation_scores_", []) + self.scores
+        return attributes
+
     def result(self):
         """Return all that the estimator keeps of this fit.
 
         Returns
         -------
         attributes : dict
-            `attributes`, the curves and counts, the state of a stream, and how often latents fire.
+            `attributes`, `progress`, the state of a stream, and how often latents fire.
         """
-        before = vars(self.estimator) if self.continues else {}
         attributes = {
             **self.attributes(),
-            "n_iter_": before.get("n_iter_", 0) + len(self._losses),
-            "n_steps_": before.get("n_steps_", 0) + self.run.n_steps - self._first_step,
-            "loss_curve_": before.get("loss_curve_", []) + self._losses,
+            **self.progress(),
             "_stream": self._state() if self.streams else None,
         }
-        scores = before.get("validation_scores_", []) + self._scores
-        if self.settings.early_stopping or (self.streams and scores):
-            attributes["validation_scores_"] = scores
         rows = self._batches(self._row_numbers, _chunk(self.n_components), with_targets=False)
-        encoder = encoder_of(attributes, self.settings, self._X)
+        centre = attributes["intercept_"] if self._targets is None else None
+        encoder = encoder_of(attributes, self.settings, self._X, centre=centre)
         frequency = firing_frequency(encoder, rows)
         dtype = compute_dtype(self._X, torch.device("cpu"))
         attributes["activation_frequency_"] = from_torch(frequency.to(dtype), space_of(self._X))
         return attributes
+
+    def explained_variance(self):
+        """Return the explained variance of a sample of the training rows by the weights so far.
+
+        Returns
+        -------
+        score : float
+            At most 1.
+        """
+        rows = self._row_numbers
+        size = min(len(rows), _SAMPLE)
+        sample = self._batches(
+            rows[torch.arange(size) * len(rows) // size], _chunk(self.n_components)
+        )
+        held_out = HeldOut(self.run.engine, sample.normalize(self.normalization))
+        return held_out.explained_variance(self.run.weights)
 
     def _state(self):
         """Everything that the next call of `partial_fit` depends on, as numpy."""
@@ -398,6 +369,32 @@ class Fit:
             "scale": scale.numpy() if torch.is_tensor(scale) else scale,
             "dead_window": self.dead_window,
         }
+
+
+def work_per_step(estimator, X):
+    """Return the number of operations of an optimiser step of a fit to X, for `threads_for`."""
+    continues = estimator._is_fitted()
+    m = estimator.components_.shape[0] if continues else _width(estimator, X.shape[1])
+    return 2 * _batch_size(estimator._settings, X.shape[0]) * X.shape[1] * int(m)
+
+
+def _batch_size(settings, n_samples):
+    return min(n_samples, int(settings.batch_size or 0) or default_batch_size(n_samples))
+
+
+def _width(estimator, n_features, *, continues=False):
+    """Number of latents: that of the fit which is continued, or as the parameters say."""
+    settings = estimator._settings
+    if not continues:
+        m = int(settings.n_components or 0)
+        return m or max(1, round(settings.expansion_factor * n_features))
+    width = int(estimator.components_.shape[0])
+    if settings.n_components is not None and settings.n_components != width:
+        raise ValueError(
+            f"This {type(estimator).__name__} continues a fit with {width} components, but "
+            f"n_components is {settings.n_components}. Start anew with fit and warm_start=False."
+        )
+    return width
 
 
 def _generator(settings, state):
@@ -421,13 +418,3 @@ def _kept_unit(state):
 def _chunk(width):
     """Rows at a time whose codes of this width fit in a cache."""
     return min(4096, rows_per_chunk(width))
-
-
-def _report(name, number, max_iter, losses, scores):
-    """Print a line per pass, thinned out where passes are many and short."""
-    if number % max(1, max_iter // _LINES) and number != max_iter:
-        return
-    line = f"[{name}] pass {number}/{max_iter}, loss = {losses[-1]:.6g}"
-    if scores:
-        line += f", validation explained variance = {scores[-1]:.4f}"
-    print(line)  # noqa: T201 - what verbose asks for

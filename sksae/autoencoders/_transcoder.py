@@ -1,12 +1,12 @@
 """`Transcoder`: sparse codes of one site's activations that predict those of another."""
 
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_consistent_length
 
 from sksae._arrays import as_input, float_dtypes, from_torch, space_of, to_torch
 from sksae._params import Bool
+from sksae._threads import threads_for
 from sksae.autoencoders import _inference
 from sksae.autoencoders._base import BaseSAE
 from sksae.objectives import Weight
@@ -165,6 +165,15 @@ class Transcoder(RegressorMixin, BaseSAE):
             same number of rows.
         FloatingPointError
             If the loss stops being finite.
+
+        Warns
+        -----
+        UserWarning
+            If all rows are equal, `n_components` is more than there are rows, `k` is more than
+            there are components (all are kept then), or training was interrupted.
+        ConvergenceWarning
+            If reconstructions end much further from the rows than their mean is, as after steps
+            that were too large, or a `tol` or a `target_l0` was not reached.
         """
         return super().fit(X, y, sample_weight=sample_weight)
 
@@ -194,25 +203,31 @@ class Transcoder(RegressorMixin, BaseSAE):
         return super().partial_fit(X, y, sample_weight=sample_weight)
 
     def _check_data(self, X, y, sample_weight, *, reset):
+        rows = super()._check_data(X, None, sample_weight, reset=reset)
+        targets, single = self._check_targets(rows.X, y, fitted=not reset)
+        return rows._replace(targets=targets, attributes={"single_target_": single})
+
+    def _check_targets(self, X, y, *, fitted):
+        """Validate y; return it as a matrix, and whether it was none."""
         name = type(self).__name__
         if y is None:
             raise ValueError(
                 f"This {name} estimator requires y to be passed, but the target y is None."
             )
-        rows = super()._check_data(X, None, sample_weight, reset=reset)
-        y = as_input(y, "y")
-        y = check_array(y, dtype=float_dtypes(y), order="C", ensure_2d=False, input_name="y")
-        check_consistent_length(rows.X, y)
-        if space_of(rows.X) != space_of(y):
-            y = from_torch(to_torch(y), space_of(rows.X))
+        with threads_for(0):
+            y = as_input(y, "y")
+            y = check_array(y, dtype=float_dtypes(y), order="C", ensure_2d=False, input_name="y")
+        check_consistent_length(X, y)
+        if space_of(X) != space_of(y):
+            y = from_torch(to_torch(y), space_of(X))
         single = y.ndim == 1
         targets = y[:, None] if single else y
-        if not reset and targets.shape[1] != self.components_.shape[1]:
+        if fitted and targets.shape[1] != self.components_.shape[1]:
             raise ValueError(
-                f"y has {targets.shape[1]} targets, but this {name} continues a fit with "
+                f"y has {targets.shape[1]} targets, but this {name} was fitted with "
                 f"{self.components_.shape[1]}."
             )
-        return rows._replace(targets=targets, attributes={"single_target_": single})
+        return targets, single
 
     def predict(self, X):
         """Predict the targets of the rows of X from their codes.
@@ -228,21 +243,15 @@ class Transcoder(RegressorMixin, BaseSAE):
             Predictions in the unit of the y given to `fit`, and of its number of dimensions.
         """
         X, space = self._check_new_rows(X, "predict")
-        y = _inference.predictions(
-            self._encoder(X),
-            X,
-            space,
-            components=self.components_,
-            intercept=self.intercept_,
-            skip_coef=getattr(self, "skip_coef_", None),
-        )
+        y = _inference.predictions(self._encoder(X), X, space, self._decoder)
         return y[:, 0] if getattr(self, "single_target_", False) else y
 
     def score(self, X, y=None, sample_weight=None):
         """Explained variance of the targets, pooled over them.
 
-        ``1 - sum |y - y^|^2 / sum |y - mean|^2``, one minus the fraction of variance unexplained;
-        it equals ``r2_score(y, predict(X), multioutput="variance_weighted")``.
+        ``1 - sum |y - y^|^2 / sum |y - mean|^2``, one minus the fraction of variance unexplained.
+        Where no target is constant it equals ``r2_score(y, predict(X),
+        multioutput="variance_weighted")``.
 
         Parameters
         ----------
@@ -258,8 +267,9 @@ class Transcoder(RegressorMixin, BaseSAE):
         score : float
             Explained variance, at most 1.
         """
-        options = {"sample_weight": sample_weight, "multioutput": "variance_weighted"}
-        return r2_score(y, self.predict(X), **options)
+        X, _ = self._check_new_rows(X, "score")
+        targets, _ = self._check_targets(X, y, fitted=True)
+        return self._explained(X, targets, sample_weight)
 
     @available_if(_codes_suffice)
     def inverse_transform(self, X):
