@@ -23,7 +23,9 @@ class ActivationExtractor(
 
     What is read runs through the model up to the hooked module and no further. A text longer than
     the model's context is cut into consecutive windows; the model reads each window by itself.
-    Padding never becomes a row. Of an image the patches are the tokens.
+    Padding never becomes a row: token ids that come with an ``"attention_mask"`` are cut down to
+    the tokens whose mask is 1, which must be consecutive; token ids without one are all read. Of
+    an image the patches are the tokens.
 
     Parameters
     ----------
@@ -63,6 +65,8 @@ class ActivationExtractor(
         become no rows. None leaves none out.
     prepend_bos : bool, default=False
         Whether to put the tokenizer's BOS in front of each window, if it does not do so itself.
+        Special tokens that a text begins or ends with, because it was rendered before, are not
+        added a second time.
     position_ids : bool, default=False
         Whether to tell the model the positions.
     batch_tokens : int, default=4096
