@@ -87,8 +87,12 @@ class ActivationExtractor(
     Notes
     -----
     Neither `clone` nor a search copies the model; over models, search by name. A pickle, and what
-    joblib sends to other processes, has its name, from which it is loaded again; weights that are
-    not the same then are an error. A model that `from_pretrained` did not make is pickled whole.
+    joblib sends to other processes, has its name, from which it is loaded again. With it goes a
+    checksum of all parameters and buffers, of the configuration and of the modules (0.1 seconds
+    for a hundred million parameters): a model that was changed after loading is an error in the
+    other process, and hooks of others and weights that are not in memory are an error at once. A
+    model that `from_pretrained` did not make is pickled whole.
+
     The rows of a text do not depend on other texts, up to rounding.
 
     Examples

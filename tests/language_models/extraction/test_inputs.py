@@ -132,7 +132,9 @@ def test_padding_is_cut_off_wherever_rows_are_given(tiny, bpe, tmp_path):
     model = tiny("gpt2", head=True)
     extractor = ActivationExtractor(model, 1, tokenizer=bpe)
     ids = [bpe(text).input_ids for text in TEXTS]
-    rows = [with_padding(one, side, 9) for one, side in zip(ids, ["left", "right"] * 2)]
+    rows = [
+        with_padding(one, side, 9) for one, side in zip(ids, ["left", "right"] * 2, strict=True)
+    ]
     expected = extractor.transform(ids)
     stored, table = extractor.to_memmap(rows, tmp_path / "rows", dtype="float32")
     np.testing.assert_array_equal(stored, expected)
