@@ -98,6 +98,8 @@ class DownstreamPasses:
         with untouched(), torch.no_grad():
             width = reader.width()
             one = final_hidden(self.model, reader.source.probe())[0]
+            # Padding may reach predictions where it does not reach the rows.
+            self._batching = reader.source.batching(None, self._final_hidden)
             self.n_vocabulary = logits_of(self.model, one).shape[-1]
         if mean is not None and len(mean) != width:
             raise ValueError(f"mean has {len(mean)} entries, but the site has {width} features.")
@@ -135,11 +137,15 @@ class DownstreamPasses:
         progress = Progress(self.extractor.verbose, n_tokens=n_tokens)
         with torch.no_grad():
             for piece, some in zip(self.pieces, lengths, strict=True):
-                for batch in batches(piece.scored, self.extractor.batch_tokens):
+                sizes = self.extractor.batch_tokens, self._batching
+                for batch in batches(piece.scored, *sizes):
                     self._add(totals, piece, batch, variants, clean)
                     progress.add(int(some[batch].sum()))
         progress.close()
         return totals
+
+    def _final_hidden(self, inputs, _shape):
+        return final_hidden(self.model, inputs)
 
     def mean(self):
         """Return the mean of the rows, ndarray of shape (width,)."""

@@ -139,6 +139,8 @@ def fingerprint_of(model):
         found[f"{name}()"] = zlib.crc32(_code_of(module).encode())
         for own, tensor in _tensors(module):
             path = f"{name}.{own}" if name else own
+            if _set_in_each_pass(module, own):
+                continue
             computed = own in module._non_persistent_buffers_set and tensor.is_floating_point()
             if computed and tensor.numel() <= _LARGEST_DERIVED:
                 derived[path] = tensor.detach().cpu().double().numpy()
@@ -152,6 +154,14 @@ def fingerprint_of(model):
         if id(tensor) not in inside
     }
     return Fingerprint(_settings(base.config.to_dict()), found, derived, head)
+
+
+def _set_in_each_pass(module, name):
+    """Whether a buffer holds rotary frequencies for the length last read, made from others."""
+    kinds = getattr(module, "rope_type", None)
+    kinds = kinds.values() if isinstance(kinds, dict) else [kinds]
+    chosen = any(kind in ("dynamic", "longrope") for kind in kinds)
+    return chosen and name.endswith("inv_freq") and "original" not in name
 
 
 def _tensors(module):

@@ -7,6 +7,7 @@ in `_families`.
 """
 
 import difflib
+import inspect
 from numbers import Integral
 
 import torch
@@ -125,6 +126,12 @@ def find_blocks(base):
 def reads_images(model):
     """Whether a model's main input is pixels."""
     return getattr(model, "main_input_name", None) == "pixel_values"
+
+
+def takes(base, name):
+    """Whether the forward pass of `base` has a parameter `name`, or any keyword."""
+    parameters = inspect.signature(base.forward).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def input_device(base):

@@ -143,6 +143,19 @@ def test_rounding_of_a_derived_buffer_is_no_change(loaded):
     assert fingerprint_of(model).difference(fingerprint_of(other)) == ""
 
 
+def test_frequencies_chosen_by_length_are_no_change(tiny, bpe, tmp_path):
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0}
+    rope |= {"short_factor": [1.0] * 4, "long_factor": [9.0] * 4}
+    longrope = {"rope_parameters": rope, "original_max_position_embeddings": 8}
+    tiny("phi3", **longrope).save_pretrained(tmp_path)
+    model = transformers.AutoModel.from_pretrained(tmp_path)
+    extractor = ActivationExtractor(model, 1, tokenizer=bpe)
+    before = model.rotary_emb.inv_freq.clone()
+    rows = extractor.transform([list(range(3, 23))])
+    assert not torch.equal(model.rotary_emb.inv_freq, before)
+    np.testing.assert_array_equal(there(extractor).transform([list(range(3, 23))]), rows)
+
+
 def test_a_changed_head_is_found_where_it_is_used(loaded, bpe):
     model = loaded("llama")
     model.lm_head.weight.data[3] += 1

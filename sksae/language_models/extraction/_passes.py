@@ -36,6 +36,7 @@ class Passes:
         self.place = place
         self.windows = reading.windows
         self.feed = reading.feed
+        self.batching = reading.batching
         self.batch_tokens = batch_tokens
         self.max_norm_ratio = max_norm_ratio
         self.progress = progress
@@ -84,7 +85,7 @@ class Passes:
     def _run(self):
         """Yield ``(batch, hidden, keep)``, the padded activations of each batch of windows."""
         lengths = np.diff(self.windows.bounds)
-        for batch in batches(self.windows, self.batch_tokens):
+        for batch in batches(self.windows, self.batch_tokens, self.batching):
             inputs, keep = self.feed(batch)
             hidden = hidden_of(self.base, self.place, inputs, keep.shape)
             yield batch, hidden, torch.from_numpy(keep).to(hidden.device)
@@ -124,7 +125,8 @@ def to_array(tensor):
 def context_length(base, tokenizer):
     """Return the most tokens that `base` can read and that its tokenizer recommends."""
     limit = getattr(text_config(base), "max_position_embeddings", None) or _UNLIMITED
-    limit -= first_position(base)
+    # XLNet says -1.
+    limit = (limit if limit > 0 else _UNLIMITED) - first_position(base)
     # Tokenizers without a limit say 1e30.
     return limit, int(min(limit, getattr(tokenizer, "model_max_length", limit)))
 

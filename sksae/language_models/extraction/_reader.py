@@ -51,7 +51,7 @@ class Reader:
                 self.base, self.place, lambda: load_image_processor(extractor), extractor
             )
         else:
-            self.source = TextSource(self.base, tokenizer, extractor)
+            self.source = TextSource(self.base, self.place, tokenizer, extractor)
 
     def policy(self, kind):
         """Return what a table says about how its rows came about."""

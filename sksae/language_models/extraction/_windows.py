@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sksae.language_models.extraction._batching import ALONE, EQUAL_LENGTHS, PADDED
 from sksae.language_models.extraction._encoding import joined
 from sksae.language_models.extraction._tokens import TokenTable, strings
 
@@ -74,16 +75,21 @@ def _missing_behind(suffix, ids):
     return _missing_in_front(suffix[::-1], ids[::-1])[::-1]
 
 
-def batches(windows, batch_tokens):
+def batches(windows, batch_tokens, batching=PADDED):
     """Yield arrays of window indices, longest first, whose padded size is at most `batch_tokens`.
 
     Windows that keep no row are left out; one that is too long alone is a batch by itself.
+    `batching` says which windows may share a batch, as `batching_of` returns it.
     """
     lengths = np.diff(windows.bounds)
     order = np.argsort(-lengths, kind="stable")
     order = order[rows_of(windows)[order] > 0]
     while len(order):
         size = max(1, batch_tokens // lengths[order[0]])
+        if batching == EQUAL_LENGTHS:
+            size = min(size, np.count_nonzero(lengths[order] == lengths[order[0]]))
+        elif batching == ALONE:
+            size = 1
         yield order[:size]
         order = order[size:]
 
