@@ -12,6 +12,7 @@ from sksae.language_models._head import check_head, final_hidden, logits_of
 from sksae.language_models._hooks import untouched
 from sksae.language_models._loading import load
 from sksae.language_models._sites import reads_images
+from sksae.language_models.extraction._batching import batching_of
 from sksae.language_models.extraction._encoding import bare_frame
 from sksae.language_models.extraction._parameters import check_parameters
 from sksae.language_models.extraction._passes import Passes
@@ -99,7 +100,9 @@ class DownstreamPasses:
             width = reader.width()
             one = final_hidden(self.model, reader.source.probe())[0]
             # Padding may reach predictions where it does not reach the rows.
-            self._batching = reader.source.batching(None, self._final_hidden)
+            trial, given = reader.source.trial, extractor.position_ids
+            self._batching = batching_of(self.base, None, trial, self._final_hidden, inputs=given)
+            self._rows_batching = reader.batching()
             self.n_vocabulary = logits_of(self.model, one).shape[-1]
         if mean is not None and len(mean) != width:
             raise ValueError(f"mean has {len(mean)} entries, but the site has {width} features.")
@@ -158,7 +161,9 @@ class DownstreamPasses:
         total, n_rows, pieces = np.zeros(self.width), 0, []
         sizes = self.extractor.batch_tokens, self.extractor.max_norm_ratio
         for piece in self.pieces:
-            passes = Passes(self.base, self.place, piece.reading, *sizes, Progress(0))
+            passes = Passes(
+                self.base, self.place, piece.reading, self._rows_batching, *sizes, Progress(0)
+            )
             rows, windows = passes.token_rows()
             pieces.append(piece._replace(windows=windows))
             if rows is not None:

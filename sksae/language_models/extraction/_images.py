@@ -7,7 +7,7 @@ import torch
 
 from sksae._arrays import objects
 from sksae.language_models._sites import input_device
-from sksae.language_models.extraction._batching import Trial, batching_of
+from sksae.language_models.extraction._batching import Trial
 from sksae.language_models.extraction._passes import hidden_of
 from sksae.language_models.extraction._sources import Reading
 from sksae.language_models.extraction._tokens import TokenTable
@@ -64,18 +64,13 @@ class ImageSource:
         names = _names(n_special, columns, rows * columns)
         texts = [f"image {first + i}" for i in range(n)]
         table = partial(_table, texts, names, policy=policy)
-        feed = partial(self._feed, windows, values, size, first)
-        return Reading(windows, feed, table, self._batching())
+        return Reading(windows, partial(self._feed, windows, values, size, first), table)
 
     def trial(self):
         """Return three images of noise to try the model with."""
         shape = 3, *self._default_size()
         images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         return Trial(*images, (None, None), self._inputs)
-
-    def _batching(self):
-        read = partial(hidden_of, self.base, self.place)
-        return batching_of(self.base, self.place, self.trial, read)
 
     def probe(self):
         """Return the inputs of one image that is black."""

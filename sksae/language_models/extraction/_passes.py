@@ -23,6 +23,8 @@ class Passes:
         Where in `base` the activations are.
     reading : Reading
         The windows and what the model gets for a batch of them.
+    batching : str
+        Which windows may share a pass, as `batching_of` returns it.
     batch_tokens : int
         The most tokens of one pass.
     max_norm_ratio : float or None
@@ -31,12 +33,12 @@ class Passes:
         What shows how far the passes are.
     """
 
-    def __init__(self, base, place, reading, batch_tokens, max_norm_ratio, progress):
+    def __init__(self, base, place, reading, batching, batch_tokens, max_norm_ratio, progress):
         self.base = base
         self.place = place
         self.windows = reading.windows
         self.feed = reading.feed
-        self.batching = reading.batching
+        self.batching = batching
         self.batch_tokens = batch_tokens
         self.max_norm_ratio = max_norm_ratio
         self.progress = progress

@@ -1,5 +1,6 @@
 """An extractor at work: X in, rows with their texts and tokens out, at once or in chunks."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from sksae.language_models._identities import attach
 from sksae.language_models._loading import is_name, load, load_image_processor
 from sksae.language_models._pickling import check_weights
 from sksae.language_models._sites import base_of, reads_images
+from sksae.language_models.extraction._batching import batching_of
 from sksae.language_models.extraction._images import ImageSource
 from sksae.language_models.extraction._parameters import POLICY, check_parameters
 from sksae.language_models.extraction._passes import Passes, hidden_of
@@ -51,7 +53,7 @@ class Reader:
                 self.base, self.place, lambda: load_image_processor(extractor), extractor
             )
         else:
-            self.source = TextSource(self.base, self.place, tokenizer, extractor)
+            self.source = TextSource(self.base, tokenizer, extractor)
 
     def policy(self, kind):
         """Return what a table says about how its rows came about."""
@@ -114,6 +116,12 @@ class Reader:
         """Whether the model rounds to 16 bits."""
         return next(self.base.parameters()).dtype.itemsize < 4
 
+    def batching(self):
+        """Return which windows may share a pass, as `batching_of` does."""
+        read = partial(hidden_of, self.base, self.place)
+        given = self.extractor.position_ids
+        return batching_of(self.base, self.place, self.source.trial, read, inputs=given)
+
     def width(self):
         """Return the number of features, from a pass over one token."""
         return hidden_of(self.base, self.place, self.source.probe()).shape[-1]
@@ -134,7 +142,7 @@ class Reader:
             total = int(lengths[rows_of(reading.windows) > 0].sum())
             progress = Progress(extractor.verbose, n_tokens=total)
         sizes = extractor.batch_tokens, extractor.max_norm_ratio
-        return Passes(self.base, self.place, reading, *sizes, progress)
+        return Passes(self.base, self.place, reading, self.batching(), *sizes, progress)
 
     def _check_poolable(self, windows, n_texts):
         tokens = np.bincount(windows.text, weights=rows_of(windows), minlength=n_texts)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from sksae.language_models._sites import input_device, takes
-from sksae.language_models.extraction._batching import batching_of, text_trial
+from sksae.language_models.extraction._batching import text_trial
 from sksae.language_models.extraction._encoding import (
     bare_frame,
     encode,
@@ -21,7 +21,6 @@ from sksae.language_models.extraction._passes import (
     check_vocabulary,
     context_length,
     first_position,
-    hidden_of,
 )
 from sksae.language_models.extraction._windows import Windows, cut, padded, table_of
 
@@ -35,7 +34,6 @@ class Reading(NamedTuple):
     windows: Windows
     feed: Callable  # a batch of windows to the model's inputs and which positions to keep
     table: Callable  # windows to the token table of their rows
-    batching: str  # which windows may share a batch, as `batching_of` returns it
 
 
 class TextSource:
@@ -45,8 +43,6 @@ class TextSource:
     ----------
     base : torch.nn.Module
         A model without its head.
-    place : Place
-        Where in `base` the activations are.
     tokenizer : tokenizer
         Its tokenizer.
     extractor : ActivationExtractor
@@ -55,9 +51,8 @@ class TextSource:
 
     kinds = ("text", "input_ids", "messages")
 
-    def __init__(self, base, place, tokenizer, extractor):
+    def __init__(self, base, tokenizer, extractor):
         self.base = base
-        self.place = place
         self.tokenizer = tokenizer
         self.extractor = extractor
         self.max_length = _window_length(base, tokenizer, extractor.max_length)
@@ -83,20 +78,12 @@ class TextSource:
         )
         check_vocabulary(self.base, windows.ids)
         table = partial(table_of, self.tokenizer, texts, encoding, policy=policy)
-        return Reading(windows, partial(self._feed, windows), table, self._batching())
+        return Reading(windows, partial(self._feed, windows), table)
 
     def trial(self):
         """Return the sequences to try the model with."""
         limit, _ = context_length(self.base, self.tokenizer)
         return text_trial(self.base, limit, self._inputs)
-
-    def batching(self, place, read):
-        """Return which windows may share a pass, as `batching_of` does."""
-        given = self.extractor.position_ids
-        return batching_of(self.base, place, self.trial, read, inputs=given)
-
-    def _batching(self):
-        return self.batching(self.place, partial(hidden_of, self.base, self.place))
 
     def probe(self):
         """Return the inputs of one token, whatever it is."""

@@ -17,7 +17,7 @@ IDS = [list(range(3, 3 + n)) for n in (4, 11, 7, 11, 2, 7, 24)]
 
 def batching(extractor):
     """Which windows the extractor reads together."""
-    return Reader(extractor).read("input_ids", IDS, 0, spans=False).batching
+    return Reader(extractor).batching()
 
 
 def assert_independent(extractor):
@@ -184,8 +184,7 @@ def test_images_are_tried_as_well(tiny):
         extractor = ActivationExtractor(model, site=path)
         alone = np.concatenate([extractor.transform([image]) for image in images])
         np.testing.assert_allclose(extractor.transform(images), alone, atol=1e-4)
-        reading = Reader(extractor).read("image", images, 0, spans=False)
-        assert reading.batching == ("alone" if mixes else "padded")
+        assert batching(extractor) == ("alone" if mixes else "padded")
 
 
 def test_each_place_is_tried_once(tiny, bpe):
