@@ -93,7 +93,9 @@ class ActivationExtractor(
     other process, and hooks of others and weights that are not in memory are an error at once. A
     model that `from_pretrained` did not make is pickled whole.
 
-    The rows of a text do not depend on other texts, up to rounding.
+    The rows of a text do not depend on other texts, up to rounding. Where padding reaches the
+    tokens of a model, or sequences reach each other, only windows of one length, or none, share a
+    pass: a few short passes tell, the first time that a place in a model is read.
 
     Examples
     --------
@@ -188,8 +190,9 @@ class ActivationExtractor(
         Raises
         ------
         ValueError
-            If `X` is not what it should be, the model has no such layer or site, or a text without
-            tokens is to be pooled.
+            If `X` is not what it should be, the model has no such layer or site, the module runs
+            several times in a pass or has not one row per token, or a text without tokens is to be
+            pooled.
         """
         reader, items = Reader(self), check_items(X)
         if self.pooling is None:
