@@ -6,6 +6,8 @@ convolution, a forward pass that drops the mask), only windows of one length are
 where sequences of one length reach each other, each window is read alone.
 """
 
+import contextlib
+import inspect
 import weakref
 from typing import NamedTuple
 
@@ -107,14 +109,15 @@ def batching_of(base, place, trial, read, *, inputs=()):
     Raises
     ------
     ValueError
-        If the module runs several times in a pass, or has not one row per token.
+        If the module runs several times in a pass, reads other tokens than those given, or has not
+        one row per token.
     """
     known, key = _known.setdefault(base, {}), (place, inputs)
     if key not in known:
         with untouched():
             sequences = trial()
             if place is not None:
-                _check_runs_once(base, place, sequences.inputs([sequences.long]))
+                _check_one_row(base, place, sequences.inputs([sequences.long]))
             known[key] = _compared(sequences, read)
     if known[key] == PADDED and _positions_depend_on_length(text_config(base)):
         return EQUAL_LENGTHS
@@ -139,20 +142,30 @@ def _compared(trial, read):
     return ALONE
 
 
-def _check_runs_once(base, place, inputs):
-    """Raise a ValueError if a forward pass comes through a place more than once."""
-    n_runs = 0
+def _check_one_row(base, place, inputs):
+    """Raise a ValueError if a token has several rows at a place, or that of another token.
+
+    The pass runs to its end: a module may run once more behind all others.
+    """
+    n_runs, others_read = 0, False
 
     def count(_):
         nonlocal n_runs
         n_runs += 1
 
-    with (
-        one_pass_at_a_time,
-        evaluation(base),
-        torch.no_grad(),
-        visiting(base, [(place, count)]),
-    ):
+    def compare(module, args, kwargs):
+        nonlocal others_read
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        if isinstance(ids, torch.Tensor):
+            others_read |= not torch.equal(ids.cpu(), inputs["input_ids"].cpu())
+
+    with contextlib.ExitStack() as stack:
+        for context in (one_pass_at_a_time, evaluation(base), torch.no_grad()):
+            stack.enter_context(context)
+        for module in _given_ids(base, place.path) if "input_ids" in inputs else ():
+            handle = module.register_forward_pre_hook(compare, with_kwargs=True)
+            stack.callback(handle.remove)
+        stack.enter_context(visiting(base, [(place, count)]))
         try:
             base(**inputs, **without_cache(base))
         except Exception:
@@ -165,6 +178,19 @@ def _check_runs_once(base, place, inputs):
             f"{type(base).__name__}, whose layers share it: a token has not one row there, but "
             f"{n_runs}. Name a module that runs once."
         )
+    if others_read:
+        raise ValueError(
+            f"The module {place.path!r} of {type(base).__name__} is in a decoder that reads other "
+            f"tokens than those given, shifted by one: its rows would stand beside the wrong "
+            f"tokens. Name a module of the encoder."
+        )
+
+
+def _given_ids(base, path):
+    """Return the modules inside of `base` and around `path` that are given token ids."""
+    names = path.split(".")
+    around = [base.get_submodule(".".join(names[:n])) for n in range(1, len(names) + 1)]
+    return [m for m in around if "input_ids" in inspect.signature(m.forward).parameters]
 
 
 def _positions_depend_on_length(config):

@@ -170,6 +170,22 @@ def test_encoders_with_a_decoder_behind_them(bpe):
     assert_independent(extractor)
 
 
+def test_decoders_that_read_shifted_tokens_are_refused(bpe):
+    sizes = {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "d_model": 16}
+    sizes |= {f"{part}_layers": 2 for part in ("encoder", "decoder")}
+    sizes |= {f"{part}_attention_heads": 2 for part in ("encoder", "decoder")}
+    model = model_of("bart", **sizes)
+    encoder, decoder = (
+        ActivationExtractor(
+            model, site=f"{part}.layers.1", tokenizer=bpe, drop_first_position=False
+        )
+        for part in ("encoder", "decoder")
+    )
+    assert_independent(encoder)
+    with pytest.raises(ValueError, match="in a decoder that reads other tokens than those given"):
+        decoder.transform(IDS)
+
+
 def test_images_are_tried_as_well(tiny):
     class Mixed(torch.nn.Module):
         def forward(self, x, *args, **kwargs):
