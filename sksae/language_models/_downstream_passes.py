@@ -223,7 +223,7 @@ def _replaced(x, *, where, replace):
     if x.shape[:2] != where.shape or x.ndim != 3:
         raise ValueError(
             f"The activations have shape {tuple(x.shape)} for {where.shape[0]} sequences of "
-            f"{where.shape[1]} tokens; one row a token is needed."
+            f"{where.shape[1]} tokens; one row per token is needed."
         )
     where = where.to(x.device)
     new = x.clone()

@@ -1,4 +1,4 @@
-"""What has to hold for a site to be what its name says, tried on the model itself."""
+"""Checks on the model itself that a site is what its name says."""
 
 import weakref
 

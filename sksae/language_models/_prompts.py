@@ -19,7 +19,7 @@ class Prompt(NamedTuple):
     """The tokens of one prompt, special ones included."""
 
     ids: torch.Tensor  # (1, n_tokens), on the device of the model's input
-    tokens: TokenTable  # one line a token
+    tokens: TokenTable  # one line per token
     special: torch.Tensor  # (n_tokens,): whether the token is a special one
 
     @property

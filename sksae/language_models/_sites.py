@@ -1,4 +1,4 @@
-"""Where the activations are in a Hugging Face model: sites by name, blocks without a table.
+"""Sites: the activations of a Hugging Face model by name, its blocks found without a table.
 
 The residual stream of block ``l`` enters as ``resid_pre``, is ``resid_mid`` between attention and
 MLP, and leaves as ``resid_post``. ``attn_out`` and ``mlp_out`` are what the two parts add to it.

@@ -193,6 +193,16 @@ def _given_ids(base, path):
     return [m for m in around if "input_ids" in inspect.signature(m.forward).parameters]
 
 
+def check_attention(base):
+    """Raise a ValueError if `base` chooses its attention by the lengths that it has read."""
+    if getattr(base, "attention_type", None) == "block_sparse":
+        raise ValueError(
+            f"{type(base).__name__} attends block by block only in batches of long texts, and to "
+            f"everything in all that come after a short one: the rows of a text would depend on "
+            f"other texts. Load it with attention_type='original_full' and give the model itself."
+        )
+
+
 def _positions_depend_on_length(config):
     """Whether rotary frequencies are chosen by the longest sequence of a batch."""
     rope = getattr(config, "rope_parameters", None) or {}

@@ -6,7 +6,7 @@ import numpy as np
 
 from sksae.language_models.extraction._spans import decoded_spans, give_back_spaces, outer_spaces
 
-_TEXTS_AT_A_TIME = 1024  # offsets come as Python tuples, a hundred bytes a token
+_TEXTS_AT_A_TIME = 1024  # offsets come as Python tuples, a hundred bytes per token
 _BYTES = 4  # of a character, at most; what is unfinished after as many tokens stays so
 
 

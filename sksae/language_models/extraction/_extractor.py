@@ -1,4 +1,4 @@
-"""ActivationExtractor: texts in, activations of a language model out."""
+"""ActivationExtractor: the transformer from texts to activations of a language model."""
 
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
@@ -13,7 +13,7 @@ from sksae.language_models.extraction._texts import check_container, check_items
 class ActivationExtractor(
     ForSAE, SharedModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
-    """Activations of a language model, one row a token or one row a text.
+    """Activations of a language model, one row per token or one row per text.
 
     X is an iterable of texts (str), of token ids, of conversations (lists of dict with "role" and
     "content", written by the tokenizer's template), of mappings with one of the keys "messages",
@@ -51,7 +51,7 @@ class ActivationExtractor(
     image_processor : str, Path or image processor, default=None
         None takes the one that goes with the model's name or path, if the images need it.
     pooling : {None, "mean", "max", "first", "last"}, default=None
-        None gives one row a token; the others one row a text, pooled over the tokens that would
+        None gives one row per token; the others one row per text, pooled over the tokens that would
         have become rows. Only these fit into a Pipeline with a target.
     max_length : int, default=None
         The tokens of a window at most, special ones included. None is the model's limit.
@@ -185,7 +185,7 @@ class ActivationExtractor(
         Returns
         -------
         rows : ndarray of shape (n_tokens, n_features) or (n_texts, n_features), dtype=float32
-            One row a token, text after text, or one row a text if `pooling` is set.
+            One row per token, text after text, or one row per text if `pooling` is set.
 
         Raises
         ------
@@ -200,7 +200,7 @@ class ActivationExtractor(
         return reader.text_rows(*items, self.pooling)
 
     def extract(self, X):
-        """Return one row a token, whatever `pooling` is, and which token each row is.
+        """Return one row per token, whatever `pooling` is, and which token each row is.
 
         Parameters
         ----------
@@ -239,7 +239,7 @@ class ActivationExtractor(
         return ((c.first, c.rows, c.tokens) for c in Reader(self).chunks(X, table=True))
 
     def stream(self, X, *, chunk_rows=16384, buffer_rows=None, random_state=None):
-        """Return the rows of the tokens in random order, a chunk at a time, for `partial_fit`.
+        """Return the rows of the tokens in random order, chunk by chunk, for `partial_fit`.
 
         Parameters
         ----------
@@ -267,7 +267,7 @@ class ActivationExtractor(
         return shuffled(blocks, chunk_rows, buffer_rows, random_state)
 
     def to_memmap(self, X, path, dtype="float16"):
-        """Write one row a token to a folder and open it; more than fits in memory is fine.
+        """Write one row per token to a folder and open it; more than fits in memory is fine.
 
         A crash at any moment costs at most what was added last, about 65,000 tokens: call it again
         with the same texts and parameters, and it continues. A complete folder is opened and never

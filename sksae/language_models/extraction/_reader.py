@@ -1,4 +1,4 @@
-"""An extractor at work: X in, rows with their texts and tokens out, at once or in chunks."""
+"""Reader: from an extractor and X to rows with their texts and tokens, at once or in chunks."""
 
 from functools import partial
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from sksae.language_models._identities import attach
 from sksae.language_models._loading import is_name, load, load_image_processor
 from sksae.language_models._pickling import check_weights
 from sksae.language_models._sites import base_of, reads_images
-from sksae.language_models.extraction._batching import batching_of
+from sksae.language_models.extraction._batching import batching_of, check_attention
 from sksae.language_models.extraction._images import ImageSource
 from sksae.language_models.extraction._parameters import POLICY, check_parameters
 from sksae.language_models.extraction._passes import Passes, hidden_of
@@ -33,7 +33,7 @@ class Chunk(NamedTuple):
 
 
 class Reader:
-    """What the parameters of an extractor stand for: a model, a place in it, a way to read X.
+    """A model, a place in it and a way to read X, as the parameters of an extractor say.
 
     Parameters
     ----------
@@ -47,6 +47,7 @@ class Reader:
         model, tokenizer = load(extractor)
         check_weights(extractor, model)
         self.base = base_of(model)
+        check_attention(self.base)
         self.place = attach(model, extractor.layer, extractor.site)
         if reads_images(model):
             self.source = ImageSource(
@@ -153,7 +154,7 @@ class Reader:
         raise ValueError(
             f"There is nothing to pool in texts without tokens: X[{empty[0]}]"
             + f" and {len(empty) - 1} more" * (len(empty) > 1)
-            + ". Leave them out, or extract one row a token with pooling=None."
+            + ". Leave them out, or extract one row per token with pooling=None."
             + " Without a special token in front, the only token of a text is in its first "
             "position, which drop_first_position=False keeps." * bool(lost)
         )

@@ -1,4 +1,4 @@
-"""What X may hold: texts, token ids, conversations, rows of a data set, or images."""
+"""The items of X: texts, token ids, conversations, rows of a data set, or images."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -198,7 +198,7 @@ def _is_int(value):
 def _is_image(item):
     if isinstance(item, (np.ndarray, torch.Tensor)):
         return item.ndim == 3
-    # Whoever has an image has imported the package that made it.
+    # An image of Pillow exists only if Pillow has been imported.
     pillow = sys.modules.get("PIL.Image")
     return pillow is not None and isinstance(item, pillow.Image)
 

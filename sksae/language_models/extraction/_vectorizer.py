@@ -1,4 +1,4 @@
-"""SAEVectorizer: texts in, one row of sparse features a text out."""
+"""SAEVectorizer: the transformer from texts to one row of sparse features per text."""
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -28,7 +28,7 @@ class _Transformer:
 
 
 class SAEVectorizer(TransformerMixin, BaseEstimator):
-    """Sparse features of texts: activations of a language model, coded and pooled, a row a text.
+    """Sparse features of texts: activations of a language model, coded and pooled per text.
 
     It stands where TfidfVectorizer would stand. `transform` streams: neither all activations nor
     any dense matrix of codes exists at once.
@@ -52,7 +52,7 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
 
     See Also
     --------
-    ActivationExtractor : One row of activations a token, or a text.
+    ActivationExtractor : One row of activations per token or per text.
     sklearn.feature_extraction.text.TfidfVectorizer : Words instead of features.
 
     Notes
@@ -135,7 +135,7 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
         Returns
         -------
         features : {sparse matrix, ndarray} of shape (n_texts, n_codes), dtype=float32
-            One row a text.
+            One row per text.
         """
         check_params(self)
         if self._is_frozen():
@@ -155,7 +155,7 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
         Returns
         -------
         features : {sparse matrix, ndarray} of shape (n_texts, n_codes), dtype=float32
-            One row a text; empty for a text without tokens.
+            One row per text; empty for a text without tokens.
 
         Raises
         ------
@@ -179,7 +179,7 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
         Returns
         -------
         names : ndarray of shape (n_codes,), dtype=object
-            One name a feature.
+            One name per feature.
         """
         check_is_fitted(self)
         return sparse_coder(self._fitted()).get_feature_names_out()

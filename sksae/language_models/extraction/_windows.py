@@ -11,7 +11,7 @@ from sksae.language_models.extraction._tokens import TokenTable, strings
 
 
 class Windows(NamedTuple):
-    """What the model reads, window by window, end to end and in the order of the texts."""
+    """The token sequences that the model reads, end to end and in the order of the texts."""
 
     ids: np.ndarray  # (n_read,): with the special tokens of each window
     source: np.ndarray  # (n_read,): index in `Encoding.ids`, -1 for an added special token

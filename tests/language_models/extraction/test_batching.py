@@ -141,6 +141,17 @@ def test_streams_that_are_transposed_are_refused(bpe):
             extractor.transform(X)
 
 
+def test_attention_that_depends_on_what_was_read_before_is_refused(bpe):
+    sizes = {"block_size": 4, "num_random_blocks": 1}
+    extractor = ActivationExtractor(
+        model_of("big_bird", **sizes), 1, tokenizer=bpe, drop_first_position=False
+    )
+    with pytest.raises(ValueError, match="attention_type='original_full'"):
+        extractor.transform(IDS)
+    model = model_of("big_bird", attention_type="original_full", **sizes)
+    assert_independent(extractor.set_params(model=model))
+
+
 def test_a_module_that_runs_several_times_is_refused(bpe):
     model = model_of("albert", embedding_size=8)
     path = "encoder.albert_layer_groups.0.albert_layers.0"
