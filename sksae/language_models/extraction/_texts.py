@@ -15,6 +15,14 @@ KINDS = {
 }
 """The kinds of items, which are also the keys that a row of a data set is asked for, in order."""
 
+_BESIDE_IDS = (
+    "decoder_input_ids",
+    "input_features",
+    "inputs_embeds",
+    "pixel_values",
+    "pixel_values_videos",
+)
+
 
 def read_items(X):
     """Return an iterator of the ``(kind, value)`` of each item of X, which is read lazily.
@@ -48,6 +56,12 @@ def check_container(X):
     if isinstance(X, (str, bytes)):
         raise ValueError(
             "X must be an iterable of texts, one str each. Got one text: wrap it, [X]."
+        )
+    if "input_ids" in (X if isinstance(X, Mapping) else getattr(X, "columns", ())):
+        raise ValueError(
+            "X must be an iterable of rows. Got columns, with 'input_ids': give one mapping per "
+            "row, with its mask, as in [{'input_ids': ids, 'attention_mask': mask} for ids, mask "
+            "in zip(X['input_ids'], X['attention_mask'])]."
         )
     if isinstance(X, Mapping):
         raise ValueError(f"X must be an iterable of texts. Got a mapping: {_keys(X)}; take one.")
@@ -95,6 +109,12 @@ def _real_ids(ids, row, i):
     The other columns that tokenizers write may say only what a pass over these ids assumes
     anyway: tokens of one type, at consecutive positions.
     """
+    for name in _BESIDE_IDS:
+        if row.get(name) is not None:
+            raise ValueError(
+                f"X[{i}] has {name!r} beside its token ids, but only the ids would be read. Take "
+                f"the key out to have them read alone."
+            )
     real = slice(None)
     if row.get("attention_mask") is not None:
         real = _real_part(row["attention_mask"], len(ids), f"X[{i}]['attention_mask']")

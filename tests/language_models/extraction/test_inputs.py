@@ -162,6 +162,19 @@ def test_masks_in_any_form(extractor, bpe):
     np.testing.assert_array_equal(extractor.transform([nothing, row]), expected)
 
 
+def test_columns_of_a_tokenised_batch(extractor, trained):
+    tokenizer = trained()
+    tokenizer.pad_token = tokenizer.eos_token
+    for options in ({}, {"return_tensors": "pt"}, {"return_tensors": "np"}):
+        columns = tokenizer(TEXTS, padding=True, **options)
+        for X in (columns, dict(columns)):
+            with pytest.raises(ValueError, match=r"one mapping per row, with its mask"):
+                extractor.transform(X)
+        pairs = zip(columns["input_ids"], columns["attention_mask"], strict=True)
+        rows = [{"input_ids": ids, "attention_mask": mask} for ids, mask in pairs]
+        np.testing.assert_array_equal(extractor.transform(rows), extractor.transform(TEXTS))
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -171,6 +184,7 @@ def test_masks_in_any_form(extractor, bpe):
         ({"attention_mask": [1, 2, 2, 1]}, "no entries but 0, for padding, and 1"),
         ({"attention_mask": [1.0, 1.0, 0.5, 0.0]}, "no entries but 0, for padding, and 1"),
         ({"token_type_ids": [0, 0, 1, 1]}, r"\['token_type_ids'\] must be all 0"),
+        ({"pixel_values": np.zeros((3, 4, 4))}, "has 'pixel_values' beside its token ids"),
         ({"position_ids": [0, 1, 0, 1]}, r"\['position_ids'\] must be 0, 1, 2"),
     ],
 )
