@@ -19,7 +19,7 @@ def read_candidates(cv_results, score, param_name):
     score : str
         Name of the score.
     param_name : str or None
-        The parameter of the horizontal axis; None takes the measured active latents a row.
+        The parameter of the horizontal axis; None takes the measured active latents per row.
 
     Returns
     -------
