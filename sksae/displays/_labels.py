@@ -13,6 +13,8 @@ from sksae.displays._fonts import drawn
 _NAME_COLUMNS = 32
 _STEP = 11  # points between the lines of two labels
 _STEPS = 12  # lines that a label may be moved up or down
+_GAP = 8  # points between a point and its label
+_MARGIN, _MARK = 4, 3  # points that labels keep from the edge of the axes, and from other points
 
 
 def names_by_latent(names, n_latents):
@@ -120,13 +122,13 @@ def place_labels(ax, points, labels):
     for text in texts:
         text.set_in_layout(False)
     ax.figure.draw_without_rendering()  # only now does a layout have its sizes
-    axes_box, taken = ax.get_window_extent(), []
     pixels = ax.figure.dpi / 72
-    for text in texts:
+    inside = ax.get_window_extent().padded(-_MARGIN * pixels)
+    anchors = ax.transData.transform([text.xy for text in texts])
+    taken = np.hstack([anchors - _MARK * pixels, anchors + _MARK * pixels]).tolist()
+    for text, anchor in zip(texts, anchors, strict=True):
         box = Text.get_window_extent(text)
-        size = np.array([box.width, box.height])
-        anchor = ax.transData.transform(text.xy)
-        (dx, dy), box = _free_place(anchor, size, axes_box, taken, pixels)
+        (dx, dy), box = _free_place(anchor, (box.width, box.height), inside, taken, pixels)
         taken.append(box)
         text.set_ha("left" if dx >= 0 else "right")
         text.set_position((dx / pixels, dy / pixels))
@@ -136,7 +138,7 @@ def place_labels(ax, points, labels):
 
 def _free_place(anchor, size, inside, taken, pixels):
     """Return the offset of a label from its point, and the box that it takes, all in pixels."""
-    gap, step = 6 * pixels, _STEP * pixels
+    gap, step = _GAP * pixels, _STEP * pixels
     best = None
     for number in range(2 * _STEPS + 1):
         lines = (number + 1) // 2 * (1 if number % 2 else -1)  # 0, 1, -1, 2, -2 and so on

@@ -165,11 +165,17 @@ def _colors(n_before):
 
 def _twin(ax):
     """Return the axes with scores that an earlier display put over these, None without one."""
+    cell = _cell(ax)
     for other in ax.figure.axes:
-        shared = other is not ax and ax.get_shared_x_axes().joined(ax, other)
-        if shared and other.get_position().bounds == ax.get_position().bounds:
+        if other is not ax and ax.get_shared_x_axes().joined(ax, other) and _cell(other) == cell:
             return other
     return None
+
+
+def _cell(ax):
+    """Return the cell of the grid of subplots, or the position of axes outside of a grid."""
+    cell = ax.get_subplotspec()
+    return ax.get_position().bounds if cell is None else cell
 
 
 def _legend(ax):

@@ -305,7 +305,11 @@ def test_two_frontiers_share_axes():
 
 
 def test_two_training_curves_share_axes():
-    first = TrainingCurveDisplay(loss_curve=[3, 2, 1], validation_scores=[0.1, 0.2, 0.15]).plot()
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(layout="constrained")
+    figure.draw_without_rendering()  # from here on the layout has moved the axes
+    first = TrainingCurveDisplay(loss_curve=[3, 2, 1], validation_scores=[0.1, 0.2, 0.15]).plot(ax)
     second = TrainingCurveDisplay(loss_curve=[90, 20], validation_scores=[0.3, 0.2])
     second.plot(first.ax_, label="B")
     assert second.score_ax_ is first.score_ax_

@@ -13,6 +13,7 @@ from sksae.report import write_page
 from tests.report.decoding import read_index
 from tests.report.synthetic_atlas import SyntheticAtlas
 
+pytestmark = pytest.mark.browser
 webdriver = pytest.importorskip("selenium.webdriver")
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if not (BROWSER and DRIVER):
