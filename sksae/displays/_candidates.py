@@ -1,4 +1,4 @@
-"""The candidates of a search, read from its `cv_results_`."""
+"""Candidates of a search, read from its `cv_results_`."""
 
 import re
 from numbers import Real

@@ -120,7 +120,7 @@ class DensityHistogramDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
         bins_per_decade : int, default=4
-            Bars for a factor of ten.
+            Bars per factor of ten.
         **kwargs : dict
             Passed on to :meth:`matplotlib.axes.Axes.bar` for the latents that fire.
 

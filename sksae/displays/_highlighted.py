@@ -1,4 +1,4 @@
-"""Text with its tokens highlighted: in a notebook, in a terminal, in a figure."""
+"""Text with highlighted tokens, for notebooks, terminals and figures."""
 
 import html
 
@@ -74,7 +74,7 @@ class HighlightedText:
         tokens : sequence of str of length n_tokens
             The text in pieces, spaces included.
         activations : array-like of shape (n_tokens,)
-            One number a piece; negative ones have another colour.
+            One number per piece; negative ones have another colour.
         max_activation : float, default=None
             What has the full colour. None takes the largest absolute value.
 
@@ -88,7 +88,7 @@ class HighlightedText:
         TypeError
             If `tokens` is a single string.
         ValueError
-            If there is not one finite number a token.
+            If there is not one finite number per token.
         """
         if isinstance(tokens, str):
             raise TypeError("tokens is a single string; a list of pieces of text is needed.")
@@ -151,7 +151,7 @@ class HighlightedText:
         ax : matplotlib Axes, default=None
             Axes to draw on, whose size sets that of the letters; None makes a figure.
         width : int, default=80
-            Characters on a line.
+            Characters per line.
         **kwargs : dict
             Passed on to :meth:`matplotlib.axes.Axes.text`.
 
