@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 
 from sksae._coding import sparse_coder
 from sksae._signs import fit_columns, visible
@@ -58,8 +59,12 @@ def set_names(estimator):
     Names that scikit-learn generates, such as "pca3" for latent 3, are left out.
     """
     estimator = sparse_coder(estimator)  # the best one of a search
-    get_names = getattr(estimator, "get_feature_names_out", None)
-    names = [] if get_names is None else list(map(str, get_names()))
+    while isinstance(estimator, Pipeline):  # earlier steps need not have names
+        estimator = sparse_coder(estimator[-1])
+    try:
+        names = list(map(str, estimator.get_feature_names_out()))
+    except (AttributeError, ValueError):  # a transformer without names, or made of such
+        names = []
     return {i: name for i, name in enumerate(names) if not re.fullmatch(rf"[^\W\d]+{i}", name)}
 
 

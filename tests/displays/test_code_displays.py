@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import sparse
 from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sksae import TopKSAE
 from sksae.displays import (
@@ -233,6 +234,10 @@ def test_the_heat_map_has_the_names_that_an_estimator_was_given(model):
     named = copy.deepcopy(estimator).set_feature_names({3: "cold"})
     display = ActivationHeatmapDisplay.from_estimator(named, X, features=[2, 3])
     assert ticks(display) == ["2", "3 cold"]
+    pipe = make_pipeline(FunctionTransformer(), FrozenEstimator(named)).fit(X)
+    assert ticks(ActivationHeatmapDisplay.from_estimator(pipe, X, features=[3])) == ["3 cold"]
+    unnamed = FunctionTransformer(np.abs).fit(X)
+    assert ticks(ActivationHeatmapDisplay.from_estimator(unnamed, X, features=[3])) == ["3"]
     assert "3 cold" in ticks(CodesDisplay.from_estimator(named, X).heat_map)
     assert ticks(ActivationHeatmapDisplay.from_estimator(PCA(3).fit(X), X)) == ["0", "1", "2"]
 
