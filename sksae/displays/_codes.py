@@ -8,7 +8,7 @@ from sksae.displays._heat_map import ActivationHeatmapDisplay
 from sksae.displays._l0 import L0HistogramDisplay
 from sksae.displays._labels import set_names
 from sksae.displays._magnitudes import CodeMagnitudeDisplay
-from sksae.displays._reading import codes_of
+from sksae.displays._plotted_data import codes_of
 
 
 class CodesDisplay:

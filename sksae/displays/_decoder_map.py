@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sksae._params import Int, Option, Seed, check_option
 from sksae.displays._axes import BLUE, GREY, INK, check_matplotlib, percent, place
 from sksae.displays._labels import latent_labels, place_labels, set_names
-from sksae.displays._reading import as_array, fitted_step
+from sksae.displays._plotted_data import as_array, fitted_step
 
 _NAMES = {"pca": "principal component", "umap": "UMAP"}
 _NEIGHBORS, _MIN_DISTANCE = 15, 0.05

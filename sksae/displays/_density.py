@@ -6,7 +6,7 @@ import numpy as np
 
 from sksae._params import Int, check_option
 from sksae.displays._axes import BLUE, INK, RED, bare, check_matplotlib, note_line, percent, place
-from sksae.displays._reading import as_array, codes_of, fitted_step
+from sksae.displays._plotted_data import as_array, codes_of, fitted_step
 from sksae.metrics import latent_density
 
 _DECADES = 5  # labelled at most, so that labels do not overlap

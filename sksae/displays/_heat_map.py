@@ -4,15 +4,13 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import torch
-from scipy import sparse
 
 from sksae._params import Int, check_option
 from sksae._signs import edges_visible, fit_columns
 from sksae.displays._axes import check_matplotlib, place
 from sksae.displays._fonts import drawn
 from sksae.displays._labels import latent_labels, names_by_latent, set_names
-from sksae.displays._reading import codes_of, stored
+from sksae.displays._plotted_data import codes_of, matrix, stored
 
 _LABEL_INCHES = 0.12  # per label; with less space, every second or third latent has one
 _LABEL_COLUMNS = 16
@@ -153,7 +151,7 @@ class ActivationHeatmapDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_codes")
         names = list(codes.columns) if names is None and hasattr(codes, "columns") else names
-        codes = _matrix(codes)
+        codes = matrix(codes)
         names = names_by_latent(names, codes.shape[1])
         rows = _chosen("rows", rows, n_rows, codes.shape[0])
         fires = np.asarray((codes[rows] != 0).sum(axis=0)).ravel()
@@ -269,19 +267,6 @@ def _strings(tokens):
 def _every(n_labels, inches):
     """Return n such that every n-th label fits into so many inches."""
     return math.ceil(n_labels / max(1, inches / _LABEL_INCHES))
-
-
-def _matrix(codes):
-    """Return codes as CSR or as a 2-D array."""
-    if isinstance(codes, torch.Tensor):
-        codes = codes.detach().cpu().float().numpy()
-    codes = codes.tocsr() if sparse.issparse(codes) else np.asarray(codes)
-    if codes.ndim != 2 or 0 in codes.shape:
-        raise ValueError(
-            f"codes has shape {codes.shape}; a 2-D array with at least one row and one column is "
-            "needed."
-        )
-    return codes
 
 
 def _chosen(name, chosen, size, length):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from sksae.displays._axes import BLUE, INK, bare, check_matplotlib, note_line, place
-from sksae.displays._reading import codes_of
+from sksae.displays._plotted_data import codes_of
 from sksae.metrics import l0_per_row
 
 _BARS = 60  # at most; beyond, a bar holds several counts

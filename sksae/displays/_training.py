@@ -10,7 +10,7 @@ from sksae.displays._axes import (
     plain_log_ticks,
     scale_for,
 )
-from sksae.displays._reading import fitted_step
+from sksae.displays._plotted_data import fitted_step
 
 
 class TrainingCurveDisplay:
