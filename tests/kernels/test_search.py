@@ -62,6 +62,29 @@ def test_the_k_largest(k, n, d, m, seed, kind):
 
 
 @settings(max_examples=150, deadline=None)
+@given(k=st.integers(1, 40), **SHAPES)
+def test_the_k_largest_by_magnitude(k, n, d, m, seed, kind):
+    """The signed entries with the largest absolute values, as a whole sort finds them."""
+    x, coef, bias = problem(n, d, m, seed, kind)
+    k = min(k, m)
+    z = exact(x, coef, bias)
+    expected = z.abs().sort(dim=1, descending=True).values[:, :k]
+    active, values = Search()(x, coef, bias, Rule(k=k, magnitude=True))
+    values = values.view(n, k)
+    assert torch.equal(values, z.gather(1, active.latents.view(n, k)))
+    assert torch.equal(values.abs().sort(descending=True).values, expected)
+
+
+def test_rules_that_contradict_themselves():
+    for options in ({}, {"k": 2, "bound": 0.0}, {"bound": 0.0, "magnitude": True}):
+        with pytest.raises(ValueError, match="A Rule"):
+            Rule(**options)
+    for options in ({"k": 2, "magnitude": True}, {"bound": 0.0}):
+        with pytest.raises(ValueError, match="pooled=True needs k, and cannot go by magnitude"):
+            Rule(pooled=True, **options)
+
+
+@settings(max_examples=150, deadline=None)
 @given(bound=st.floats(-2, 2), per_latent=st.booleans(), **SHAPES)
 def test_all_above_a_bound(bound, per_latent, n, d, m, seed, kind):
     x, coef, bias = problem(n, d, m, seed, kind)

@@ -32,6 +32,18 @@ def test_gradient_passes_through_the_support():
     assert z.grad.tolist() == [[1, 0, 1], [0, 0, 0]]
 
 
+def test_selection_by_magnitude_keeps_signs():
+    """Equal magnitudes by lowest column, and gradients at the support alone."""
+    z = torch.tensor([[1.0, -3.0, 3.0, 2.0], [-1.0, 0.0, 0.5, 1.0]], requires_grad=True)
+    values, columns = top_k(z.detach(), 2, magnitude=True)
+    assert values.tolist() == [[-3, 3], [-1, 1]]
+    assert columns.tolist() == [[1, 2], [0, 3]]
+    codes = keep_top_k(z, 2, magnitude=True)
+    assert codes.tolist() == [[0, -3, 3, 0], [-1, 0, 0, 1]]
+    codes.sum().backward()
+    assert z.grad.tolist() == [[0, 1, 1, 0], [1, 0, 0, 1]]
+
+
 def test_threshold_is_strict_and_gives_no_negative_zero():
     z = torch.tensor([[-1.0, 0.0, 0.5, 0.6]])
     codes = threshold_codes(z, torch.tensor([-5.0, 0.0, 0.5, 0.5]))

@@ -1,18 +1,51 @@
 """The fast forms against the definition: the same steps, entry by entry."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae import (
+    BatchTopKSAE,
+    GatedSAE,
+    JumpReLUSAE,
+    MatryoshkaSAE,
+    SparseAutoencoder,
+    TopKSAE,
+)
 from sksae.autoencoders import Fit
 from sksae.datasets import make_superposition
-from sksae.kernels import _search
+from sksae.kernels import Rule, _search
+from sksae.objectives import Objective, reconstruction_loss
 from sksae.training import resample
 
 STEPS = 20
+
+
+@dataclass
+class AbsTopK(Objective):
+    """Signed codes, the k largest by magnitude."""
+
+    k: int
+    resolved = ("k",)
+
+    def rule(self, weights):
+        return Rule(k=self.k, magnitude=True)
+
+    def loss(self, entries, alpha, dead):
+        codes = entries.kept(entries.z)
+        return reconstruction_loss(entries, entries.decode(codes)), codes
+
+
+class AbsTopKSAE(TopKSAE):
+    """The estimator of `AbsTopK`."""
+
+    def _make_objective(self, n_features, n_components, n_targets):
+        return AbsTopK(min(self.k, n_components))
+
 
 VARIANTS = [
     TopKSAE(96, k=4),
@@ -20,6 +53,8 @@ VARIANTS = [
     TopKSAE(96, k=96),
     TopKSAE(96, k=4, max_grad_norm=None),
     BatchTopKSAE(96, k=3.3),
+    AbsTopKSAE(96, k=4),
+    MatryoshkaSAE(96, k=3.3, widths=(16, 48)),
     SparseAutoencoder(96),
     SparseAutoencoder(96, decoder_norm="unit"),
     GatedSAE(96),
@@ -132,6 +167,23 @@ def test_blocks_of_latents_change_nothing(kept, monkeypatch):
         torch.testing.assert_close(fast.weights[name], value, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("sparse_output", [False, True])
+def test_signed_codes_at_inference(sparse_output):
+    """Codes of both signs, in a dense and in a sparse matrix, and latents that fire by either."""
+    X = data(np.float64)
+    sae = AbsTopKSAE(96, k=4, max_iter=4, random_state=0, sparse_output=sparse_output).fit(X)
+    codes = sae.transform(X)
+    codes = codes.toarray() if sparse_output else codes
+    z = X @ sae.encoder_coef_.T + sae.encoder_intercept_
+    order = np.argsort(-np.abs(z), axis=1, kind="stable")[:, :4]
+    expected = np.zeros_like(z)
+    np.put_along_axis(expected, order, np.take_along_axis(z, order, 1), 1)
+    np.testing.assert_allclose(codes, expected, rtol=1e-9, atol=1e-9)
+    assert (codes < 0).any()
+    assert (codes > 0).any()
+    np.testing.assert_allclose(sae.activation_frequency_, (codes != 0).mean(0), atol=1e-12)
+
+
 def test_chunks_of_rows_change_nothing(monkeypatch):
     monkeypatch.setattr("sksae._arrays.CHUNK_ENTRIES", 96 * 37)
     for sae in VARIANTS:
@@ -154,6 +206,7 @@ def test_codes_that_grow_sparse_are_computed_sparsely():
     assert again.engine.density == run.engine.density
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of more latents than rows, or k than latents
 @settings(max_examples=30, deadline=None)
 @given(
     n=st.integers(1, 40),
