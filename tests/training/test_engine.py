@@ -85,7 +85,10 @@ def make_run(sae, X, sample_weight, *, plain, sparse=False):
         norms = weights["encoder_coef"].norm(dim=1)
         bound = 1.5 * norms if sparse else 0 * norms
         weights[name] = bound + fit.objective.bandwidth / 2 if name == "threshold" else -bound
-    weights["encoder_intercept"][:5] -= 100  # latents that never fire
+    if isinstance(sae, AbsTopKSAE):  # latents that never fire: by magnitude, those of zeros
+        weights["encoder_coef"][:5] = 0
+    else:
+        weights["encoder_intercept"][:5] -= 100
     run.engine.plain = plain
     run.dead_window = 500
     return run, fit.rows
