@@ -10,7 +10,14 @@ from sksae._files._reading import (
     regular,
     whole_members,
 )
-from sksae._files._writing import append_whole, replacing, sync, sync_folder, write_text
+from sksae._files._writing import (
+    append_whole,
+    replacing,
+    sync,
+    sync_folder,
+    write_safetensors,
+    write_text,
+)
 
 __all__ = [
     "append_whole",
@@ -26,5 +33,6 @@ __all__ = [
     "sync_folder",
     "whole_members",
     "working_place",
+    "write_safetensors",
     "write_text",
 ]

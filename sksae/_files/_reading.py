@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+_REASON = 500  # characters of what a library says
 _RATIO, _SLACK = 32, 2**24  # what a compressed file may unpack to: so many times its size, and more
 
 
@@ -45,7 +46,7 @@ def damage_named(path, verdict="cannot be read"):
         if named or str(error).startswith((f"{path} ", f"There is no file {path}")):
             raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = lines[0].rstrip(".")
+        reason = lines[0][:_REASON].rstrip(".")
         if isinstance(error, RecursionError):
             reason = "it is nested too deeply"
         raise ValueError(f"{path} {verdict}: {reason}.") from error

@@ -6,6 +6,10 @@ import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
 from sksae._files._places import LOCK, working_place
 
 _TRIES = 3
@@ -79,6 +83,25 @@ def write_text(path, text):
     """Write a text in UTF-8 to a file that is whole or not there."""
     with replacing(path) as part:
         part.write_bytes(text.encode("utf-8"))
+
+
+def write_safetensors(path, arrays, metadata=None):
+    """Write arrays by name to a file of safetensors that is whole or not there.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    arrays : dict of str to ndarray
+    metadata : dict of str to str, default=None
+        What stands in the header besides.
+    """
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with replacing(path) as part:
+        try:
+            save_file(arrays, part, metadata=metadata)
+        except SafetensorError as error:  # of the disk: everything else is in order here
+            raise OSError(errno.EIO, f"Arrays cannot be written ({error})", str(path)) from error
 
 
 def append_whole(path, data):
