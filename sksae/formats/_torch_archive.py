@@ -20,39 +20,15 @@ import torch
 
 from sksae._files import regular, whole_members
 
-_OPERATIONS = [
-    "PROTO",
-    "STOP",
-    "MARK",
-    "GLOBAL",
-    "BINPERSID",
-    "REDUCE",
-    "BUILD",
-    "BINPUT",
-    "LONG_BINPUT",
-    "BINGET",
-    "LONG_BINGET",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG1",
-    "BINFLOAT",
-    "BINUNICODE",
-    "NONE",
-    "NEWTRUE",
-    "NEWFALSE",
-    "EMPTY_DICT",
-    "EMPTY_LIST",
-    "EMPTY_TUPLE",
-    "TUPLE",
-    "TUPLE1",
-    "TUPLE2",
-    "TUPLE3",
-    "SETITEM",
-    "SETITEMS",
-    "APPEND",
-    "APPENDS",
-]
+_OPERATIONS = re.findall(
+    r"\w+",
+    """
+PROTO STOP MARK GLOBAL BINPERSID REDUCE BUILD BINPUT LONG_BINPUT BINGET LONG_BINGET
+BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE NONE NEWTRUE NEWFALSE
+EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
+SETITEM SETITEMS APPEND APPENDS
+""",
+)
 _DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
