@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import objects
+from sksae._files import damage_named
 from sksae._params import Int, check_option, check_params
 from sksae.interpret._strongest import check_features
 from sksae.interpret.atlas._files import read_atlas, write_atlas
@@ -285,4 +286,7 @@ class FeatureAtlas(BaseEstimator):
             If it is no atlas, is damaged, or was written by a newer version.
         """
         parameters, *content = read_atlas(path)
-        return cls(**parameters)._set(*content)
+        atlas = cls(**parameters)
+        with damage_named(path, "is no whole file of an atlas"):
+            check_params(atlas)
+        return atlas._set(*content)
