@@ -1,7 +1,7 @@
 """Files: whole or not there when written, checked when read."""
 
 from sksae._files._digests import digest_of
-from sksae._files._places import remove_abandoned, working_place
+from sksae._files._places import BEFORE, remove_abandoned, working_place
 from sksae._files._reading import (
     damage_named,
     most_unpacked,
@@ -20,6 +20,7 @@ from sksae._files._writing import (
 )
 
 __all__ = [
+    "BEFORE",
     "append_whole",
     "damage_named",
     "digest_of",

@@ -17,7 +17,7 @@ try:
 except ImportError:  # Windows, where a file that is open cannot be removed: that is the lock
     fcntl = None
 
-_PREFIX, LOCK = ".sksae-", "lock"
+_PREFIX, LOCK, BEFORE = ".sksae-", "lock", "before"
 _SECONDS = 3600  # after which a folder without a lock file is nobody's
 
 
@@ -35,7 +35,8 @@ def working_place(parent):
     Yields
     ------
     place : Path
-        The folder. A file ``lock`` in it has the mode that new files get.
+        The folder. A file ``lock`` in it has the mode that new files get; what is moved from
+        `parent` into a folder ``before`` in it is moved back if the process is killed.
     """
     remove_abandoned(parent)
     place, lock = _locked(parent)
@@ -53,7 +54,7 @@ def remove_abandoned(parent):
     for place in found:
         with suppress(OSError):  # of another user, or gone meanwhile
             if place.is_dir() and not place.is_symlink() and _is_abandoned(place):
-                shutil.rmtree(place, ignore_errors=True)
+                _discard(place)
 
 
 def _locked(parent):
@@ -68,6 +69,14 @@ def _locked(parent):
         os.close(lock)  # another writer was faster to lock it than this one, and removed it
 
 
+def _discard(place):
+    """Remove a folder; what was moved into it, and has no successor, goes back first."""
+    for kept in (place / BEFORE).glob("*"):
+        if not (place.parent / kept.name).exists():
+            kept.rename(place.parent / kept.name)
+    shutil.rmtree(place, ignore_errors=True)
+
+
 def _is_abandoned(place):
     if hasattr(os, "geteuid") and place.stat().st_uid != os.geteuid():
         return False
@@ -79,7 +88,7 @@ def _is_abandoned(place):
     lock = os.open(place / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(place, ignore_errors=True)  # while it is locked
+        _discard(place)  # while it is locked
     finally:
         os.close(lock)
     return False

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 _REASON = 500  # characters of what a library says
-_RATIO, _SLACK = 32, 2**24  # what a compressed file may unpack to: so many times its size, and more
+_RATIO, _SLACK = 16, 2**22  # what a compressed file may unpack to: so many times its size, and more
 
 
 def regular(path):
