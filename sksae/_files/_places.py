@@ -49,8 +49,9 @@ def working_place(parent):
 
 def remove_abandoned(parent):
     """Remove the folders of `working_place` whose writers are no more."""
-    with os.scandir(parent) as entries:
-        found = [Path(e) for e in entries if e.name.startswith(_PREFIX)]
+    found = []
+    with suppress(OSError), os.scandir(parent) as entries:  # a folder may be writable only
+        found = [Path(entry) for entry in entries if entry.name.startswith(_PREFIX)]
     for place in found:
         with suppress(OSError):  # of another user, or gone meanwhile
             if place.is_dir() and not place.is_symlink() and _is_abandoned(place):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+_COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _REASON = 500  # characters of what a library says
 _RATIO, _SLACK = 16, 2**22  # what a compressed file may unpack to: so many times its size, and more
 
@@ -69,11 +70,14 @@ def whole_members(archive, most):
     Raises
     ------
     ValueError
-        If a name is there twice, or they unpack to more than `most` bytes.
+        If a name is there twice, or they unpack to more than `most` bytes, or by another method
+        than that of numpy, which bounds what is unpacked at a time.
     """
     members = {member.filename: member for member in archive.infolist()}
     if len(members) != len(archive.infolist()):
         raise ValueError("it has two entries with the same name")
+    if not {member.compress_type for member in members.values()} <= _COMPRESSIONS:
+        raise ValueError("it is compressed in an unusual way")
     unpacked = sum(member.file_size for member in members.values())
     if unpacked > most:
         raise ValueError(

@@ -46,6 +46,7 @@ _FOREIGN = (
     "its state_dict"
 )
 _MOST_NUMBERS = 17  # that say where a tensor is in its storage: of 8 axes
+_BLOCK = 2**22  # bytes that are read at a time
 _MEMO_BYTES = 2  # an entry of the memo takes at least so many bytes of the file
 
 
@@ -79,9 +80,9 @@ class StoredTensor:
     def __repr__(self):
         return f"<tensor of shape {self.shape}>"
 
-    def read(self, raw):
-        """Return the tensor of the bytes of its storage."""
-        flat = torch.frombuffer(bytearray(raw), dtype=self.dtype)
+    def view(self, buffer):
+        """Return the tensor in the memory of its storage."""
+        flat = torch.frombuffer(buffer, dtype=self.dtype)
         return flat.as_strided(self.shape, self.stride, self.offset)
 
 
@@ -184,4 +185,10 @@ def _read(archive, top, members, tensor):
         raise ValueError(f"{name} does not have the {tensor.length:,} numbers that it should")
     if not tensor.length:
         return torch.empty(tensor.shape, dtype=tensor.dtype)
-    return tensor.read(archive.read(name))
+    buffer = bytearray(members[name].file_size)
+    with archive.open(name) as stream:
+        for begin in range(0, len(buffer), _BLOCK):
+            block = stream.read(_BLOCK)
+            buffer[begin : begin + len(block)] = block
+        stream.read(1)  # at the end zipfile compares the CRC
+    return tensor.view(buffer)
