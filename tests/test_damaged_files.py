@@ -125,6 +125,17 @@ def test_damage_is_an_error_with_the_name_or_changes_nothing(files, name, damage
     assert contents(path) == expected
 
 
+def test_explanations_may_be_changed_by_hand(files, tmp_path):
+    text = files["explanations"][0].read_text()
+    changed = tmp_path / "words.json"
+    changed.write_text(text.replace("cold", "warm"))
+    with pytest.raises(ValueError, match=r"words\.json is damaged, or was changed by hand"):
+        load_explanations(changed)
+    lines = [line for line in text.splitlines() if '"digest"' not in line]
+    changed.write_text("\n".join(lines).replace("cold", "warm"))
+    assert load_explanations(changed)[1].text == "warm"
+
+
 # Small files that are large
 
 

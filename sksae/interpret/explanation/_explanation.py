@@ -106,7 +106,7 @@ def save_explanations(path, explanations):
         for _, one in sorted(as_explanations(explanations).items())
     ]
     content = {"format": _FORMAT, "version": _VERSION, "explanations": lines}
-    content[_DIGEST] = digest_of(content)
+    content = {_DIGEST: digest_of(content), **content}  # first: its line can be left out
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return Path(path)
 
