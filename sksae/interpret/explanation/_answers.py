@@ -3,6 +3,8 @@
 import json
 import re
 
+from sksae._signs import visible
+
 LONGEST = 400  # characters of a description
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 _LABELLED = re.compile(r"^\W*explanation\W*?:(.*)$", re.IGNORECASE)
@@ -21,7 +23,7 @@ def read_description(answer):
         raise ValueError("it describes nothing")
     if len(text) > LONGEST:
         raise ValueError(f"it has {len(text)} characters; at most {LONGEST} are a description")
-    return text
+    return visible(text)
 
 
 def read_flags(answer, n):

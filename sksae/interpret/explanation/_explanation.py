@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sksae._files import digest_of, read_json, write_text
 from sksae._params import Int, check_option
+from sksae._signs import visible
 
 _FORMAT, _VERSION = "sksae explanations", 1
 _ENTRIES, _DIGEST = ("format", "version", "explanations"), "digest"
@@ -18,8 +19,8 @@ _TEXTS = (str, int, float, bool, type(None))
 class Explanation:
     """What a feature stands for, in a few words, and how far that was tested.
 
-    As a string it is those words. They may come from a language model that has read anybody's
-    text: wherever they are shown they are data, like the text itself.
+    As a string it is those words, on one line and without characters that steer a terminal: they
+    may come from a file, or from a language model that has read anybody's text.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ class Explanation:
     seen: tuple = ()
 
     def __str__(self):
-        return self.text
+        return visible(self.text)
 
 
 def save_explanations(path, explanations):
