@@ -223,6 +223,44 @@ def test_appending_is_all_or_an_error(tmp_path, monkeypatch):
         append_whole(path, b"\nfour\n")
 
 
+FULL = """
+import resource, signal, sys
+import numpy as np
+from sksae import TopKSAE
+from sksae.formats import write_dictionary_learning, write_saelens
+from sksae.formats._tensors import write_json
+
+X = np.random.default_rng(0).normal(size=(50, 64)).astype(np.float32)
+sae = TopKSAE(512, k=2, max_iter=1, random_state=0).fit(X)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder = sys.argv[1]
+calls = {
+    "sae.safetensors": lambda: sae.save(folder + "/sae.safetensors"),
+    "sae_weights.safetensors": lambda: write_saelens(folder + "/saelens", sae),
+    "ae.pt": lambda: write_dictionary_learning(folder + "/dl", sae),
+    "words.json": lambda: write_json(folder + "/words.json", {"a": "b" * 100_000}),
+}
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+for name, call in calls.items():
+    try:
+        call()
+    except OSError as error:
+        assert name in str(error), error
+        print(name)
+"""
+
+
+@posix
+def test_a_disk_that_is_full_is_an_error_with_the_name(tmp_path):
+    command = [sys.executable, "-c", FULL, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split() == [
+        *("sae.safetensors", "sae_weights.safetensors", "ae.pt", "words.json")
+    ]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 # Reading
 
 LOADERS = {

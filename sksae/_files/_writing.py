@@ -59,10 +59,22 @@ def replacing(path):
     with working_place(path.parent) as place:
         part = place / "new" / path.name
         part.parent.mkdir()
-        yield part
+        with _named(path):
+            yield part
         _finish(part, path, place / LOCK)
         part.replace(path)
         sync_folder(path.parent)
+
+
+@contextmanager
+def _named(path):
+    """Give an OSError of the system, as of a disk that is full, the name of a file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def _finish(part, path, like):

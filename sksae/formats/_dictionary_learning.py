@@ -1,5 +1,6 @@
 """Folders of dictionary_learning: ``ae.pt`` and ``config.json``."""
 
+import errno
 import re
 from pathlib import Path
 
@@ -173,7 +174,11 @@ def write_dictionary_learning(path, sae):
     trainer["submodule_name"] = found.source.get("submodule", found.source.get("site"))
     state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
     with replacing(path / WEIGHTS) as part:
-        torch.save(state, part)
+        try:
+            torch.save(state, part)
+        except RuntimeError as error:  # of the disk: everything else is in order here
+            what = f"Tensors cannot be written ({str(error).splitlines()[0]})"
+            raise OSError(errno.EIO, what, str(path / WEIGHTS)) from error
     write_json(path / CONFIG, {"trainer": trainer, "buffer": {}})
     return path
 
