@@ -1,4 +1,4 @@
-"""What has to hold for a site to be what its name says, tried on the model itself."""
+"""Identities that hold if a site is what its name says, tested on the model itself."""
 
 import weakref
 
@@ -9,6 +9,7 @@ from sksae.language_models._hooks import Place, capture, untouched
 from sksae.language_models._sites import (
     SITES,
     base_of,
+    canonical,
     find_blocks,
     find_place,
     input_device,
@@ -47,6 +48,7 @@ def attach(model, layer, site):
         As `find_place`, and if the test fails: it says which sum does not come out.
     """
     base = base_of(model)
+    layer, site = canonical(layer, site)
     place = find_place(base, layer, site)
     passed = _passed.setdefault(base, set())
     if site in SITES and site != "embeddings" and place not in passed:

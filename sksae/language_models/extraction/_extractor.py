@@ -44,7 +44,8 @@ class ActivationExtractor(
         - ``"attn_out"``, ``"mlp_out"``: what attention and MLP add to the stream;
         - ``"embeddings"``: what enters the first block, positions and all;
         - any other string is the path of a module whose output is wanted (or its input, as in
-          ``"h.3.attn.c_proj.input"``), from ``model.named_modules()``, as ``"h.3.mlp.act"``.
+          ``"h.3.attn.c_proj.input"``), from ``model.named_modules()``, as ``"h.3.mlp.act"``;
+        - a name of TransformerLens, as ``"blocks.3.hook_resid_post"``, has layer and site.
     tokenizer : str, Path or tokenizer, default=None
         None takes the one that goes with the model's name or path. Models of images need none.
     image_processor : str, Path or image processor, default=None

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import check_fits_in_memory, stack_csr
 from sksae._coding import sparse_coder, sparse_codes
+from sksae._drafts import on_a_draft
 from sksae._params import Bool, Instance, Option, check_params
 from sksae._reprs import ShortRepr
 from sksae.language_models.extraction._extractor import ActivationExtractor
@@ -118,6 +119,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         self.sparse_output = sparse_output
         self.prefit = prefit
 
+    @on_a_draft
     def fit(self, X, y=None):
         """Fit the autoencoder on the activations of the tokens of texts, unless it is fitted.
 
