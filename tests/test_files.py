@@ -230,7 +230,7 @@ from sksae import TopKSAE
 from sksae.formats import write_dictionary_learning, write_saelens
 from sksae.formats._tensors import write_json
 
-X = np.random.default_rng(0).normal(size=(50, 64)).astype(np.float32)
+X = np.random.default_rng(0).normal(size=(600, 64)).astype(np.float32)
 sae = TopKSAE(512, k=2, max_iter=1, random_state=0).fit(X)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 folder = sys.argv[1]
