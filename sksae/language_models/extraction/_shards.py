@@ -295,11 +295,13 @@ def _header_of(facts, name):
 
 
 def read_lines(path, n_lines):
-    """Return the values of a file with one JSON value per line."""
+    """Return the strings of a file with one JSON string per line."""
     with damage_named(path), path.open(encoding="utf-8", newline="\n") as file:
         values = [json.loads(line) for line in file]
         if len(values) != n_lines:
             raise ValueError(f"it has {len(values):,} lines, not {n_lines:,}")
+        if not all(isinstance(value, str) for value in values):
+            raise ValueError("it has lines that are no strings")
     return values
 
 
