@@ -1,4 +1,4 @@
-"""Identities that hold if a site is what its name says, tested on the model itself."""
+"""Checks on the model itself that a site is what its name says."""
 
 import weakref
 
@@ -15,6 +15,7 @@ from sksae.language_models._sites import (
     input_device,
     parts_of,
     reads_images,
+    takes,
     text_config,
 )
 
@@ -135,7 +136,7 @@ def short_inputs(base):
         image = torch.randn(1, config.num_channels, height, width, generator=generator)
         return {"pixel_values": image.to(device, dtype)}
     ids = torch.arange(1, 1 + _N_TOKENS) % base.get_input_embeddings().num_embeddings
-    return {
-        "input_ids": ids[None].to(device),
-        "attention_mask": torch.ones(1, len(ids), dtype=int).to(device),
-    }
+    inputs = {"input_ids": ids[None].to(device)}
+    if takes(base, "attention_mask"):
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    return inputs

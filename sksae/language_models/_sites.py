@@ -1,4 +1,4 @@
-"""Sites of activations in a Hugging Face model, by name; blocks are found without a table.
+"""Sites: the activations of a Hugging Face model by name, its blocks found without a table.
 
 The residual stream of block ``l`` enters as ``resid_pre``, is ``resid_mid`` between attention and
 MLP, and leaves as ``resid_post``. ``attn_out`` and ``mlp_out`` are what the two parts add to it.
@@ -7,6 +7,7 @@ in `_families`.
 """
 
 import difflib
+import inspect
 from numbers import Integral
 
 import torch
@@ -167,6 +168,12 @@ def find_blocks(base):
 def reads_images(model):
     """Whether a model's main input is pixels."""
     return getattr(model, "main_input_name", None) == "pixel_values"
+
+
+def takes(base, name):
+    """Whether the forward pass of `base` has a parameter `name`, or any keyword."""
+    parameters = inspect.signature(base.forward).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def input_device(base):
