@@ -10,8 +10,8 @@ from sksae.autoencoders import (
     SparseAutoencoder,
     TopKSAE,
     Transcoder,
-    load,
 )
+from sksae.formats import load
 from sksae.language_models import ActivationExtractor, SAEVectorizer
 
 __version__ = "0.1.0.dev0"
@@ -37,6 +37,7 @@ _SUBMODULES = (
     "language_models",
     "metrics",
     "model_selection",
+    "objectives",
     "report",
 )
 

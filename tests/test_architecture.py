@@ -29,6 +29,7 @@ LEVELS = {
     "_modes": LOWEST,
     "_optional": LOWEST,
     "_params": LOWEST,
+    "_saved_layout": LOWEST,
     "_reprs": LOWEST,
     "_signs": LOWEST,
     "_threads": LOWEST,

@@ -23,6 +23,7 @@ PUBLIC = {
     "language_models",
     "metrics",
     "model_selection",
+    "objectives",
     "report",
 }
 
@@ -31,7 +32,7 @@ def test_subpackages_are_there_after_importing_the_package():
     code = f"""
 import sys, sksae
 later = {sorted(PUBLIC)}
-assert "sksae.formats" not in sys.modules
+assert "sksae.displays" not in sys.modules
 for name in later:
     module = getattr(sksae, name)
     assert module is sys.modules["sksae." + name]

@@ -6,7 +6,6 @@ from sksae.autoencoders._batch_topk import BatchTopKSAE
 from sksae.autoencoders._fit import Fit
 from sksae.autoencoders._gated import GatedSAE
 from sksae.autoencoders._jumprelu import JumpReLUSAE
-from sksae.autoencoders._loading import load
 from sksae.autoencoders._matryoshka import MatryoshkaSAE
 from sksae.autoencoders._sparse_autoencoder import SparseAutoencoder
 from sksae.autoencoders._topk import TopKSAE
@@ -23,7 +22,6 @@ __all__ = [
     "TopKSAE",
     "Transcoder",
     "fitted",
-    "load",
 ]
 
 

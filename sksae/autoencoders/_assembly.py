@@ -5,11 +5,9 @@ from sklearn.base import is_regressor
 
 from sksae._drafts import on_a_draft
 from sksae._params import check_params
+from sksae._saved_layout import FREQUENCY
 from sksae.autoencoders._naming import forget_fit
 from sksae.objectives import Weight
-
-FREQUENCY = {"activation_frequency": Weight("m", trained=False)}
-"""A fitted array that is no weight, and that an estimator may be without."""
 
 _OF_TRAINING = ("alpha",)
 
@@ -104,12 +102,12 @@ def _matrix_shape(weights, key):
 
 def _check_arrays(name, weights, objective, sizes):
     """Raise a ValueError unless the arrays are those that the objective declares."""
-    declared = {**objective.declared, **FREQUENCY}
+    declared = {**objective.declared, FREQUENCY: Weight("m", trained=False)}
     required = {key for key, weight in objective.declared.items() if weight.fitted}
     missing = sorted(required - set(weights))
     if missing:
         raise ValueError(f"{name} needs weights that are missing: {', '.join(missing)}.")
-    unknown = sorted(set(weights) - required - set(FREQUENCY))
+    unknown = sorted(set(weights) - required - {FREQUENCY})
     if unknown:
         raise ValueError(f"{name} has no such weights: {', '.join(unknown)}.")
     for key in ("components", "encoder_coef"):

@@ -7,10 +7,11 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._params import Int, check_option
-from sksae.autoencoders._assembly import FREQUENCY, fitted
+from sksae._saved_layout import FREQUENCY
+from sksae.autoencoders._assembly import fitted
 from sksae.autoencoders._batch_topk import BatchTopKSAE
 from sksae.autoencoders._sparsity import auxk_options, default_k
-from sksae.objectives import Matryoshka
+from sksae.objectives import Matryoshka, Weight
 
 
 class _Widths:
@@ -249,7 +250,8 @@ class MatryoshkaSAE(BatchTopKSAE):
         check_is_fitted(self)
         check_option("n_components", n_components, Int(1, self.n_components_))
         weights = {}
-        for name, weight in {**self._objective.declared, **FREQUENCY}.items():
+        declared = {**self._objective.declared, FREQUENCY: Weight("m")}
+        for name, weight in declared.items():
             array = getattr(self, name + "_", None)
             if array is not None:
                 by_latent = weight.axes[0] == "m"

@@ -12,6 +12,7 @@ from sksae.formats._reading import read
 from sksae.formats._row_normalizer import RowNormalizer
 from sksae.formats._saelens import read_saelens
 from sksae.formats._saelens_writing import write_saelens
+from sksae.formats._sksae import load
 from sksae.formats._sparsify import read_sparsify, write_sparsify
 from sksae.formats.neuronpedia import (
     read_neuronpedia,
@@ -22,6 +23,7 @@ from sksae.formats.neuronpedia import (
 __all__ = [
     "RowNormalizer",
     "from_pretrained",
+    "load",
     "read",
     "read_dictionary_learning",
     "read_gemma_scope",

@@ -5,12 +5,12 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from sksae._params import Option, check_option
-from sksae.autoencoders import load
 from sksae.formats._dictionary_learning import read_dictionary_learning
 from sksae.formats._gemma_scope import read_gemma_scope
 from sksae.formats._llama_scope import read_llama_scope
 from sksae.formats._openai import read_openai
 from sksae.formats._saelens import read_saelens
+from sksae.formats._sksae import load
 from sksae.formats._sparsify import read_sparsify
 
 _READERS = {

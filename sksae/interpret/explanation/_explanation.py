@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sksae._files import replacing
+from sksae._files import digest_of, read_json, write_text
 from sksae._params import Int, check_option
 from sksae._signs import visible
 
 _FORMAT, _VERSION = "sksae explanations", 1
+_ENTRIES, _DIGEST = ("format", "version", "explanations"), "digest"
 _TEXTS = (str, int, float, bool, type(None))
 
 
@@ -60,6 +61,8 @@ class Explanation:
 def save_explanations(path, explanations):
     """Write explanations and their scores to a JSON file, whole or not at all.
 
+    A digest in the file tells damage. Whoever changes the file by hand leaves out its line.
+
     Parameters
     ----------
     path : str or Path
@@ -104,10 +107,9 @@ def save_explanations(path, explanations):
         for _, one in sorted(as_explanations(explanations).items())
     ]
     content = {"format": _FORMAT, "version": _VERSION, "explanations": lines}
-    path = Path(path)
-    with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="ascii")
-    return path
+    content = {_DIGEST: digest_of(content), **content}  # first: its line can be left out
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return Path(path)
 
 
 def as_explanations(explanations):
@@ -165,12 +167,7 @@ def load_explanations(path):
     ...     load_explanations(path)
     {3: Explanation(feature=3, text='rivers', source='hand', scores={}, seen=())}
     """
-    try:
-        content = json.loads(Path(path).read_bytes().decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is not a file of explanations, or not all of it: {error}"
-        ) from error
+    content = read_json(path, "is not a file of explanations, or not all of it")
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path} is JSON, but not a file that save_explanations wrote.")
     if content.get("version") != _VERSION:
@@ -178,9 +175,13 @@ def load_explanations(path):
             f"{path} has version {content.get('version')!r} of the format; this sksae reads "
             f"version {_VERSION}."
         )
+    if content.pop(_DIGEST, None) not in (None, digest_of(content)):
+        raise ValueError(
+            f"{path} is damaged, or was changed by hand: then leave out its line {_DIGEST!r}."
+        )
     lines = content.get("explanations")
-    if not isinstance(lines, list):
-        raise ValueError(f"{path} has no list of explanations.")
+    if not isinstance(lines, list) or len(content) > len(_ENTRIES):
+        raise ValueError(f"{path} has no list of explanations, or more than {_ENTRIES}.")
     found = {}
     for number, line in enumerate(lines):
         if not _is_valid(line) or line["feature"] in found:
