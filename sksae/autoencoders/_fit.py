@@ -5,6 +5,7 @@ from numbers import Real
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from sksae._arrays import (
@@ -90,8 +91,8 @@ class Fit:
     >>> fit = Fit(TopKSAE(16, k=2, random_state=0), X)
     >>> for x, w in fit.rows:
     ...     loss = fit.run.step(x, w)
-    >>> fit.attributes()["components_"].shape
-    (16, 8)
+    >>> fit.fitted().transform(X).shape
+    (500, 16)
     """
 
     def __init__(
@@ -342,6 +343,19 @@ class Fit:
         dtype = compute_dtype(self._X, torch.device("cpu"))
         attributes["activation_frequency_"] = from_torch(frequency.to(dtype), space_of(self._X))
         return attributes
+
+    def fitted(self):
+        """Return a copy of the estimator that is fitted with the weights so far.
+
+        Returns
+        -------
+        estimator : BaseSAE
+            A new estimator, which transforms and scores.
+        """
+        estimator = clone(self.estimator)
+        state = {"n_features_in_": self._X.shape[1], "_stream": None}
+        vars(estimator).update({**state, **self.attributes(), **self.progress()})
+        return estimator
 
     def explained_variance(self):
         """Return the explained variance of a sample of the training rows by the weights so far.

@@ -1,1 +1,1 @@
-"""Measurements of speed, memory and quality; run by hand, never collected by pytest."""
+"""Measurements of speed, memory and quality; run by hand but for the smoke test."""

@@ -1,16 +1,16 @@
-"""sksae behind the methods of a `Library`: a step is what `fit` runs for a step.
-
-This is the one file that knows how `fit` makes its `TrainingRun`.
-"""
-
-from functools import partial
+"""sksae behind the methods of a `Library`: a step is the step of a `Fit`."""
 
 import torch
-from sksae.autoencoders._plan import make_plan
 
-from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae import (
+    BatchTopKSAE,
+    GatedSAE,
+    JumpReLUSAE,
+    SparseAutoencoder,
+    TopKSAE,
+)
 from sksae._threads import threads_for
-from sksae.autoencoders import _fitting
+from sksae.autoencoders import Fit
 from sksae.training import Normalization, default_learning_rate
 from tests.benchmarks.task import Library
 
@@ -36,30 +36,21 @@ class Ours(Library):
         settings = {"k": k} if task.is_top_k else {}
         if not task.decays:
             settings["learning_rate_decay"] = 0.0
-        self.sae = ESTIMATORS[task.variant](
+        sae = ESTIMATORS[task.variant](
             m,
             batch_size=rows,
-            max_iter=1,
+            max_iter=task.n_steps,
             learning_rate=task.rate,
             sparse_output=True,
             random_state=0,
             **settings,
             **self.options,
         )
-        X, generator = task.rows[:rows].numpy(), _fitting.new_generator(self.sae)
-        training = _fitting.batches_of(X, batch_size=rows, generator=generator)
         unit = Normalization(torch.zeros(d, dtype=torch.float64), 1.0)  # rows come in it already
-        training.normalize(unit)
-        plan = make_plan(self.sae, task.n_steps * rows, d)
-        weights = self.sae._initial_weights(training, m, generator)
+        self.fit = Fit(sae, task.rows[:rows].numpy(), normalization=unit)
         if task.placed is not None:
-            _place(task.placed, weights)
-        self.run = _fitting.new_run(self.sae, weights, plan, training)
-        calibrate = partial(self.sae._calibrated, engine=self.run.engine, rows=training)
-        self._fold = partial(
-            _fitting._fitted, calibrate=calibrate, normalization=unit, plan=plan, X=X
-        )
-        self._flop, self._folded = 2 * rows * m * d, None
+            _place(task.placed, self.fit.run.weights)
+        self._flop, self._fitted_at, self._sae = 2 * rows * m * d, None, None
 
     @staticmethod
     def own_rate(width):
@@ -67,7 +58,7 @@ class Ours(Library):
 
     def step(self, x):
         with threads_for(self._flop):
-            self.run.step(x, torch.ones(len(x)))
+            self.fit.run.step(x, torch.ones(len(x)))
 
     def encode(self, x):
         return self._fitted().transform(x.numpy())
@@ -76,12 +67,10 @@ class Ours(Library):
         return torch.from_numpy(self._fitted().inverse_transform(self.encode(x)))
 
     def _fitted(self):
-        """Return the estimator with the weights of the last step, as `fit` stores them."""
-        if self._folded != self.run.n_steps:
-            _fitting._store(self.sae, self._fold(self.sae, self.run.weights))
-            self.sae.n_features_in_ = self.sae.components_.shape[1]
-            self._folded = self.run.n_steps
-        return self.sae
+        """Return the estimator with the weights of the last step."""
+        if self._fitted_at != self.fit.run.n_steps:
+            self._sae, self._fitted_at = self.fit.fitted(), self.fit.run.n_steps
+        return self._sae
 
 
 class BFloat16Ours(Ours):
@@ -97,6 +86,6 @@ def _place(placed, weights):
     """Start from placed weights, in place."""
     bias = placed.bias + weights.get("threshold", torch.zeros(()))
     for name in ("components", "encoder_coef"):
-        weights[name] = placed.directions.double()
+        weights[name].copy_(placed.directions)
     for name in {"encoder_intercept", "gate_intercept"} & set(weights):
-        weights[name] = torch.zeros_like(weights[name]) + bias
+        weights[name].copy_(torch.zeros_like(weights[name]) + bias)

@@ -15,12 +15,12 @@ from safetensors.numpy import load_file, save_file
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sksae.formats._random_states import check_generator
 
 import sksae
 from sksae import ActivationExtractor, GatedSAE, TopKSAE, Transcoder
 from sksae._files import _writing, digest_of
 from sksae.datasets import TINY_LM_PATH
+from sksae.formats._random_states import check_generator
 from sksae.interpret import Explanation
 from tests.estimators import FAMILY, PREDICTORS, SAES, wide
 

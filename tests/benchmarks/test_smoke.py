@@ -1,0 +1,105 @@
+"""Every measurement runs: once, on tiny shapes, with sksae alone."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from sksae.autoencoders import Fit
+from tests.benchmarks import atlas, growth, peers
+from tests.benchmarks.arguments import VARIANTS, parse
+from tests.benchmarks.data import CONFIGS, Shape, superposition
+from tests.benchmarks.ours import ESTIMATORS, OURS, Ours
+from tests.benchmarks.quality import Race, run_race
+from tests.benchmarks.task import Task
+
+TINY = Shape(32, 8, 16, 2)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(CONFIGS, "T", TINY)
+
+
+def options_of(measurement, *arguments):
+    return parse("", [measurement, "--config", "T", "--libraries", "--threads", "1", *arguments])
+
+
+@pytest.mark.parametrize("regime", ["start", "trained"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_steps_and_encodes(variant, regime, tmp_path, capsys):
+    for measurement, measure in [
+        ("steps", peers.measure_steps),
+        ("transform", peers.measure_transform),
+    ]:
+        timing = ["--repeats", "1", "--warm-up", "1", "--seconds", "0", "--no-guard"]
+        file = tmp_path / f"{measurement}.json"
+        chosen = ["--variant", variant, "--regime", regime, "--json", str(file)]
+        measure(options_of(measurement, *chosen, *timing))
+        timings = json.loads(file.read_text())["raw"]["timings"]
+        assert set(timings) == set(OURS)
+        assert all(len(timing["seconds"]) == 1 for timing in timings.values())
+        assert "sksae" in capsys.readouterr().out
+
+
+def test_the_memory_of_a_child(monkeypatch, capsys):
+    """In this process, and whatever the system tells of its memory."""
+    monkeypatch.setattr(peers, "PeakMemory", Unmeasured)
+    peers.measure_child(options_of("child", "--steps", "2", "--libraries", "sksae"))
+    assert json.loads(capsys.readouterr().out) == {"added": 1.0, "peak": 3.0}
+
+
+class Unmeasured:
+    """A memory of known size."""
+
+    before, peak = 2.0, 3.0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_a_race_against_a_peer():
+    x, _ = superposition(400, TINY.features, 16)
+    race = Race(n_steps=6, every=3, limit=1.5, rates=(1e-3,), ends=(0.1,))
+    libraries = {"sksae": Ours, "a peer": Ours}
+    result = run_race(race, libraries, Task("topk", TINY, x), x[100:], x[:100])
+    names = {record["library"] for record in result["best"]}
+    assert {"sksae", "a peer"} < names
+    assert all(np.isfinite(record["score"]) for record in result["best"])
+    assert "as fit" in peers._race_table(**result)
+
+
+def test_growth_along_every_axis():
+    options = growth.argparse.Namespace(
+        config="T", variant="topk", sizes=2, repeats=1, seconds=0, guard=False
+    )
+    for axis in growth.AXES:
+        for record in growth.measure_axis(axis, options):
+            assert np.isfinite(record["slope"])
+    assert set(ESTIMATORS) == set(VARIANTS)
+
+
+def test_an_atlas(tmp_path, monkeypatch):
+    monkeypatch.setattr(atlas, "PeakMemory", Unmeasured)
+    rows, tokens = atlas.make_rows(tmp_path, 512, 8)
+    line = atlas.measure(rows, tokens, n_components=16, k=2)
+    assert line["rows"] == "512"
+    assert line["features"] == "16"
+
+
+def test_steps_are_those_of_fit():
+    """As many steps on the same batches leave the weights that `fit` leaves."""
+    x, _ = superposition(64, TINY.features, 16)
+    sae = ESTIMATORS["topk"](16, k=2, batch_size=16, max_iter=3, random_state=0)
+    fit = Fit(sae, x.numpy())
+    for _ in range(3):
+        for rows, w in fit.rows:
+            fit.run.step(rows, w)
+    expected = sae.fit(x.numpy())
+    assert torch.equal(
+        torch.from_numpy(fit.fitted().components_), torch.from_numpy(expected.components_)
+    )
