@@ -1,8 +1,9 @@
 """Many questions to a client at once, not too many at a time; the answers in their order."""
 
 import sys
+import threading
 import warnings
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from multiprocessing.pool import ThreadPool
 
 from sksae._params import Int, Verbosity, check_option
 
@@ -48,30 +49,35 @@ def ask(client, questions, *, max_concurrency=4, verbose=0, name="ask"):
     check_client(client)
     check_option("max_concurrency", max_concurrency, Int(1))
     check_option("verbose", verbose, Verbosity())
-    answers = [NotAskedError("the questions before it all failed")] * len(questions)
-    pool = ThreadPoolExecutor(max_concurrency, thread_name_prefix="sksae-ask")
-    try:
-        places = {pool.submit(client.complete, q): i for i, q in enumerate(questions)}
-        failed_in_a_row = failed = done = 0
-        for future in as_completed(places):
-            try:
-                answer = future.result()
-                failed_in_a_row = 0
-            except CancelledError:
+    not_asked = NotAskedError("the questions before it all failed")
+    answers = [not_asked] * len(questions)
+    hopeless = threading.Event()
+
+    def answer_to(item):
+        place, question = item
+        if hopeless.is_set():
+            return place, not_asked
+        try:
+            return place, client.complete(question)
+        except BaseException as error:  # anything: a client is the user's own
+            return place, error
+
+    failed_in_a_row = failed = done = 0
+    # The pool's threads are daemons: after an interruption nothing new is sent and nobody waits,
+    # while what is under way still reaches a cache if the process lives on.
+    with ThreadPool(max(1, min(max_concurrency, len(questions)))) as pool:
+        for place, answer in pool.imap_unordered(answer_to, enumerate(questions)):
+            if answer is not_asked:
                 continue
-            except Exception as error:  # anything: a client is the user's own
-                answer = error
-                failed_in_a_row += 1
-                failed += 1
-            answers[places[future]] = answer
+            if isinstance(answer, BaseException) and not isinstance(answer, Exception):
+                raise answer
+            failed_in_a_row = failed_in_a_row + 1 if isinstance(answer, Exception) else 0
+            failed += isinstance(answer, Exception)
+            answers[place] = answer
             done += 1
             _show(verbose, name, done, len(questions), failed)
             if failed_in_a_row >= _GIVE_UP:
-                for other in places:
-                    other.cancel()
-    finally:
-        # After an interruption nothing new is sent; what is under way still reaches a cache.
-        pool.shutdown(wait=False, cancel_futures=True)
+                hopeless.set()
     return answers
 
 

@@ -1,25 +1,30 @@
 """A client for a Hugging Face model in this process."""
 
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 from sksae._params import Int, check_option
+from sksae.interpret.explanation._answers import marks_thoughts
+from sksae.interpret.explanation._prompts import without_system
 
 
 class LocalClient:
     """A client for a causal language model that is loaded in this process.
 
-    The most probable token is taken each time, so that the same question gets the same answer.
-    Questions are answered one after the other.
+    The most probable token is taken each time, in evaluation mode, so that the same question gets
+    the same answer; the modes of the model are as before afterwards. Questions are answered one
+    after the other.
 
     Parameters
     ----------
     model : PreTrainedModel
         A model that predicts tokens.
     tokenizer : tokenizer
-        Its tokenizer. Where it has a chat template that is used; otherwise the messages are joined.
+        Its tokenizer. If it has a chat template, that is used; otherwise the messages are joined.
+        With a template that knows no system role, the system's text begins the user's message.
     max_new_tokens : int, default=300
-        The longest answer.
+        The largest number of tokens per answer, thoughts included.
 
     Attributes
     ----------
@@ -80,7 +85,7 @@ class LocalClient:
         """
         import torch
 
-        inputs = self._encode(messages)
+        inputs, prompt = self._encode(messages)
         n_tokens = inputs["input_ids"].shape[1]
         config = self.model.config.get_text_config()
         limit = getattr(config, "max_position_embeddings", None) or n_tokens + self.max_new_tokens
@@ -89,23 +94,57 @@ class LocalClient:
                 f"The question has {n_tokens} tokens and {self.name} reads {limit}: use fewer "
                 f"examples, or a model with a longer context."
             )
-        room = min(self.max_new_tokens, limit - n_tokens)
         padding = self.tokenizer.pad_token_id
-        with self._lock, torch.no_grad():
+        with self._lock, _evaluating(self.model), torch.no_grad():
             found = self.model.generate(
                 **inputs.to(self.model.device),
-                max_new_tokens=room,
+                max_new_tokens=min(self.max_new_tokens, limit - n_tokens),
                 do_sample=False,
                 pad_token_id=self.tokenizer.eos_token_id if padding is None else padding,
             )
-        return self.tokenizer.decode(found[0, n_tokens:], skip_special_tokens=True).strip()
+        # Some tokenizers count the marks of a thought among their special tokens.
+        skipped = set(self.tokenizer.all_special_ids)
+        skipped -= {i for i in skipped if marks_thoughts(self.tokenizer.decode([i]))}
+        written = [i for i in found[0, n_tokens:].tolist() if i not in skipped]
+        answer = self.tokenizer.decode(written).strip()
+        # Templates of some reasoning models begin the thought themselves.
+        return f"<think>{answer}" if prompt.rstrip().endswith("<think>") else answer
 
     def _encode(self, messages):
+        """Return the tensors of a question, and the text that the answer goes on from."""
         if getattr(self.tokenizer, "chat_template", None):
-            return self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+            prompt = self._chat(messages)
+            inputs = self.tokenizer(
+                prompt, add_special_tokens=False, return_tensors="pt", verbose=False
             )
-        text = "\n\n".join(message["content"] for message in messages) + "\n\nAnswer:"
-        inputs = self.tokenizer(text, return_tensors="pt", verbose=False)
+        else:
+            prompt = "\n\n".join(message["content"] for message in messages) + "\n\nAnswer:"
+            inputs = self.tokenizer(prompt, return_tensors="pt", verbose=False)
         inputs.pop("token_type_ids", None)
-        return inputs
+        return inputs, prompt
+
+    def _chat(self, messages):
+        """Return the prompt by the chat template, which may know no system role, or drop it."""
+        options = {"add_generation_prompt": True, "tokenize": False}
+        system = [m["content"].strip() for m in messages if m["role"] == "system"]
+        try:
+            prompt = self.tokenizer.apply_chat_template(messages, **options)
+        except Exception:  # a template is a program of the model's author
+            if not system:
+                raise
+        else:
+            if all(text in prompt for text in system):
+                return prompt
+        return self.tokenizer.apply_chat_template(without_system(messages), **options)
+
+
+@contextmanager
+def _evaluating(model):
+    """Put all modules of a model in evaluation mode, and each back in its own afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

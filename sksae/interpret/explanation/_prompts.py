@@ -118,6 +118,21 @@ def steered_messages(text, continuations):
     return _messages(_STEERED, f"{_description(text)}\n\n{_numbered(lines)}")
 
 
+def without_system(messages):
+    """Return messages without a system role: its text stands at the head of the next message."""
+    found, before = [], []
+    for message in messages:
+        if message["role"] == "system":
+            before.append(message["content"])
+        elif before:
+            content = "\n\n".join([*before, message["content"]])
+            found.append({**message, "content": content})
+            before = []
+        else:
+            found.append(message)
+    return found + [{"role": "user", "content": text} for text in before]
+
+
 def plain(text):
     """Return a text on one line in which nothing can be taken for a mark."""
     return visible(text).translate(_BRACKETS)

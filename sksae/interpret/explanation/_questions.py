@@ -93,7 +93,7 @@ def asked_scores(client, asked, random_state, **options):
     answers = ask(client, [one.trial.messages for one in asked], name="score", **options)
     warn_of_failures(answers, stacklevel=4)
     read = [_read(one, answer) for one, answer in zip(asked, answers, strict=True)]
-    _warn_of_unread(answers, read)
+    _warn_of_unread(asked, answers, read)
     groups = {}
     for one, answer in zip(asked, read, strict=True):
         group = groups.setdefault((one.number, one.method, one.other), ([], []))
@@ -111,14 +111,21 @@ def asked_scores(client, asked, random_state, **options):
     return scores
 
 
-def _warn_of_unread(answers, read):
-    unread = [
-        a for a, found in zip(answers, read, strict=True) if found is None and isinstance(a, str)
-    ]
-    if 2 * len(unread) > len(answers):
+def _warn_of_unread(asked, answers, read):
+    """Warn if most answers cannot be read, or all of one score."""
+    unread, by_score = [], {}
+    for one, answer, found in zip(asked, answers, read, strict=True):
+        if not isinstance(answer, Exception):
+            by_score.setdefault((one.number, one.method, one.other), []).append(found is not None)
+            unread += [answer] if found is None else []
+    lost = [score for score, were_read in by_score.items() if not any(were_read)]
+    if 2 * len(unread) > len(answers) or lost:
+        first = unread[0]
+        shown = repr(visible(first[:80])) if isinstance(first, str) else f"a {type(first).__name__}"
+        of = f", all of {lost[0][1]} of feature {lost[0][0]}" if lost else ""
         warnings.warn(
-            f"{len(unread)} of {len(answers)} answers could not be read and count as failed, the "
-            f"first of them {visible(unread[0][:80])!r}.",
+            f"{len(unread)} of {len(answers)} answers could not be read and count as failed{of}; "
+            f"the first of them is {shown}.",
             stacklevel=4,
         )
 
