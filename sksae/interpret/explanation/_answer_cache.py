@@ -128,11 +128,12 @@ class CachedClient:
             return
         if self.path.is_file():
             with self.path.open("rb") as stream:
-                begin = stream.read(2 * len(_BEGIN)).lstrip(b"\n").decode("latin-1")
-            # The only line of a file may have been cut off anywhere.
+                begin = stream.read(2 * len(_BEGIN)).decode("latin-1")
+            first = begin.lstrip("\n").partition("\n")[0]
+            # It may have been cut off anywhere, when a process was killed.
             if all(
                 sign == wanted or (wanted == "#" and sign in "0123456789abcdef")
-                for sign, wanted in zip(begin, _BEGIN, strict=False)
+                for sign, wanted in zip(first, _BEGIN, strict=False)
             ):
                 return
         raise ValueError(

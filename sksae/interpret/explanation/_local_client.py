@@ -1,6 +1,7 @@
 """A client for a Hugging Face model in this process."""
 
 import threading
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,7 +61,10 @@ class LocalClient:
         self.model, self.tokenizer, self.max_new_tokens = model, tokenizer, max_new_tokens
         self.name = Path(getattr(model, "name_or_path", "") or type(model).__name__).name
         self.identity = {"local": self.name, "max_new_tokens": max_new_tokens}
-        self._lock = threading.Lock()
+        self._lock, self._leaving = threading.Lock(), threading.Event()
+        # Threads that answer questions are daemons. One that were stopped within torch when the
+        # process ends would abort it.
+        weakref.finalize(self, _end_answer, self._leaving, self._lock)
 
     def __repr__(self):
         return f"LocalClient({self.name!r}, max_new_tokens={self.max_new_tokens})"
@@ -85,7 +89,13 @@ class LocalClient:
         """
         import torch
 
-        inputs, prompt = self._encode(messages)
+        prompt = self._prompt(messages)
+        # Special tokens at the beginning are the template's own, where there is one.
+        templated = bool(getattr(self.tokenizer, "chat_template", None))
+        inputs = self.tokenizer(
+            prompt, add_special_tokens=not templated, return_tensors="pt", verbose=False
+        )
+        inputs.pop("token_type_ids", None)
         n_tokens = inputs["input_ids"].shape[1]
         config = self.model.config.get_text_config()
         limit = getattr(config, "max_position_embeddings", None) or n_tokens + self.max_new_tokens
@@ -101,7 +111,10 @@ class LocalClient:
                 max_new_tokens=min(self.max_new_tokens, limit - n_tokens),
                 do_sample=False,
                 pad_token_id=self.tokenizer.eos_token_id if padding is None else padding,
+                stopping_criteria=[self._must_stop],
             )
+            if self._leaving.is_set():
+                raise RuntimeError(f"{self.name} was stopped within its answer: the process ends.")
         # Some tokenizers count the marks of a thought among their special tokens.
         skipped = set(self.tokenizer.all_special_ids)
         skipped -= {i for i in skipped if marks_thoughts(self.tokenizer.decode([i]))}
@@ -110,21 +123,15 @@ class LocalClient:
         # Templates of some reasoning models begin the thought themselves.
         return f"<think>{answer}" if prompt.rstrip().endswith("<think>") else answer
 
-    def _encode(self, messages):
-        """Return the tensors of a question, and the text that the answer goes on from."""
-        if getattr(self.tokenizer, "chat_template", None):
-            prompt = self._chat(messages)
-            inputs = self.tokenizer(
-                prompt, add_special_tokens=False, return_tensors="pt", verbose=False
-            )
-        else:
-            prompt = "\n\n".join(message["content"] for message in messages) + "\n\nAnswer:"
-            inputs = self.tokenizer(prompt, return_tensors="pt", verbose=False)
-        inputs.pop("token_type_ids", None)
-        return inputs, prompt
+    def _must_stop(self, input_ids, scores, **options):
+        import torch
 
-    def _chat(self, messages):
-        """Return the prompt by the chat template, which may know no system role, or drop it."""
+        return torch.full(input_ids.shape[:1], self._leaving.is_set(), device=input_ids.device)
+
+    def _prompt(self, messages):
+        """Return the text that the answer continues."""
+        if not getattr(self.tokenizer, "chat_template", None):
+            return "\n\n".join(message["content"] for message in messages) + "\n\nAnswer:"
         options = {"add_generation_prompt": True, "tokenize": False}
         system = [m["content"].strip() for m in messages if m["role"] == "system"]
         try:
@@ -135,7 +142,14 @@ class LocalClient:
         else:
             if all(text in prompt for text in system):
                 return prompt
+        # The template knows no system role: it raises an error, or drops the message.
         return self.tokenizer.apply_chat_template(without_system(messages), **options)
+
+
+def _end_answer(leaving, lock):
+    """Have the answer under way end at its next token, and let no other begin."""
+    leaving.set()
+    lock.acquire()
 
 
 @contextmanager

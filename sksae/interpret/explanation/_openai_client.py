@@ -51,7 +51,6 @@ class _OrAuto:
 _RULES = {
     "model": Instance(str, description="a str"),
     "base_url": Instance(str, type(None), description="a str or None"),
-    "api_key": Instance(str, type(None), description="a str or None"),
     "timeout": Float(0, open_="low"),
     "max_retries": Int(0),
     "wait": Float(0),
@@ -141,8 +140,8 @@ class OpenAIClient:
         seed="auto",
         options=None,
     ):
-        given = {"model": model, "base_url": base_url, "api_key": api_key, "timeout": timeout}
-        given |= {"max_retries": max_retries, "wait": wait, "options": options}
+        given = {"model": model, "base_url": base_url, "timeout": timeout, "wait": wait}
+        given |= {"max_retries": max_retries, "options": options}
         sampling = {"temperature": temperature, "seed": seed}
         for name, value in (given | sampling).items():
             check_option(name, value, _RULES[name])
@@ -174,14 +173,16 @@ class OpenAIClient:
             raise ImportError(
                 "OpenAIClient needs the openai package: pip install 'sksae[explain]'."
             ) from error
+        if not isinstance(api_key, (str, type(None))):
+            raise TypeError(f"api_key must be a str or None, not a {type(api_key).__name__}.")
         self._elsewhere = base_url is not None
         if api_key is None and self._elsewhere:
             api_key = _NO_KEY  # not the environment's: it may be meant for another server
         self._certificates = httpx2.create_ssl_context()  # reading them takes long; once is enough
         http_client = httpx2.AsyncClient(verify=self._certificates)
+        self._shown_url = _without_password(_checked_url(base_url)) if self._elsewhere else None
         sdk = openai.AsyncOpenAI(base_url=base_url, api_key=api_key, http_client=http_client)
         self._base_url, self._api_key = str(sdk.base_url), sdk.api_key
-        self._shown_url = base_url and _without_password(_checked_url(base_url))
         self._address = _without_password(_checked_url(self._base_url))
         if not re.fullmatch(r"[!-~]+", self._api_key):
             raise ValueError(
@@ -434,8 +435,12 @@ def _checked_options(options):
 
 
 def _checked_url(url):
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of the port, or of brackets
+        usable = False
+    if not usable or re.search(r"\s", url):
         raise ValueError(
             f"base_url must be an address such as 'http://localhost:8000/v1'. Got "
             f"{_without_password(url)!r} instead."
