@@ -7,7 +7,7 @@ import os
 import threading
 from pathlib import Path
 
-from sksae.interpret.explanation._asking import check_client
+from sksae.interpret.explanation._client_calls import check_client
 
 _BEGIN = '{"key": "' + 64 * "#" + '", "answer": "'  # of each line; "#" is a hexadecimal digit
 

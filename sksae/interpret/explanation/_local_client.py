@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sksae._params import Int, check_option
-from sksae.interpret.explanation._answers import marks_thoughts
-from sksae.interpret.explanation._prompts import without_system
+from sksae.interpret.explanation._answer_parsing import marks_thoughts
+from sksae.interpret.explanation._explanation_prompts import without_system
 
 
 class LocalClient:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from sksae._params import Float, Instance, Int, check_option
 from sksae._signs import visible
-from sksae.interpret.explanation._prompts import without_system
+from sksae.interpret.explanation._explanation_prompts import without_system
 
 _LONGEST_WAIT = 60.0  # seconds
 _LARGEST_BODY = 2**24  # bytes of a response

@@ -12,7 +12,7 @@ from sksae.interpret import (
     score_explanations,
     split_examples,
 )
-from sksae.interpret.explanation import _prompts
+from sksae.interpret.explanation import _explanation_prompts as prompts
 from tests.interpret.explanation.planted import Constant, Oracle, Recording, planted_atlas
 
 
@@ -56,14 +56,14 @@ def test_only_windows_to_explain_from_are_shown(atlas):
     explanation = explain(atlas, client, [0], n_examples=12)[0]
     explaining, scoring = split_examples(atlas.feature(0))
     shown = client.asked[0][1]["content"]
-    lines = {_prompts.marked(e): e for e in explaining.windows()}
+    lines = {prompts.marked(e): e for e in explaining.windows()}
     assert sum(line in shown for line in lines) == 12
-    assert not any(_prompts.marked(e) in shown for e in scoring.windows())
+    assert not any(prompts.marked(e) in shown for e in scoring.windows())
     assert set(explanation.seen) == {e.text for line, e in lines.items() if line in shown}
     # The strongest first, then some of all parts.
-    strongest = [_prompts.marked(e) for e in explaining.top[:6]]
+    strongest = [prompts.marked(e) for e in explaining.top[:6]]
     assert [shown.index(line) for line in strongest] == sorted(map(shown.index, strongest))
-    assert all(any(_prompts.marked(e) in shown for e in part) for part in explaining.quantiles)
+    assert all(any(prompts.marked(e) in shown for e in part) for part in explaining.quantiles)
 
 
 def test_the_result_does_not_depend_on_the_other_features_or_the_bound(atlas):

@@ -12,7 +12,7 @@ from sksae.interpret import (
     score_explanations,
     split_examples,
 )
-from sksae.interpret.explanation import _prompts
+from sksae.interpret.explanation import _explanation_prompts as prompts
 from tests.interpret.explanation.planted import (
     WORDS,
     Always,
@@ -163,7 +163,7 @@ def test_no_window_that_was_explained_from_is_tested_on(atlas):
         tested = set()
         for system, user in scoring.asked:
             lines = lines_of(user["content"])
-            joined = system["content"] == _prompts._SIMULATE
+            joined = system["content"] == prompts._SIMULATE
             tested |= {"".join(map(json.loads, lines))} if joined else set(map(bare, lines))
         assert len(shown) >= 12
         assert len(tested) >= 20
@@ -176,7 +176,7 @@ def test_what_was_seen_counts_whatever_the_seed(atlas):
             return json.dumps([0] * len(lines_of(user)))
 
     explanation = explain(atlas, Oracle(), [0], random_state=0)[0]
-    shown = {_prompts.line_of(e) for e in atlas.feature(0).examples if e.text in explanation.seen}
+    shown = {prompts.line_of(e) for e in atlas.feature(0).examples if e.text in explanation.seen}
     assert shown
     for seed in range(1, 4):
         client = Lines()
@@ -192,7 +192,7 @@ def test_negatives_hold_the_token_where_the_feature_is_silent(atlas):
         score_explanations(atlas, {0: "tea"}, client, methods="detection", baselines=False)
     lines = [line for m in client.asked for line in lines_of(m[1]["content"])]
     _, side = split_examples(atlas.feature(0))
-    lexical = {_prompts.line_of(e) for e in side.silent["lexical"]}
+    lexical = {prompts.line_of(e) for e in side.silent["lexical"]}
     assert lexical
     assert all(" no tea" in line for line in lexical)
     assert lexical <= set(lines)
@@ -262,8 +262,8 @@ def test_an_embedding_that_knows_is_perfect_and_one_that_does_not_is_at_chance(a
 @pytest.mark.parametrize(
     ("embed", "message"),
     [
-        (lambda texts: np.ones(3), r"embed must return one vector a text.*shape \(3,\)"),
-        (lambda texts: np.ones((1, 2)), "one vector a text"),
+        (lambda texts: np.ones(3), r"embed must return one vector per text.*shape \(3,\)"),
+        (lambda texts: np.ones((1, 2)), "one vector per text"),
         (lambda texts: np.full((len(texts), 2), np.nan), "NaN or infinity"),
     ],
     ids=["flat", "short", "nan"],

@@ -346,7 +346,7 @@ def test_an_interrupted_process_waits_for_no_try():
     """
     code = """
 import os, signal, sys, threading
-from sksae.interpret.explanation._asking import ask
+from sksae.interpret.explanation._client_calls import ask
 from sksae.datasets import load_tiny_lm
 from sksae.interpret import LocalClient, OpenAIClient
 local = LocalClient(*load_tiny_lm(), max_new_tokens=200)

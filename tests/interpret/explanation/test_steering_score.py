@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from sksae.datasets import load_tiny_lm
 from sksae.interpret import Explanation, score_by_steering
-from sksae.interpret.explanation import _prompts
+from sksae.interpret.explanation import _explanation_prompts as prompts
 from tests.interpret.explanation.planted import Constant, Recording, lines_of
 
 SITE = "4.resid_post"
@@ -106,7 +106,7 @@ def test_who_reads_well_finds_the_steered_text(planted):
         assert score["n"] + score["n_same"] == 8
         assert score["low"] < 1
         assert score["baseline"]["chance"] == 0.5
-    assert {m[0]["content"] for m in client.asked} == {_prompts._STEERED}
+    assert {m[0]["content"] for m in client.asked} == {prompts._STEERED}
 
 
 def test_who_guesses_does_not(planted):

@@ -1,4 +1,4 @@
-"""Many questions to a client at once, not too many at a time; the answers in their order."""
+"""Concurrent questions to a client, bounded in number, and warnings of those that failed."""
 
 import sys
 import threading
@@ -7,7 +7,7 @@ from multiprocessing.pool import ThreadPool
 
 from sksae._params import Int, Verbosity, check_option
 
-_GIVE_UP = 20  # questions in a row, without an answer to any
+_N_GIVE_UP = 20  # failed questions in a row after which no more are sent
 
 
 class NotAskedError(RuntimeError):
@@ -26,25 +26,25 @@ def check_client(client):
 
 
 def ask(client, questions, *, max_concurrency=4, verbose=0, name="ask"):
-    """Return the answer to each question, or the exception that came instead.
+    """Answer to each question, or the exception that was raised instead.
 
     Parameters
     ----------
     client : object
-        Its `complete` turns messages into a string.
+        Its method `complete` maps messages to a string.
     questions : list of list of dict
         Messages with `role` and `content`.
     max_concurrency : int, default=4
-        Questions under way at a time.
+        The largest number of questions at the same time.
     verbose : int, default=0
-        Whether to show how far it is.
+        Whether to show the progress.
     name : str, default="ask"
-        What the progress is of.
+        The label of the progress.
 
     Returns
     -------
     answers : list of (str or Exception)
-        In the order of the questions, whatever the order in which they came.
+        In the order of the questions.
     """
     check_client(client)
     check_option("max_concurrency", max_concurrency, Int(1))
@@ -53,30 +53,31 @@ def ask(client, questions, *, max_concurrency=4, verbose=0, name="ask"):
     answers = [not_asked] * len(questions)
     hopeless = threading.Event()
 
-    def answer_to(item):
-        place, question = item
+    def numbered_answer(numbered_question):
+        i, question = numbered_question
         if hopeless.is_set():
-            return place, not_asked
+            return i, not_asked
         try:
-            return place, client.complete(question)
-        except BaseException as error:  # anything: a client is the user's own
-            return place, error
+            return i, client.complete(question)
+        except BaseException as error:  # of any type: a client is the user's own
+            return i, error
 
-    failed_in_a_row = failed = done = 0
-    # The pool's threads are daemons: after an interruption nothing new is sent and nobody waits,
-    # while what is under way still reaches a cache if the process lives on.
+    n_in_a_row = n_failed = n_done = 0
+    # The pool's threads are daemons: after an interruption no question is sent any more and the
+    # process does not wait. If it goes on, answers under way still reach a cache.
     with ThreadPool(max(1, min(max_concurrency, len(questions)))) as pool:
-        for place, answer in pool.imap_unordered(answer_to, enumerate(questions)):
+        for i, answer in pool.imap_unordered(numbered_answer, enumerate(questions)):
             if answer is not_asked:
                 continue
-            if isinstance(answer, BaseException) and not isinstance(answer, Exception):
+            failed = isinstance(answer, BaseException)
+            if failed and not isinstance(answer, Exception):  # KeyboardInterrupt, SystemExit
                 raise answer
-            failed_in_a_row = failed_in_a_row + 1 if isinstance(answer, Exception) else 0
-            failed += isinstance(answer, Exception)
-            answers[place] = answer
-            done += 1
-            _show(verbose, name, done, len(questions), failed)
-            if failed_in_a_row >= _GIVE_UP:
+            n_in_a_row = n_in_a_row + 1 if failed else 0
+            n_failed += failed
+            answers[i] = answer
+            n_done += 1
+            _show(verbose, name, n_done, len(questions), n_failed)
+            if n_in_a_row >= _N_GIVE_UP:
                 hopeless.set()
     return answers
 
@@ -88,9 +89,8 @@ def warn_of_failures(answers, *, stacklevel):
         return
     reason = f"{type(errors[0]).__name__}: {errors[0]}"
     if len(errors) == len(answers):
-        raise RuntimeError(f"None of {len(answers)} questions got an answer; {reason}") from errors[
-            0
-        ]
+        message = f"None of {len(answers)} questions got an answer; {reason}"
+        raise RuntimeError(message) from errors[0]
     warnings.warn(
         f"{len(errors)} of {len(answers)} questions got no answer and count as failed, the first "
         f"with {reason}. With a CachedClient a second call asks these only.",
@@ -98,10 +98,10 @@ def warn_of_failures(answers, *, stacklevel):
     )
 
 
-def _show(verbose, name, done, total, failed):
+def _show(verbose, name, n_done, n_questions, n_failed):
     if not verbose:
         return
-    failures = f", {failed:,} failed" if failed else ""
-    end = "\n" if done == total else ""
-    sys.stdout.write(f"\r[{name}] {done:,}/{total:,} answers{failures}{end}")
+    failures = f", {n_failed:,} failed" if n_failed else ""
+    end = "\n" if n_done == n_questions else ""
+    sys.stdout.write(f"\r[{name}] {n_done:,}/{n_questions:,} answers{failures}{end}")
     sys.stdout.flush()
