@@ -1,4 +1,4 @@
-"""Answers kept on disk, so that what was asked once is not asked again."""
+"""A client that keeps the answers of another one in a file."""
 
 import errno
 import hashlib
@@ -13,7 +13,7 @@ _BEGIN = '{"key": "' + 64 * "#" + '", "answer": "'  # of each line; "#" is a hex
 
 
 class CachedClient:
-    """A client that keeps its answers in a file and asks nothing twice.
+    """A client that keeps its answers in a file and asks no question twice.
 
     An answer is found again by the client's identity (model, address, temperature, ...) and the
     messages. The file has one line per answer and is only ever added to: an answer is there as soon
@@ -25,7 +25,7 @@ class CachedClient:
     Parameters
     ----------
     client : object
-        Any client, with ``complete(messages)`` that returns a string.
+        An object with ``complete(messages)`` that returns a string.
     path : str or Path
         The file; made with its folder where it does not exist.
     identity : str or dict, default=None
@@ -102,7 +102,7 @@ class CachedClient:
         Returns
         -------
         answer : str
-            What the client said, now or before.
+            The client's answer, now or earlier.
         """
         question = json.dumps([self.identity, messages], sort_keys=True)
         key = hashlib.sha256(question.encode("ascii")).hexdigest()
@@ -132,8 +132,8 @@ class CachedClient:
             first = begin.lstrip("\n").partition("\n")[0]
             # It may have been cut off anywhere, when a process was killed.
             if all(
-                sign == wanted or (wanted == "#" and sign in "0123456789abcdef")
-                for sign, wanted in zip(first, _BEGIN, strict=False)
+                character == expected or (expected == "#" and character in "0123456789abcdef")
+                for character, expected in zip(first, _BEGIN, strict=False)
             ):
                 return
         raise ValueError(
@@ -141,13 +141,13 @@ class CachedClient:
         )
 
     def _read(self):
-        """Take in whole lines that were added since, by whomever."""
+        """Read the whole lines that were added since, by any process."""
         with self.path.open("rb") as stream:
             stream.seek(self._read_to)
             added = stream.read()
-        whole = added[: added.rfind(b"\n") + 1]
-        self._read_to += len(whole)
-        for line in whole.splitlines():
+        whole_lines = added[: added.rfind(b"\n") + 1]
+        self._read_to += len(whole_lines)
+        for line in whole_lines.splitlines():
             try:
                 entry = json.loads(line)
                 key, answer = entry["key"], entry["answer"]

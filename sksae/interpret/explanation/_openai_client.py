@@ -15,27 +15,19 @@ from sksae.interpret.explanation._explanation_prompts import without_system
 
 _LONGEST_WAIT = 60.0  # seconds
 _LARGEST_BODY = 2**24  # bytes of a response
-_LONGEST_REASON = 500  # characters of what a server says in an error
-_NO_KEY = "none"  # the package demands some key
-# All that a server other than OpenAI's is told beside the request: neither the organization nor
-# the project nor further headers that environment variables set for OpenAI.
-_HEADERS = {
-    "accept",
-    "accept-encoding",
-    "authorization",
-    "connection",
-    "content-length",
-    "content-type",
-    "host",
-    "user-agent",
-}
-# Words in a refusal (status 400 or 422), and what is left out when the question is sent again.
+_LONGEST_REASON = 500  # characters of an error message
+_NO_KEY = "none"  # sent instead of a key, since the package demands one
+# The only headers that are sent to a server other than OpenAI's: neither the organization nor the
+# project nor further headers that environment variables set for OpenAI.
+_HEADERS = ("accept", "accept-encoding", "authorization", "connection", "content-length")
+_HEADERS += ("content-type", "host", "user-agent")
+# Parts of a question that are left out when a refusal (status 400 or 422) matches the pattern.
 _REFUSED = {"temperature": "temperature", "seed": "seed", "system": r"system|\broles?\b"}
 _AUTO = {"temperature": 0.0, "seed": 0}
 
 
 class _OrAuto:
-    """A rule that allows "auto" as well."""
+    """Rule that allows "auto" as well as another rule does."""
 
     def __init__(self, rule):
         self.rule = rule
@@ -61,7 +53,7 @@ _RULES = {
 
 
 class _UnusableError(ValueError):
-    """The server said all was well, and sent something that is no answer."""
+    """A response of status 200 that holds no answer."""
 
 
 class OpenAIClient:
@@ -149,7 +141,7 @@ class OpenAIClient:
         self.name = model
         self._timeout, self._max_retries, self._wait = timeout, max_retries, wait
         self._connect(base_url, api_key)
-        # Fields that may be left out when the server refuses them, and those that may not.
+        # Fields that are left out when the server refuses them; those in `_fields` never are.
         self._optional = {name: _AUTO[name] for name, value in sampling.items() if value == "auto"}
         self._optional = {k: v for k, v in self._optional.items() if k not in options}
         fixed = {k: v for k, v in sampling.items() if v is not None and v != "auto"}
@@ -161,7 +153,7 @@ class OpenAIClient:
             **self._fields,
         }
         self.usage = {"calls": 0, "retries": 0, "tokens_in": 0, "tokens_out": 0}
-        self._left_out = frozenset()  # names of `_REFUSED` that this server refused
+        self._left_out = frozenset()  # names in `_REFUSED` of the parts that this server refused
         self._lock = threading.Lock()
 
     def _connect(self, base_url, api_key):
@@ -245,7 +237,7 @@ class OpenAIClient:
         return self._read(body)
 
     async def _send(self, sdk, messages, left_out):
-        """Return the body of the response to a question."""
+        """Body of the response to a question."""
         import httpx2
 
         optional = {k: v for k, v in self._optional.items() if k not in left_out}
@@ -256,7 +248,7 @@ class OpenAIClient:
         return response.content
 
     def _refused(self, error, messages):
-        """Return what the question can be sent without, of that which the server complains of."""
+        """Names of the optional parts of a question that the server refuses."""
         if getattr(error, "status_code", None) not in (400, 422):
             return frozenset()
         removable = set(self._optional)
@@ -269,14 +261,14 @@ class OpenAIClient:
         )
 
     def _reason(self, error, n_tries):
-        """Return the number of tries and the reason of the last one's failure."""
+        """Number of tries and reason of the last one's failure, as text."""
         tries = f"{n_tries} {'try' if n_tries == 1 else 'tries'}: "
         status = getattr(error, "status_code", None)
         if status is None:
             return f"{tries}{error}"
-        said = error.response.text.strip()
+        text = error.response.text.strip()
         if error.response.extensions.get("no_response"):
-            return f"{tries}{said}"
+            return f"{tries}{text}"
         hint = ""
         if status in range(300, 400):
             address = error.response.headers.get("location")
@@ -284,25 +276,25 @@ class OpenAIClient:
         elif status in (401, 403) and self._api_key == _NO_KEY:
             hint = "no key was sent: beside a base_url, api_key must be given. "
         elif status in (400, 422):
-            named = [name for name in _AUTO if name in self._fields and name in said]
+            named = [name for name in _AUTO if name in self._fields and name in text]
             hint = "".join(f"{name}=None leaves {name} to the server. " for name in named)
         # The package quotes the message where the body has one at its usual place.
-        return f"{tries}{hint}{error}" + f" {said}" * (" - " not in str(error))
+        return f"{tries}{hint}{error}" + f" {text}" * (" - " not in str(error))
 
     def _read(self, body):
-        """Return the text in the body of a response; raise a RuntimeError if there is none."""
+        """Text in the body of a response; a RuntimeError if there is none."""
         content, usage, trouble = _answer_in(body)
-        counts = {
-            "tokens_in": usage.get("prompt_tokens"),
-            "tokens_out": usage.get("completion_tokens"),
-        }
-        self._count(calls=1, **{k: v for k, v in counts.items() if isinstance(v, int)})
+        self._count(
+            calls=1,
+            tokens_in=usage.get("prompt_tokens"),
+            tokens_out=usage.get("completion_tokens"),
+        )
         if trouble is not None:
             raise RuntimeError(self._clean(f"No answer from {self.name}: {trouble}"))
         return content
 
     def _clean(self, message):
-        """Return a message without keys, passwords and what moves a cursor, and not too long."""
+        """Message without keys, passwords and control characters, and of bounded length."""
         for secret in self._secrets:
             message = message.replace(secret, "***")
         message = visible(message)
@@ -311,11 +303,11 @@ class OpenAIClient:
     def _count(self, **counts):
         with self._lock:
             for name, count in counts.items():
-                self.usage[name] += count
+                self.usage[name] += count if isinstance(count, int) else 0
 
 
 def _http_client(seconds, wait, certificates, headers):
-    """Return an HTTP client of which each try ends in time and has a response of bounded size.
+    """HTTP client of which each try ends in time and has a response of bounded size.
 
     The time limits of the package are those of single reads, so that a server that sends a byte
     now and then is never late. A try without a usable response counts as status 503, which the
@@ -356,7 +348,7 @@ def _http_client(seconds, wait, certificates, headers):
 
 
 async def _whole(response):
-    """Return a response with its body, which must be of bounded size."""
+    """A response with its body, which must be of bounded size."""
     import httpx2
     import openai
 
@@ -375,7 +367,7 @@ async def _whole(response):
 
 
 def _finished(coroutine):
-    """Return what a coroutine returns, run in a thread of its own.
+    """Result of a coroutine that runs in a thread of its own.
 
     In notebooks an event loop runs already in the caller's. The thread is a daemon, so that a
     process that was interrupted need not wait for the server.
@@ -393,7 +385,7 @@ def _finished(coroutine):
 
 
 def _answer_in(body):
-    """Return ``(content, usage, trouble)`` of the body of a response; trouble is None or why.
+    """``(content, usage, trouble)`` of the body of a response; `trouble` is a reason or None.
 
     Raises
     ------
@@ -401,8 +393,8 @@ def _answer_in(body):
         If it is no response of a chat or holds no text, which another try may change.
     """
     try:
-        said = json.loads(body)
-        usage, choice = said.get("usage"), said["choices"][0]
+        response = json.loads(body)
+        usage, choice = response.get("usage"), response["choices"][0]
         message, finish = choice["message"], choice.get("finish_reason")
         content, refusal = message.get("content"), message.get("refusal")
         thoughts = message.get("reasoning_content") or message.get("reasoning")
@@ -427,7 +419,7 @@ def _answer_in(body):
 
 
 def _checked_options(options):
-    """Return the further fields of a request, if they are none that the client sets itself."""
+    """Further fields of a request, of which the client sets none itself."""
     for name in options:
         if name in ("model", "messages", "stream", "n"):
             raise ValueError(f"options must not hold {name!r}, which OpenAIClient sets itself.")
@@ -455,7 +447,7 @@ def _without_password(url):
 
 
 def _secrets(url, key):
-    """Return strings that no message may hold, the longest first."""
+    """Strings that no message may hold, the longest first."""
     parts = urlsplit(url)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     secrets = {parts.password, password, None if key == _NO_KEY else key}
