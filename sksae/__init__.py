@@ -1,5 +1,7 @@
 """Sparse autoencoders as scikit-learn estimators."""
 
+import importlib
+
 from sksae.autoencoders import (
     BatchTopKSAE,
     GatedSAE,
@@ -24,3 +26,25 @@ __all__ = [
     "Transcoder",
     "load",
 ]
+
+_SUBMODULES = (
+    "datasets",
+    "displays",
+    "formats",
+    "interpret",
+    "language_models",
+    "metrics",
+    "model_selection",
+    "report",
+)
+
+
+def __dir__():
+    return sorted([*__all__, *_SUBMODULES, "__version__"])
+
+
+def __getattr__(name):
+    """Import a public subpackage when it is first asked for."""
+    if name in _SUBMODULES:
+        return importlib.import_module(f"sksae.{name}")
+    raise AttributeError(f"module 'sksae' has no attribute {name!r}")

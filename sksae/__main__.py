@@ -21,6 +21,7 @@ from sksae.report import feature_lines, table_lines, write_page
 
 ESTIMATORS = {
     "topk": sksae.TopKSAE,
+    "batchtopk": sksae.BatchTopKSAE,
     "l1": sksae.SparseAutoencoder,
     "gated": sksae.GatedSAE,
     "jumprelu": sksae.JumpReLUSAE,
@@ -44,7 +45,8 @@ EPILOG = """\
 examples:
   python -m sksae
   python -m sksae --model openai-community/gpt2 --layer 8 --texts reviews.txt --k 32
-  python -m sksae --model ./my-model --texts - --estimator jumprelu --save sae.st < notes.txt"""
+  python -m sksae --model ./my-model --texts - --estimator jumprelu --save sae.st < notes.txt
+  python -m sksae --estimator l1 --target-l0 20"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -88,9 +90,10 @@ def _parser():
     add("--texts", metavar="FILE", help="UTF-8, - for stdin; a text a paragraph, or else a line")
     add("--max-texts", type=_positive, metavar="N", help="use N of the texts, drawn at random")
     kind = {"type": _estimator, "default": "topk", "metavar": "NAME"}
-    add("--estimator", **kind, help="topk, l1, gated, jumprelu, or a class such as TopKSAE (topk)")
-    add("--k", type=_positive, help="features active on each token, for topk")
+    add("--estimator", **kind, help=f"{', '.join(ESTIMATORS)}, or a class such as TopKSAE (topk)")
+    add("--k", type=_positive, help="features active on each token, for topk and batchtopk")
     add("--alpha", type=_weight, help="weight of the sparsity penalty, for the others")
+    add("--target-l0", type=_above_0, metavar="L0", help="active features to reach, for the others")
     add("--n-components", type=_positive, metavar="N", help="number of features (8 x the width)")
     add("--max-iter", type=_positive, metavar="N", help="passes over the activations")
     out = {"type": Path, "default": Path("sksae-report"), "metavar": "DIR"}
@@ -113,21 +116,41 @@ def _weight(string):
     return float(string)
 
 
+def _above_0(string):
+    if not 0 < float(string) < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number > 0, got {string}")
+    return float(string)
+
+
 def _estimator(string):
     names = {cls.__name__.lower(): name for name, cls in ESTIMATORS.items()}
-    name = names.get(string.lower(), string.lower())
+    given = re.sub("[-_ ]", "", string.lower())
+    name = names.get(given, given)
+    if name == "transcoder":
+        raise argparse.ArgumentTypeError(
+            "a transcoder predicts other activations than it reads, and needs sksae.Transcoder"
+        )
     if name not in ESTIMATORS:
         known = ", ".join(f"{name} ({cls.__name__})" for name, cls in ESTIMATORS.items())
         raise argparse.ArgumentTypeError(f"unknown estimator {string!r}; there are {known}")
     return name
 
 
+def _takes_k(options):
+    return "k" in ESTIMATORS[options.estimator]().get_params()
+
+
 def _check(options):
     """Raise for options that cannot work, before minutes are spent."""
-    if options.k is not None and options.estimator != "topk":
-        raise ValueError(f"--k is for topk; {options.estimator} takes --alpha")
-    if options.alpha is not None and options.estimator == "topk":
-        raise ValueError("--alpha is for penalised estimators; topk takes --k")
+    if options.k is not None and not _takes_k(options):
+        raise ValueError(
+            f"--k is for topk; {options.estimator} takes --alpha or --target-l0 (--k is for "
+            "batchtopk as well)"
+        )
+    for option in ("alpha", "target_l0"):
+        if getattr(options, option) is not None and _takes_k(options):
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} is for penalised estimators; {options.estimator} takes --k")
     path = options.model or "."
     if path[0] in "./~" and not Path(path).expanduser().is_dir():
         raise ValueError(f"there is no folder {options.model} to load a model from")
@@ -230,10 +253,10 @@ def _layer(options):
 def _autoencoder(options):
     """The estimator asked for; for the packaged model and corpus, with settings that suit them."""
     chosen = {"n_components": options.n_components, "max_iter": options.max_iter}
-    if options.estimator == "topk":
+    if _takes_k(options):
         chosen["k"] = options.k or (K if options.model is None else None)
     else:
-        chosen["alpha"] = options.alpha
+        chosen |= {"alpha": options.alpha, "target_l0": options.target_l0}
     if options.model is None and options.texts is None:
         chosen["max_iter"] = options.max_iter or PASSES
     return ESTIMATORS[options.estimator](

@@ -1,6 +1,7 @@
 """Where X lives: numpy, an array API namespace, a torch device; dense or CSR out."""
 
 import os
+import reprlib
 from typing import NamedTuple
 
 import numpy as np
@@ -59,11 +60,70 @@ def _holds_doubles(X):
     return any(str(dtype).lower().endswith(("float64", "f8")) for dtype in dtypes)
 
 
-def as_input(X):
-    """Return X as scikit-learn can validate it: a tensor detached, and float32 for bfloat16."""
+def as_input(X, name="X"):
+    """Return X as scikit-learn can validate it: a tensor detached, and float32 for bfloat16.
+
+    Raises
+    ------
+    ValueError
+        If X is None, holds texts or has more than two axes.
+    """
+    check_rows(X, name)
     if not isinstance(X, torch.Tensor):
         return X
     return X.detach().float() if X.dtype is torch.bfloat16 else X.detach()
+
+
+def check_rows(X, name):
+    """Raise a ValueError that names the remedy for what cannot be rows of numbers.
+
+    Only the first of a list are looked at: what is wrong elsewhere is scikit-learn's to say.
+    """
+    if X is None:
+        raise ValueError(f"{name} is None; rows of numbers are needed, (n_samples, n_features).")
+    if hasattr(X, "get_params") and not isinstance(X, type):
+        raise ValueError(f"{name} is an estimator, {type(X).__name__}; rows of numbers are needed.")
+    for text in _first_values(X):
+        if isinstance(text, (str, bytes)) and not _is_number(text):
+            raise ValueError(
+                f"{name} holds texts, such as {reprlib.repr(text)}; rows of numbers are needed. "
+                "SAEVectorizer takes texts, and ActivationExtractor makes rows of them."
+            )
+    shape = np.shape(X[0]) if isinstance(X, (list, tuple)) and len(X) else ()
+    shape = (len(X), *shape) if shape else getattr(X, "shape", ())
+    if len(shape) > 2:
+        raise ValueError(f"{name} has shape {tuple(shape)}; {name}{two_axes(shape)}.")
+
+
+def two_axes(shape):
+    """Return how an array of more than two axes becomes rows, or what else is needed."""
+    if len(shape) > 2:
+        return f".reshape(-1, {shape[-1]}) makes a row of each position"
+    return " must be 2-D, with at least one row and one column"
+
+
+def _first_values(X):
+    """Return the values at the beginning of X that could be texts: a few, without a copy of X."""
+    if isinstance(X, (str, bytes)):
+        return [X]
+    if hasattr(X, "columns") and hasattr(X, "head"):  # a frame: all of its columns
+        return np.asarray(X.head(1), dtype=object).ravel()
+    if isinstance(X, (list, tuple)):
+        first = X[0] if X else None
+        return list(first) if isinstance(first, (list, tuple)) else [first]
+    dtype = getattr(X, "dtype", None)
+    kind = getattr(dtype, "kind", "O" if str(dtype) == "String" else "f")  # polars has no kinds
+    if kind not in "OSUT" or not len(X.shape):
+        return []
+    return np.asarray(X[:1], dtype=object).ravel()
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_same_space(estimator, method, fitted, given):

@@ -1,4 +1,4 @@
-"""Codes of any transformer as CSR, without a large dense matrix on the way."""
+"""Codes as CSR: of any transformer, and of whatever sparse container holds them."""
 
 import copy
 
@@ -8,6 +8,36 @@ from sklearn import config_context
 from sklearn.frozen import FrozenEstimator
 
 _ENTRIES = 2**22  # of a dense block
+
+
+def as_csr(codes):
+    """Return a sparse container as CSR whose entries are each of a cell of its own.
+
+    Entries of one cell that are stored apart, which scipy takes for their sum, become one. The
+    container that was given is never changed.
+
+    Parameters
+    ----------
+    codes : sparse container of shape (n_rows, n_components)
+        Codes in any of scipy's formats.
+
+    Returns
+    -------
+    codes : CSR container of shape (n_rows, n_components)
+        The same numbers, with sorted columns; the container itself if it is such already.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> from sksae._coding import as_csr
+    >>> as_csr(sparse.csr_array(([1.0, 2.0], [0, 0], [0, 2]), shape=(1, 1))).data.tolist()
+    [3.0]
+    """
+    rows = codes.tocsr()
+    if not rows.has_canonical_format:
+        rows = rows.copy() if rows is codes else rows
+        rows.sum_duplicates()
+    return rows
 
 
 def sparse_coder(estimator):
@@ -32,6 +62,11 @@ def sparse_coder(estimator):
     >>> sparse_coder(TopKSAE(8)).sparse_output
     True
     """
+    if isinstance(estimator, type):
+        raise TypeError(
+            f"{estimator.__name__} is a class; a fitted estimator is needed, as in "
+            f"{estimator.__name__}(...).fit(X)."
+        )
     while isinstance(estimator, FrozenEstimator):
         estimator = estimator.estimator
     estimator = getattr(estimator, "best_estimator_", estimator)
@@ -44,17 +79,18 @@ def sparse_coder(estimator):
 
 def sparse_codes(coder, rows, width):
     """Return the codes of rows as CSR; where they come dense, a block at a time."""
-    if not len(rows):
+    n_rows = rows.shape[0] if hasattr(rows, "shape") else len(rows)
+    if not n_rows:
         return sparse.csr_array((0, width), dtype=np.float32)
     with config_context(transform_output="default"):
         if _can_be_sparse(coder):
-            return sparse.csr_array(coder.transform(rows))
+            return as_csr(sparse.csr_array(coder.transform(rows)))
         step = max(1, _ENTRIES // max(width, 1))
-        starts = range(0, len(rows), step)
+        starts = range(0, n_rows, step)
         blocks = [coder.transform(rows[start : start + step]) for start in starts]
     blocks = [block if sparse.issparse(block) else np.asarray(block) for block in blocks]
     blocks = [block.astype(np.float32) if block.dtype == np.float16 else block for block in blocks]
-    return sparse.vstack([sparse.csr_array(block) for block in blocks], format="csr")
+    return as_csr(sparse.vstack([sparse.csr_array(block) for block in blocks], format="csr"))
 
 
 def _can_be_sparse(estimator):

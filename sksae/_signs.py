@@ -1,7 +1,12 @@
-"""Strings shown to a person: on one line, and unable to steer a terminal."""
+"""Strings and tables shown to a person: short lines, unable to steer a terminal."""
 
 import unicodedata
+from html import escape
 
+SHOWN = 10
+"""Lines of a table that are shown."""
+
+_CELL_COLUMNS = 60
 _VISIBLE = {"\n": "↵", "\r": "␍", "\t": "→"}
 _UNPRINTED = ("Cc", "Cs", "Zl", "Zp")
 # They would reorder everything that follows on the line.
@@ -79,6 +84,50 @@ def fit_columns(string, room):
             break
         kept.append(character)
     return "".join(kept) + "…" * (room > 0)
+
+
+class TableRepr:
+    """Mixin of tables: their first lines, as aligned text and as HTML.
+
+    A table has a method `_shown` that returns sentences (list of str), a heading (tuple of str)
+    and lines (list of tuple of str).
+    """
+
+    def __repr__(self):
+        sentences, cells = self._cleaned()
+        return "\n".join([*sentences, *aligned(cells)])
+
+    def _repr_html_(self):
+        sentences, (heading, *lines) = self._cleaned()
+        above = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+        if not heading:
+            return above
+        head = "".join(f"<th>{escape(name)}</th>" for name in heading)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>"
+            for line in lines
+        )
+        return f"{above}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _cleaned(self):
+        """Return sentences and lines of cells, the heading first, that are safe to show."""
+        sentences, heading, lines = self._shown()
+        cells = [[fit_columns(visible(str(x)), _CELL_COLUMNS) for x in line] for line in lines]
+        return [visible(sentence) for sentence in sentences], [list(heading), *cells]
+
+
+def aligned(lines):
+    """Return lists of cells as lines of text: all to the right, but the last to the left."""
+    if not lines or not lines[0]:
+        return []
+    widths = [max(map(columns, column)) for column in zip(*lines, strict=True)]
+    found = []
+    for *cells, last in lines:
+        padded = [
+            " " * (width - columns(cell)) + cell for cell, width in zip(cells, widths, strict=False)
+        ]
+        found.append("  ".join([*padded, last]).rstrip())
+    return found
 
 
 def _visible(character):

@@ -9,22 +9,7 @@ import pytest
 import sksae
 
 ROOT = Path(__file__).parents[1]
-PUBLIC = [
-    "sksae",
-    *(
-        f"sksae.{room}"
-        for room in (
-            "datasets",
-            "displays",
-            "formats",
-            "interpret",
-            "language_models",
-            "metrics",
-            "model_selection",
-            "report",
-        )
-    ),
-]
+PUBLIC = ["sksae", *(f"sksae.{name}" for name in dir(sksae) if name in sksae._SUBMODULES)]
 
 
 @pytest.mark.parametrize("module", PUBLIC)

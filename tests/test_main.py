@@ -18,6 +18,7 @@ import sksae.__main__ as command
 from sksae import JumpReLUSAE, TopKSAE
 from sksae.language_models import ActivationExtractor
 from sksae.metrics import dead_fraction, explained_variance, l0
+from tests.estimators import SAES
 from tests.report.decoding import read_features, read_index
 
 ROOT = Path(__file__).parents[1]
@@ -178,6 +179,26 @@ def test_what_separates_texts(text, pieces):
     assert command.split_texts(text) == pieces
 
 
+@pytest.mark.parametrize("cls", SAES)
+def test_every_estimator_has_a_short_name(cls):
+    (short,) = (name for name, one in command.ESTIMATORS.items() if one is cls)
+    for name in (short, short.upper(), cls.__name__, cls.__name__.lower()):
+        options = command._parser().parse_args(["--estimator", name, "--model", "m"])
+        assert options.estimator == short
+        assert type(command._autoencoder(options)) is cls
+
+
+def test_options_of_the_sparsity_reach_the_estimator(tmp_path):
+    def estimator(*arguments):
+        options = command._parser().parse_args(["--model", "m", "--out", str(tmp_path), *arguments])
+        command._check(options)
+        return command._autoencoder(options)
+
+    assert estimator("--estimator", "l1", "--target-l0", "7.5").target_l0 == 7.5
+    assert estimator("--estimator", "gated", "--alpha", "0.5").get_params()["target_l0"] is None
+    assert estimator("--estimator", "batchtopk", "--k", "3").k == 3
+
+
 def failing(tmp_path, name):
     (tmp_path / "latin").write_bytes("é\nè".encode("latin-1"))
     (tmp_path / "empty").write_text("\n\n")
@@ -192,6 +213,12 @@ def failing(tmp_path, name):
         "estimator": (["--estimator", "pca"], "unknown estimator 'pca'; there are topk"),
         "k of l1": (["--estimator", "l1", "--k", "4"], "--k is for topk; l1 takes --alpha"),
         "alpha of topk": (["--alpha", "1"], "--alpha is for penalised"),
+        "target of batchtopk": (
+            ["--estimator", "batch-topk", "--target-l0", "9"],
+            "--target-l0 is for penalised estimators; batchtopk takes --k",
+        ),
+        "target": (["--estimator", "gated", "--target-l0", "0"], "must be a number > 0"),
+        "transcoder": (["--estimator", "Transcoder"], "needs sksae.Transcoder"),
         "k": (["--k", "0"], "--k: must be at least 1"),
         "alpha": (["--estimator", "l1", "--alpha", "-1"], "must be a number >= 0"),
         "word": (["--k", "many"], "--k: invalid"),
@@ -209,6 +236,7 @@ def failing(tmp_path, name):
 @pytest.mark.parametrize(
     "name",
     ["missing", "folder", "latin", "empty", "estimator", "k of l1", "alpha of topk", "k", "alpha",
+     "target of batchtopk", "target", "transcoder",
      "word", "option", "model", "no model", "layer", "site", "out", "save", "device"],
 )  # fmt: skip
 def test_an_error_is_one_line_and_exit_code_2(name, tmp_path, capsys):
@@ -234,7 +262,7 @@ def test_help_names_every_option(capsys):
     assert leaving.value.code == 0
     shown = capsys.readouterr().out
     for option in ("--model", "--layer", "--site", "--texts", "--estimator", "--k", "--alpha",
-                   "--n-components", "--out", "--save"):  # fmt: skip
+                   "--target-l0", "--n-components", "--out", "--save"):  # fmt: skip
         assert option in shown
     assert "your own model and text" in shown
 

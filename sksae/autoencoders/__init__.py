@@ -21,3 +21,7 @@ __all__ = [
     "fitted",
     "load",
 ]
+
+
+def __dir__():
+    return __all__

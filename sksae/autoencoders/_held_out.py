@@ -18,6 +18,11 @@ def split(sae, n_samples, sample_weight, generator):
     rows = weighted_rows(n_samples, sample_weight)
     if not sae.early_stopping and getattr(sae, "target_l0", None) is None:
         return rows, None
+    if len(rows) < 2:
+        why = "early_stopping=True" if sae.early_stopping else "target_l0"
+        raise ValueError(
+            f"{why} holds out rows and needs at least 2 that count; there is n_samples={len(rows)}."
+        )
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
     train, held_out = train_test_split(
         rows.numpy(), test_size=sae.validation_fraction, random_state=seed

@@ -1,6 +1,7 @@
 """What `save` wrote as a fitted estimator again; anything else is an error that says what it is."""
 
 import json
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,6 +83,8 @@ def load(path):
     >>> bool((again.transform(X) == sae.transform(X)).all())
     True
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a str or Path. Got {type(path).__name__} instead.")
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")

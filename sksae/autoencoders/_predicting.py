@@ -98,7 +98,7 @@ class PredictingSAE(RegressorMixin, BaseSAE):
                 f"This {name} estimator requires y to be passed, but the target y is None."
             )
         X, sample_weight = self._check_rows(X, sample_weight, reset=not continues)
-        y = as_input(y)
+        y = as_input(y, "y")
         y = check_array(y, dtype=float_dtypes(y), order="C", ensure_2d=False, input_name="y")
         check_consistent_length(X, y)
         if space_of(X) != space_of(y):

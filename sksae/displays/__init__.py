@@ -25,3 +25,7 @@ __all__ = [
     "SparsityFrontierDisplay",
     "TrainingCurveDisplay",
 ]
+
+
+def __dir__():
+    return __all__

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sksae._optional import needed
+
 BLUE, RED, GREY, INK = "#0072b2", "#d55e00", "#8f8f8f", "#222222"  # apart for every kind of eye
 CYCLE = (BLUE, RED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = "osD^vP"
@@ -10,13 +12,7 @@ _LOG_FROM = 5  # times the smallest value at which an axis becomes logarithmic, 
 
 def check_matplotlib(caller):
     """Raise an ImportError that names `caller` and the remedy if matplotlib is not installed."""
-    try:
-        import matplotlib as installed
-    except ImportError as error:
-        raise ImportError(
-            f"{caller} needs matplotlib, which is not installed: pip install matplotlib"
-        ) from error
-    return installed
+    return needed("matplotlib", caller)
 
 
 def place(display, ax, size=(6.4, 4.0)):

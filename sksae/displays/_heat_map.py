@@ -3,14 +3,12 @@
 import math
 
 import numpy as np
-import torch
-from scipy import sparse
 
 from sksae._params import Int, check_option
 from sksae._signs import edges_visible, fit_columns
 from sksae.displays._axes import check_matplotlib, place
 from sksae.displays._fonts import drawn
-from sksae.displays._reading import codes_of, stored
+from sksae.displays._reading import codes_of, matrix, stored
 
 _LABEL_INCHES = 0.12  # where there is less, every second or third has one
 _LABEL_COLUMNS = 16
@@ -136,7 +134,7 @@ class ActivationHeatmapDisplay:
             If a row or a latent is chosen that does not exist, or the tokens do not fit the rows.
         """
         check_matplotlib(f"{cls.__name__}.from_codes")
-        codes = _matrix(codes)
+        codes = matrix(codes)
         rows = _chosen("rows", rows, n_rows, codes.shape[0])
         fires = np.asarray((codes[rows] != 0).sum(axis=0)).ravel()
         if features is None:
@@ -235,19 +233,6 @@ class ActivationHeatmapDisplay:
 def _every(n_labels, inches):
     """Return that every first, second or n-th of the labels has room."""
     return math.ceil(n_labels / max(1, inches / _LABEL_INCHES))
-
-
-def _matrix(codes):
-    """Return codes as CSR or as a 2-D array."""
-    if isinstance(codes, torch.Tensor):
-        codes = codes.detach().cpu().float().numpy()
-    codes = codes.tocsr() if sparse.issparse(codes) else np.asarray(codes)
-    if codes.ndim != 2 or 0 in codes.shape:
-        raise ValueError(
-            f"codes has shape {codes.shape}; a 2-D array with at least one row and one column is "
-            "needed."
-        )
-    return codes
 
 
 def _chosen(name, chosen, size, length):

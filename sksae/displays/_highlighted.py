@@ -121,6 +121,11 @@ class HighlightedText:
             What a notebook shows.
         """
         check_option("n_examples", n_examples, Int(1))
+        if not hasattr(feature, "examples"):
+            raise TypeError(
+                f"feature must be a Feature, such as atlas.feature(0). Got "
+                f"{type(feature).__name__} instead."
+            )
         return cls(feature.examples[:n_examples], max_activation=feature.max_activation)
 
     def __repr__(self):

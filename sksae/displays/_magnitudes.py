@@ -5,7 +5,7 @@ from scipy import sparse
 
 from sksae._params import Int, check_option
 from sksae.displays._axes import BLUE, INK, bare, check_matplotlib, place, plain_log_ticks
-from sksae.displays._reading import codes_of
+from sksae.displays._reading import codes_of, matrix
 
 
 class CodeMagnitudeDisplay:
@@ -104,11 +104,12 @@ class CodeMagnitudeDisplay:
         Raises
         ------
         ValueError
-            If a code is not finite.
+            If a code is not finite, or `codes` are not a matrix.
         """
         check_matplotlib(f"{cls.__name__}.from_codes")
         check_option("n_bins", n_bins, Int(1))
-        values = codes.tocsr().data if sparse.issparse(codes) else np.asarray(codes).ravel()
+        codes = matrix(codes)
+        values = codes.data if sparse.issparse(codes) else codes.ravel()
         values = np.abs(values[values != 0])
         if not np.isfinite(values).all():
             raise ValueError("codes contains NaN or infinity.")

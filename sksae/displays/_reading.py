@@ -1,12 +1,16 @@
 """What displays read from estimators: sparse codes of rows, and attributes of a fitted step."""
 
+from collections.abc import Iterable
+
+import numpy as np
+import torch
 from scipy import sparse
 from sklearn import config_context
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import to_torch
-from sksae._coding import sparse_coder, sparse_codes
+from sksae._coding import as_csr, sparse_coder, sparse_codes
 
 
 def codes_of(estimator, X):
@@ -24,8 +28,15 @@ def codes_of(estimator, X):
     codes : csr_array of shape (n_samples, n_components)
         Codes.
     """
+    if not hasattr(estimator, "transform"):
+        raise TypeError(
+            "estimator must be a fitted transformer, and comes before X. Got "
+            f"{type(estimator).__name__} instead."
+        )
     check_is_fitted(estimator)
     if not hasattr(X, "shape"):
+        if not isinstance(X, Iterable):
+            raise TypeError(f"X must be rows of numbers. Got {type(X).__name__} instead.")
         X = list(X)
     coder = sparse_coder(estimator)
     with config_context(transform_output="default"):
@@ -35,6 +46,11 @@ def codes_of(estimator, X):
 
 def fitted_step(estimator, attribute):
     """Return the estimator, best estimator of a search or last step that has `attribute`."""
+    if not hasattr(estimator, "fit"):
+        raise TypeError(
+            "estimator must be a fitted sparse autoencoder. Got "
+            f"{type(estimator).__name__} instead."
+        )
     check_is_fitted(estimator)
     found = estimator
     while not hasattr(found, attribute):
@@ -55,6 +71,24 @@ def as_array(values):
     if hasattr(values, "__dlpack__") and not hasattr(values, "__array_interface__"):
         return to_torch(values).cpu().numpy()
     return values
+
+
+def matrix(codes):
+    """Return codes as a 2-D array, or as CSR with one entry at most for each cell."""
+    if sparse.issparse(codes):
+        codes = as_csr(codes)
+    elif isinstance(codes, torch.Tensor):
+        codes = codes.detach().cpu().float().numpy()
+    else:
+        codes = np.asarray(codes)
+    if codes.dtype.kind not in "biuf":
+        raise ValueError(f"codes holds {codes.dtype} values; real numbers are needed.")
+    if codes.ndim != 2 or 0 in codes.shape:
+        raise ValueError(
+            f"codes has shape {codes.shape}; a 2-D array with at least one row and one column is "
+            "needed."
+        )
+    return codes
 
 
 def stored(codes, features, rows):

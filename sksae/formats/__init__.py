@@ -37,3 +37,7 @@ __all__ = [
     "write_saelens",
     "write_sparsify",
 ]
+
+
+def __dir__():
+    return __all__

@@ -20,6 +20,7 @@ _LAYOUT = {
     "latents_activation_frequency": "n",
 }
 _UNUSED = ("stats_last_nonzero", "latents_mean_square", "activation.")
+_SHOWN = 5
 _SITES = {
     "resid_post_mlp": "resid_post",
     "resid_post_attn": "resid_mid",
@@ -38,7 +39,7 @@ def read_openai(path, *, dtype=None):
     Parameters
     ----------
     path : str or Path
-        The file.
+        The file, or a folder in which it is the only ``.pt`` file.
     dtype : {"float32", "float64", None}, default=None
         Of the weights. None takes float64 if the file has it, else float32.
 
@@ -53,7 +54,8 @@ def read_openai(path, *, dtype=None):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged, has something other than plain data in it, or another activation.
+        If the file is damaged, has something other than plain data in it, or another activation,
+        or a folder has not exactly one such file.
 
     See Also
     --------
@@ -80,7 +82,7 @@ def read_openai(path, *, dtype=None):
     array([[1., 0.]])
     """
     check_option("dtype", dtype, DTYPE)
-    path = Path(path)
+    path = _file(Path(path))
     content = load_torch(path)
     activation = content.get("activation")
     if activation not in ("ReLU", "TopK"):
@@ -118,6 +120,19 @@ def read_openai(path, *, dtype=None):
     normalizer = RowNormalizer()
     normalizer.n_features_in_ = sae.n_features_in_
     return make_pipeline(normalizer, sae)
+
+
+def _file(path):
+    """Return the file itself, or the only one in a folder."""
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.pt"))
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files[:_SHOWN])
+        raise ValueError(
+            f"{path} is a folder with {len(files)} .pt files{': ' * bool(files)}{names}; name one."
+        )
+    return files[0]
 
 
 def _source(path):

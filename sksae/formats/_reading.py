@@ -104,6 +104,8 @@ def _recognised(path):
         raise ValueError(
             f"{path} has autoencoders in {', '.join(inside[:_SHOWN])}{more}: name one of them."
         )
+    if path.is_dir() and any(path.glob("*.pt")):
+        return "openai"
     known = sorted({" and ".join(files) for _, files in SIGNS})
     raise ValueError(
         f"{path} is of no format that can be recognised: a folder with {', or '.join(known)}, "

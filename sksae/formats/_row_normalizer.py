@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from sksae._arrays import check_rows
 from sksae._params import Option, check_params
 
 _EPSILON = 1e-5
@@ -72,6 +73,7 @@ class RowNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             The transformer.
         """
         check_params(self)
+        check_rows(X, "X")
         validate_data(self, X, dtype=[np.float64, np.float32])
         return self
 
@@ -89,6 +91,7 @@ class RowNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             The rows, of the same size all.
         """
         check_is_fitted(self)
+        check_rows(X, "X")
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         mean, size = self._of(X)
         if self.method == "layer_norm":
@@ -116,6 +119,7 @@ class RowNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If there is not a row of one for each row of the other.
         """
         check_is_fitted(self)
+        check_rows(X, "X")
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         X_normalized = check_array(X_normalized, dtype=[np.float64, np.float32])
         if X_normalized.shape != X.shape:

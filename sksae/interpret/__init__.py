@@ -50,3 +50,7 @@ __all__ = [
     "split_examples",
     "welch_t",
 ]
+
+
+def __dir__():
+    return __all__

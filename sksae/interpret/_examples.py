@@ -1,5 +1,6 @@
 """Where in the data a feature fires most: the rows a reader looks at first."""
 
+import reprlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,11 @@ from sksae.interpret._lines import line_of
 from sksae.interpret._reading import read_rows
 from sksae.interpret._strongest import check_codes, check_features, strongest_entries, values_of
 
+_REPR_COLUMNS = 60
 CANDIDATES = 4  # texts looked at for each example, since some say the same
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Example:
     """One place where a feature fires, with the text around it.
 
@@ -58,6 +60,11 @@ class Example:
 
     def __str__(self):
         return self.line()
+
+    def __repr__(self):
+        place = f"row={self.row}, text={reprlib.repr(self.text)}"
+        line = self.line(width=_REPR_COLUMNS)
+        return f"Example({place}, activation={self.activation:.4g}, line={line!r})"
 
     def line(self, *, width=None, marks=("[[", "]]")):
         """Return the example on one line, the strongest token between `marks`.
@@ -120,9 +127,15 @@ def max_activating_examples(
     Raises
     ------
     TypeError
-        If `tokens` is a single string.
+        If `tokens` is a single string, or `codes` are no codes but a table of tokens, texts or an
+        estimator.
     ValueError
-        If shapes or columns do not fit together, or a code is not finite.
+        If shapes or columns do not fit together, a row has no string, or a code is not finite.
+
+    Warns
+    -----
+    UserWarning
+        If the codes look like the rows that an autoencoder codes: no zeros, and negative numbers.
 
     See Also
     --------

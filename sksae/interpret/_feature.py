@@ -1,5 +1,6 @@
 """What is known about one feature: how often, on what, where, beside which others."""
 
+import reprlib
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,7 +75,7 @@ class Quantile(NamedTuple):
     examples: list
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Feature:
     """All that an atlas knows about a feature.
 
@@ -150,6 +151,14 @@ class Feature:
     suppressed: list = field(default_factory=list)
     nearest: list = field(default_factory=list)
     coactive: list = field(default_factory=list)
+
+    def __repr__(self):
+        tokens = reprlib.repr([token for token, _ in self.top_tokens])
+        return (
+            f"Feature(feature={self.feature}, density={self.density:.4g}, n_texts={self.n_texts}, "
+            f"max_activation={self.max_activation:.4g}, flags={self.flags}, top_tokens={tokens}, "
+            f"n_examples={len(self.examples)})"
+        )
 
     def quantiles(self, n_quantiles=5):
         """Cut the random places into parts with about as many firings each, strong to weak.

@@ -1,15 +1,16 @@
 """Which features fire where in one text."""
 
+import reprlib
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
-from sksae._coding import sparse_coder, sparse_codes
+from sksae._coding import as_csr, sparse_coder, sparse_codes
 from sksae.interpret._reading import read_rows
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PromptCodes:
     """A text, piece by piece, and the codes of each piece.
 
@@ -44,6 +45,11 @@ class PromptCodes:
     tokens: np.ndarray
     codes: sparse.csr_array
 
+    def __repr__(self):
+        n_tokens, n_features = self.codes.shape
+        text = reprlib.repr(self.text)
+        return f"PromptCodes({text}, {n_tokens} tokens, {n_features} features)"
+
     def strongest(self, n_features=10):
         """Return the features that fire most, by their largest code.
 
@@ -57,8 +63,9 @@ class PromptCodes:
         features : ndarray of shape (n_found,)
             Columns of the codes, the strongest first.
         """
-        largest = np.zeros(self.codes.shape[1])
-        np.maximum.at(largest, self.codes.indices, self.codes.data)
+        codes = as_csr(self.codes)
+        largest = np.zeros(codes.shape[1])
+        np.maximum.at(largest, codes.indices, codes.data)
         order = np.argsort(-largest, kind="stable")[:n_features]
         return order[largest[order] > 0]
 
@@ -85,7 +92,7 @@ def read_prompt(extractor, sae, text):
     Raises
     ------
     TypeError
-        If `text` is no string.
+        If `text` is no string, or `extractor` is no extractor.
     ValueError
         If no token of the text is read.
 
@@ -109,6 +116,11 @@ def read_prompt(extractor, sae, text):
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be a string. Got {type(text).__name__} instead.")
+    if not hasattr(extractor, "extract"):
+        raise TypeError(
+            "extractor must be an ActivationExtractor, and comes first: read_prompt(extractor, "
+            f"sae, text). Got {type(extractor).__name__} instead."
+        )
     coder = sparse_coder(sae)
     width = len(coder.get_feature_names_out())
     rows, tokens = extractor.extract([text])

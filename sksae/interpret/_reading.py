@@ -1,6 +1,6 @@
 """Rows as a reader sees them: whole characters, in reading order, text by text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -39,14 +39,33 @@ def read_rows(tokens, n_rows):
                 "A table of tokens needs the columns 'text' and 'string', one line a row of codes; "
                 f"this one has {', '.join(map(str, _names(tokens)))}."
             )
+        if tokens is not None and not isinstance(tokens, Iterable):
+            raise TypeError(
+                f"tokens must be a token table or one label a row; got {type(tokens).__name__}."
+            )
         labels = range(n_rows) if tokens is None else list(tokens)
         _check_length(len(labels), n_rows)
+        if any(label is None for label in labels):
+            raise ValueError("tokens has a label that is None; every row needs one.")
         every = np.arange(n_rows)
         return _reading(every, objects(map(str, labels)), every, labelled=True)
     text, string = np.asarray(text), np.asarray(string, dtype=object)
     _check_length(len(text), n_rows)
+    _check_strings(text, string)
     firsts = _firsts(text, _column(tokens, "group"), _column(tokens, "position"))
     return _reading(text, _whole_strings(tokens, text, string, firsts), firsts)
+
+
+def _check_strings(text, string):
+    """Raise a ValueError unless every row has a string and the name of a text."""
+    wrong = [row for row, one in enumerate(string.tolist()) if not isinstance(one, str)]
+    if wrong:
+        raise ValueError(
+            f"The column 'string' of tokens needs a str in each row. Row {wrong[0]} has "
+            f"{string[wrong[0]]!r}; a token that is no text has its name, such as '[CLS]', or ''."
+        )
+    if text.dtype.kind == "O" and any(one is None for one in text.tolist()):
+        raise ValueError("The column 'text' of tokens has None; every row needs its text.")
 
 
 def _reading(text, string, firsts, labelled=False):

@@ -1,11 +1,17 @@
 """The strongest rows of every feature, found in one pass over codes."""
 
+import warnings
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy import sparse
 
+from sksae._arrays import two_axes
+from sksae._coding import as_csr
+
+_LOOKED_AT = 64  # rows
 BLOCK_SIZE = 2**20  # codes looked at together
 
 
@@ -107,9 +113,10 @@ def values_of(codes, start, stop, feature):
 
 
 def check_codes(codes):
-    """Return codes as a 2-D numpy array or a CSR matrix."""
+    """Return codes as a 2-D numpy array or as CSR with one entry at most for each cell."""
+    _check_kind(codes)
     if sparse.issparse(codes):
-        codes = codes.tocsr()
+        codes = as_csr(codes)
     elif isinstance(codes, torch.Tensor):
         codes = codes.detach().cpu()
         # numpy has no bfloat16
@@ -117,10 +124,44 @@ def check_codes(codes):
     else:
         codes = np.asarray(codes)
     if codes.ndim != 2:
-        raise ValueError(f"codes must be 2-D, rows by features; got shape {codes.shape}.")
+        rows = f" codes{two_axes(codes.shape)}." if codes.ndim > 2 else ""
+        raise ValueError(f"codes must be 2-D, rows by features; got shape {codes.shape}.{rows}")
     if codes.dtype.kind not in "biuf":
         raise ValueError(f"codes holds {codes.dtype} values; real numbers are needed.")
+    _warn_of_rows(codes)
     return codes
+
+
+def _warn_of_rows(codes):
+    """Warn if dense codes look like rows of activations: nothing is zero, much is negative."""
+    if sparse.issparse(codes) or codes.dtype.kind != "f":
+        return
+    some = codes[:_LOOKED_AT]
+    negative = float((some < 0).mean()) if some.size >= _LOOKED_AT and some.all() else 0.0
+    if 0.25 < negative < 0.75:  # about half of what is centred
+        warnings.warn(
+            f"codes have no zeros and {negative:.0%} of them are negative, as the rows have that a "
+            "sparse autoencoder codes: give what its transform returns. Only positive codes are "
+            "looked at.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _check_kind(codes):
+    """Raise a TypeError that names the remedy for what is given in the place of codes."""
+    if hasattr(codes, "get_params"):
+        raise TypeError(
+            f"codes is an estimator, {type(codes).__name__}; what its transform returns is needed."
+        )
+    names = getattr(codes, "columns", codes if isinstance(codes, Mapping) else ())
+    table = hasattr(codes, "string") or "string" in names
+    strings = isinstance(codes, (list, tuple)) and len(codes) and isinstance(codes[0], str)
+    if table or strings or isinstance(codes, (str, bytes)):
+        raise TypeError(
+            "codes are strings or a table of tokens; they are numbers, rows by features, and come "
+            "before the tokens, as in max_activating_examples(codes, tokens)."
+        )
 
 
 def check_features(features, width):

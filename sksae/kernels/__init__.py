@@ -24,3 +24,7 @@ __all__ = [
     "top_k",
     "update_latents",
 ]
+
+
+def __dir__():
+    return __all__

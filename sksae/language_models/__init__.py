@@ -35,3 +35,7 @@ __all__ = [
     "patch",
     "steer",
 ]
+
+
+def __dir__():
+    return __all__

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from sksae._coding import as_csr
 from sksae.language_models._dictionary import reconstruct, wide
 from sksae.language_models._head import check_head, final_hidden, logits_of
 from sksae.language_models._hooks import untouched
@@ -53,7 +54,8 @@ class Reconstruction:
 
     def _count(self, codes):
         self.n_rows += codes.shape[0]
-        counted = codes.count_nonzero() if sparse.issparse(codes) else np.count_nonzero(codes)
+        stored = sparse.issparse(codes)
+        counted = as_csr(codes).count_nonzero() if stored else np.count_nonzero(codes)
         self.n_active += int(counted)
 
 

@@ -64,3 +64,7 @@ __all__ = [
     "relative_reconstruction_bias",
     "sae_scorer",
 ]
+
+
+def __dir__():
+    return __all__

@@ -5,6 +5,9 @@ import torch
 from scipy import sparse
 from sklearn.utils import gen_batches
 
+from sksae._arrays import two_axes
+from sksae._coding import as_csr
+
 BLOCK_SIZE = 2**18  # numbers in a block: 2 MB of float64, which stays in a core's cache
 
 
@@ -16,6 +19,8 @@ def check_dense(X, name):
         if X.layout != torch.strided:
             raise ValueError(f"{name} is a sparse tensor; a dense tensor is needed.")
     else:
+        if hasattr(X, "get_params"):
+            raise ValueError(f"{name} is an estimator, {type(X).__name__}; an array is needed.")
         X = np.asarray(X)
         if X.dtype.kind not in "biuf":
             raise ValueError(f"{name} holds {X.dtype} values; real numbers are needed.")
@@ -23,9 +28,9 @@ def check_dense(X, name):
 
 
 def check_codes(codes, name="codes"):
-    """`codes` as a CSR matrix, a 2-D array or a tensor; other scipy formats become CSR."""
+    """`codes` as a 2-D array, a tensor or CSR with one entry at most for each cell."""
     if sparse.issparse(codes):
-        return _check_shape(codes.tocsr(), name)
+        return _check_shape(as_csr(codes), name)
     return check_dense(codes, name)
 
 
@@ -72,9 +77,10 @@ def code_rows(codes, rows, name="codes"):
 
 def _check_shape(X, name):
     if X.ndim != 2 or 0 in X.shape:
+        rows = f" {name}{two_axes(X.shape)}." if X.ndim > 2 else ""
         raise ValueError(
             f"{name} has shape {tuple(X.shape)}; "
-            "a 2-D array with at least one row and one column is needed."
+            f"a 2-D array with at least one row and one column is needed.{rows}"
         )
     return X
 

@@ -56,6 +56,8 @@ def _encoded_blocks(estimator, X, sample_weight):
     """Blocks (rows, codes, weight or None); rows keep their type, for feature names and devices."""
     if sparse.issparse(X):
         raise ValueError("X is a sparse matrix; a dense one is needed.")
+    if not hasattr(X, "shape") and not hasattr(X, "__len__"):
+        raise TypeError(f"X must be rows that the estimator takes. Got {type(X).__name__} instead.")
     # a list of texts stays a list: an extractor in front of the estimator reads it
     n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
     sample_weight = check_sample_weight(sample_weight, n_samples)

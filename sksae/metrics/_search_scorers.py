@@ -1,6 +1,7 @@
 """Scorers for searches, which weigh reconstruction against sparsity."""
 
 from functools import partial
+from numbers import Real
 
 from sksae.metrics._scoring import reconstruct
 
@@ -101,7 +102,7 @@ def make_penalized_scorer(l0_penalty):
     >>> [round(scorer(PCA(n).fit(X), X), 3) for n in (1, 2, 3)]
     [0.825, 0.778, 0.695]
     """
-    if not l0_penalty >= 0:
+    if not isinstance(l0_penalty, Real) or not l0_penalty >= 0:
         raise ValueError(f"l0_penalty must be at least 0. Got {l0_penalty!r} instead.")
     return partial(_penalized_score, l0_penalty=l0_penalty)
 

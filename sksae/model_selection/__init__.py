@@ -4,3 +4,7 @@ from sksae.model_selection._path import SparsityPathCV
 from sksae.model_selection._refit import BestExplainedVariance, Knee, OneStandardError
 
 __all__ = ["BestExplainedVariance", "Knee", "OneStandardError", "SparsityPathCV"]
+
+
+def __dir__():
+    return __all__

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 from joblib import Parallel, delayed
+from scipy import sparse
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.model_selection import check_cv
@@ -132,6 +133,8 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
         Raises
         ------
+        TypeError
+            If X is sparse.
         ValueError
             If a parameter breaks its rule, there is no value, or the estimator has no parameter
             of the name.
@@ -140,7 +143,19 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         name, values = self._name(), np.asarray(self.values).ravel()
         if len(values) == 0:
             raise ValueError("The 'values' parameter of SparsityPathCV has no value.")
-        X = as_input(X) if hasattr(X, "shape") else np.asarray(X)
+        if values.dtype.kind not in "iuf":
+            raise ValueError(
+                f"The 'values' parameter of SparsityPathCV must be numbers. Got {self.values!r}."
+            )
+        if self.refit is not None and not callable(self.refit):
+            raise ValueError(
+                "The 'refit' parameter of SparsityPathCV must be a rule such as Knee(), or None. "
+                f"Got {self.refit!r} instead."
+            )
+        if sparse.issparse(X):
+            raise TypeError("X is a sparse matrix; a dense array is needed: X.toarray().")
+        X = as_input(X)
+        X = X if hasattr(X, "shape") else np.asarray(X)
         weight = check_sample_weight(sample_weight, len(X))
         splits = list(check_cv(self.cv).split(X, y, groups))
         scoring = sae_scorer if self.scoring is None else self.scoring
@@ -163,6 +178,8 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         return self
 
     def _name(self):
+        if isinstance(self.estimator, type) or not hasattr(self.estimator, "get_params"):
+            raise TypeError(f"estimator must be an autoencoder. Got {self.estimator!r} instead.")
         known = self.estimator.get_params(deep=False)
         name = self.param_name or ("k" if "k" in known else "alpha")
         if name not in known or "warm_start" not in known:

@@ -4,3 +4,7 @@ from sksae.report._page import write_page
 from sksae.report._terminal import feature_lines, table_lines
 
 __all__ = ["feature_lines", "table_lines", "write_page"]
+
+
+def __dir__():
+    return __all__

@@ -1,9 +1,11 @@
 """What the page says about all features at once: the list, the histogram, the map, the start."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
+from sksae._coding import as_csr
 from sksae._signs import visible
 from sksae.report._parts import rounded, scores_of
 
@@ -144,7 +146,8 @@ def map_places(places):
 
 def prompt_lines(prompt):
     """Return what the page shows of a `PromptCodes`: its tokens and the codes that are not 0."""
-    codes = prompt.codes.tocoo()
+    codes = as_csr(prompt.codes).tocoo()
+    codes.eliminate_zeros()
     return {
         "text": visible(prompt.text),
         "tokens": [visible(token) for token in prompt.tokens],
@@ -164,3 +167,17 @@ def fact_lines(facts):
             value = ", ".join(f"{key}: {one}" for key, one in value.items())
         lines.append([visible(str(name)), visible(str(value))])
     return lines
+
+
+def table_cells(table):
+    """Return the lines of a table as visible strings, the names of its columns first."""
+    if hasattr(table, "columns"):
+        raise TypeError("table must be a list of dict; that of a data frame is to_dict('records').")
+    table = list(table)
+    for line in table:
+        if not isinstance(line, Mapping) or set(line) != set(table[0]):
+            raise ValueError(f"table must be dicts with the same keys. Got the line {line!r}.")
+    if not table:
+        return []
+    lines = [list(table[0]), *([line[name] for name in table[0]] for line in table)]
+    return [[visible(str(cell)) for cell in line] for line in lines]

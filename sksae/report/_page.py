@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,14 @@ import numpy as np
 from sksae._files import replacing
 from sksae._params import Int, check_option
 from sksae._signs import visible
-from sksae.report._listing import Listing, density_bins, fact_lines, map_places, prompt_lines
+from sksae.report._listing import (
+    Listing,
+    density_bins,
+    fact_lines,
+    map_places,
+    prompt_lines,
+    table_cells,
+)
 from sksae.report._parts import encode_part, pack
 
 PART = 256  # features whose details are read together
@@ -107,7 +115,7 @@ def write_page(
     explanations = _checked(explanations or {}, prompts, atlas)
     _check_mapping("facts", facts or {})
     lines = fact_lines({**atlas.facts_, **(facts or {})})
-    cells = [[visible(str(cell)) for cell in line] for line in _cells(table)]
+    cells = table_cells(table)
     listing, folder = Listing(explanations), path.with_name(f"{path.stem}-features")
     blocks, names = [], []
     before = set(_parts_in(folder))
@@ -141,6 +149,11 @@ def write_page(
 
 
 def _checked_path(path):
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"path must be a str or Path, and comes before the atlas, as in "
+            f"write_page('index.html', atlas). Got {type(path).__name__} instead."
+        )
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise ValueError(f"path must name a file that ends in .html. Got {str(path)!r} instead.")
@@ -202,14 +215,6 @@ def _overview(atlas, listing):
         "score_names": list(listing.score_names),
         "starters": listing.starters(density),
     }
-
-
-def _cells(table):
-    """Return the lines of a table, its names first."""
-    if hasattr(table, "columns"):
-        raise TypeError("table must be a list of dict; that of a data frame is to_dict('records').")
-    names = list(table[0]) if table else []
-    return [names, *([line[name] for name in names] for line in table)] if table else []
 
 
 def _html(index, blocks):

@@ -5,7 +5,8 @@ import shutil
 import sys
 
 from sksae._params import Int, check_option
-from sksae._signs import edges_visible
+from sksae._signs import columns, edges_visible
+from sksae.report._listing import table_cells
 
 COLUMNS = 100
 BRACKETS = ("[[", "]]")
@@ -18,12 +19,18 @@ def table_lines(table):
     Parameters
     ----------
     table : list of dict
-        One dict of strings a line, all with the keys of the first, which become the heading.
+        One dict per line, all with the keys of the first, which become the heading. Cells are
+        shown as strings, without characters that steer a terminal.
 
     Returns
     -------
     lines : list of str
         The heading and the lines; none for an empty table.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the table is a data frame, or its lines have different keys.
 
     See Also
     --------
@@ -38,12 +45,12 @@ def table_lines(table):
     1,200  16.0
       300   8.5
     """
-    if not table:
-        return []
-    names = list(table[0])
-    lines = [names, *(list(line.values()) for line in table)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(v.rjust(w) for v, w in zip(line, widths, strict=True)) for line in lines]
+    cells = table_cells(table)
+    widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(" " * (w - columns(v)) + v for v, w in zip(line, widths, strict=True))
+        for line in cells
+    ]
 
 
 def feature_lines(feature, *, n_examples=None):
@@ -66,6 +73,8 @@ def feature_lines(feature, *, n_examples=None):
 
     Raises
     ------
+    TypeError
+        If `feature` is none.
     ValueError
         If `n_examples` is negative.
 
@@ -84,6 +93,11 @@ def feature_lines(feature, *, n_examples=None):
       on  ␣cold 100%
            2  a[[ cold]] day
     """
+    if not hasattr(feature, "examples"):
+        raise TypeError(
+            f"feature must be a Feature, such as atlas.feature(0). Got {type(feature).__name__} "
+            "instead."
+        )
     check_option("n_examples", n_examples, Int(0, none=True))
     width = min(COLUMNS, shutil.get_terminal_size((COLUMNS, 24)).columns)
     marks = BOLD if _colours() else BRACKETS

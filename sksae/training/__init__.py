@@ -40,3 +40,7 @@ __all__ = [
     "ramp_up",
     "resample",
 ]
+
+
+def __dir__():
+    return __all__

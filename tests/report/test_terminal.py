@@ -39,3 +39,10 @@ def test_the_number_of_examples_is_none_or_more():
     assert len(feature_lines(feature)) == 4
     with pytest.raises(ValueError, match="n_examples must be an int >= 0"):
         feature_lines(feature, n_examples=-1)
+
+
+def test_cells_of_a_table_cannot_steer_a_terminal():
+    lines = table_lines([{"\x1b[1mname": "\x1b[2Ja\nb", "n": 3}, {"n": 4, "\x1b[1mname": "한"}])
+    assert lines == ["\ufffd[1mname  n", " \ufffd[2Ja↵b  3", "      한  4"]
+    with pytest.raises(ValueError, match="the same keys"):
+        table_lines([{"a": 1}, {"b": 2}])

@@ -4,3 +4,7 @@ from sksae.formats.neuronpedia._reading import read_neuronpedia, read_neuronpedi
 from sksae.formats.neuronpedia._writing import write_neuronpedia
 
 __all__ = ["read_neuronpedia", "read_neuronpedia_features", "write_neuronpedia"]
+
+
+def __dir__():
+    return __all__

@@ -66,7 +66,7 @@ def explanation_row(feature, explanation, common, further):
         **EXPLANATION,
         "id": name,
         "index": str(feature),
-        "description": well_formed(str(explanation)),
+        "description": well_formed(str(getattr(explanation, "text", explanation))),
         # The field for the model refuses names that the instance does not know.
         "notes": None if source is None else well_formed(str(source)),
         **further,

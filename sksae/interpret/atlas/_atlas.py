@@ -8,13 +8,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import objects
 from sksae._params import Int, check_option, check_params
+from sksae._reprs import ShortRepr
 from sksae.interpret._strongest import check_features
 from sksae.interpret.atlas._files import read_atlas, write_atlas
 from sksae.interpret.atlas._fitting import collect, directions_of, lens_of, logits_of
 from sksae.interpret.atlas._records import feature_of, flags_of, table_of
 
 
-class FeatureAtlas(BaseEstimator):
+class FeatureAtlas(ShortRepr, BaseEstimator):
     """Everything about every feature from one pass over the data, in bounded memory.
 
     For all features at once: the windows in which they fire most, random windows from all
@@ -158,10 +159,15 @@ class FeatureAtlas(BaseEstimator):
         Raises
         ------
         TypeError
-            If `tokens` is a single string.
+            If `tokens` is a single string, or X is a token table.
         ValueError
-            If a parameter is wrong, shapes do not fit together, there are no rows, or a code is not
-            finite.
+            If a parameter is wrong, shapes do not fit together, there are no rows, a row has no
+            string, or a code is not finite.
+
+        Warns
+        -----
+        UserWarning
+            If codes look like the rows that an autoencoder codes.
         """
         check_params(self)
         lens = lens_of(self)  # before the long pass: a model may be the wrong one

@@ -67,6 +67,8 @@ def choose_features(atlas, *, n_features=12, min_active=20, min_texts=10):
     counts = {"n_features": n_features, "min_active": min_active, "min_texts": min_texts}
     for name, value in counts.items():
         check_option(name, value, Int(1))
+    if not callable(getattr(atlas, "feature", None)):
+        raise TypeError(f"atlas must be a fitted FeatureAtlas. Got {type(atlas).__name__} instead.")
     check_is_fitted(atlas, "facts_")
     arrays = atlas._arrays
     score, main = _scores(arrays, atlas.n_components_)

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import sparse
 
+from sksae._arrays import two_axes
 from sksae._coding import sparse_coder, sparse_codes
 from sksae.interpret._strongest import check_codes
 from sksae.interpret.atlas._blocks import block_of, pieces
@@ -32,10 +33,12 @@ def collect(atlas, X, tokens):
 
 def _prepared(atlas, X, tokens):
     """Return what codes rows, how many features there are, and chunks ``(first, rows, table)``."""
+    if hasattr(X, "string"):
+        raise TypeError("X is a token table; rows come first, as in fit(X, tokens=tokens).")
     if atlas.extractor is None and not hasattr(X, "shape"):
         X = np.asarray(X)
-        if X.dtype.kind in "UO":
-            raise ValueError("X holds texts or other objects: texts need an 'extractor'.")
+    if atlas.extractor is None and getattr(getattr(X, "dtype", None), "kind", "f") in "USO":
+        raise ValueError("X holds texts or other objects: texts need an 'extractor'.")
     if atlas.sae is None:
         if atlas.extractor is not None:
             raise ValueError("An extractor needs a fitted 'sae' to code what it reads.")
@@ -51,7 +54,8 @@ def _prepared(atlas, X, tokens):
 
     if atlas.extractor is None:
         if X.ndim != 2:
-            raise ValueError(f"X must be 2-D, rows by features; got shape {tuple(X.shape)}.")
+            rows = f" X{two_axes(X.shape)}." if X.ndim > 2 else ""
+            raise ValueError(f"X must be 2-D, rows by features; got shape {tuple(X.shape)}.{rows}")
         return codes_of, width, [(0, X, tokens)]
     if not isinstance(atlas.extractor, ActivationExtractor):
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sksae._optional import needed
 from sksae._signs import edges_visible
 from sksae.interpret._examples import Example
 from sksae.interpret._feature import Feature, Related
@@ -57,8 +58,7 @@ def feature_of(atlas, feature):
 
 def table_of(atlas, features):
     """Return the data frame of `FeatureAtlas.table`."""
-    import pandas as pd
-
+    pd = needed("pandas", "FeatureAtlas.table")
     arrays = atlas._arrays
     columns = {
         "n_active": atlas.n_active_[features],

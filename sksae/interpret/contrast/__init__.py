@@ -4,3 +4,7 @@ from sksae.interpret.contrast._contrast import FeatureContrast
 from sksae.interpret.contrast._scores import auroc, log_odds_z, welch_t
 
 __all__ = ["FeatureContrast", "auroc", "log_odds_z", "welch_t"]
+
+
+def __dir__():
+    return __all__

@@ -8,6 +8,7 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils import ClassifierTags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sksae._arrays import check_rows
 from sksae._params import Float, Int, Option, Seed, check_params
 from sksae.interpret.contrast._columns import CENTRED, STATISTICS, effect_of, measures
 from sksae.interpret.contrast._documents import (
@@ -209,6 +210,7 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
             documents each, or a document has both labels.
         """
         check_params(self)
+        check_rows(X, "X")
         X, y = validate_data(
             self, X, y, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32]
         )
@@ -253,6 +255,8 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
 
         Raises
         ------
+        ImportError
+            If pandas is not installed.
         ValueError
             If there is not one name a feature.
         """

@@ -6,6 +6,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from sksae._coding import as_csr
+
 POOLINGS = ("max", "mean", "fired")
 _ENTRIES_AT_A_TIME = 2**22
 
@@ -114,8 +116,7 @@ def pool_rows(X, number, n_documents, pooling):
         # Divided afterwards, so that means of equal values stay ties.
         pooled.data /= np.repeat(counts, np.diff(pooled.indptr))
         return pooled
-    rows = sparse.csr_array(X)
-    rows.sum_duplicates()
+    rows = as_csr(sparse.csr_array(X))
     blocks = [
         _largest(rows[order[block]], number[order[block]], counts)
         for block in _whole_documents(np.diff(rows.indptr)[order], counts)

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils import check_X_y
 
+from sksae._arrays import check_rows
 from sksae._params import Bool, check_option
 from sksae.interpret.contrast._columns import (
     column_blocks,
@@ -198,6 +199,7 @@ def auroc(X, y, *, pos_label=None, signed=False):
 def _by_blocks(X, y, pos_label, of_block, signed):
     """Return the scores and p-values of all columns, a block at a time."""
     check_option("signed", signed, Bool())
+    check_rows(X, "X")
     X, y = check_X_y(X, y, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32])
     _, _, positive = two_classes(y, pos_label)
     check_class_sizes(positive)

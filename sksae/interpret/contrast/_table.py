@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+from sksae._optional import needed
+from sksae._signs import visible
+
 _COLUMNS = {
     "score": "scores_",
     "effect": "effects_",
@@ -21,8 +24,7 @@ _COLUMNS = {
 
 def as_frame(measures, selected, names):
     """Return a data frame of those measures that there are, a feature a line."""
-    import pandas as pd
-
+    pd = needed("pandas", "FeatureContrast.table")
     columns = {} if names is None else {"name": _of_each(names, len(selected))}
     columns["selected"] = selected
     for column, attribute in _COLUMNS.items():
@@ -34,7 +36,7 @@ def as_frame(measures, selected, names):
 def _of_each(names, n_features):
     """Return a name a feature, empty where a mapping has none."""
     if isinstance(names, Mapping):
-        return [str(names.get(feature, "")) for feature in range(n_features)]
+        return [visible(str(names.get(feature, ""))) for feature in range(n_features)]
     if len(names) != n_features:
         raise ValueError(f"feature_names has {len(names)} names; {n_features} are needed.")
-    return list(names)
+    return [visible(str(name)) for name in names]

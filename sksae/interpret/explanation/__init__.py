@@ -30,3 +30,7 @@ __all__ = [
     "score_explanations",
     "split_examples",
 ]
+
+
+def __dir__():
+    return __all__

@@ -95,6 +95,11 @@ def split_examples(feature, *, n_quantiles=5, seen=(), random_state=0):
     >>> len(explaining.windows()), len(scoring.windows())
     (4, 3)
     """
+    if not hasattr(feature, "sampled"):
+        raise TypeError(
+            f"feature must be a Feature, such as atlas.feature(0). Got {type(feature).__name__} "
+            "instead."
+        )
     check_option("n_quantiles", n_quantiles, Int(1))
     check_option("random_state", random_state, Int(0, 2**32 - 1))
     parts = _parts(feature, n_quantiles)

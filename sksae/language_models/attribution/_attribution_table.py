@@ -4,14 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sksae._signs import edges_visible, visible
-from sksae.language_models.attribution._columns import aligned, frame_of, lines_of
-
-_SHOWN = 10
+from sksae._signs import SHOWN, TableRepr, edges_visible, visible
+from sksae.language_models.attribution._columns import frame_of, lines_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Attribution:
+class Attribution(TableRepr):
     """What each feature at each position contributes to a metric, one line a node.
 
     `attribute` makes it; the strongest effects come first. Indexing with a slice, a mask or an
@@ -96,13 +94,12 @@ class Attribution:
     def __getitem__(self, rows):
         return lines_of(self, rows)
 
-    def __repr__(self):
+    def _shown(self):
         lines = [f"Attribution: {len(self)} nodes, {self.metric} = {self.clean:.4g}"]
         for site, total in self.total.items():
             share = f"completeness {self.completeness[site]:.3f}"
             lines.append(f"{site}: metric {-total:+.4g} at the baseline, {share}")
-        lines += aligned([_HEADING, *map(self._line, range(min(len(self), _SHOWN)))])
-        return "\n".join(lines)
+        return lines, _HEADING, [self._line(i) for i in range(min(len(self), SHOWN))]
 
     def to_frame(self):
         """Return the columns as a data frame.

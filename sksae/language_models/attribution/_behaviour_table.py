@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sksae._signs import edges_visible, visible
-from sksae.language_models.attribution._columns import aligned, frame_of, lines_of
+from sksae._signs import SHOWN, TableRepr, aligned, edges_visible, visible
+from sksae.language_models.attribution._columns import frame_of, lines_of
 
 
-@dataclass(frozen=True, eq=False)
-class TokenBehaviour:
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenBehaviour(TableRepr):
     """What all features of a token do together, and what they leave out, one line a token.
 
     `Behaviour.tokens` has it. Columns that end in `direct` are logits of the token in `predicted`
@@ -77,6 +77,20 @@ class TokenBehaviour:
     def __len__(self):
         return len(self.position)
 
+    def _shown(self):
+        heading = ("position", "token", "logit", "unexplained", "predicted")
+        lines = [
+            (
+                self.position[i],
+                edges_visible(str(self.token[i])),
+                f"{self.logit[i]:.3g}",
+                f"{self.unexplained[i]:.2%}",
+                edges_visible(str(self.predicted[i])),
+            )
+            for i in range(min(len(self), SHOWN))
+        ]
+        return [f"TokenBehaviour: {len(self):,} tokens"], heading, lines
+
     def to_frame(self):
         """Return the columns as a data frame.
 
@@ -94,7 +108,7 @@ class TokenBehaviour:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Behaviour:
+class Behaviour(TableRepr):
     """What features do on a prompt, one line a feature and token.
 
     `describe_behaviour` makes it; the largest `gradient` comes first, whatever its sign. Indexing
@@ -176,8 +190,14 @@ class Behaviour:
     def __getitem__(self, rows):
         return lines_of(self, rows)
 
-    def __repr__(self):
-        return "\n".join(self.lines(10))
+    def _shown(self, n_rows=SHOWN):
+        median = float(np.median(self.tokens.unexplained))
+        sentences = [
+            f"{self.metric} = {self.value:.4g}; most probable: {edges_visible(self.predicted)} "
+            f"(log-probability {self.predicted_log_probability:.3g})",
+            f"{len(self.tokens)} tokens; the autoencoder leaves out {median:.0%} of the median one",
+        ]
+        return sentences, _HEADING, [self._cells(i) for i in range(min(len(self), n_rows))]
 
     def strongest(self, position):
         """Return the features of one token, the largest activation first.
@@ -231,14 +251,8 @@ class Behaviour:
         lines : list of str
             Two sentences, a heading and the lines.
         """
-        median = float(np.median(self.tokens.unexplained))
-        lines = [
-            f"{self.metric} = {self.value:.4g}; most probable: {edges_visible(self.predicted)} "
-            f"(log-probability {self.predicted_log_probability:.3g})",
-            f"{len(self.tokens)} tokens; the autoencoder leaves out {median:.0%} of the median one",
-        ]
-        cells = (self._cells(i) for i in range(min(len(self), n_rows)))
-        return [*lines, *aligned([_HEADING, *cells])]
+        sentences, heading, cells = self._shown(n_rows)
+        return [*sentences, *aligned([heading, *cells])]
 
     def _cells(self, i):
         numbers = (f"{x[i]:+.3g}" for x in (self.gradient, self.exact, self.direct_logit))

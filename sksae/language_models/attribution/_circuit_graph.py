@@ -7,12 +7,13 @@ import numpy as np
 
 from sksae._files import replacing
 from sksae._params import Int, check_option
+from sksae._signs import TableRepr
 from sksae.language_models.attribution._attribution_table import Attribution
 from sksae.language_models.attribution._circuit_files import graph_of, viewer_graph, write_graphml
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FeatureCircuit:
+class FeatureCircuit(TableRepr):
     """The features behind a prediction, and what passes from one to the other.
 
     `feature_circuit` makes it.
@@ -77,12 +78,13 @@ class FeatureCircuit:
     prompt: str = ""
     metric_tokens: tuple = field(default=())
 
-    def __repr__(self):
-        return (
+    def _shown(self):
+        sentences = [
             f"FeatureCircuit: {len(self.nodes)} nodes, {len(self.edges)} edges, "
-            f"{self.nodes.metric} = {self.nodes.clean:.4g}\n"
-            f"faithfulness {self.faithfulness:.3f}, completeness {self.completeness:.3f}"
-        )
+            f"{self.nodes.metric} = {self.nodes.clean:.4g}",
+            f"faithfulness {self.faithfulness:.3f}, completeness {self.completeness:.3f}",
+        ]
+        return sentences, (), []
 
     def to_networkx(self):
         """Return the circuit as a directed graph.

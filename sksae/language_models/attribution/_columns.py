@@ -1,8 +1,10 @@
-"""What the tables of this room have in common: dataclasses whose arrays are columns."""
+"""What the tables of this package have in common: dataclasses whose arrays are columns."""
 
 from dataclasses import fields, replace
 
 import numpy as np
+
+from sksae._optional import needed
 
 
 def columns(table):
@@ -20,16 +22,5 @@ def lines_of(table, rows):
 
 def frame_of(table):
     """Return the columns of a table as a data frame."""
-    import pandas as pd
-
+    pd = needed("pandas", f"{type(table).__name__}.to_frame")
     return pd.DataFrame(columns(table))
-
-
-def aligned(lines):
-    """Return tuples of cells as lines of text: all to the right, but the last to the left."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    found = []
-    for *cells, last in lines:
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=False)]
-        found.append("  ".join([*padded, last]).rstrip())
-    return found

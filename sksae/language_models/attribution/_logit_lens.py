@@ -6,15 +6,18 @@ import numpy as np
 import torch
 
 from sksae._modes import own_modes
+from sksae._optional import needed
 from sksae._params import Int, check_option
-from sksae._signs import edges_visible
+from sksae._signs import SHOWN, TableRepr, edges_visible
 from sksae.language_models._dictionary import Dictionary
 from sksae.language_models._final_norm import find_readout
 from sksae.language_models._loading import load_causal
 
+_SHOWN_TOKENS = 3  # of a feature, in the `repr`
 
-@dataclass(frozen=True, eq=False)
-class LogitLens:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LogitLens(TableRepr):
     r"""The tokens that features promote and suppress most.
 
     `logit_lens` makes it. One row a feature, the strongest token first.
@@ -65,6 +68,23 @@ class LogitLens:
     def __len__(self):
         return len(self.feature)
 
+    def _shown(self):
+        n = min(len(self), SHOWN)
+        lines = [
+            (
+                self.feature[i],
+                f"{self.kurtosis[i]:.3g}",
+                *(
+                    "  ".join(edges_visible(str(token)) for token in side[i][:_SHOWN_TOKENS])
+                    for side in (self.promoted, self.suppressed)
+                ),
+            )
+            for i in range(n)
+        ]
+        lines += [("…",) * 4] * (len(self) > n)
+        heading = ("feature", "kurtosis", "promoted", "suppressed")
+        return [f"LogitLens: {len(self):,} features"], heading, lines
+
     def to_frame(self):
         """Return one line for each feature and token as a data frame.
 
@@ -79,8 +99,7 @@ class LogitLens:
         ImportError
             If pandas is not installed.
         """
-        import pandas as pd
-
+        pd = needed("pandas", "LogitLens.to_frame")
         n, k = self.promoted_ids.shape
         both = [
             np.stack([getattr(self, f"{side}{what}") for side in ("promoted", "suppressed")], 1)

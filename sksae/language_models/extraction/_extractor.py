@@ -2,6 +2,7 @@
 
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
+from sksae._reprs import ShortRepr
 from sksae.language_models.extraction._for_sae import ForSAE
 from sksae.language_models.extraction._parameters import RULES, SharedModel, check_parameters
 from sksae.language_models.extraction._reader import Reader
@@ -11,7 +12,7 @@ from sksae.language_models.extraction._texts import check_container, check_items
 
 
 class ActivationExtractor(
-    ForSAE, SharedModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    ShortRepr, ForSAE, SharedModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
     """Activations of a language model, one row a token or one row a text.
 

@@ -110,7 +110,10 @@ def _checked_text(text, name):
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{name} is not valid Unicode: {error}.") from error
+        raise ValueError(
+            f"{name} is not valid Unicode: {error}. What text.encode('utf-8', 'replace').decode() "
+            "returns is."
+        ) from error
     return text
 
 

@@ -5,13 +5,16 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from sksae._arrays import objects
+from sksae._optional import needed
+from sksae._signs import SHOWN, TableRepr, edges_visible
 
 
-@dataclass(frozen=True, eq=False)
-class TokenTable:
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenTable(TableRepr):
     """One line a row: where in which text it came from.
 
-    Indexing with a slice, a mask or an array of row numbers gives the table of those rows.
+    Indexing with a slice, a mask or an array of row numbers gives the table of those rows; its
+    `repr` shows the first ten.
 
     Parameters
     ----------
@@ -70,6 +73,15 @@ class TokenTable:
     def __len__(self):
         return len(self.text)
 
+    def _shown(self):
+        heading = ("text", "position", "id", "start", "end", "group", "string")
+        n = min(len(self), SHOWN)
+        columns = [getattr(self, name)[:n] for name in heading[:-1]]
+        strings = [edges_visible(str(string)) for string in self.string[:n]]
+        lines = [*zip(*columns, strings, strict=True), *[("…",) * len(heading)] * (len(self) > n)]
+        n_texts = len(np.unique(self.text))
+        return [f"TokenTable: {len(self):,} rows of {n_texts:,} texts"], heading, lines
+
     def __getitem__(self, rows):
         if np.ndim(rows) == 0 and not isinstance(rows, slice):
             rows = [rows]
@@ -114,8 +126,7 @@ class TokenTable:
         ImportError
             If pandas is not installed.
         """
-        import pandas as pd
-
+        pd = needed("pandas", "TokenTable.to_frame")
         return pd.DataFrame(self._columns())
 
 

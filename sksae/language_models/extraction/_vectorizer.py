@@ -1,13 +1,19 @@
 """SAEVectorizer: texts in, one row of sparse features a text out."""
 
+import copy
+
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import check_fits_in_memory, stack_csr
 from sksae._coding import sparse_coder, sparse_codes
 from sksae._params import Bool, Instance, Option, check_params
+from sksae._reprs import ShortRepr
 from sksae.language_models.extraction._extractor import ActivationExtractor
 from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
 from sksae.language_models.extraction._reader import Chunk, Reader
@@ -27,7 +33,18 @@ class _Transformer:
         return "a sparse autoencoder, or another transformer with `fit` and `transform`"
 
 
-class SAEVectorizer(TransformerMixin, BaseEstimator):
+class _AutoOrBool:
+    """The rule for `prefit`."""
+
+    def accepts(self, value):
+        """Whether `value` satisfies the rule."""
+        return Bool().accepts(value) or (isinstance(value, str) and value == "auto")
+
+    def __str__(self):
+        return "'auto' or a bool"
+
+
+class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
     """Sparse features of texts: activations of a language model, coded and pooled, a row a text.
 
     It stands where TfidfVectorizer would stand. `transform` streams: neither all activations nor
@@ -38,17 +55,21 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
     extractor : ActivationExtractor
         Where the activations come from. Its own `pooling` has no influence.
     sae : estimator
-        A sparse autoencoder to fit on the rows of the tokens, or a fitted one in a
-        :class:`~sklearn.frozen.FrozenEstimator`, which is used as it is.
+        A sparse autoencoder to fit on the rows of the tokens, or a fitted one, such as a published
+        dictionary. `prefit` says what becomes of a fitted one.
     pooling : {"max", "mean", "first", "last"}, default="max"
         What becomes of the codes of the tokens of a text.
     sparse_output : bool, default=True
         Whether `transform` returns a sparse matrix; data frames need False.
+    prefit : "auto" or bool, default="auto"
+        Whether `sae` is used as it is: "auto" does so if it is fitted, and fits a clone of it
+        otherwise; True raises an error unless it is fitted; False always fits a clone. What is in
+        a :class:`~sklearn.frozen.FrozenEstimator` is used as it is in any case.
 
     Attributes
     ----------
     sae_ : estimator
-        The fitted autoencoder.
+        The fitted autoencoder: `sae` itself where it is used as it is.
 
     See Also
     --------
@@ -58,9 +79,11 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
     Notes
     -----
     `fit` holds the activations of all tokens in memory. For more texts than that allows, fit the
-    autoencoder on what `ActivationExtractor.to_memmap` returns, and freeze it.
+    autoencoder on what `ActivationExtractor.to_memmap` returns, and give it fitted.
 
-    Neither `clone` nor a search copies the language model.
+    Neither `clone` nor a search copies the language model. They keep a fitted autoencoder that is
+    used as it is, in a :class:`~sklearn.frozen.FrozenEstimator`, so that no fold trains it anew; a
+    search over its parameters is refused, and needs ``prefit=False``.
 
     Examples
     --------
@@ -85,16 +108,18 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
         "sae": _Transformer(),
         "pooling": Option(*POOLINGS),
         "sparse_output": Bool(),
+        "prefit": _AutoOrBool(),
     }
 
-    def __init__(self, extractor, sae, pooling="max", *, sparse_output=True):
+    def __init__(self, extractor, sae, pooling="max", *, sparse_output=True, prefit="auto"):
         self.extractor = extractor
         self.sae = sae
         self.pooling = pooling
         self.sparse_output = sparse_output
+        self.prefit = prefit
 
     def fit(self, X, y=None):
-        """Fit the autoencoder on the activations of the tokens of texts.
+        """Fit the autoencoder on the activations of the tokens of texts, unless it is fitted.
 
         Parameters
         ----------
@@ -110,11 +135,13 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
 
         Raises
         ------
+        NotFittedError
+            If the autoencoder is to be used as it is, but is not fitted.
         ValueError
             If a parameter or `X` is not what it should be.
         """
         check_params(self)
-        if self._is_frozen():
+        if self._is_prefit():
             check_container(X)
             check_is_fitted(self.sae)
             self.sae_ = self.sae
@@ -138,7 +165,7 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
             One row a text.
         """
         check_params(self)
-        if self._is_frozen():
+        if self._is_prefit():
             return self.fit([]).transform(X)
         whole = self._all_rows(X)
         self._fit_rows(whole.rows)
@@ -210,18 +237,54 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
     def _fitted(self):
         return getattr(self, "sae_", self.sae)
 
-    def _is_frozen(self):
-        return isinstance(self.sae, FrozenEstimator)
+    def _is_prefit(self):
+        """Whether `sae` is used as it is."""
+        if isinstance(self.sae, FrozenEstimator):
+            return True
+        automatic = isinstance(self.prefit, str) and self.prefit == "auto"
+        return _has_been_fitted(self.sae) if automatic else bool(self.prefit)
+
+    def __sklearn_clone__(self):
+        original = self
+        frozen = isinstance(self.sae, FrozenEstimator)
+        if not frozen and self._is_prefit() and _has_been_fitted(self.sae):
+            original = copy.copy(self)
+            original.sae = FrozenEstimator(self.sae)
+        return super(SAEVectorizer, original).__sklearn_clone__()
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "sae_") or self._is_frozen()
+        return hasattr(self, "sae_") or self._is_prefit()
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False
-        tags.requires_fit = not self._is_frozen()
+        tags.requires_fit = not self._is_prefit()
         return tags
+
+
+def _has_been_fitted(estimator):
+    """Whether an estimator has the state of a fit; a pipeline, if all of its steps have it."""
+    steps = (
+        [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
+    )
+    states = [_state(step) for step in steps if step is not None and step != "passthrough"]
+    return True in states and False not in states
+
+
+def _state(step):
+    """Whether a step is fitted; None where it has no state."""
+    if isinstance(step, Pipeline):
+        return _has_been_fitted(step)
+    if not hasattr(step, "__sklearn_tags__"):
+        return False
+    if not get_tags(step).requires_fit:
+        return None
+    try:
+        check_is_fitted(step)
+    except NotFittedError:
+        return False
+    return True
 
 
 def _parts(whole):

@@ -454,3 +454,10 @@ def test_names_may_be_explanations_by_feature():
     contrast = FeatureContrast(min_documents=1, alpha=1).fit(X, np.arange(60) % 6 < 3)
     names = contrast.table({2: Explanation(2, "강"), 0: "rivers"})["name"].sort_index()
     assert names.tolist() == ["rivers", "", "강", "", "", ""]
+
+
+def test_names_in_the_table_cannot_steer_a_terminal():
+    X = np.eye(6)[:, :2]
+    contrast = FeatureContrast(min_documents=1).fit(X, [0, 1] * 3)
+    for names in (["a\x1b[2J", "b"], {0: "a\x1b[2J", 1: "b"}):
+        assert sorted(contrast.table(names)["name"]) == ["a\ufffd[2J", "b"]

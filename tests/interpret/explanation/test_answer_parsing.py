@@ -153,3 +153,10 @@ def test_any_answer_is_read_or_refused(answer):
     ):
         with suppress(ValueError):
             assert read(answer) not in (None, "", [])
+
+
+def test_a_description_cannot_steer_a_terminal():
+    assert (
+        read_description("EXPLANATION: a\x1b]0;owned\x07b\u202ec")
+        == "a\ufffd]0;owned\ufffdb\ufffdc"
+    )

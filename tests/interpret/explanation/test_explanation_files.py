@@ -107,3 +107,9 @@ def test_what_is_no_explanation_is_not_written(tmp_path, explanations, error, me
     with pytest.raises(error, match=message):
         save_explanations(tmp_path / "e.json", explanations)
     assert not list(tmp_path.iterdir())
+
+
+def test_as_a_string_an_explanation_cannot_steer_a_terminal():
+    one = Explanation(7, "days\x1b[2J\x07 of\nthe week")
+    assert str(one) == f"{one}" == "days\ufffd[2J\ufffd of↵the week"
+    assert one.text == "days\x1b[2J\x07 of\nthe week"  # data, as in the file

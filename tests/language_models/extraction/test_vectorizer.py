@@ -11,7 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import estimator_checks
 
 from sksae import ActivationExtractor, SAEVectorizer, SparseAutoencoder, TopKSAE
@@ -117,6 +117,69 @@ def test_a_frozen_autoencoder_is_used_as_it_is(extractor, vectorizer):
     assert twin.get_feature_names_out().tolist() == sae.get_feature_names_out().tolist()
     with pytest.raises(NotFittedError):
         SAEVectorizer(extractor, FrozenEstimator(TopKSAE(4))).fit(TEXTS)
+
+
+def test_a_fitted_autoencoder_is_used_as_it_is(extractor, vectorizer):
+    expected = vectorizer.fit_transform(TEXTS).toarray()
+    sae = vectorizer.sae_
+    before = pickle.dumps(sae)
+    for prefit in ("auto", True):
+        given = SAEVectorizer(extractor, sae, prefit=prefit)
+        np.testing.assert_array_equal(given.transform(TEXTS).toarray(), expected)
+        for texts in (TEXTS[:1], TEXTS):
+            assert given.fit(texts).sae_ is sae
+        np.testing.assert_array_equal(given.fit_transform(TEXTS).toarray(), expected)
+        twin = clone(given)
+        assert twin.fit(TEXTS[:1]).sae_.estimator is sae
+        assert clone(clone(twin)).sae.estimator is sae
+        np.testing.assert_array_equal(twin.transform(TEXTS).toarray(), expected)
+    assert pickle.dumps(sae) == before
+
+
+def test_a_fitted_autoencoder_is_fitted_anew_where_that_is_asked_for(extractor, vectorizer):
+    sae = vectorizer.fit(TEXTS).sae_
+    before = pickle.dumps(sae)
+    other = ["completely different words", "and more of them again and again"]
+    expected = clone(vectorizer).fit(other).sae_.components_
+    anew = SAEVectorizer(extractor, sae, prefit=False)
+    with pytest.raises(NotFittedError):
+        anew.transform(TEXTS)
+    np.testing.assert_array_equal(anew.fit(other).sae_.components_, expected)
+    np.testing.assert_array_equal(clone(anew).fit(other).sae_.components_, expected)
+    anew.fit_transform(other)
+    np.testing.assert_array_equal(anew.sae_.components_, expected)
+    assert pickle.dumps(sae) == before
+
+
+def test_no_fold_trains_a_fitted_autoencoder(extractor, vectorizer):
+    texts, target = ["cat sat", "dog ran", "a cat", "a dog"] * 3, [0, 1] * 6
+    sae = vectorizer.fit(TEXTS).sae_
+    pipeline = make_pipeline(SAEVectorizer(extractor, sae), LogisticRegression())
+    search = GridSearchCV(pipeline, {"saevectorizer__pooling": ["max", "mean"]}, cv=2)
+    chosen = search.fit(texts, target).best_estimator_[0]
+    assert chosen.sae_.estimator is sae
+    over_k = GridSearchCV(pipeline, {"saevectorizer__sae__k": [1, 2]}, cv=2)
+    with pytest.raises(ValueError, match="cannot set parameters of the inner estimator"):
+        over_k.fit(texts, target)
+    pipeline.set_params(saevectorizer__prefit=False)
+    assert over_k.fit(texts, target).best_estimator_[0].sae_ is not sae
+
+
+def test_what_counts_as_fitted(extractor):
+    rows = np.random.default_rng(0).normal(size=(50, extractor.transform(TEXTS).shape[1]))
+    scaler, sae = StandardScaler(), TopKSAE(8, k=2, max_iter=1, random_state=0)
+    fitted = clone(sae).fit(rows)
+    whole = make_pipeline(clone(scaler), clone(sae)).fit(rows)
+    assert SAEVectorizer(extractor, whole).fit(TEXTS).sae_ is whole
+    # a fitted last step does not make a pipeline a fitted one
+    for part in (make_pipeline(scaler, fitted), make_pipeline(FunctionTransformer(), sae)):
+        assert SAEVectorizer(extractor, part).fit(TEXTS).sae_ is not part
+    stateless = make_pipeline(FunctionTransformer(), fitted)
+    assert SAEVectorizer(extractor, stateless).fit(TEXTS).sae_ is stateless
+    with pytest.raises(NotFittedError):
+        SAEVectorizer(extractor, sae, prefit=True).fit(TEXTS)
+    with pytest.raises(ValueError, match="'prefit' parameter of SAEVectorizer must be 'auto' or a"):
+        SAEVectorizer(extractor, sae, prefit="yes").fit(TEXTS)
 
 
 def test_an_autoencoder_that_was_asked_for_frames(extractor, vectorizer):

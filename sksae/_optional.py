@@ -1,0 +1,40 @@
+"""Packages that only some functions need, each brought by an extra of sksae."""
+
+import importlib
+
+_EXTRAS = {"matplotlib": "plot", "pandas": "pandas"}
+
+
+def needed(package, caller):
+    """Import an optional package, or say what needs it and what brings it.
+
+    Parameters
+    ----------
+    package : {"matplotlib", "pandas"}
+        The package.
+    caller : str
+        The public function that needs it.
+
+    Returns
+    -------
+    module : module
+        The package.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+
+    Examples
+    --------
+    >>> from sksae._optional import needed
+    >>> needed("pandas", "TokenTable.to_frame").__name__
+    'pandas'
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(
+            f"{caller} needs {package}, which is not installed: pip install {package}, or "
+            f"'sksae[{_EXTRAS[package]}]'"
+        ) from error

@@ -1,0 +1,112 @@
+"""Codes that store a cell in parts: scipy takes their sum, and so does everything here."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+
+from sksae import displays, interpret, metrics
+from sksae._coding import as_csr
+from sksae.interpret import FeatureAtlas, FeatureContrast, PromptCodes, max_activating_examples
+from sksae.report._listing import prompt_lines
+
+N_ROWS, ROW = 40, [0.0, 3.0, 0.0, 0.0, 5.0, 0.0]
+LABELS = np.arange(N_ROWS) % 2
+DOCUMENTS = np.arange(N_ROWS) // 4 * 2 + LABELS
+TOKENS = {"text": np.arange(N_ROWS) // 4, "string": [f"w{i % 7} " for i in range(N_ROWS)]}
+
+
+def in_parts(kind=sparse.csr_matrix):
+    """Rows of `ROW`, times 1 to 7: column 1 in two parts, column 3 in two that cancel."""
+    scale = np.repeat(1.0 + np.arange(N_ROWS) % 7, 5)
+    values = np.tile([5.0, 1.0, 2.0, 1.0, -1.0], N_ROWS) * scale
+    columns = np.tile([4, 1, 1, 3, 3], N_ROWS)
+    parts = (values, columns, np.arange(N_ROWS + 1) * 5)
+    return kind(sparse.csr_matrix(parts, shape=(N_ROWS, len(ROW))))
+
+
+DENSE = np.outer(1.0 + np.arange(N_ROWS) % 7, ROW)
+
+
+def examples(codes):
+    found = max_activating_examples(codes, TOKENS)
+    return {
+        feature: [(str(e), e.row, e.activation, e.activations.tolist()) for e in several]
+        for feature, several in found.items()
+    }
+
+
+def atlas(codes):
+    lines = FeatureAtlas().fit(codes, tokens=TOKENS)
+    keys = ("density", "max_activation", "n_texts", "top_tokens", "flags")
+    found = [lines.feature(feature) for feature in range(len(ROW))]
+    return [
+        [str(getattr(one, key)) for key in keys] + list(map(str, one.examples)) for one in found
+    ]
+
+
+def contrast(codes):
+    table = FeatureContrast(min_documents=1).fit(codes, LABELS, groups=DOCUMENTS).table()
+    return table.drop(columns="selected").to_numpy(dtype=float)
+
+
+def drawn(display, codes):
+    return display.from_codes(codes, ax=Figure().subplots())
+
+
+FUNCTIONS = {
+    **{
+        name: getattr(metrics, name)
+        for name in ("l0", "l0_per_row", "l1", "latent_density", "dead_fraction", "dense_fraction")
+    },
+    "precision": lambda codes: np.stack(metrics.latent_precision_recall_f1(codes, codes)[:3]),
+    "precision_of_true": lambda codes: np.stack(
+        metrics.latent_precision_recall_f1(DENSE, codes)[:3]
+    ),
+    **{
+        name: lambda codes, name=name: np.stack(getattr(interpret, name)(codes, LABELS))
+        for name in ("auroc", "log_odds_z", "welch_t")
+    },
+    "contrast": contrast,
+    "magnitudes": lambda codes: drawn(displays.CodeMagnitudeDisplay, codes).counts,
+    "heat map": lambda codes: drawn(displays.ActivationHeatmapDisplay, codes).activations,
+    "counts": lambda codes: drawn(displays.L0HistogramDisplay, codes).counts,
+    "density": lambda codes: drawn(displays.DensityHistogramDisplay, codes).density,
+}
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csr_array, sparse.csc_array])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_parts_of_a_cell_count_as_their_sum(name, kind):
+    codes = in_parts(kind)
+    before = [codes.data.copy(), codes.indices.copy(), codes.indptr.copy()]
+    assert_allclose(FUNCTIONS[name](codes), FUNCTIONS[name](DENSE), rtol=1e-12)
+    for stored, kept in zip((codes.data, codes.indices, codes.indptr), before, strict=True):
+        assert_array_equal(stored, kept)
+
+
+@pytest.mark.parametrize("function", [examples, atlas])
+def test_examples_of_parts_are_those_of_the_sums(function):
+    assert function(in_parts()) == function(DENSE)
+
+
+def test_a_known_row():
+    assert metrics.l0(in_parts()) == 2
+    assert_array_equal(metrics.latent_density(in_parts()), [0, 1, 0, 0, 1, 0])
+    assert max_activating_examples(in_parts(), n_examples=1)[1][0].activation == 21
+
+
+def test_the_page_shows_a_cell_of_a_prompt_once():
+    tokens = np.array([f"w{i} " for i in range(N_ROWS)], dtype=object)
+    prompt = PromptCodes("".join(tokens), tokens, in_parts(sparse.csr_array))
+    lines = prompt_lines(prompt)
+    assert lines["feature"] == [1, 4] * N_ROWS
+    assert lines["value"][:4] == [3, 5, 6, 10]
+    assert prompt.strongest().tolist() == [4, 1]
+
+
+def test_what_has_one_entry_for_each_cell_is_not_copied():
+    codes = sparse.csr_array(DENSE)
+    assert as_csr(codes) is codes
+    assert as_csr(in_parts()).nnz == 3 * N_ROWS
