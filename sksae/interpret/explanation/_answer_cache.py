@@ -80,7 +80,8 @@ class CachedClient:
         self.client, self.path, self.identity = client, Path(path), identity
         self.name = getattr(client, "name", type(client).__name__)
         self.n_asked = self.n_found = 0
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of everything below
+        self._question_locks = {}  # by key: the same question waits for the answer to the first
         self._answers, self._read_to = {}, 0
         self._unwritten = []
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,20 +108,23 @@ class CachedClient:
         question = json.dumps([self.identity, messages], sort_keys=True)
         key = hashlib.sha256(question.encode("ascii")).hexdigest()
         with self._lock:
-            if key not in self._answers:
-                self._read()
-            if key in self._answers:
-                self.n_found += 1
-                self._write()
-                return self._answers[key]
-            self.n_asked += 1
-        answer = self.client.complete(messages)
-        if isinstance(answer, str):
+            question_lock = self._question_locks.setdefault(key, threading.Lock())
+        with question_lock:
             with self._lock:
-                self._answers[key] = answer
-                self._unwritten.append(json.dumps({"key": key, "answer": answer}))
-                self._write()
-        return answer
+                if key not in self._answers:
+                    self._read()
+                if key in self._answers:
+                    self.n_found += 1
+                    self._write()
+                    return self._answers[key]
+                self.n_asked += 1
+            answer = self.client.complete(messages)
+            if isinstance(answer, str):
+                with self._lock:
+                    self._answers[key] = answer
+                    self._unwritten.append(json.dumps({"key": key, "answer": answer}))
+                    self._write()
+            return answer
 
     def _check_file(self):
         """Raise a ValueError if there is something at the path that no cache has written."""

@@ -270,8 +270,8 @@ class OpenAIClient:
         if error.response.extensions.get("no_response"):
             return f"{tries}{text}"
         hint = ""
-        if status in range(300, 400):
-            address = error.response.headers.get("location")
+        address = error.response.headers.get("location")
+        if status in range(300, 400) and address:
             hint = f"the server redirects to {address}; if that is right, give it as base_url. "
         elif status in (401, 403) and self._api_key == _NO_KEY:
             hint = "no key was sent: beside a base_url, api_key must be given. "
@@ -279,7 +279,7 @@ class OpenAIClient:
             named = [name for name in _AUTO if name in self._fields and name in text]
             hint = "".join(f"{name}=None leaves {name} to the server. " for name in named)
         # The package quotes the message where the body has one at its usual place.
-        return f"{tries}{hint}{error}" + f" {text}" * (" - " not in str(error))
+        return f"{tries}{hint}{error}" if " - " in str(error) else f"{tries}{hint}{error} {text}"
 
     def _read(self, body):
         """Text in the body of a response; a RuntimeError if there is none."""

@@ -157,11 +157,16 @@ def test_on_a_full_disk_an_answer_is_kept_until_there_is_space(tmp_path):
 
 
 def test_threads_share_one(tmp_path):
-    client = CachedClient(Counter(), tmp_path / "a")
+    class Slow(Counter):
+        def complete(self, messages):
+            time.sleep(0.002)  # the same question comes again meanwhile
+            return super().complete(messages)
+
+    client = CachedClient(Slow(), tmp_path / "a")
     with ThreadPoolExecutor(8) as pool:
-        said = list(pool.map(lambda i: client.complete(question(str(i % 20))), range(200)))
-    assert said == [f"one: {i % 20}\n한 \ud800" for i in range(200)]
-    assert client.n_asked + client.n_found == 200
+        said = list(pool.map(lambda i: client.complete(question(str(i // 10))), range(200)))
+    assert said == [f"one: {i // 10}\n한 \ud800" for i in range(200)]
+    assert (client.n_asked, client.n_found, len(client.client.asked)) == (20, 180, 20)
     again = CachedClient(Counter(), tmp_path / "a")
     for i in range(20):
         again.complete(question(str(i)))
