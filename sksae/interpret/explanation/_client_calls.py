@@ -6,6 +6,7 @@ import warnings
 from multiprocessing.pool import ThreadPool
 
 from sksae._params import Int, Verbosity, check_option
+from sksae._signs import visible
 
 _N_GIVE_UP = 20  # failed questions in a row after which no more are sent
 
@@ -96,6 +97,37 @@ def warn_of_failures(answers, *, stacklevel):
         f"with {reason}. With a CachedClient a second call asks these only.",
         stacklevel=stacklevel,
     )
+
+
+def warn_of_unread(scores, answers, parsed, *, stacklevel=4):
+    """Warn if most answers cannot be read, or all of one score.
+
+    Parameters
+    ----------
+    scores : list of (int, str, bool)
+        The feature, the method, and whether the score is that of a baseline, per answer.
+    answers : list of (object or Exception)
+        As `ask` returns them; those that are not strings cannot be read.
+    parsed : list of (object or None)
+        The value of each answer; None where there is none.
+    stacklevel : int, default=4
+        That of the warning.
+    """
+    unread, by_score = [], {}
+    for score, answer, value in zip(scores, answers, parsed, strict=True):
+        if not isinstance(answer, Exception):
+            by_score.setdefault(score, []).append(value is not None)
+            unread += [answer] if value is None else []
+    lost = [score for score, were_read in by_score.items() if not any(were_read)]
+    if 2 * len(unread) > len(answers) or lost:
+        first = unread[0]
+        shown = repr(visible(first[:80])) if isinstance(first, str) else f"a {type(first).__name__}"
+        of_score = f", all of {lost[0][1]} of feature {lost[0][0]}" if lost else ""
+        warnings.warn(
+            f"{len(unread)} of {len(answers)} answers could not be read and count as failed"
+            f"{of_score}; the first of them is {shown}.",
+            stacklevel=stacklevel,
+        )
 
 
 def _show(verbose, name, n_done, n_questions, n_failed):

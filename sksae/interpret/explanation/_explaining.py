@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sksae._params import Int, check_option
 from sksae.interpret._strongest import check_features
-from sksae.interpret.explanation._answer_parsing import read_description
+from sksae.interpret.explanation._answers import read_description
 from sksae.interpret.explanation._client_calls import ask, check_client
 from sksae.interpret.explanation._explanation import Explanation
 from sksae.interpret.explanation._explanation_prompts import explain_messages

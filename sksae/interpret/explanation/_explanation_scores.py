@@ -4,16 +4,19 @@ All questions about all features are asked together; the answers are collected p
 """
 
 import math
-import warnings
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from sksae._params import Bool, Int, Option, check_option
-from sksae._signs import visible
-from sksae.interpret.explanation._answer_parsing import read_choice, read_flags, read_levels
-from sksae.interpret.explanation._client_calls import ask, check_client, warn_of_failures
+from sksae.interpret.explanation._answers import read_choice, read_flags, read_levels
+from sksae.interpret.explanation._client_calls import (
+    ask,
+    check_client,
+    warn_of_failures,
+    warn_of_unread,
+)
 from sksae.interpret.explanation._explaining import features_of
 from sksae.interpret.explanation._explanation import as_explanations
 from sksae.interpret.explanation._explanation_prompts import LEVELS
@@ -283,8 +286,8 @@ def _subjects(atlas, explanations, min_examples, baselines, random_state):
         else:
             notes[number] = note
     tested = {number: explanations[number] for number in windows}
-    other = other_texts(tested, random_state) if baselines else {}
-    subjects = [Subject(*w, tested[n].text, other.get(n)) for n, w in windows.items()]
+    baseline_texts = other_texts(tested, random_state) if baselines else {}
+    subjects = [Subject(*w, tested[n].text, baseline_texts.get(n)) for n, w in windows.items()]
     return subjects, notes
 
 
@@ -295,7 +298,7 @@ def _scores_by_asking(client, asked, random_state, **options):
     answers = ask(client, [a.question.messages for a in asked], name="score", **options)
     warn_of_failures(answers, stacklevel=4)
     parsed = [_parsed(a, answer) for a, answer in zip(asked, answers, strict=True)]
-    _warn_of_unread(asked, answers, parsed)
+    warn_of_unread([(a.number, a.method, a.is_baseline) for a in asked], answers, parsed)
     groups = {}  # questions and parsed answers by score
     for a, values in zip(asked, parsed, strict=True):
         questions, group_answers = groups.setdefault((a.number, a.method, a.is_baseline), ([], []))
@@ -331,22 +334,3 @@ def _score(method, questions, answers, seed):
     if method == "simulation":
         return score_simulation(questions, answers, np.random.default_rng(seed))
     return (score_choices if method == "intruder" else score_flags)(questions, answers)
-
-
-def _warn_of_unread(asked, answers, parsed):
-    """Warn if most answers cannot be read, or all of one score."""
-    unread, by_score = [], {}
-    for a, answer, values in zip(asked, answers, parsed, strict=True):
-        if not isinstance(answer, Exception):
-            by_score.setdefault((a.number, a.method, a.is_baseline), []).append(values is not None)
-            unread += [answer] if values is None else []
-    lost = [score for score, were_read in by_score.items() if not any(were_read)]
-    if 2 * len(unread) > len(answers) or lost:
-        first = unread[0]
-        shown = repr(visible(first[:80])) if isinstance(first, str) else f"a {type(first).__name__}"
-        of_score = f", all of {lost[0][1]} of feature {lost[0][0]}" if lost else ""
-        warnings.warn(
-            f"{len(unread)} of {len(answers)} answers could not be read and count as failed"
-            f"{of_score}; the first of them is {shown}.",
-            stacklevel=4,
-        )

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sksae._params import Int, check_option
-from sksae.interpret.explanation._answer_parsing import marks_thoughts
+from sksae.interpret.explanation._answers import marks_thoughts
 from sksae.interpret.explanation._explanation_prompts import without_system
 
 
@@ -106,7 +106,7 @@ class LocalClient:
             )
         padding = self.tokenizer.pad_token_id
         with self._lock, _evaluating(self.model), torch.no_grad():
-            found = self.model.generate(
+            sequences = self.model.generate(
                 **inputs.to(self.model.device),
                 max_new_tokens=min(self.max_new_tokens, limit - n_tokens),
                 do_sample=False,
@@ -118,7 +118,7 @@ class LocalClient:
         # Some tokenizers count the marks of a thought among their special tokens.
         skipped = set(self.tokenizer.all_special_ids)
         skipped -= {i for i in skipped if marks_thoughts(self.tokenizer.decode([i]))}
-        written = [i for i in found[0, n_tokens:].tolist() if i not in skipped]
+        written = [i for i in sequences[0, n_tokens:].tolist() if i not in skipped]
         answer = self.tokenizer.decode(written).strip()
         # Templates of some reasoning models begin the thought themselves.
         return f"<think>{answer}" if prompt.rstrip().endswith("<think>") else answer

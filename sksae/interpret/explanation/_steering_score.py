@@ -9,8 +9,13 @@ import numpy as np
 from scipy import stats
 
 from sksae._params import Float, Int, check_option
-from sksae.interpret.explanation._answer_parsing import read_choice
-from sksae.interpret.explanation._client_calls import ask, check_client, warn_of_failures
+from sksae.interpret.explanation._answers import read_choice
+from sksae.interpret.explanation._client_calls import (
+    ask,
+    check_client,
+    warn_of_failures,
+    warn_of_unread,
+)
 from sksae.interpret.explanation._explanation import as_explanations
 from sksae.interpret.explanation._explanation_prompts import steered_messages
 from sksae.interpret.explanation._explanation_scores import no_score, other_texts
@@ -91,6 +96,11 @@ def score_by_steering(
     RuntimeError
         If no question got an answer.
 
+    Warns
+    -----
+    UserWarning
+        If some questions got no answer, or if most answers, or all of one score, cannot be read.
+
     See Also
     --------
     score_explanations : Tests where a feature fires.
@@ -125,15 +135,15 @@ def score_by_steering(
     check_option("random_state", random_state, Int(0, 2**32 - 1))
     prompts = _checked_prompts(prompts)
     explanations = as_explanations(explanations)
-    others = other_texts(explanations, random_state)
+    baseline_texts = other_texts(explanations, random_state)
     steered = _SteeredModel(model, site, sae, tokenizer, np.asarray(maxima), prompts, strength)
     if client is None:
-        scores = _by_probability(steered, explanations, others)
+        scores = _by_probability(steered, explanations, baseline_texts)
     else:
         check_client(client)
         options = {"max_concurrency": max_concurrency, "verbose": verbose, "name": "steering"}
         pairs = {number: steered.continuations(number, n_tokens) for number in explanations}
-        scores = _by_recognition(client, explanations, others, pairs, random_state, options)
+        scores = _by_recognition(client, explanations, baseline_texts, pairs, random_state, options)
     return {
         number: replace(explanation, scores=explanation.scores | {"steering": scores[number]})
         for number, explanation in explanations.items()
@@ -200,7 +210,7 @@ class _SteeredModel:
             return [output(inputs) for inputs in self.inputs]
 
 
-def _by_probability(steered, explanations, other):
+def _by_probability(steered, explanations, baseline_texts):
     """Scores by the log-probabilities of an explanation's words, without a client."""
     scores = {}
     for number, explanation in explanations.items():
@@ -214,7 +224,7 @@ def _by_probability(steered, explanations, other):
             half_width = float(stats.t.ppf(0.975, len(changes) - 1) * stats.sem(changes))
         mean = float(changes.mean())
         score = {"value": mean, "low": mean - half_width, "high": mean + half_width}
-        other_changes = _changes(pairs, steered.first_tokens(other.get(number, "")))
+        other_changes = _changes(pairs, steered.first_tokens(baseline_texts.get(number, "")))
         baseline = {"random": float(other_changes.mean())} if len(other_changes) else {}
         scores[number] = {**score, "n": len(changes), "n_failed": 0, "baseline": baseline}
     return scores
@@ -229,7 +239,7 @@ def _changes(pairs, ids):
     return after - before
 
 
-def _by_recognition(client, explanations, other, pairs, random_state, options):
+def _by_recognition(client, explanations, baseline_texts, pairs, random_state, options):
     """Scores by a client that is asked which continuation of each pair was steered."""
     questions, n_same = [], dict.fromkeys(explanations, 0)
     for number, explanation in explanations.items():
@@ -240,15 +250,22 @@ def _by_recognition(client, explanations, other, pairs, random_state, options):
                 n_same[number] += 1
                 continue
             lines = [steered, unsteered] if position == 0 else [unsteered, steered]
-            for is_baseline, text in ((False, explanation.text), (True, other.get(number))):
+            for is_baseline, text in (
+                (False, explanation.text),
+                (True, baseline_texts.get(number)),
+            ):
                 if text is not None:
                     key = number, is_baseline
                     questions.append((key, position, steered_messages(text, lines)))
     answers = ask(client, [messages for *_, messages in questions], **options) if questions else []
-    recognised = {}  # True, False or None per question, by feature and kind of text
-    for (key, position, _), answer in zip(questions, answers, strict=True):
-        recognised.setdefault(key, []).append(_is_right(answer, position))
     warn_of_failures(answers, stacklevel=4)
+    parsed = [
+        _is_right(a, position) for a, (_, position, _) in zip(answers, questions, strict=True)
+    ]
+    warn_of_unread([(key[0], "steering", key[1]) for key, *_ in questions], answers, parsed)
+    recognised = {}  # True, False or None per question, by feature and kind of text
+    for (key, *_), is_right in zip(questions, parsed, strict=True):
+        recognised.setdefault(key, []).append(is_right)
     scores = {}
     for number in explanations:
         right = recognised.get((number, False), [])

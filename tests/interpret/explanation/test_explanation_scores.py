@@ -98,17 +98,44 @@ def test_a_constant_choice_is_right_as_often_as_it_is_by_chance(atlas):
     assert max(scores_of(scored, "intruder", "quantiles"), key=len)
 
 
-@pytest.mark.parametrize("garbage", ["", "yes", "[1, 0", "[]", "[2, 2, 2, 2, 2]", "I can't 1 2 3"])
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "",
+        "yes",
+        "[1, 0",
+        "[]",
+        "[2, 2, 2, 2, 2]",
+        "I can't 1 2 3",
+        "<think>[0, 1] or 2",
+        None,
+        b"1",
+    ],
+    ids=range(9),
+)
 def test_every_answer_that_cannot_be_read_is_counted(atlas, known, garbage):
     with pytest.warns(UserWarning, match=r"answers could not be read and count as") as found:
         scored = score_explanations(atlas, TRUE, Constant(garbage), methods=ASKED)
     assert found[0].filename == __file__
     for method in ASKED:
-        if garbage.startswith("[2") and method == "intruder":
+        if garbage == "[2, 2, 2, 2, 2]" and method == "intruder":
             continue  # that names one number
         assert np.isnan(scores_of(scored, method)).all()
         assert scores_of(scored, method, "n") == [0, 0, 0]
         assert scores_of(scored, method, "n_failed") == scores_of(known, method, "n")
+
+
+def test_a_score_without_a_single_answer_is_named(atlas, known):
+    class PartlySilent(Oracle):
+        def answer(self, system, user):
+            return None if user.startswith("Description: rain") else super().answer(system, user)
+
+    options = {"methods": "detection", "baselines": False}
+    with pytest.warns(UserWarning, match=r"all of detection of feature 1; the first .* a NoneType"):
+        scored = score_explanations(atlas, TRUE, PartlySilent(), **options)
+    values = scores_of(scored, "detection")
+    assert np.isnan(values[1])
+    assert values[0] == values[2] == 1.0
 
 
 def test_some_unreadable_answers_leave_the_others(atlas, known):

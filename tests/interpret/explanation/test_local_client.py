@@ -5,7 +5,7 @@ import torch
 
 from sksae.datasets import load_tiny_lm
 from sksae.interpret import CachedClient, LocalClient
-from sksae.interpret.explanation._answer_parsing import read_description
+from sksae.interpret.explanation._answers import read_description
 
 QUESTION = [
     {"role": "system", "content": "Complete."},

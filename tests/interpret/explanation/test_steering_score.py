@@ -113,7 +113,9 @@ def test_who_guesses_does_not(planted):
     found = scored(planted, dict(enumerate(WORDS)), Constant("1"), strength=4.0)
     scores = [e.scores["steering"] for e in found.values()]
     assert 0.2 < np.mean([s["value"] for s in scores]) < 0.8
-    found = scored(planted, {0: "scipy"}, Constant("both"), strength=4.0)[0].scores["steering"]
+    with pytest.warns(UserWarning, match="8 of 8 answers could not be read") as warned:
+        found = scored(planted, {0: "scipy"}, Constant("both"), strength=4.0)[0].scores["steering"]
+    assert warned[0].filename == __file__
     assert math.isnan(found["value"])
     assert found["n_failed"] == 8 - found["n_same"] > 0
 

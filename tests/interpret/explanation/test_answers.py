@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sksae.interpret.explanation._answer_parsing import (
+from sksae.interpret.explanation._answers import (
     read_choice,
     read_description,
     read_flags,
