@@ -10,6 +10,7 @@ from scipy import sparse
 
 from sksae._arrays import two_axes
 from sksae._coding import as_csr
+from sksae._threads import threads_for
 
 _LOOKED_AT = 64  # rows
 BLOCK_SIZE = 2**20  # codes looked at together
@@ -119,8 +120,8 @@ def check_codes(codes):
         codes = as_csr(codes)
     elif isinstance(codes, torch.Tensor):
         codes = codes.detach().cpu()
-        # numpy has no bfloat16
-        codes = (codes.float() if codes.dtype == torch.bfloat16 else codes).numpy()
+        with threads_for(codes.numel()):  # numpy has no bfloat16
+            codes = (codes.float() if codes.dtype == torch.bfloat16 else codes).numpy()
     else:
         codes = np.asarray(codes)
     if codes.ndim != 2:

@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import objects
+from sksae._drafts import on_a_draft
 from sksae._params import Int, check_option, check_params
 from sksae._reprs import ShortRepr
 from sksae.interpret._strongest import check_features
@@ -139,6 +140,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         self.n_tokens = n_tokens
         self.random_state = random_state
 
+    @on_a_draft
     def fit(self, X, tokens=None):
         """Make the pass.
 

@@ -4,7 +4,10 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from sksae._threads import threads_for
+
 _PRODUCTS = 2**22  # pairs counted in a block
+_DIRECTIONS = 1024  # compared with all in a block
 _MOST_PAIRS = 2**22
 _LEAST = 5  # rows on which two features fire together, for a partner to be named
 
@@ -88,12 +91,17 @@ def _jaccard(both, one, other):
 
 def nearest_directions(components, size):
     """Return the features with the most similar directions and the cosines: (m, size) each."""
-    directions = torch.as_tensor(np.asarray(components), dtype=torch.float32)
+    components = np.asarray(components)
+    with threads_for(2 * min(len(components), _DIRECTIONS) * components.size):
+        return _nearest(torch.as_tensor(components, dtype=torch.float32), size)
+
+
+def _nearest(directions, size):
     norms = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
     directions = directions / norms.clamp(min=torch.finfo(torch.float32).tiny)
     features, cosines = [], []
-    for start in range(0, len(directions), 1024):
-        some = directions[start : start + 1024] @ directions.T
+    for start in range(0, len(directions), _DIRECTIONS):
+        some = directions[start : start + _DIRECTIONS] @ directions.T
         some[torch.arange(len(some)), start + torch.arange(len(some))] = -2
         best = some.topk(size)
         features.append(best.indices.numpy().astype(np.int32))
