@@ -2,9 +2,9 @@
 
 import threading
 import weakref
-from contextlib import contextmanager
 from pathlib import Path
 
+from sksae._modes import evaluation
 from sksae._params import Int, check_option
 from sksae.interpret.explanation._answers import marks_thoughts
 from sksae.interpret.explanation._explanation_prompts import without_system
@@ -105,7 +105,7 @@ class LocalClient:
                 f"examples, or a model with a longer context."
             )
         padding = self.tokenizer.pad_token_id
-        with self._lock, _evaluating(self.model), torch.no_grad():
+        with self._lock, evaluation(self.model), torch.no_grad():
             sequences = self.model.generate(
                 **inputs.to(self.model.device),
                 max_new_tokens=min(self.max_new_tokens, limit - n_tokens),
@@ -150,15 +150,3 @@ def _end_answer(leaving, lock):
     """Have the answer under way end at its next token, and let no other begin."""
     leaving.set()
     lock.acquire()
-
-
-@contextmanager
-def _evaluating(model):
-    """Put all modules of a model in evaluation mode, and each back in its own afterwards."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
+from sksae._modes import evaluation
 from sksae._params import Float, Int, check_option
 from sksae.interpret.explanation._answers import read_choice
 from sksae.interpret.explanation._client_calls import (
@@ -206,7 +207,7 @@ class _SteeredModel:
         if number is not None:
             steps = {number: self.strength}
             context = steer(self.model, self.site, self.sae, steps, unit="max", maxima=self.maxima)
-        with torch.no_grad(), context:
+        with evaluation(self.model), torch.no_grad(), context:
             return [output(inputs) for inputs in self.inputs]
 
 

@@ -83,6 +83,16 @@ def test_a_start_token_in_a_prompt_is_the_only_one(planted):
     assert rendered[0].scores["steering"]["value"] == plain[0].scores["steering"]["value"]
 
 
+def test_a_model_in_training_mode_is_steered_as_in_evaluation_mode(planted):
+    model, *others = planted
+    expected = scored(planted, {0: "scipy"}, prompts=("In", "The"), strength=0.5)
+    model = copy.deepcopy(model).train()
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.3
+    assert scored((model, *others), {0: "scipy"}, prompts=("In", "The"), strength=0.5) == expected
+    assert model.training
+
+
 def test_the_change_is_that_of_the_next_token(planted):
     from sksae.language_models import steer
 
