@@ -20,7 +20,7 @@ _THOUGHT_ENDS = re.compile(
     re.IGNORECASE,
 )
 _CHANNEL_MARKS = ("<|channel|>", "<|message|>")  # tokens of gpt-oss's marks
-_LABEL = re.compile(r"^[^\w{]*explanation\W*?:(.*)$", re.IGNORECASE)
+_LABEL = re.compile(r"^(?:\d+[.)])?[^\w{]*explanation\W*?[:：](.*)$", re.IGNORECASE)
 _FENCES = ("```", "~~~")  # of code blocks in Markdown
 _JSON_LABELS = ("explanation", "description", "answer")
 

@@ -120,37 +120,37 @@ def simulation(side, text, plan, rng):
 
 def score_flags(questions, answers):
     """Balanced accuracy and F1 of answers of 0 and 1 per window, and recall per part."""
-    truth, said, parts = _answered(questions, answers)
+    truth, predicted, parts = _answered(questions, answers)
     n_true, n_false = int((truth == 1).sum()), int((truth == 0).sum())
-    n_hits = int((said[truth == 1] == 1).sum())
-    n_rejected = int((said[truth == 0] == 0).sum())
+    n_hits = int((predicted[truth == 1] == 1).sum())
+    n_rejected = int((predicted[truth == 0] == 0).sum())
     score = {"value": math.nan, "low": math.nan, "high": math.nan}
     if n_true and n_false:
         low, high = mean_share_interval((n_hits, n_true), (n_rejected, n_false))
         score = {"value": (n_hits / n_true + n_rejected / n_false) / 2, "low": low, "high": high}
-    n_said = int((said == 1).sum())
+    n_positive = int((predicted == 1).sum())
     return {
         **score,
-        "f1": 2 * n_hits / (n_true + n_said) if n_true + n_said else math.nan,
+        "f1": 2 * n_hits / (n_true + n_positive) if n_true + n_positive else math.nan,
         "sensitivity": n_hits / n_true if n_true else math.nan,
         "specificity": n_rejected / n_false if n_false else math.nan,
         **_counts(questions, answers),
-        "quantiles": _share_per_part(parts[truth == 1], said[truth == 1] == 1),
-        "baseline": {"shuffled": permutation_threshold(n_true, n_said, len(truth))},
+        "quantiles": _share_per_part(parts[truth == 1], predicted[truth == 1] == 1),
+        "baseline": {"shuffled": permutation_threshold(n_true, n_positive, len(truth))},
     }
 
 
 def score_choices(questions, answers):
     """Share of the questions in which the right window was chosen."""
-    truth, said, parts = _answered(questions, answers)
-    n_hits = int((truth == said).sum())
+    truth, predicted, parts = _answered(questions, answers)
+    n_hits = int((truth == predicted).sum())
     low, high = share_interval(n_hits, len(truth))
     return {
         "value": n_hits / len(truth) if len(truth) else math.nan,
         "low": low,
         "high": high,
         **_counts(questions, answers),
-        "quantiles": _share_per_part(parts, truth == said),
+        "quantiles": _share_per_part(parts, truth == predicted),
         "baseline": {"chance": 1 / N_CHOICES},
     }
 

@@ -92,14 +92,14 @@ def correlation_interval(pairs, rng):
     return float(low), float(high)
 
 
-def permutation_threshold(n_true, n_said, n):
+def permutation_threshold(n_true, n_positive, n):
     """95th percentile of the balanced accuracy under permuted answers.
 
     Parameters
     ----------
     n_true : int
         Windows in which the feature fires.
-    n_said : int
+    n_positive : int
         Windows of which the answers say that it fires.
     n : int
         All windows.
@@ -107,8 +107,8 @@ def permutation_threshold(n_true, n_said, n):
     n_false = n - n_true
     if not n_true or not n_false:
         return math.nan
-    n_hits = int(stats.hypergeom.ppf(0.95, n, n_true, n_said))
-    return 0.5 * (n_hits / n_true + 1 - (n_said - n_hits) / n_false)
+    n_hits = int(stats.hypergeom.ppf(0.95, n, n_true, n_positive))
+    return 0.5 * (n_hits / n_true + 1 - (n_positive - n_hits) / n_false)
 
 
 def auroc_threshold(n_positive, n_negative):

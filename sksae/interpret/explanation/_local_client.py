@@ -9,6 +9,8 @@ from sksae._params import Int, check_option
 from sksae.interpret.explanation._answers import marks_thoughts
 from sksae.interpret.explanation._explanation_prompts import without_system
 
+_LONGEST_WAIT = 30.0  # seconds for an answer to stop when the process ends
+
 
 class LocalClient:
     """A client for a causal language model that is loaded in this process.
@@ -30,9 +32,10 @@ class LocalClient:
     Attributes
     ----------
     name : str
-        What the model calls itself.
+        The name of the model.
     identity : dict
-        What an answer depends on, as far as names tell; two models of one name are not told apart.
+        The name of the model and the length of its answers; models of one name are not
+        distinguished.
 
     See Also
     --------
@@ -62,8 +65,8 @@ class LocalClient:
         self.name = Path(getattr(model, "name_or_path", "") or type(model).__name__).name
         self.identity = {"local": self.name, "max_new_tokens": max_new_tokens}
         self._lock, self._leaving = threading.Lock(), threading.Event()
-        # Threads that answer questions are daemons. One that were stopped within torch when the
-        # process ends would abort it.
+        # Threads that answer questions are daemons. A daemon that is within torch when the process
+        # ends would abort it.
         weakref.finalize(self, _end_answer, self._leaving, self._lock)
 
     def __repr__(self):
@@ -80,12 +83,14 @@ class LocalClient:
         Returns
         -------
         answer : str
-            What the model said.
+            The text that the model wrote.
 
         Raises
         ------
+        RuntimeError
+            If the process ends meanwhile.
         ValueError
-            If the question is longer than what the model reads.
+            If the question is longer than the context of the model.
         """
         import torch
 
@@ -129,7 +134,7 @@ class LocalClient:
         return torch.full(input_ids.shape[:1], self._leaving.is_set(), device=input_ids.device)
 
     def _prompt(self, messages):
-        """Return the text that the answer continues."""
+        """Text that the answer continues."""
         if not getattr(self.tokenizer, "chat_template", None):
             return "\n\n".join(message["content"] for message in messages) + "\n\nAnswer:"
         options = {"add_generation_prompt": True, "tokenize": False}
@@ -149,4 +154,4 @@ class LocalClient:
 def _end_answer(leaving, lock):
     """Have the answer under way end at its next token, and let no other begin."""
     leaving.set()
-    lock.acquire()
+    lock.acquire(timeout=_LONGEST_WAIT)  # in a forked child, nobody may hold it and release it

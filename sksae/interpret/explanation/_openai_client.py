@@ -102,6 +102,13 @@ class OpenAIClient:
         So far: `calls` that were answered, `retries`, `tokens_in` and `tokens_out` as the server
         counts them.
 
+    Raises
+    ------
+    ImportError
+        If the ``openai`` package is missing.
+    TypeError, ValueError
+        If an option is of a wrong type or out of range.
+
     See Also
     --------
     CachedClient : Keeps the answers on disk.
@@ -132,10 +139,10 @@ class OpenAIClient:
         seed="auto",
         options=None,
     ):
-        given = {"model": model, "base_url": base_url, "timeout": timeout, "wait": wait}
-        given |= {"max_retries": max_retries, "options": options}
         sampling = {"temperature": temperature, "seed": seed}
-        for name, value in (given | sampling).items():
+        arguments = {"model": model, "base_url": base_url, "timeout": timeout, "wait": wait}
+        arguments |= {"max_retries": max_retries, "options": options, **sampling}
+        for name, value in arguments.items():
             check_option(name, value, _RULES[name])
         options = _checked_options(options or {})
         self.name = model
@@ -174,7 +181,7 @@ class OpenAIClient:
         http_client = httpx2.AsyncClient(verify=self._certificates)
         self._shown_url = _without_password(_checked_url(base_url)) if self._elsewhere else None
         sdk = openai.AsyncOpenAI(base_url=base_url, api_key=api_key, http_client=http_client)
-        self._base_url, self._api_key = str(sdk.base_url), sdk.api_key
+        self._base_url, self._api_key = str(sdk.base_url), sdk.api_key or ""
         self._address = _without_password(_checked_url(self._base_url))
         if not re.fullmatch(r"[!-~]+", self._api_key):
             raise ValueError(
@@ -339,7 +346,7 @@ def _http_client(seconds, wait, certificates, headers):
                 mark = {"no_response": True}
                 response = httpx2.Response(503, content=trouble, request=request, extensions=mark)
             if not {"retry-after", "retry-after-ms"} & set(response.headers):
-                pause = min(wait * 2.0 ** (self.n_tries - 1), _LONGEST_WAIT)
+                pause = min(wait * 2.0 ** min(self.n_tries - 1, 60), _LONGEST_WAIT)
                 milliseconds = max(1.0, 1000 * pause * random.uniform(0.75, 1.0))
                 response.headers["retry-after-ms"] = str(milliseconds)
             return response
@@ -423,6 +430,7 @@ def _checked_options(options):
     for name in options:
         if name in ("model", "messages", "stream", "n"):
             raise ValueError(f"options must not hold {name!r}, which OpenAIClient sets itself.")
+    json.dumps(options)  # a TypeError or ValueError now rather than with each question
     return dict(options)
 
 

@@ -33,6 +33,7 @@ from sksae.interpret.explanation._answers import (
         ),
         ("<think>a</think>boats<think>b</think>names of rivers", "names of rivers"),
         ("EXPLANATION:\nnames of rivers", "names of rivers"),
+        ("1. EXPLANATION：names of rivers", "names of rivers"),
         ("**EXPLANATION:**\n\n**names of rivers**\n\nI hope this helps.", "names of rivers"),
         ("```\nEXPLANATION: names of rivers\n```", "names of rivers"),
         ("```\nnames of rivers\n```", "names of rivers"),
@@ -45,7 +46,7 @@ from sksae.interpret.explanation._answers import (
         ('EXPLANATION: JSON such as {"answer": 3}', 'JSON such as {"answer": 3}'),
         ("{ at the end of a line", "{ at the end of a line"),
     ],
-    ids=range(25),
+    ids=range(26),
 )
 def test_descriptions_are_found(answer, text):
     assert read_description(answer) == text
