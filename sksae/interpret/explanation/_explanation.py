@@ -1,4 +1,4 @@
-"""What a feature stands for in a few words, how far that was tested, and the file it is kept in."""
+"""Explanations of features with their scores, and the file that they are kept in."""
 
 import json
 import math
@@ -17,7 +17,7 @@ _TEXTS = (str, int, float, bool, type(None))
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a feature stands for, in a few words, and how far that was tested.
+    """A description of a feature in a few words, with its scores.
 
     As a string it is those words, on one line and without characters that steer a terminal: they
     may come from a file, or from a language model that has read anybody's text.
@@ -27,13 +27,13 @@ class Explanation:
     feature : int
         The column of the codes.
     text : str
-        The words.
+        The description.
     source : str, default="hand"
-        Where they come from: "tokens", the name of a language model, or "hand".
+        The origin: "tokens", the name of a language model, or "hand".
     scores : dict of str to dict, default={}
-        What :func:`score_explanations` found, by method.
+        The scores of :func:`score_explanations`, by method.
     seen : tuple, default=()
-        The texts that whoever wrote the words was shown; scores leave them out.
+        The texts that the description was made from; scores leave them out.
 
     See Also
     --------
@@ -113,24 +113,24 @@ def save_explanations(path, explanations):
 
 
 def as_explanations(explanations):
-    """Return a dict of `Explanation`, whatever stands for them; raise where they do not fit."""
+    """Dict of `Explanation` by feature, from strings as well; an error where they do not fit."""
     if not isinstance(explanations, Mapping):
         raise TypeError(
             f"explanations must be a dict by feature, as explain returns it. Got "
             f"{type(explanations).__name__} instead."
         )
-    found = {}
-    for number, one in explanations.items():
+    by_feature = {}
+    for number, explanation in explanations.items():
         check_option("each feature of explanations", number, Int(0))
-        if isinstance(one, str):
-            one = Explanation(int(number), one)
-        if not isinstance(one, Explanation) or one.feature != number:
+        if isinstance(explanation, str):
+            explanation = Explanation(int(number), explanation)
+        if not isinstance(explanation, Explanation) or explanation.feature != number:
             raise ValueError(
                 f"explanations[{number}] must be the Explanation of feature {number} or a str. "
-                f"Got {one!r} instead."
+                f"Got {explanation!r} instead."
             )
-        found[int(number)] = one
-    return found
+        by_feature[int(number)] = explanation
+    return by_feature
 
 
 def load_explanations(path):
@@ -210,7 +210,7 @@ def _is_valid(line):
 
 
 def _plain(value):
-    """Return what JSON can say: numpy's numbers as Python's, what is not finite as None."""
+    """JSON value: numpy's numbers as Python's, and None for NaN and infinity."""
     if isinstance(value, dict):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -222,7 +222,7 @@ def _plain(value):
 
 
 def _numbers(value):
-    """Return scores with NaN for None, as they were before `_plain`."""
+    """Scores with NaN for None, the inverse of `_plain`."""
     if isinstance(value, dict):
         return {name: _numbers(inner) for name, inner in value.items()}
     if isinstance(value, list):
