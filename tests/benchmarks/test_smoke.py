@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sksae.autoencoders import Fit
-from tests.benchmarks import atlas, growth, peers
+from tests.benchmarks import atlas, extraction, growth, peers
 from tests.benchmarks.arguments import VARIANTS, parse
 from tests.benchmarks.data import CONFIGS, Shape, superposition
 from tests.benchmarks.ours import ESTIMATORS, OURS, Ours
@@ -89,6 +89,15 @@ def test_an_atlas(tmp_path, monkeypatch):
     line = atlas.measure(rows, tokens, n_components=16, k=2)
     assert line["rows"] == "512"
     assert line["features"] == "16"
+
+
+def test_extraction():
+    options = extraction.argparse.Namespace(
+        texts=3, batch_tokens=128, repeats=1, seconds=0, guard=False
+    )
+    record = extraction.measure("packaged", options)
+    assert record["tokens"] > 100
+    assert set(record["ratio"]) == set(extraction.WAYS)
 
 
 def test_steps_are_those_of_fit():
