@@ -17,13 +17,10 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sksae.autoencoders._fitting import batches_of, new_engine
-from sksae.autoencoders._held_out import HeldOut
-from sksae.autoencoders._starting import revival
 
 from sksae import GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.datasets import TINY_LM_PATH, load_corpus, make_superposition
-from sksae.training import default_batch_size
+from sksae.training import Batches, Engine, HeldOut, Revival, default_batch_size
 
 CHECKPOINTS = (50, 200)
 HELD_OUT_ROWS = 8192
@@ -144,35 +141,41 @@ def directions_of(kind, random, x):
 
 
 class Start:
-    """Mixed into a variant: starts by `recipe`, and follows explained variance off the clock."""
+    """Mixed into a variant: starts by a `Recipe`, and follows explained variance off the clock."""
 
     start = Recipe()
 
-    def _initial_weights(self, rows, n_components, generator):
-        weights, recipe = super()._initial_weights(rows, n_components, generator), self.start
-        D, b = weights["components"], weights["intercept"]
-        sample, _ = rows.take(torch.randperm(rows.n_samples, generator=generator)[:4096])
-        sample = sample.double()
-        sizes = D.norm(dim=1, keepdim=True)
-        random = torch.randn(D.shape, generator=generator, dtype=torch.float64)
-        weights["components"] = sizes * directions_of(recipe.directions, random, sample - b)
-        weights["encoder_coef"] = recipe.scale * weights["components"]
-        bias = torch.zeros(n_components, dtype=torch.float64)
-        if recipe.active is not None:
-            z = (sample - b * self._pre_bias) @ weights["encoder_coef"].T
-            bias = -torch.quantile(z, 1 - recipe.active, dim=0)
-        weights["gate_intercept" if "gate_intercept" in weights else "encoder_intercept"] = bias
-        return weights
+    def _make_objective(self, *shape):
+        objective, recipe = super()._make_objective(*shape), self.start
+        initial_weights, rate_scales = objective.initial_weights, objective.rate_scales
 
-    def _rate_scales(self, plan):
-        own = super()._rate_scales(plan)
-        kept = {name: own[name] for name in own if name == "threshold"}
-        return {**kept, **self.start.rates}
+        def recipe_weights(rows, n_components, generator):
+            weights = initial_weights(rows, n_components, generator)
+            return started_weights(recipe, objective.pre_bias, weights, rows, generator)
 
-    def _after_step(self, rows, n_steps, generator):
+        def recipe_rates(reach):
+            scales = rate_scales(reach)
+            return {
+                **{name: scales[name] for name in scales if name == "threshold"},
+                **recipe.rates,
+            }
+
+        def recipe_events(rows, n_steps, generator):
+            follow = self._follower(objective, rows, n_steps)
+            if not recipe.revives:
+                return [follow]
+            return [Revival(rows, n_steps, generator, threshold="threshold"), follow]
+
+        objective.initial_weights, objective.rate_scales = recipe_weights, recipe_rates
+        objective.events = recipe_events
+        return objective
+
+    def _follower(self, objective, rows, n_steps):
+        """Return an event that notes time and explained variance at the checkpoints."""
         self.curve, clock = {}, {"start": time.process_time()}
-        judges = batches_of(self.held_out[:HELD_OUT_ROWS], batch_size=2048)
-        judge = HeldOut(new_engine(self), judges.normalize(rows._normalization))
+        X = self.held_out[:HELD_OUT_ROWS]
+        judges = Batches(X, None, 2048, rows.dtype, rows.device).normalize(rows._normalization)
+        judge = HeldOut(Engine(objective), judges)
 
         def follow(run):
             if run.n_steps in (*CHECKPOINTS, n_steps):
@@ -181,7 +184,24 @@ class Start:
                 self.curve[run.n_steps] = (now - clock["start"], score)
                 clock["start"] += time.process_time() - now
 
-        return [revival(rows, n_steps, generator), follow] if self.start.revives else [follow]
+        return follow
+
+
+def started_weights(recipe, pre_bias, weights, rows, generator):
+    """Return first weights of an objective with the start of a recipe."""
+    D, b = weights["components"], weights["intercept"]
+    sample, _ = rows.take(torch.randperm(rows.n_samples, generator=generator)[:4096])
+    sample = sample.double()
+    sizes = D.norm(dim=1, keepdim=True)
+    random = torch.randn(D.shape, generator=generator, dtype=torch.float64)
+    weights["components"] = sizes * directions_of(recipe.directions, random, sample - b)
+    weights["encoder_coef"] = recipe.scale * weights["components"]
+    bias = torch.zeros(len(D), dtype=torch.float64)
+    if recipe.active is not None:
+        z = (sample - b * pre_bias) @ weights["encoder_coef"].T
+        bias = -torch.quantile(z, 1 - recipe.active, dim=0)
+    weights["gate_intercept" if "gate_intercept" in weights else "encoder_intercept"] = bias
+    return weights
 
 
 def started(cls):

@@ -1,18 +1,26 @@
-"""What a fitted estimator computes, for files of other libraries."""
+"""A fitted estimator as other libraries describe it: its activation and its arrays."""
 
 from typing import NamedTuple
 
-import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import to_torch
+from sksae._saved_layout import FREQUENCY
 from sksae.autoencoders import Transcoder
 from sksae.formats._raw_units import product
 from sksae.formats._row_normalizer import RowNormalizer
+from sksae.objectives import L1, BatchTopK, Gated, JumpReLU, Matryoshka, TopK
 
-_ARRAYS = ("components", "intercept", "encoder_coef", "encoder_intercept")
-_OPTIONAL = ("threshold", "gate_intercept", "gain", "skip_coef", "activation_frequency")
+# Names that the formats give to the codes of an objective.
+_ACTIVATIONS = {
+    L1: "relu",
+    TopK: "topk",
+    BatchTopK: "batchtopk",
+    Matryoshka: "matryoshka",
+    JumpReLU: "jumprelu",
+    Gated: "gated",
+}
 
 
 class Fitted(NamedTuple):
@@ -23,6 +31,7 @@ class Fitted(NamedTuple):
     source: dict
     normalizer: RowNormalizer | None
     k: float | None
+    widths: tuple | None
     transcoder: bool
 
 
@@ -57,20 +66,18 @@ def read_fitted(sae, *, normalizers=(), transcoders=False):
             f"normalise the rows that it is given."
         )
     check_is_fitted(sae)
-    missing = [name + "_" for name in _ARRAYS if not hasattr(sae, name + "_")]
-    if missing:
-        raise TypeError(f"{type(sae).__name__} has no {missing[0]}, as a sparse autoencoder has.")
-    names = [*_ARRAYS, *(name for name in _OPTIONAL if hasattr(sae, name + "_"))]
+    objective = getattr(sae, "_objective", None)
+    if type(objective) not in _ACTIVATIONS:
+        raise TypeError(
+            f"No format can hold a {type(sae).__name__}: write one of the autoencoders of sksae."
+        )
+    names = [name for name in (*objective.declared, FREQUENCY) if hasattr(sae, name + "_")]
     arrays = {name: to_torch(getattr(sae, name + "_")).cpu().numpy() for name in names}
-    arrays = {
-        name: np.broadcast_to(a, (len(arrays["components"]),)) if a.ndim == 0 else a
-        for name, a in arrays.items()
-    }
     k = getattr(sae, "k_", None)
     k = int(k) if k is not None and float(k).is_integer() else k
-    return Fitted(
-        _activation(arrays, k), arrays, getattr(sae, "source_", {}), normalizer, k, transcoder
-    )
+    activation = _ACTIVATIONS[type(objective)]
+    source, widths = getattr(sae, "source_", {}), getattr(sae, "widths_", None)
+    return Fitted(activation, arrays, source, normalizer, k, widths, transcoder)
 
 
 def only(found, activations, name):
@@ -79,8 +86,9 @@ def only(found, activations, name):
         words = {
             "relu": "a ReLU",
             "topk": "the k largest of a row",
-            "batchtopk": "a threshold a latent",
-            "jumprelu": "a threshold a latent",
+            "batchtopk": "a threshold per latent",
+            "matryoshka": "a threshold per latent",
+            "jumprelu": "a threshold per latent",
             "gated": "a gate",
         }
         can = " or ".join(dict.fromkeys(words[a] for a in activations))
@@ -95,14 +103,6 @@ def bias_after(found):
     arrays = found.arrays
     shift = product(arrays["encoder_coef"], arrays["intercept"])
     return (arrays["encoder_intercept"] + shift).astype(arrays["components"].dtype)
-
-
-def _activation(arrays, k):
-    if "gain" in arrays:
-        return "gated"
-    if "threshold" in arrays:
-        return "jumprelu" if k is None else "batchtopk"
-    return "relu" if k is None else "topk"
 
 
 def _parts(sae):

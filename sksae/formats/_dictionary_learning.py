@@ -227,7 +227,19 @@ def _contents(found):
         return "AutoEncoderNew", {**linear, **biases}
     if found.activation == "gated":
         return "GatedAutoEncoder", _gated(arrays)
-    pooled = found.activation == "batchtopk" and len(np.unique(arrays["threshold"])) == 1
+    nested = found.activation == "matryoshka"
+    pooled = nested or found.activation == "batchtopk"
+    pooled = pooled and len(np.unique(arrays["threshold"])) == 1
+    if nested and pooled:
+        return "MatryoshkaBatchTopKSAE", {
+            "W_enc": arrays["encoder_coef"].T,
+            "W_dec": arrays["components"],
+            "b_enc": bias_after(found),
+            "b_dec": arrays["intercept"],
+            "threshold": arrays["threshold"][0],
+            "k": np.int32(max(1, round(found.k))),
+            "group_sizes": np.diff(found.widths, prepend=0),
+        }
     if found.activation == "topk" or pooled:
         threshold = arrays["threshold"][0] if pooled else np.float32(-1)
         biases = {"encoder.bias": bias_after(found), "b_dec": arrays["intercept"]}

@@ -146,7 +146,7 @@ def write_gemma_scope(path, sae):
     True
     """
     found = read_fitted(sae)
-    only(found, ("jumprelu", "batchtopk", "gated", "relu"), "params.npz")
+    only(found, ("jumprelu", "batchtopk", "matryoshka", "gated", "relu"), "params.npz")
     path = Path(path)
     path = path if path.suffix == ".npz" else path / _FILES[0]
     arrays = found.arrays

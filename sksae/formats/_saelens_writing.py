@@ -10,6 +10,7 @@ from sksae.formats._activations import only, read_fitted
 from sksae.formats._saelens import (
     CONFIG,
     FIRING_FLOOR,
+    MATRYOSHKA,
     NORMALIZERS,
     SPARSITY,
     TRANSCODERS,
@@ -23,6 +24,7 @@ _ARCHITECTURES = {
     "topk": "topk",
     "jumprelu": "jumprelu",
     "batchtopk": "jumprelu",
+    "matryoshka": "jumprelu",
     "gated": "gated",
 }
 _TRANSCODERS = {(activation, "skip" in name): name for name, activation in TRANSCODERS.items()}
@@ -87,7 +89,8 @@ def write_saelens(path, sae, *, metadata=None):
     check_option("metadata", metadata, Instance(dict, type(None), description="a dict or None"))
     found = read_fitted(sae, normalizers=tuple(NORMALIZERS.values()), transcoders=True)
     if found.transcoder:
-        only(found, ("relu", "jumprelu", "batchtopk", "gated"), "A transcoder of SAELens")
+        held = ("relu", "jumprelu", "batchtopk", "matryoshka", "gated")
+        only(found, held, "A transcoder of SAELens")
     arrays, path = found.arrays, Path(path)
     tensors = _tensors(found)
     names = {method: name for name, method in NORMALIZERS.items()}
@@ -142,7 +145,11 @@ def _tensors(found):
 def _metadata(found, given):
     known = {theirs: found.source.get(ours) for ours, theirs in _METADATA.items()}
     known = {name: value for name, value in known.items() if value is not None}
-    if found.activation == "batchtopk" and not found.transcoder:
+    if found.activation in ("batchtopk", "matryoshka") and not found.transcoder:
+        details = {"k": found.k}
         known["training_architecture"] = "batchtopk"
-        known["training_architecture_details"] = {"k": found.k}
+        if found.widths is not None:
+            known["training_architecture"] = MATRYOSHKA
+            details["matryoshka_widths"] = list(found.widths)
+        known["training_architecture_details"] = details
     return {"sae_lens_version": _VERSION, **known, **(given or {})}

@@ -187,7 +187,7 @@ def test_what_a_format_cannot_hold_is_refused(write, cls, reason, X, tmp_path):
 def test_what_is_no_fitted_autoencoder_is_refused(write, X, tmp_path):
     with pytest.raises(NotFittedError):
         write(tmp_path, TopKSAE(8))
-    with pytest.raises(TypeError, match="PCA has no intercept_"):
+    with pytest.raises(TypeError, match="No format can hold a PCA"):
         write(tmp_path, PCA(2).fit(X))
     scaled = make_pipeline(StandardScaler(), wide(TopKSAE, max_iter=1)).fit(X)
     with pytest.raises(ValueError, match="StandardScaler changes the rows"):
