@@ -121,12 +121,12 @@ class Fit:
         self.rows.normalize(normalization)
         if not streams:
             self._check_sense()
-        engine = Engine(self.objective, precision=self.settings.precision)
         self.held_out = None
         if held_out is not None:
             rows = self._batches(held_out, _chunk(self.n_components)).normalize(normalization)
-            self.held_out = HeldOut(Engine(self.objective, precision=self.settings.precision), rows)
-        self.run = self._new_run(engine, self._weights(state))
+            # An engine of its own: what one remembers of a batch helps with the next one.
+            self.held_out = HeldOut(self._engine(), rows)
+        self.run = self._new_run(self._weights(state))
         self.losses, self.scores = [], []
         if state is not None:
             self.run.restore(state["run"])
@@ -209,27 +209,34 @@ class Fit:
 
     def _weights(self, state):
         """Weights to start from, float64 on the CPU: new ones, or those that are continued."""
-        if state is not None:
-            return {name: to_torch(w) for name, w in state["run"]["weights"].items()}
-        if not self.continues:
+        declared = self.objective.declared
+        if state is None and not self.continues:
             return self.objective.initial_weights(self.rows, self.n_components, self._generator)
-        names = [name for name, weight in self.objective.declared.items() if weight.fitted]
-        missing = [name for name in names if not hasattr(self.estimator, name + "_")]
+        if state is not None:
+            names = [name for name, weight in declared.items() if weight.trained]
+            given = state["run"]["weights"]
+        else:
+            names = [name for name, weight in declared.items() if weight.fitted]
+            given = {n: v for n in names if (v := vars(self.estimator).get(n + "_")) is not None}
+        missing = [name for name in names if name not in given]
         if missing:
             raise ValueError(
                 f"This {type(self.estimator).__name__} continues a fit with other parameters, that "
                 f"has no {', '.join(missing)}. Start anew with fit and warm_start=False."
             )
-        fitted = {name: to_torch(getattr(self.estimator, name + "_")) for name in names}
-        return self.objective.unfold(fitted, self.normalization)
+        weights = {name: to_torch(given[name]) for name in names}
+        return weights if state is not None else self.objective.unfold(weights, self.normalization)
 
-    def _new_run(self, engine, weights):
+    def _engine(self):
+        return Engine(self.objective, precision=self.settings.precision)
+
+    def _new_run(self, weights):
         """Return the `TrainingRun`, with copies of the weights where training is done."""
         settings, objective, rows = self.settings, self.objective, self.rows
         ends = self.n_steps is not None and not self.continues
         return TrainingRun(
             {name: w.to(rows.device, rows.dtype, copy=True) for name, w in weights.items()},
-            engine,
+            self._engine(),
             learning_rate=self.learning_rate,
             betas=tuple(settings.betas),
             rate_scales=objective.rate_scales(

@@ -218,7 +218,8 @@ class TrainingRun:
 
     def restore(self, state):
         """Continue from what `state` returned (its weights were given to the constructor)."""
-        for name, moments in state["moments"].items():
+        for name in self.moments:
+            moments = state["moments"][name]
             for own, saved in zip(self.moments[name], moments, strict=True):
                 own.copy_(torch.as_tensor(np.array(saved)))
         self.since_fired = torch.as_tensor(np.array(state["since_fired"])).to(self.since_fired)

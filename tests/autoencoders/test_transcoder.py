@@ -282,6 +282,19 @@ def test_another_autoencoder_leaves_nothing_of_the_first(pairs):
     assert_array_equal(model.predict(X), fresh.predict(X))
 
 
+def test_another_autoencoder_cannot_continue(pairs):
+    X, Y = pairs
+    for first, fit in [
+        (small(warm_start=True).fit(X, Y), "fit"),
+        (small().partial_fit(X, Y), "partial_fit"),
+    ]:
+        first.set_params(estimator=small(GatedSAE, warm_start=True).estimator)
+        before = vars(first).copy()
+        with pytest.raises(ValueError, match=r"continues a fit with other .* no gate_intercept"):
+            getattr(first, fit)(X, Y)
+        assert vars(first) == before
+
+
 def test_an_asked_l0_is_met(pairs):
     X, Y = pairs
     model = Transcoder(JumpReLUSAE(48, target_l0=3, random_state=0)).fit(X, Y)
