@@ -22,7 +22,7 @@ def unfitted(cls):
     """An instance with a name for each parameter that has no default."""
     required = [n for n, p in inspect.signature(cls).parameters.items() if p.default is p.empty]
     if cls in PREDICTORS:
-        return cls(sksae.TopKSAE())
+        return cls(sksae.TopKSAE(random_state=0))
     return cls(**{name: f"a {name}" for name in required})
 
 

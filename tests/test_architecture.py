@@ -41,7 +41,7 @@ LEVELS = {
 UPPER, INIT, MAIN = 5, 6, 7
 PRIVATE_ADAPTERS = {("_arrays.py", "sklearn.utils._align_api_if_sparse")}
 VAGUE = {"utils", "util", "helpers", "helper", "core", "common", "manager", "misc", "tools", "base"}
-PRINTERS = {"__main__.py", "autoencoders/_passes.py"}
+PRINTERS = {"__main__.py", "autoencoders/_training_passes.py"}
 MODULE_LINES, FUNCTION_LINES, DEPTH = 300, 40, 4  # lines of code
 METHODS, BASE_METHODS, POSITIONAL = 15, 20, 5
 

@@ -2,13 +2,13 @@
 
 from sksae.autoencoders._assembly import fitted
 from sksae.autoencoders._base import BaseSAE
-from sksae.autoencoders._batch_topk import BatchTopKSAE
+from sksae.autoencoders._batch_topk_sae import BatchTopKSAE
 from sksae.autoencoders._fit import Fit
-from sksae.autoencoders._gated import GatedSAE
-from sksae.autoencoders._jumprelu import JumpReLUSAE
-from sksae.autoencoders._matryoshka import MatryoshkaSAE
+from sksae.autoencoders._gated_sae import GatedSAE
+from sksae.autoencoders._jumprelu_sae import JumpReLUSAE
+from sksae.autoencoders._matryoshka_sae import MatryoshkaSAE
 from sksae.autoencoders._sparse_autoencoder import SparseAutoencoder
-from sksae.autoencoders._topk import TopKSAE
+from sksae.autoencoders._topk_sae import TopKSAE
 from sksae.autoencoders._transcoder import Transcoder
 
 __all__ = [

@@ -25,8 +25,8 @@ from sksae._threads import threads_for
 from sksae.autoencoders import _inference
 from sksae.autoencoders._fit import Fit, work_per_step
 from sksae.autoencoders._naming import NamedFeaturesMixin, forget_fit
-from sksae.autoencoders._passes import Passes
 from sksae.autoencoders._saving import SavingMixin
+from sksae.autoencoders._training_passes import Passes
 from sksae.training import Batches
 
 _CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from sksae._arrays import (
     to_torch,
 )
 from sksae.autoencoders._inference import encoder_of, firing_frequency
-from sksae.autoencoders._passes import warn_caller
+from sksae.autoencoders._training_passes import warn_caller
 from sksae.training import (
     Batches,
     Engine,

@@ -15,9 +15,9 @@ from sksae._arrays import rows_per_chunk
 from sksae.kernels._active import ActiveSet, flat_nonzero
 from sksae.kernels._selection import grouped_top_k, refined_top_k
 
-_WORTH_HALVING = 2**25
-_ROUNDING = 2.0**-8
-_SPREAD = 4.0
+_WORTH_HALVING = 2**25  # multiplications below which copies in bfloat16 cost more than they save
+_ROUNDING = 2.0**-8  # relative error of a number in bfloat16
+_SPREAD = 4.0  # standard deviations of the error of a product that the margin covers
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ class Search:
         values = x.new_empty(n, k)
         latents = torch.empty(n, k, dtype=torch.int64, device=x.device)
         for rows, z in self._products(x, coef, bias, half):
-            if half and self.exact:
+            if half and self.exact:  # candidates by rough values, then exact ones of these
                 values[rows], latents[rows] = refined_top_k(
                     z, x[rows], coef, bias, k, magnitude=magnitude
                 )
@@ -145,16 +145,17 @@ class Search:
         n, m = len(x), len(coef)
         half = halves(x, m)
         refine = half and self.exact
+        # A rough product is held against a lower bound: what is truly above `bound` is above it.
         lowered = _lowered(bound, bias) if refine else bound
-        found, values = [], []
+        flat, values = [], []  # positions in the flattened (n, m) matrix, chunk by chunk
         for rows, z in self._products(x, coef, bias, half, slack=refine):
             mask = self.buffer("mask", z.shape, torch.bool, z.device)
             torch.gt(z, lowered, out=mask)
             positions = flat_nonzero(mask)
-            found.append(positions + rows.start * m)
+            flat.append(positions + rows.start * m)
             if not refine:
                 values.append(z.view(-1)[positions].to(x.dtype))
-        active = ActiveSet.from_flat(torch.cat(found), n, m)
+        active = ActiveSet.from_flat(torch.cat(flat), n, m)
         if not refine:
             return active, torch.cat(values)
         values = active.dots(x, coef, bias)
@@ -169,15 +170,18 @@ class Search:
         budget = _budget(k, w)
         guess = self._first_guess(x, coef, bias, k) if self._guess is None else self._guess
         active, values = self.above(x, coef, bias, guess)
+        # Too few entries above the guess: the cut is below it.
         while guess > 0 and float(w[active.rows].double().sum()) <= budget:
             guess = 0.5 * guess if 1e-3 < guess < torch.inf else 0.0
             active, values = self.above(x, coef, bias, guess)
         cut = _cut(values, active.rows, w, k)
+        # The cut moves little from batch to batch: the next search begins a little below it.
         self.cut, self._guess = cut, 0.95 * cut
         keep = values > cut
         return active.where(keep), values[keep]
 
     def _first_guess(self, x, coef, bias, k):
+        # From a few rows, half as many entries again as their share.
         rows = x[: max(1, min(len(x), 256))]
         z = torch.addmm(bias, rows, coef.T).flatten()
         count = min(len(z), int(1.5 * k * len(rows)) + 1)
@@ -223,6 +227,7 @@ class Search:
         for (name, shape), full in zip(shapes.items(), (x, coef), strict=True):
             copy = self.buffer(name, shape, torch.bfloat16, x.device)
             copy[:, : full.shape[1]] = full
+            # One column for the bound of the error, seven of zeros for an even number of columns.
             if slack:
                 copy[:, full.shape[1] :] = 0
                 copy[:, full.shape[1]] = torch.linalg.vector_norm(full, 4, dim=1)

@@ -8,7 +8,7 @@ from sksae.kernels._active import ActiveSet, flat_nonzero, uses_triton
 MARGIN = 12
 """Candidates beyond k that a rough product proposes."""
 
-_GROUP = 8
+_GROUP = 8  # entries of a group, of which the largest is ranked first
 
 
 def top_k(z, k, *, magnitude=False):
@@ -133,10 +133,12 @@ def grouped_top_k(z, k, *, settle=True, magnitude=False):
     if m % _GROUP or blocks < 2 * (k + 1):
         return top_k(z, k) if settle else ranked(z, k)
     wanted = k + 1 if settle else k
+    # Group g holds the columns g, g + blocks, g + 2 blocks, ...: views without a copy.
     groups = z.view(n, _GROUP, blocks)
     largest = ranked(groups.amax(1), wanted)[1]
     members = groups.gather(2, largest.unsqueeze(1).expand(n, _GROUP, wanted)).view(n, -1)
     values, places = ranked(members, wanted)
+    # A place within the members is (offset within the group) * wanted + (rank of the group).
     columns = (
         largest.gather(1, places % wanted) + places.div(wanted, rounding_mode="floor") * blocks
     )
@@ -145,7 +147,7 @@ def grouped_top_k(z, k, *, settle=True, magnitude=False):
     tied = (values[:, k - 1] == values[:, k]).nonzero().flatten()
     values, columns = values[:, :k].contiguous(), columns[:, :k].contiguous()
     if len(tied):
-        values[tied], columns[tied] = top_k(z[tied], k)
+        values[tied], columns[tied] = top_k(z[tied], k)  # the lowest columns of equal entries
     return values, columns
 
 
@@ -162,6 +164,7 @@ def _packed_top_k(z, k):
     m = z.shape[1]
     if m > 2**16 or z.device.type != "cpu":
         return torch.topk(z, k, dim=1)
+    # High 16 bits: the value. Low 16 bits: its column.
     keys = _ordered(z.view(torch.int16)).to(torch.int32) << 16
     keys |= torch.arange(m, dtype=torch.int32)
     keys = keys.numpy()

@@ -10,8 +10,8 @@ import torch
 
 from sksae._arrays import row_chunks, to_torch
 
-_MAX_SHUFFLED = 10_000_000
-_BLOCK = 4096
+_MAX_SHUFFLED = 10_000_000  # rows that are permuted one by one
+_BLOCK = 4096  # consecutive rows that move together beyond that
 _SMALLEST = 1e-300
 _ROUNDING = 2.0**-46
 _LARGE = 2.0**100
@@ -174,7 +174,7 @@ class Batches:
 
     def __iter__(self):
         order = self._order()
-        for start in range(0, self.n_samples, self.batch_size):
+        for start in range(0, self.n_samples, self.batch_size):  # the last batch may be smaller
             yield self._take(order[start : start + self.batch_size])
 
     def take(self, positions):

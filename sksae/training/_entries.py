@@ -154,6 +154,8 @@ class _LeafEntries(AllEntries):
             for name, weight in weights.items()
             if name not in MATRICES
         }
+        # Leaves for the norms of the dictionary's rows and for the mean pre-activations, made when
+        # an objective asks for them.
         self._norms = self._mean_z = None
         super().__init__(
             x,
@@ -249,6 +251,7 @@ class ActiveEntries(_LeafEntries):
         ``relu(t - z) = t - z + relu(z - t)``: the first part needs only the mean row, the second
         is zero outside of the active set.
         """
+        # The mean of t - z over rows is t - (mean row) E^T - b.
         self._mean = (self.w @ self.centred.detach()) / self.w.sum()
         self._mean_z = (self._matrices["encoder_coef"] @ self._mean).requires_grad_()
         below = threshold - (self._mean_z + self.weights[self.rule.bias])
@@ -316,8 +319,9 @@ class ActiveEntries(_LeafEntries):
             grad += other
         if not encoder:
             self._add_pull(grad, start, stop)
-        elif self._mean_z is not None:
+        elif self._mean_z is not None:  # one outer product for the mean row
             grad.addr_(self._mean_z.grad[start:stop], self._mean)
+        # Rows of dead latents have a gradient of their own, from the auxiliary loss.
         for latents, restricted in self._restricted:
             within = ((latents >= start) & (latents < stop)).nonzero().flatten()
             grad[latents[within] - start] += restricted[name].grad[within]

@@ -10,10 +10,10 @@ from tqdm import tqdm
 from sksae.kernels import update_latents
 from sksae.training._entries import MATRICES
 
-_CHECK_EVERY = 50
-_LONG_PASS = 200
-_BLOCK_ENTRIES = 2**21
-_KEPT_ENTRIES = 2**24
+_CHECK_EVERY = 50  # steps between looks at the loss, each of which waits for the device
+_LONG_PASS = 200  # batches from which on a pass has a progress bar
+_BLOCK_ENTRIES = 2**21  # of a block of a gradient, which then fits a cache
+_KEPT_ENTRIES = 2**24  # of a gradient that is kept whole between clipping and the step
 
 
 class TrainingRun:
@@ -110,23 +110,27 @@ class TrainingRun:
         self.n_steps += 1
         with torch.no_grad():
             self._update(gradient, rate)
+        # Counted in rows, so that the dead window does not depend on the batch size.
         self.since_fired += len(x)
         self.since_fired[gradient.fired] = 0
         return gradient.loss
 
     def _update(self, gradient, rate):
         """Project, clip, step, renormalise: the matrices a block of latents at a time."""
+        # Clipping needs the norm of the whole gradient before the first row moves: its blocks are
+        # kept if they are small, and made twice if not.
         factor, blocks = 1.0, None
         if self.max_grad_norm is not None:
             if self._keeps_blocks():
                 blocks = list(self._blocks(gradient))
             factor = self._clip_factor(blocks or self._blocks(gradient), gradient.vectors)
+        # Matrices whose gradient has to be made; the others were updated from sums over entries.
         left = [n for n in MATRICES if not self._update_by_sums(n, gradient, factor, rate)]
         for name, rows, grad in blocks or self._blocks(gradient, left):
             if name not in left:
                 continue
             self._adam(name, rows, grad.mul_(factor), rate)
-            if name in self.unit_norm:
+            if name in self.unit_norm:  # back to the sphere, after the step
                 block = self.weights[name][rows]
                 block /= block.norm(dim=1, keepdim=True)
         for name, grad in gradient.vectors.items():

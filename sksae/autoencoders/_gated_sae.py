@@ -1,34 +1,43 @@
-"""`BatchTopKSAE` (Bussmann, Leask and Nanda 2024, arXiv 2412.06410)."""
+"""`GatedSAE` (Rajamanoharan et al. 2024, Google DeepMind, arXiv 2404.16014)."""
 
-from sksae._params import Float
-from sksae.autoencoders._sparsity import auxk_options, default_k
-from sksae.autoencoders._topk import TopKSAE
-from sksae.objectives import BatchTopK
+from sksae._params import Option
+from sksae.autoencoders._base import BaseSAE
+from sksae.autoencoders._sparsity_defaults import PENALTY_RULES, typical_code
+from sksae.objectives import Gated
 
 
-class BatchTopKSAE(TopKSAE):
-    """Sparse autoencoder that keeps k codes per row on average: more where a row needs more.
+class GatedSAE(BaseSAE):
+    """Sparse autoencoder that decides which latents fire apart from how strongly.
 
-    In training, codes are the ``k n`` largest positive entries of ``Z = X E^T + b`` among all n
-    rows of a batch; the objective is that of `TopKSAE`. After the fit a last pass over the data
-    finds the threshold that does the same row by row: the mean over batches of the point midway
-    between the smallest entry kept and the largest one dropped. `transform` keeps what exceeds it,
-    so that a row's codes do not depend on the rows beside it.
+    With ``U = (X - b_dec) W^T``, a gate ``G = U + b_gate`` and magnitudes ``M = e^r U + b_mag``,
+    codes are ``F = relu(M)`` where ``G > 0`` and 0 elsewhere. Training minimises, in the internal
+    unit and averaged over rows,
+
+    ``|x - x^(f)|^2 + alpha sum_i relu(g_i) + |x - x^(relu(g))|^2``
+
+    with the dictionary frozen in the last term, so that only the gate learns from it. After the fit
+    the two heads fold exactly into one encoder with a threshold per latent.
 
     Parameters
     ----------
     n_components : int, default=None
         Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
         number of features.
-    k : float, default=None
-        Codes kept per row, on average; need not be whole, and is clipped to the width. None takes
-        32 from 512 features on and an eighth of the features below.
+    alpha : float, default=None
+        Weight of the sparsity penalty in the internal unit (lambda in the papers). None takes
+        ``1.2 sqrt(n_features / K)``, where K is `target_l0`, or 32 from 512 features on and an
+        eighth of the features below.
+    target_l0 : float, default=None
+        Mean number of non-zero codes per row to aim at: the penalty is moved during training
+        until held-out rows have it.
+    decoder_norm : {"unit", "free"}, default="unit"
+        Norm of the dictionary's rows during training. "unit": 1, and the dictionary is frozen in
+        the last term (the paper). "free": any, the penalty is weighted by it, and nothing is frozen
+        (the reparametrisation-invariant form, RI-L1).
     expansion_factor : float, default=8
         Latents per feature of X, where `n_components` is None.
-    auxk_alpha : float, default=1/32
-        Weight of the auxiliary loss that revives dead latents; 0 turns it off.
-    k_aux : int, default=None
-        Dead latents used per row by the auxiliary loss. None takes half the number of features.
+    alpha_warm_up : float, default=0.05
+        Share of the steps over which the penalty rises from 0.
     dead_window : int, default=None
         Rows without firing after which a latent counts as dead during training. None takes
         ten batches or a tenth of the rows, whichever is more, at most 10 million.
@@ -86,10 +95,15 @@ class BatchTopKSAE(TopKSAE):
         Encoder; pre-activations are ``Z = X @ encoder_coef_.T + encoder_intercept_``.
     encoder_intercept_ : ndarray of shape (n_components_,)
         Bias of the encoder.
-    k_ : float
-        Codes kept per row in training, on average.
     threshold_ : ndarray of shape (n_components_,)
-        Pre-activations above it are codes.
+        Pre-activation above which a latent fires.
+    gate_intercept_ : ndarray of shape (n_components_,)
+        Bias of the gate, which opens where
+        ``X @ (encoder_coef_ / gain_[:, None]).T + gate_intercept_ > 0``.
+    gain_ : ndarray of shape (n_components_,)
+        Ratio of the magnitude's to the gate's weights, ``e^r``.
+    alpha_ : float
+        Penalty used; with `target_l0`, where it ended.
     activation_frequency_ : ndarray of shape (n_components_,)
         Share of the training rows on which each latent fires; 0 for a dead one. After
         `partial_fit`, of the rows of its last call.
@@ -114,26 +128,92 @@ class BatchTopKSAE(TopKSAE):
 
     See Also
     --------
-    TopKSAE : The same number of codes in every row.
+    SparseAutoencoder : Sparsity by an L1 penalty.
+    TopKSAE : A fixed number of codes per row.
     JumpReLUSAE : A learnt threshold per latent.
 
     References
     ----------
-    Bussmann, Leask and Nanda, "BatchTopK sparse autoencoders", 2024, arXiv:2412.06410.
+    Rajamanoharan et al., "Improving dictionary learning with gated sparse autoencoders", 2024,
+    arXiv:2404.16014.
 
     Examples
     --------
-    >>> from sksae import BatchTopKSAE
+    >>> from sksae import GatedSAE
     >>> from sksae.datasets import make_superposition
     >>> X, _, _ = make_superposition(2000, 8, 16, random_state=0)
-    >>> sae = BatchTopKSAE(16, k=1.5, max_iter=20, random_state=0).fit(X)
-    >>> counts = (sae.transform(X) > 0).sum(axis=1)
-    >>> bool(abs(counts.mean() - 1.5) < 0.1), int(counts.min()) < int(counts.max())
-    (True, True)
+    >>> sae = GatedSAE(16, alpha=4.0, max_iter=20, random_state=0).fit(X)
+    >>> sae.transform(X).shape, sae.threshold_.shape
+    ((2000, 16), (16,))
     """
 
-    _param_rules = {**TopKSAE._param_rules, "k": Float(0, open_="low", none=True)}
+    _param_rules = {
+        **BaseSAE._param_rules,
+        **PENALTY_RULES,
+        "decoder_norm": Option("unit", "free"),
+    }
+
+    def __init__(
+        self,
+        n_components=None,
+        *,
+        alpha=None,
+        target_l0=None,
+        decoder_norm="unit",
+        expansion_factor=8,
+        alpha_warm_up=0.05,
+        dead_window=None,
+        max_iter=None,
+        batch_size=None,
+        learning_rate=None,
+        learning_rate_warm_up=0.0,
+        learning_rate_decay=0.4,
+        betas=(0.9, 0.99),
+        max_grad_norm=1.0,
+        normalize="rms",
+        tol=0.0,
+        n_iter_no_change=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        warm_start=False,
+        sparse_output=False,
+        device="auto",
+        precision="float32",
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            n_components,
+            expansion_factor=expansion_factor,
+            dead_window=dead_window,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_warm_up=learning_rate_warm_up,
+            learning_rate_decay=learning_rate_decay,
+            betas=betas,
+            max_grad_norm=max_grad_norm,
+            normalize=normalize,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            warm_start=warm_start,
+            sparse_output=sparse_output,
+            device=device,
+            precision=precision,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.alpha = alpha
+        self.alpha_warm_up = alpha_warm_up
+        self.target_l0 = target_l0
+        self.decoder_norm = decoder_norm
 
     def _make_objective(self, n_features, n_components, n_targets):
-        k = min(float(self.k or default_k(n_features)), float(n_components))
-        return BatchTopK(k, **auxk_options(self, n_targets))
+        alpha = self.alpha
+        if alpha is None:
+            alpha = 1.2 * typical_code(n_features, n_targets, self.target_l0)
+        return Gated(
+            float(alpha), self.alpha_warm_up, self.target_l0, unit_norm=self.decoder_norm == "unit"
+        )
