@@ -114,3 +114,37 @@ def test_fold_and_unfold_are_the_same_function(seed, pre_bias, scale):
     for name, value in folded.items():
         torch.testing.assert_close(again[name], value, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(folded["components"].norm(dim=1), torch.ones(m).double())
+
+
+def test_blocks_of_columns_have_units_of_their_own():
+    """Two sites side by side, as a crosscoder reads and reconstructs them."""
+    rng = np.random.default_rng(0)
+    blocks = [rng.normal(3, 2, size=(50, 2)), rng.normal(-1, 100, size=(50, 3))]
+    rows = Batches(blocks, None, 50, torch.float64, "cpu")
+    assert rows.blocks == [slice(0, 2), slice(2, 5)]
+    assert rows.inputs == rows.targets == slice(0, 5)
+    unit = Normalization.from_rows(rows, "rms")
+    x, _ = rows.normalize(unit).take(torch.arange(50))
+    for columns in rows.blocks:
+        width = columns.stop - columns.start
+        assert float(x[:, columns].square().sum(1).mean()) == pytest.approx(width)
+
+    objective = thresholded()
+    w = {"components": (7, 5), "encoder_coef": (7, 5), "encoder_intercept": 7, "intercept": 5}
+    w = {name: torch.from_numpy(rng.normal(size=shape)) for name, shape in w.items()}
+    w["threshold"] = torch.from_numpy(rng.exponential(size=7))
+    z = (x - w["intercept"]) @ w["encoder_coef"].T + w["encoder_intercept"]
+    codes = torch.where(z > w["threshold"], z, 0.0)
+    expected = (codes @ w["components"] + w["intercept"]) / unit.scale + unit.mean
+
+    folded = objective.fold(w, unit)
+    X = torch.from_numpy(np.hstack(blocks))
+    z = X @ folded["encoder_coef"].T + folded["encoder_intercept"]
+    codes = torch.where(z > folded["threshold"], z, 0.0)
+    assert 0 < int((codes > 0).sum()) < codes.numel()
+    actual = codes @ folded["components"] + folded["intercept"]
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+    assert_close(folded["components"].norm(dim=1), torch.ones(7).double(), atol=1e-12)
+    again = objective.fold(objective.unfold(folded, unit), unit)
+    for name, value in folded.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-9, atol=1e-9)
