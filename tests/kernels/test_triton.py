@@ -456,6 +456,18 @@ def test_the_kernels_compile_for_a_gpu(tmp_path):
     assert set(result.stdout.split()) == names
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_selection_by_magnitude_goes_through_the_same_kernel(kernels, dtype, monkeypatch):
+    """Ties of opposite signs included: the lowest columns, with their signs."""
+    monkeypatch.setattr(_selection, "uses_triton", lambda tensor: True)
+    z = random(9, 40, dtype=torch.float32).mul(4).round().to(DEVICE, dtype)
+    values, columns = _selection.grouped_top_k(z, 6, magnitude=True)
+    _, expected = _selection.top_k(z.float(), 6, magnitude=True)
+    assert torch.equal(columns.sort(1).values, expected.sort(1).values)
+    assert torch.equal(values, z.gather(1, columns))
+    assert (values < 0).any()
+
+
 @pytest.mark.parametrize(
     ("variant", "dtype", "tolerance"),
     [
