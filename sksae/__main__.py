@@ -25,6 +25,7 @@ ESTIMATORS = {
     "l1": sksae.SparseAutoencoder,
     "gated": sksae.GatedSAE,
     "jumprelu": sksae.JumpReLUSAE,
+    "matryoshka": sksae.MatryoshkaSAE,
 }
 HELD_OUT, N_FEATURES, N_EXAMPLES = 0.2, 12, 5
 N_PROMPTS, LENGTH = 6, 600  # of the texts that the page shows whole; characters
