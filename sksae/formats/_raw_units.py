@@ -97,11 +97,10 @@ def center_rows(sae):
 
     ``E (x - mean(x) 1) = (E - mean(E) 1^T) x``, so that the mean goes into what multiplies rows.
     """
-    for name in ("encoder_coef_", "skip_coef_"):
-        coef = getattr(sae, name, None)
-        if coef is not None:
-            mean = coef.mean(axis=1, keepdims=True, dtype=np.float64)
-            setattr(sae, name, coef - mean.astype(coef.dtype))
+    for name in ("encoder_coef", *sae._objective.linear_maps):
+        coef = getattr(sae, name + "_")
+        mean = coef.mean(axis=1, keepdims=True, dtype=np.float64)
+        setattr(sae, name + "_", coef - mean.astype(coef.dtype))
 
 
 def _exp(logs, dtype, path):
