@@ -8,11 +8,6 @@ import numpy as np
 from sksae._arrays import objects, to_torch
 from sksae._modes import own_modes
 from sksae._params import Float, Int, Option, check_option
-from sksae.language_models._dictionary import Dictionary
-from sksae.language_models._identities import attach
-from sksae.language_models._loading import load_causal
-from sksae.language_models._prompts import read_prompt
-from sksae.language_models._sites import SITES, split_site
 from sksae.language_models.attribution._behaviour_table import Behaviour, TokenBehaviour
 from sksae.language_models.attribution._contributions import (
     Active,
@@ -25,7 +20,12 @@ from sksae.language_models.attribution._contributions import (
 )
 from sksae.language_models.attribution._logit_lens import token_strings
 from sksae.language_models.attribution._splicing import Splicer
-from sksae.language_models.steering._feature_edits import maxima_array
+from sksae.language_models.extraction._tokenized_prompt import read_prompt
+from sksae.language_models.interventions._feature_edits import maxima_array
+from sksae.language_models.model._model_loading import load_causal
+from sksae.language_models.model._site_checks import attach
+from sksae.language_models.model._sites import SITES, split_site
+from sksae.language_models.model._torch_dictionary import Dictionary
 
 _RULES = {
     "n_features": Int(1),

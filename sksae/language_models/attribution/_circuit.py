@@ -6,8 +6,8 @@ import torch
 from sksae._modes import own_modes
 from sksae.language_models.attribution._circuit_edges import edges_of, members_of
 from sksae.language_models.attribution._circuit_graph import FeatureCircuit
+from sksae.language_models.attribution._decomposed_prompt import study
 from sksae.language_models.attribution._effects import check_options, effects_of, summed, table_of
-from sksae.language_models.attribution._study import study
 
 _POSITIONS_AT_A_TIME = 64
 

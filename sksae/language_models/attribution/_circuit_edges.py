@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sksae._arrays import to_torch
-from sksae.language_models.attribution._nodes import along_features
+from sksae.language_models.attribution._attribution_nodes import along_features
 
 METRIC = -1
 """The number of the metric among the targets of edges."""

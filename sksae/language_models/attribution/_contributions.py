@@ -5,13 +5,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sksae.language_models._dictionary import wide
-from sksae.language_models._final_norm import find_readout
-from sksae.language_models._hooks import Place
-from sksae.language_models._sites import base_of, find_blocks
+from sksae.language_models.attribution._attribution_nodes import along_features
 from sksae.language_models.attribution._logit_metrics import Metric, read_metric
-from sksae.language_models.attribution._nodes import along_features
 from sksae.language_models.attribution._splicing import Splicer, held
+from sksae.language_models.model._hooks import Place
+from sksae.language_models.model._readout import find_readout
+from sksae.language_models.model._sites import base_of, find_blocks
+from sksae.language_models.model._torch_dictionary import wide
 
 _TOKENS_AT_A_TIME = 64  # dense codes of as many tokens exist at once
 _COPIES_AT_A_TIME = 16

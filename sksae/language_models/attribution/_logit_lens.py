@@ -9,9 +9,9 @@ from sksae._modes import own_modes
 from sksae._optional import needed
 from sksae._params import Int, check_option
 from sksae._signs import SHOWN, TableRepr, edges_visible
-from sksae.language_models._dictionary import Dictionary
-from sksae.language_models._final_norm import find_readout
-from sksae.language_models._loading import load_causal
+from sksae.language_models.model._model_loading import load_causal
+from sksae.language_models.model._readout import find_readout
+from sksae.language_models.model._torch_dictionary import Dictionary
 
 _SHOWN_TOKENS = 3  # of a feature, in the `repr`
 

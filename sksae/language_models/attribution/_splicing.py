@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import torch
 
-from sksae.language_models._dictionary import wide
-from sksae.language_models._hooks import capture, own_pass, visiting, without_cache
-from sksae.language_models._sites import base_of
+from sksae.language_models.model._hooks import capture, own_pass, visiting, without_cache
+from sksae.language_models.model._sites import base_of
+from sksae.language_models.model._torch_dictionary import wide
 
 
 class _Reached(Exception):  # noqa: N818 - it is not an error

@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sksae.language_models._hooks import (
+from sksae.language_models.model._hooks import (
     evaluation,
     one_pass_at_a_time,
     untouched,
     visiting,
     without_cache,
 )
-from sksae.language_models._sites import text_config
+from sksae.language_models.model._sites import text_config
 
 PADDED = "padded"
 EQUAL_LENGTHS = "equal lengths"

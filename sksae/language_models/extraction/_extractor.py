@@ -3,12 +3,12 @@
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from sksae._reprs import ShortRepr
-from sksae.language_models.extraction._for_sae import ForSAE
+from sksae.language_models.extraction._activation_reader import Reader
+from sksae.language_models.extraction._input_items import check_container, check_items
 from sksae.language_models.extraction._parameters import RULES, SharedModel, check_parameters
-from sksae.language_models.extraction._reader import Reader
+from sksae.language_models.extraction._published_sites import ForSAE
 from sksae.language_models.extraction._shuffling import buffer_size, shuffled
 from sksae.language_models.extraction._store import store
-from sksae.language_models.extraction._texts import check_container, check_items
 
 
 class ActivationExtractor(

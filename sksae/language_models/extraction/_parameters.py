@@ -5,10 +5,10 @@ import copy
 import torch
 
 from sksae._params import Bool, Float, Instance, Int, Option, Verbosity, check_params
-from sksae.language_models._loading import Loadable, is_name, share
-from sksae.language_models._pickling import by_name
-from sksae.language_models._sites import reads_images
 from sksae.language_models.extraction._pooling import POOLINGS
+from sksae.language_models.model._model_loading import Loadable, is_name, share
+from sksae.language_models.model._pickling import by_name
+from sksae.language_models.model._sites import reads_images
 
 RULES = {
     "model": Loadable("get_input_embeddings", "Hugging Face model"),

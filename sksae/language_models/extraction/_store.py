@@ -9,6 +9,7 @@ import numpy as np
 
 from sksae._arrays import objects
 from sksae._params import Bool, check_option
+from sksae.language_models.extraction._input_items import length, read_items
 from sksae.language_models.extraction._progress import Progress
 from sksae.language_models.extraction._shards import (
     DTYPES,
@@ -24,8 +25,7 @@ from sksae.language_models.extraction._shards import (
     read_lines,
     writing,
 )
-from sksae.language_models.extraction._texts import length, read_items
-from sksae.language_models.extraction._tokens import TokenTable
+from sksae.language_models.extraction._token_table import TokenTable
 
 _SIZES = (
     "hidden_size",

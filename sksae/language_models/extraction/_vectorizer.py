@@ -15,10 +15,10 @@ from sksae._coding import sparse_coder, sparse_codes
 from sksae._drafts import on_a_draft
 from sksae._params import Bool, Instance, Option, check_params
 from sksae._reprs import ShortRepr
+from sksae.language_models.extraction._activation_reader import Chunk, Reader
 from sksae.language_models.extraction._extractor import ActivationExtractor
+from sksae.language_models.extraction._input_items import check_container, check_items
 from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
-from sksae.language_models.extraction._reader import Chunk, Reader
-from sksae.language_models.extraction._texts import check_container, check_items
 
 _ROWS_AT_A_TIME = 2**14
 

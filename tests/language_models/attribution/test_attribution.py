@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.datasets import load_tiny_lm
 from sksae.language_models import ActivationExtractor, Attribution, attribute
-from sksae.language_models._dictionary import Dictionary
-from sksae.language_models._hooks import visiting
-from sksae.language_models._sites import base_of, find_place
+from sksae.language_models.attribution._attribution_nodes import along_features
+from sksae.language_models.attribution._decomposed_prompt import study
 from sksae.language_models.attribution._logit_metrics import read_metric
-from sksae.language_models.attribution._nodes import along_features
 from sksae.language_models.attribution._splicing import in_order
-from sksae.language_models.attribution._study import study
+from sksae.language_models.model._hooks import visiting
+from sksae.language_models.model._sites import base_of, find_place
+from sksae.language_models.model._torch_dictionary import Dictionary
 
 PROMPT, OTHER = [5, 9, 30, 7, 44, 12], [5, 9, 31, 7, 40, 12]
 KINDS = ("gpt2", "llama", "gemma2", "neox_parallel")

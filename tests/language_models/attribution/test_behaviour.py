@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator
 from sksae import TopKSAE
 from sksae.datasets import load_corpus, load_tiny_lm
 from sksae.language_models import ActivationExtractor, describe_behaviour, logit_lens
-from sksae.language_models._hooks import visiting
-from sksae.language_models._sites import base_of, find_place
+from sksae.language_models.model._hooks import visiting
+from sksae.language_models.model._sites import base_of, find_place
 from tests.language_models.conftest import byte_level
 from tests.language_models.families import CAUSAL, build
 

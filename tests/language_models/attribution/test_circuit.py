@@ -9,8 +9,8 @@ from sklearn.decomposition import PCA
 
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder
 from sksae.language_models import FeatureCircuit, attribute, feature_circuit
-from sksae.language_models._dictionary import Dictionary
-from sksae.language_models._sites import base_of, find_place
+from sksae.language_models.model._sites import base_of, find_place
+from sksae.language_models.model._torch_dictionary import Dictionary
 from tests.language_models.attribution.test_attribution import (
     OTHER,
     PAIR,

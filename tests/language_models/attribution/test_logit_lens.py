@@ -11,10 +11,10 @@ from sklearn.decomposition import PCA
 
 from sksae import TopKSAE
 from sksae.language_models import logit_lens
-from sksae.language_models._hooks import visiting
-from sksae.language_models._identities import short_inputs
-from sksae.language_models._sites import base_of, find_place
 from sksae.language_models.attribution._logit_lens import token_strings
+from sksae.language_models.model._hooks import visiting
+from sksae.language_models.model._site_checks import short_inputs
+from sksae.language_models.model._sites import base_of, find_place
 from tests.language_models.families import build
 
 

@@ -7,8 +7,8 @@ import transformers
 
 from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, downstream_metrics
+from sksae.language_models.extraction._activation_reader import Reader
 from sksae.language_models.extraction._batching import batching_of
-from sksae.language_models.extraction._reader import Reader
 from tests.language_models.families import SMALL
 
 # Two pairs of one length, and one text that is much longer than the others.

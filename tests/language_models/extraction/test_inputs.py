@@ -9,10 +9,10 @@ from sklearn.base import clone
 
 from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, downstream_metrics
-from sksae.language_models._prompts import read_prompt
-from sksae.language_models.extraction import _reader
-from sksae.language_models.extraction._reader import Reader
-from sksae.language_models.extraction._windows import _missing_behind, _missing_in_front
+from sksae.language_models.extraction import _activation_reader
+from sksae.language_models.extraction._activation_reader import Reader
+from sksae.language_models.extraction._context_windows import _missing_behind, _missing_in_front
+from sksae.language_models.extraction._tokenized_prompt import read_prompt
 
 TEXTS = ["The cat sat on the mat.", "hello", "희소 특징 👩", "a dog and a log and a cat and a mat"]
 LONG = "the cat sat on the mat and " * 12
@@ -367,7 +367,7 @@ def test_a_named_model_is_named(saved):
 
 @pytest.mark.parametrize("size", [1, 10, 40, 10**6])
 def test_chunks_are_the_whole(extractor, size, monkeypatch):
-    monkeypatch.setattr(_reader, "CHUNK_TOKENS", size)
+    monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", size)
     texts = [*TEXTS, "", LONG, "hello"]
     rows, tokens = extractor.extract(texts)
     chunks = list(Reader(extractor).chunks(iter(texts), table=True))
@@ -387,7 +387,7 @@ def test_chunks_are_the_whole(extractor, size, monkeypatch):
 
 
 def test_chunks_are_read_as_they_are_asked_for(extractor, monkeypatch):
-    monkeypatch.setattr(_reader, "CHUNK_TOKENS", 1)
+    monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", 1)
 
     def texts():
         yield "hello"
@@ -397,7 +397,7 @@ def test_chunks_are_read_as_they_are_asked_for(extractor, monkeypatch):
 
 
 def test_progress_of_chunks(extractor, capsys, monkeypatch):
-    monkeypatch.setattr(_reader, "CHUNK_TOKENS", 1)
+    monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", 1)
     loud = clone(extractor).set_params(verbose=1)
     list(Reader(loud).chunks(["hello", "the cat"], table=False))
     shown = capsys.readouterr().out

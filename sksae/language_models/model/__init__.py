@@ -1,0 +1,1 @@
+"""Access to the inside of a Hugging Face model."""
