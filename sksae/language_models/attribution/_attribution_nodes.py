@@ -6,11 +6,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sksae.language_models.extraction._extractor import ActivationExtractor
-from sksae.language_models.model._hooks import Place
-from sksae.language_models.model._site_checks import attach
-from sksae.language_models.model._sites import SITES, base_of, find_blocks, split_site
-from sksae.language_models.model._torch_dictionary import Dictionary
+from sksae.language_models.extraction import ActivationExtractor
+from sksae.language_models.model import (
+    SITES,
+    HookPoint,
+    TorchDictionary,
+    base_of,
+    checked_hook_point,
+    find_blocks,
+    split_site,
+)
 
 STREAMS = ("resid_pre", "resid_mid", "resid_post", "embeddings")
 _POSITIONS_AT_A_TIME = 64  # dense codes of as many positions exist at once
@@ -23,8 +28,8 @@ class Site(NamedTuple):
     layer: int | None
     site: str
     label: str
-    place: Place
-    dictionary: Dictionary
+    point: HookPoint
+    dictionary: TorchDictionary
     names: Mapping
 
 
@@ -114,11 +119,11 @@ def read_sites(model, sites, saes, names):
                 f"names must map features to names, one mapping or one a site. Got {named!r}."
             )
         layer, site = split_site(given)
-        place = attach(model, layer, site)
-        if place in [other.place for other in found]:
+        point = checked_hook_point(model, layer, site)
+        if point in [other.point for other in found]:
             raise ValueError(f"The site {given!r} is there twice.")
         label = _label(model, layer, site)
-        found.append(Site(layer, site, label, place, Dictionary(sae), named or {}))
+        found.append(Site(layer, site, label, point, TorchDictionary(sae), named or {}))
     return found
 
 

@@ -118,14 +118,14 @@ class Attribution(TableRepr):
 
     def _line(self, i):
         """Return the cells of one line of the `repr`."""
-        place, token = (
+        point, token = (
             ("all", "") if self.position[i] < 0 else (str(self.position[i]), self.token[i])
         )
         return (
             f"{self.effect[i]:+.4g}",
             "" if np.isnan(self.exact[i]) else f"{self.exact[i]:+.4g}",
             self.site[i],
-            place,
+            point,
             edges_visible(token),
             "error" if self.feature[i] < 0 else str(self.feature[i]),
             f"{self.activation[i]:.4g}",

@@ -20,12 +20,15 @@ from sksae.language_models.attribution._contributions import (
 )
 from sksae.language_models.attribution._logit_lens import token_strings
 from sksae.language_models.attribution._splicing import Splicer
-from sksae.language_models.extraction._tokenized_prompt import read_prompt
-from sksae.language_models.interventions._feature_edits import maxima_array
-from sksae.language_models.model._model_loading import load_causal
-from sksae.language_models.model._site_checks import attach
-from sksae.language_models.model._sites import SITES, split_site
-from sksae.language_models.model._torch_dictionary import Dictionary
+from sksae.language_models.extraction import read_prompt
+from sksae.language_models.interventions import maxima_array
+from sksae.language_models.model import (
+    SITES,
+    TorchDictionary,
+    checked_hook_point,
+    load_causal,
+    split_site,
+)
 
 _RULES = {
     "n_features": Int(1),
@@ -151,13 +154,13 @@ def describe_behaviour(
     """
     numbers = {"n_features": n_features, "max_density": max_density}
     _check(target, names, **numbers, metric=metric, verify=verify)
-    dictionary = Dictionary(sae)
+    dictionary = TorchDictionary(sae)
     density, maxima = _density(dictionary), _maxima(dictionary, maxima)
     model, tokenizer = load_causal(model, tokenizer)
     layer, part = split_site(site)
-    place = attach(model, layer, part)
+    point = checked_hook_point(model, layer, part)
     prompt = read_prompt(model, tokenizer, prompt)
-    splicer = Splicer(model, [place], prompt.inputs)
+    splicer = Splicer(model, [point], prompt.inputs)
     clean = clean_pass(splicer, target, metric, tokenizer)
     rows, constant = direct_rows(model, clean, in_stream=part in SITES)
     active, tokens = contributions(dictionary, clean, rows)

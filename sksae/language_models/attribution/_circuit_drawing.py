@@ -18,7 +18,7 @@ def draw(circuit, ax, n_edges):
     import matplotlib.pyplot as plt
 
     shown = _positions(circuit)
-    x, y, floors, height = _places(circuit, shown)
+    x, y, floors, height = _points(circuit, shown)
     width = len(shown) or _width_of_sums(circuit)
     if ax is None:
         size = (max(6, _INCHES * (width + 1)), max(4, _INCHES * (height + 1)))
@@ -63,7 +63,7 @@ def _width_of_sums(circuit):
     return max(4, *counts, 1)
 
 
-def _places(circuit, shown):
+def _points(circuit, shown):
     """Return x and y of each node, y of each site, and the height above all of them.
 
     The nodes of one site and one token stand side by side in pairs, as many rows as are needed.

@@ -8,10 +8,7 @@ import torch
 from sksae.language_models.attribution._attribution_nodes import along_features
 from sksae.language_models.attribution._logit_metrics import Metric, read_metric
 from sksae.language_models.attribution._splicing import Splicer, held
-from sksae.language_models.model._hooks import Place
-from sksae.language_models.model._readout import find_readout
-from sksae.language_models.model._sites import base_of, find_blocks
-from sksae.language_models.model._torch_dictionary import wide
+from sksae.language_models.model import HookPoint, base_of, find_blocks, find_readout, wide
 
 _TOKENS_AT_A_TIME = 64  # dense codes of as many tokens exist at once
 _COPIES_AT_A_TIME = 16
@@ -51,7 +48,7 @@ def clean_pass(splicer: Splicer, target, metric, tokenizer):
     Parameters
     ----------
     splicer : Splicer
-        The model, the prompt and the one place of the site.
+        The model, the prompt and the one hook point of the site.
     target : None, str or int
         The token that is explained, as for `read_metric`.
     metric : {"log_probability", "logit"}
@@ -61,11 +58,11 @@ def clean_pass(splicer: Splicer, target, metric, tokenizer):
     """
     base, stream = base_of(splicer.model), []
     path = find_blocks(base)
-    end = Place(f"{path}.{len(base.get_submodule(path)) - 1}")
+    end = HookPoint(f"{path}.{len(base.get_submodule(path)) - 1}")
     (x,) = splicer.read()
     leaf = x[None].requires_grad_()
     visits = [
-        (splicer.places[0], held(leaf)),
+        (splicer.points[0], held(leaf)),
         (end, lambda h: stream.append(h[0].detach().clone())),
     ]
     logits = splicer.logits(visits)[0]

@@ -13,8 +13,8 @@ from sksae.language_models.attribution._attribution_nodes import (
 )
 from sksae.language_models.attribution._logit_metrics import Metric, read_metric
 from sksae.language_models.attribution._splicing import Splicer, in_order
-from sksae.language_models.extraction._tokenized_prompt import Prompt, read_prompt
-from sksae.language_models.model._model_loading import load_causal
+from sksae.language_models.extraction import Prompt, read_prompt
+from sksae.language_models.model import load_causal
 
 BASELINES = ("patch", "mean", "zero")
 
@@ -113,8 +113,8 @@ def study(
         _check_encoders(sites)
     if baseline == "zero":
         _refuse_streams(sites)
-    sites = [sites[i] for i in in_order(model, [site.place for site in sites], prompt.inputs)]
-    splicer = Splicer(model, [site.place for site in sites], prompt.inputs)
+    sites = [sites[i] for i in in_order(model, [site.point for site in sites], prompt.inputs)]
+    splicer = Splicer(model, [site.point for site in sites], prompt.inputs)
     read = splicer.read()
     others = splicer.read(other.inputs) if other is not None else [None] * len(sites)
     nodes = []

@@ -9,9 +9,7 @@ from sksae._modes import own_modes
 from sksae._optional import needed
 from sksae._params import Int, check_option
 from sksae._signs import SHOWN, TableRepr, edges_visible
-from sksae.language_models.model._model_loading import load_causal
-from sksae.language_models.model._readout import find_readout
-from sksae.language_models.model._torch_dictionary import Dictionary
+from sksae.language_models.model import TorchDictionary, find_readout, load_causal
 
 _SHOWN_TOKENS = 3  # of a feature, in the `repr`
 
@@ -217,7 +215,7 @@ def logit_lens(model, sae, features=None, *, n_tokens=10, block_size=256, tokeni
     model, tokenizer = load_causal(model, tokenizer)
     if tokenizer is None:
         raise ValueError("With a model object the 'tokenizer' parameter is needed as well.")
-    dictionary = Dictionary(sae)
+    dictionary = TorchDictionary(sae)
     features = range(dictionary.n_features) if features is None else features
     features = dictionary.check_features(features)
     readout = find_readout(model)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from sksae.language_models.model._torch_dictionary import wide
+from sksae.language_models.model import wide
 
 
 class Metric(NamedTuple):

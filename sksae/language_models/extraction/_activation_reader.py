@@ -7,17 +7,22 @@ import numpy as np
 
 from sksae.language_models.extraction._batching import batching_of, check_attention
 from sksae.language_models.extraction._context_windows import rows_of, text_of_rows
-from sksae.language_models.extraction._forward_passes import Passes, hidden_of
+from sksae.language_models.extraction._forward_passes import ForwardPasses, hidden_of
 from sksae.language_models.extraction._image_source import ImageSource
 from sksae.language_models.extraction._input_items import KINDS, length, read_items
 from sksae.language_models.extraction._parameters import POLICY, check_parameters
 from sksae.language_models.extraction._progress import Progress
 from sksae.language_models.extraction._text_source import TextSource
 from sksae.language_models.extraction._token_table import TokenTable
-from sksae.language_models.model._model_loading import is_name, load, load_image_processor
-from sksae.language_models.model._pickling import check_weights
-from sksae.language_models.model._site_checks import attach
-from sksae.language_models.model._sites import base_of, reads_images
+from sksae.language_models.model import (
+    base_of,
+    check_weights,
+    checked_hook_point,
+    is_name,
+    load,
+    load_image_processor,
+    reads_images,
+)
 
 CHUNK_TOKENS = 2**16
 
@@ -32,8 +37,8 @@ class Chunk(NamedTuple):
     tokens: TokenTable | None  # its `text` counts within the chunk as well
 
 
-class Reader:
-    """A model, a place in it and a way to read X, as the parameters of an extractor say.
+class ActivationReader:
+    """A model, a hook point in it and a way to read X, as the parameters of an extractor say.
 
     Parameters
     ----------
@@ -48,10 +53,10 @@ class Reader:
         check_weights(extractor, model)
         self.base = base_of(model)
         check_attention(self.base)
-        self.place = attach(model, extractor.layer, extractor.site)
+        self.point = checked_hook_point(model, extractor.layer, extractor.site)
         if reads_images(model):
             self.source = ImageSource(
-                self.base, self.place, lambda: load_image_processor(extractor), extractor
+                self.base, self.point, lambda: load_image_processor(extractor), extractor
             )
         else:
             self.source = TextSource(self.base, tokenizer, extractor)
@@ -119,13 +124,13 @@ class Reader:
 
     def batching(self):
         """Return which windows may share a pass, as `batching_of` does."""
-        read = partial(hidden_of, self.base, self.place)
+        read = partial(hidden_of, self.base, self.point)
         given = self.extractor.position_ids
-        return batching_of(self.base, self.place, self.source.trial, read, inputs=given)
+        return batching_of(self.base, self.point, self.source.trial, read, inputs=given)
 
     def width(self):
         """Return the number of features, from a pass over one token."""
-        return hidden_of(self.base, self.place, self.source.probe()).shape[-1]
+        return hidden_of(self.base, self.point, self.source.probe()).shape[-1]
 
     def read(self, kind, values, first, *, spans):
         kind = kind or self.source.kinds[0]
@@ -143,7 +148,7 @@ class Reader:
             total = int(lengths[rows_of(reading.windows) > 0].sum())
             progress = Progress(extractor.verbose, n_tokens=total)
         sizes = extractor.batch_tokens, extractor.max_norm_ratio
-        return Passes(self.base, self.place, reading, self.batching(), *sizes, progress)
+        return ForwardPasses(self.base, self.point, reading, self.batching(), *sizes, progress)
 
     def _check_poolable(self, windows, n_texts):
         tokens = np.bincount(windows.text, weights=rows_of(windows), minlength=n_texts)

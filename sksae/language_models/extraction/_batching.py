@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sksae.language_models.model._hooks import (
+from sksae.language_models.model import (
     evaluation,
     one_pass_at_a_time,
-    untouched,
+    text_config,
     visiting,
     without_cache,
+    without_interventions,
 )
-from sksae.language_models.model._sites import text_config
 
 PADDED = "padded"
 EQUAL_LENGTHS = "equal lengths"
@@ -84,15 +84,15 @@ def text_trial(base, limit, inputs):
     return Trial(*sequences, (n_long, n_short), padded)
 
 
-def batching_of(base, place, trial, read, *, inputs=()):
-    """Return which windows may share a forward pass up to a place; each place is tried once.
+def batching_of(base, point, trial, read, *, inputs=()):
+    """Return which windows may share a forward pass; each hook point is tried once.
 
     Parameters
     ----------
     base : torch.nn.Module
         A model without its head.
-    place : Place or None
-        The place whose activations are read; None is what the model hands to its head.
+    point : HookPoint or None
+        The hook point whose activations are read; None is what the model hands to its head.
     trial : callable
         Returns the `Trial`; called the first time.
     read : callable
@@ -112,12 +112,12 @@ def batching_of(base, place, trial, read, *, inputs=()):
         If the module runs several times in a pass, reads other tokens than those given, or has not
         one row per token.
     """
-    known, key = _known.setdefault(base, {}), (place, inputs)
+    known, key = _known.setdefault(base, {}), (point, inputs)
     if key not in known:
-        with untouched():
+        with without_interventions():
             sequences = trial()
-            if place is not None:
-                _check_one_row(base, place, sequences.inputs([sequences.long]))
+            if point is not None:
+                _check_one_row(base, point, sequences.inputs([sequences.long]))
             known[key] = _compared(sequences, read)
     if known[key] == PADDED and _positions_depend_on_length(text_config(base)):
         return EQUAL_LENGTHS
@@ -142,8 +142,8 @@ def _compared(trial, read):
     return ALONE
 
 
-def _check_one_row(base, place, inputs):
-    """Raise a ValueError if a token has several rows at a place, or that of another token.
+def _check_one_row(base, point, inputs):
+    """Raise a ValueError if a token has several rows at a hook point, or that of another token.
 
     The pass runs to its end: a module may run once more behind all others.
     """
@@ -162,25 +162,25 @@ def _check_one_row(base, place, inputs):
     with contextlib.ExitStack() as stack:
         for context in (one_pass_at_a_time, evaluation(base), torch.no_grad()):
             stack.enter_context(context)
-        for module in _given_ids(base, place.path) if "input_ids" in inputs else ():
+        for module in _given_ids(base, point.path) if "input_ids" in inputs else ():
             handle = module.register_forward_pre_hook(compare, with_kwargs=True)
             stack.callback(handle.remove)
-        stack.enter_context(visiting(base, [(place, count)]))
+        stack.enter_context(visiting(base, [(point, count)]))
         try:
             base(**inputs, **without_cache(base))
         except Exception:
-            # Behind the place a model may need more, as T5's decoder does; that is never run.
+            # Behind the hook point a model may need more, as T5's decoder does; that is never run.
             if not n_runs:
                 raise
     if n_runs > 1:
         raise ValueError(
-            f"The module {place.path!r} runs {n_runs} times in one forward pass of "
+            f"The module {point.path!r} runs {n_runs} times in one forward pass of "
             f"{type(base).__name__}, whose layers share it: a token has not one row there, but "
             f"{n_runs}. Name a module that runs once."
         )
     if others_read:
         raise ValueError(
-            f"The module {place.path!r} of {type(base).__name__} is in a decoder that reads other "
+            f"The module {point.path!r} of {type(base).__name__} is in a decoder that reads other "
             f"tokens than those given, shifted by one: its rows would stand beside the wrong "
             f"tokens. Name a module of the encoder."
         )

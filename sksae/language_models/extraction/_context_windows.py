@@ -10,7 +10,7 @@ from sksae.language_models.extraction._token_table import TokenTable, strings
 from sksae.language_models.extraction._tokenizing import joined
 
 
-class Windows(NamedTuple):
+class ContextWindows(NamedTuple):
     """The token sequences that the model reads, end to end and in the order of the texts."""
 
     ids: np.ndarray  # (n_read,): with the special tokens of each window
@@ -42,7 +42,9 @@ def cut(encoding, frame, max_length, *, include_special, drop_first):
     if drop_first:
         firsts = bounds[:-1]
         keep[firsts] &= special[firsts]
-    return Windows(ids, source, keep, bounds, np.array([text for text, *_ in pieces], np.int64))
+    return ContextWindows(
+        ids, source, keep, bounds, np.array([text for text, *_ in pieces], np.int64)
+    )
 
 
 def _pieces(encoding, frame, max_length):

@@ -3,7 +3,7 @@
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from sksae._reprs import ShortRepr
-from sksae.language_models.extraction._activation_reader import Reader
+from sksae.language_models.extraction._activation_reader import ActivationReader
 from sksae.language_models.extraction._input_items import check_container, check_items
 from sksae.language_models.extraction._parameters import RULES, SharedModel, check_parameters
 from sksae.language_models.extraction._published_sites import ForSAE
@@ -97,7 +97,7 @@ class ActivationExtractor(
 
     The rows of a text do not depend on other texts, up to rounding. Where padding reaches the
     tokens of a model, or sequences reach each other, only windows of one length, or none, share a
-    pass: a few short passes tell, the first time that a place in a model is read.
+    pass: a few short passes tell, the first time that a hook point in a model is read.
 
     Examples
     --------
@@ -196,7 +196,7 @@ class ActivationExtractor(
             several times in a pass or has not one row per token, or a text without tokens is to be
             pooled.
         """
-        reader, items = Reader(self), check_items(X)
+        reader, items = ActivationReader(self), check_items(X)
         if self.pooling is None:
             return reader.all_rows(*items, table=False).rows
         return reader.text_rows(*items, self.pooling)
@@ -221,7 +221,7 @@ class ActivationExtractor(
         ValueError
             As for `transform`.
         """
-        whole = Reader(self).all_rows(*check_items(X), table=True)
+        whole = ActivationReader(self).all_rows(*check_items(X), table=True)
         return whole.rows, whole.tokens
 
     def extract_chunks(self, X):
@@ -238,7 +238,7 @@ class ActivationExtractor(
             About 65,000 tokens each, whole texts; `first` is the index in X of the first of them,
             from which `tokens.text` counts.
         """
-        return ((c.first, c.rows, c.tokens) for c in Reader(self).chunks(X, table=True))
+        return ((c.first, c.rows, c.tokens) for c in ActivationReader(self).chunks(X, table=True))
 
     def stream(self, X, *, chunk_rows=16384, buffer_rows=None, random_state=None):
         """Return the rows of the tokens in random order, chunk by chunk, for `partial_fit`.
@@ -265,7 +265,7 @@ class ActivationExtractor(
             As for `transform`, or if the buffer is smaller than a chunk.
         """
         buffer_rows = buffer_size(chunk_rows, buffer_rows)
-        blocks = (chunk.rows for chunk in Reader(self).chunks(X, table=False))
+        blocks = (chunk.rows for chunk in ActivationReader(self).chunks(X, table=False))
         return shuffled(blocks, chunk_rows, buffer_rows, random_state)
 
     def to_memmap(self, X, path, dtype="float16"):
@@ -299,7 +299,7 @@ class ActivationExtractor(
         RuntimeError
             If another process is writing to the folder.
         """
-        return store(Reader(self), X, path, dtype)
+        return store(ActivationReader(self), X, path, dtype)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -310,4 +310,4 @@ class ActivationExtractor(
 
     @property
     def _n_features_out(self):
-        return Reader(self).width()
+        return ActivationReader(self).width()

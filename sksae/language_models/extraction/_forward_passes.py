@@ -5,21 +5,20 @@ import torch
 
 from sksae.language_models.extraction._context_windows import batches, rows_of
 from sksae.language_models.extraction._pooling import pool_text, pool_window
-from sksae.language_models.model._hooks import capture
-from sksae.language_models.model._sites import text_config
+from sksae.language_models.model import capture, text_config
 
 _UNLIMITED = 2**31 - 1
 _ROWS_AT_A_TIME = 2**14
 
 
-class Passes:
-    """The forward passes that turn windows into activations at one place.
+class ForwardPasses:
+    """The forward passes that turn windows into activations at one hook point.
 
     Parameters
     ----------
     base : torch.nn.Module
         A model without its head.
-    place : Place
+    point : HookPoint
         Where in `base` the activations are.
     reading : Reading
         The windows and what the model gets for a batch of them.
@@ -33,9 +32,9 @@ class Passes:
         What shows how far the passes are.
     """
 
-    def __init__(self, base, place, reading, batching, batch_tokens, max_norm_ratio, progress):
+    def __init__(self, base, point, reading, batching, batch_tokens, max_norm_ratio, progress):
         self.base = base
-        self.place = place
+        self.point = point
         self.windows = reading.windows
         self.feed = reading.feed
         self.batching = batching
@@ -89,7 +88,7 @@ class Passes:
         lengths = np.diff(self.windows.bounds)
         for batch in batches(self.windows, self.batch_tokens, self.batching):
             inputs, keep = self.feed(batch)
-            hidden = hidden_of(self.base, self.place, inputs, keep.shape)
+            hidden = hidden_of(self.base, self.point, inputs, keep.shape)
             yield batch, hidden, torch.from_numpy(keep).to(hidden.device)
             self.progress.add(int(lengths[batch].sum()))
 
@@ -101,19 +100,19 @@ class Passes:
         return keep & ~(norms > self.max_norm_ratio * median)
 
 
-def hidden_of(base, place, inputs, shape=None):
-    """Return the activations at a place, one row for each position of each sequence.
+def hidden_of(base, point, inputs, shape=None):
+    """Return the activations at a hook point, one row for each position of each sequence.
 
     Raises
     ------
     ValueError
         If they are not of the ``(sequences, positions)`` in `shape`; None allows any.
     """
-    hidden = capture(base, {"rows": place}, inputs)["rows"]
+    hidden = capture(base, {"rows": point}, inputs)["rows"]
     if hidden.ndim != 3 or hidden.shape[:2] != (shape or hidden.shape[:2]):
         what = "" if shape is None else f" for {shape[0]} sequences of {shape[1]} tokens"
         raise ValueError(
-            f"{str(place).capitalize()} has shape {tuple(hidden.shape)}{what}; rows need shape "
+            f"{str(point).capitalize()} has shape {tuple(hidden.shape)}{what}; rows need shape "
             f"(sequences, tokens, features)."
         )
     return hidden

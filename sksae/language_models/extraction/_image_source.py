@@ -7,11 +7,11 @@ import torch
 
 from sksae._arrays import objects
 from sksae.language_models.extraction._batching import Trial
-from sksae.language_models.extraction._context_windows import Windows, text_of_rows
+from sksae.language_models.extraction._context_windows import ContextWindows, text_of_rows
 from sksae.language_models.extraction._forward_passes import hidden_of
 from sksae.language_models.extraction._text_source import Reading
 from sksae.language_models.extraction._token_table import TokenTable
-from sksae.language_models.model._sites import input_device
+from sksae.language_models.model import input_device
 
 
 class ImageSource:
@@ -21,7 +21,7 @@ class ImageSource:
     ----------
     base : torch.nn.Module
         A model without its head.
-    place : Place
+    point : HookPoint
         Where in `base` the activations are.
     processor : callable
         Returns the image processor; called when an image needs one.
@@ -31,9 +31,9 @@ class ImageSource:
 
     kinds = ("image",)
 
-    def __init__(self, base, place, processor, extractor):
+    def __init__(self, base, point, processor, extractor):
         self.base = base
-        self.place = place
+        self.point = point
         self.processor = processor
         self.extractor = extractor
         self._lengths = {}
@@ -48,13 +48,13 @@ class ImageSource:
         n_special = self._n_positions(size) - rows * columns
         if n_special < 0:
             raise ValueError(
-                f"{str(self.place).capitalize()} has {self._n_positions(size)} positions for "
+                f"{str(self.point).capitalize()} has {self._n_positions(size)} positions for "
                 f"{rows} x {columns} patches; rows need one position a patch."
             )
         source = np.append(np.full(n_special, -1), np.arange(rows * columns))
         keep = source >= (-1 if self.extractor.include_special_tokens else 0)
         n = len(values)
-        windows = Windows(
+        windows = ContextWindows(
             ids=np.full(n * len(source), -1),
             source=np.tile(source, n),
             keep=np.tile(keep, n),
@@ -118,7 +118,7 @@ class ImageSource:
     def _n_positions(self, size):
         if size not in self._lengths:
             inputs = self._inputs([np.zeros(size, dtype=np.float32)])
-            self._lengths[size] = hidden_of(self.base, self.place, inputs).shape[1]
+            self._lengths[size] = hidden_of(self.base, self.point, inputs).shape[1]
         return self._lengths[size]
 
     def _default_size(self):

@@ -6,9 +6,7 @@ import torch
 
 from sksae._params import Bool, Float, Instance, Int, Option, Verbosity, check_params
 from sksae.language_models.extraction._pooling import POOLINGS
-from sksae.language_models.model._model_loading import Loadable, is_name, share
-from sksae.language_models.model._pickling import by_name
-from sksae.language_models.model._sites import reads_images
+from sksae.language_models.model import Loadable, by_name, is_name, reads_images, share
 
 RULES = {
     "model": Loadable("get_input_embeddings", "Hugging Face model"),

@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from sksae.language_models.model._sites import SITES
+from sksae.language_models.model import SITES
 
 # Names that TransformerLens has for models, and what the hub calls them.
 _MODELS = [

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from sksae.language_models.extraction._batching import text_trial
-from sksae.language_models.extraction._context_windows import Windows, cut, padded, table_of
+from sksae.language_models.extraction._context_windows import ContextWindows, cut, padded, table_of
 from sksae.language_models.extraction._forward_passes import (
     check_vocabulary,
     context_length,
@@ -22,7 +22,7 @@ from sksae.language_models.extraction._tokenizing import (
     rendered,
     with_bos,
 )
-from sksae.language_models.model._sites import input_device, takes
+from sksae.language_models.model import input_device, takes
 
 _ANY_TOKEN = 0  # stands in the padding, which the mask hides and no row comes from
 _BYTES_OF_A_TOKEN = 4  # of English text; a guess is enough to cut X into chunks
@@ -31,7 +31,7 @@ _BYTES_OF_A_TOKEN = 4  # of English text; a guess is enough to cut X into chunks
 class Reading(NamedTuple):
     """Some items of X as windows, and what belongs to them."""
 
-    windows: Windows
+    windows: ContextWindows
     feed: Callable  # a batch of windows to the model's inputs and which positions to keep
     table: Callable  # windows to the token table of their rows
 

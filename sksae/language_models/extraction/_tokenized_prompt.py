@@ -12,7 +12,7 @@ from sksae.language_models.extraction._parameters import check_parameters
 from sksae.language_models.extraction._text_source import TextSource
 from sksae.language_models.extraction._token_table import TokenTable
 from sksae.language_models.extraction._tokenizing import bare_frame
-from sksae.language_models.model._sites import base_of, input_device, reads_images
+from sksae.language_models.model import base_of, input_device, reads_images
 
 
 class Prompt(NamedTuple):

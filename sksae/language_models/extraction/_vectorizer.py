@@ -15,7 +15,7 @@ from sksae._coding import sparse_coder, sparse_codes
 from sksae._drafts import on_a_draft
 from sksae._params import Bool, Instance, Option, check_params
 from sksae._reprs import ShortRepr
-from sksae.language_models.extraction._activation_reader import Chunk, Reader
+from sksae.language_models.extraction._activation_reader import ActivationReader, Chunk
 from sksae.language_models.extraction._extractor import ActivationExtractor
 from sksae.language_models.extraction._input_items import check_container, check_items
 from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
@@ -195,7 +195,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_params(self)
-        return self._pooled(Reader(self.extractor).chunks(X, table=False))
+        return self._pooled(ActivationReader(self.extractor).chunks(X, table=False))
 
     def get_feature_names_out(self, input_features=None):
         """Return the names of the features, which are those of the autoencoder.
@@ -214,7 +214,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         return sparse_coder(self._fitted()).get_feature_names_out()
 
     def _all_rows(self, X):
-        return Reader(self.extractor).all_rows(*check_items(X), table=False)
+        return ActivationReader(self.extractor).all_rows(*check_items(X), table=False)
 
     def _fit_rows(self, rows):
         self.sae_ = clone(self.sae).fit(rows)

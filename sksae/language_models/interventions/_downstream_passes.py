@@ -1,4 +1,4 @@
-"""What a model predicts when the activations of one place are replaced, summed up text by text."""
+"""Predictions of a model whose activations are replaced at one site, summed per text."""
 
 from functools import partial
 from typing import NamedTuple
@@ -8,20 +8,29 @@ import torch
 from scipy import sparse
 
 from sksae._coding import as_csr
-from sksae.language_models.extraction._activation_reader import Reader
-from sksae.language_models.extraction._batching import batching_of
-from sksae.language_models.extraction._context_windows import Windows, batches, padded
-from sksae.language_models.extraction._forward_passes import Passes
-from sksae.language_models.extraction._input_items import read_items
-from sksae.language_models.extraction._parameters import check_parameters
-from sksae.language_models.extraction._progress import Progress
-from sksae.language_models.extraction._text_source import Reading
-from sksae.language_models.extraction._tokenizing import bare_frame
-from sksae.language_models.model._head import check_head, final_hidden, logits_of
-from sksae.language_models.model._hooks import untouched
-from sksae.language_models.model._model_loading import load
-from sksae.language_models.model._sites import reads_images
-from sksae.language_models.model._torch_dictionary import reconstruct, wide
+from sksae.language_models.extraction import (
+    ActivationReader,
+    ContextWindows,
+    ForwardPasses,
+    Progress,
+    Reading,
+    bare_frame,
+    batches,
+    batching_of,
+    check_parameters,
+    padded,
+    read_items,
+)
+from sksae.language_models.model import (
+    check_head,
+    final_hidden,
+    load,
+    logits_of,
+    reads_images,
+    reconstruct,
+    wide,
+    without_interventions,
+)
 
 LOGITS_AT_ONCE = 2**22
 """The most entries of one matrix of logits: 16 MiB in float32."""
@@ -65,8 +74,8 @@ class _Piece(NamedTuple):
 
     first: int  # index of the first of them
     reading: Reading
-    windows: Windows  # `keep` says which tokens' activations are replaced
-    scored: Windows  # `keep` says after which tokens the prediction is scored
+    windows: ContextWindows  # `keep` says which tokens' activations are replaced
+    scored: ContextWindows  # `keep` says after which tokens the prediction is scored
 
 
 class DownstreamPasses:
@@ -75,7 +84,7 @@ class DownstreamPasses:
     Parameters
     ----------
     extractor : ActivationExtractor
-        Says which model, which place, which windows, and which tokens become rows.
+        Says which model, which hook point, which windows, and which tokens become rows.
     texts : iterable
         Texts, in any form that the extractor takes.
     mean : ndarray of shape (width,), default=None
@@ -94,11 +103,11 @@ class DownstreamPasses:
         self.model, tokenizer = load(extractor, head=True)
         if reads_images(self.model):
             raise ValueError(f"{type(self.model).__name__} reads images, and texts are scored.")
-        reader = Reader(extractor)
+        reader = ActivationReader(extractor)
         self.base = reader.base
-        self.place = reader.place
+        self.point = reader.point
         check_head(self.model)
-        with untouched(), torch.no_grad():
+        with without_interventions(), torch.no_grad():
             width = reader.width()
             one = final_hidden(self.model, reader.source.probe())[0]
             # Padding may reach predictions where it does not reach the rows.
@@ -159,12 +168,12 @@ class DownstreamPasses:
         return self._mean
 
     def _survey(self):
-        """Run the texts up to the place, for the mean of the rows and for which become rows."""
+        """Run the texts up to the hook point: the mean of the rows, and which tokens become rows."""
         total, n_rows, pieces = np.zeros(self.width), 0, []
         sizes = self.extractor.batch_tokens, self.extractor.max_norm_ratio
         for piece in self.pieces:
-            passes = Passes(
-                self.base, self.place, piece.reading, self._rows_batching, *sizes, Progress(0)
+            passes = ForwardPasses(
+                self.base, self.point, piece.reading, self._rows_batching, *sizes, Progress(0)
             )
             rows, windows = passes.token_rows()
             pieces.append(piece._replace(windows=windows))
@@ -187,7 +196,7 @@ class DownstreamPasses:
         targets = torch.from_numpy(ids[row, column + 1])
         visits = {"clean": []} if clean else {}
         for name, replace in variants.items():
-            visits[name] = [(self.place, partial(_replaced, where=replaced, replace=replace))]
+            visits[name] = [(self.point, partial(_replaced, where=replaced, replace=replace))]
         states = {}
         for name, visit in visits.items():
             hidden = final_hidden(self.model, inputs, visit)

@@ -2,8 +2,7 @@
 
 from sklearn.base import clone
 
-from sksae.language_models.extraction._input_items import check_container, check_items
-from sksae.language_models.extraction._parameters import check_parameters
+from sksae.language_models.extraction import check_container, check_items, check_parameters
 from sksae.language_models.interventions._downstream_metrics import (
     ablations,
     check_extractor,
@@ -12,7 +11,7 @@ from sksae.language_models.interventions._downstream_metrics import (
     reconstruction,
 )
 from sksae.language_models.interventions._downstream_passes import DownstreamPasses
-from sksae.language_models.model._hooks import one_pass_at_a_time
+from sksae.language_models.model import one_pass_at_a_time
 
 # By the name of a score, the metric it is made of and its sign, so that more is better.
 _SCORES = {

@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 
 from sksae._params import Float
-from sksae.language_models.model._torch_dictionary import Dictionary
+from sksae.language_models.model import TorchDictionary
 
 _WITHOUT_VALUES = ("ablate", "project_out")
 _CODES_AT_A_TIME = 2**24
@@ -18,7 +18,7 @@ _CODES_AT_A_TIME = 2**24
 class Edit(NamedTuple):
     """What is done to the rows of a site."""
 
-    dictionary: Dictionary
+    dictionary: TorchDictionary
     features: torch.Tensor  # (s,)
     values: torch.Tensor  # (s,), in units of a step along a direction
     directions: torch.Tensor  # (s, width); for projections an orthonormal basis of their span

@@ -3,7 +3,7 @@
 from sksae._params import Bool
 from sksae.language_models.interventions._row_edits import Editing, editable
 from sksae.language_models.interventions._token_positions import read_where
-from sksae.language_models.model._torch_dictionary import check_fitted_on, fitted, reconstruct
+from sksae.language_models.model import check_fitted_on, fitted_autoencoder, reconstruct
 
 
 def patch(model, site, sae, *, where="all", with_error=False):
@@ -82,8 +82,8 @@ def patch(model, site, sae, *, where="all", with_error=False):
     if not Bool().accepts(with_error):
         raise ValueError(f"with_error must be {Bool()}. Got {with_error!r} instead.")
     where = read_where(where)
-    place, width = editable(model, site)
-    sae = fitted(sae)
+    point, width = editable(model, site)
+    sae = fitted_autoencoder(sae)
     if width is not None:
         check_fitted_on(sae, width)
 
@@ -91,4 +91,4 @@ def patch(model, site, sae, *, where="all", with_error=False):
         made = reconstruct(sae, rows)
         return made + (rows - made) if with_error else made
 
-    return Editing(model, place, where, edit)
+    return Editing(model, point, where, edit)

@@ -6,15 +6,25 @@ import torch
 
 from sksae._modes import own_modes
 from sksae.language_models.interventions._token_positions import Positions
-from sksae.language_models.model._hooks import capture, is_untouched, untouched, visiting
-from sksae.language_models.model._scopes import inherited_by_threads, scope
-from sksae.language_models.model._site_checks import attach, short_inputs
-from sksae.language_models.model._sites import SITES, base_of, split_site, text_config
-from sksae.language_models.model._torch_dictionary import wide
+from sksae.language_models.model import (
+    SITES,
+    base_of,
+    capture,
+    checked_hook_point,
+    inherited_by_threads,
+    interventions_ignored,
+    scope,
+    short_inputs,
+    split_site,
+    text_config,
+    visiting,
+    wide,
+    without_interventions,
+)
 
 
 def editable(model, site):
-    """Return the `Place` of a site and its width, None where only a pass would tell.
+    """Return the `HookPoint` of a site and its width, None where only a pass would tell.
 
     Raises
     ------
@@ -32,17 +42,17 @@ def editable(model, site):
         )
     layer, name = split_site(site)
     base = base_of(model)
-    place = attach(model, layer, name)
+    point = checked_hook_point(model, layer, name)
     if name in SITES:
-        return place, getattr(text_config(base), "hidden_size", None)
+        return point, getattr(text_config(base), "hidden_size", None)
     if getattr(base.config, "is_encoder_decoder", False):
-        return place, None
-    with untouched():
-        return place, capture(base, {"x": place}, short_inputs(base))["x"].shape[-1]
+        return point, None
+    with without_interventions():
+        return point, capture(base, {"x": point}, short_inputs(base))["x"].shape[-1]
 
 
 class Editing(contextlib.ContextDecorator):
-    """A context in which a function changes rows of a place.
+    """A context in which a function changes rows of a hook point.
 
     It can be entered as often as wanted, also while it is open: then the rows are changed twice, as
     by two contexts, one inside of the other.
@@ -51,7 +61,7 @@ class Editing(contextlib.ContextDecorator):
     ----------
     model : torch.nn.Module
         The model, with or without a head.
-    place : Place
+    point : HookPoint
         Where.
     where : str or Tensor
         Which rows, as from `read_where`.
@@ -60,10 +70,10 @@ class Editing(contextlib.ContextDecorator):
         Where they are equal, the model's own stay as they are, bit for bit.
     """
 
-    def __init__(self, model, place, where, edit):
+    def __init__(self, model, point, where, edit):
         self._model = model
         self._base = base_of(model)
-        self._place = place
+        self._point = point
         self._where = where
         self._edit = edit
         self._entries = []  # (Scope, ExitStack) of each time that it is open
@@ -73,19 +83,19 @@ class Editing(contextlib.ContextDecorator):
             stack.enter_context(inherited_by_threads())
             here = stack.enter_context(scope())
             positions = Positions(self._where)
-            watch = _Watch(self._base, self._place)
+            watch = _Watch(self._base, self._point)
 
             def visit(x):
-                if is_untouched():
+                if interventions_ignored():
                     return None
                 watch.visited()
                 with own_modes():
                     return _edited(x, positions.mask(x), self._edit)
 
             stack.push(watch.check)
-            stack.enter_context(positions.following(self._base, self._place.path, here))
+            stack.enter_context(positions.following(self._base, self._point.path, here))
             stack.enter_context(watch.counting(here))
-            stack.enter_context(visiting(self._base, [(self._place, visit)]))
+            stack.enter_context(visiting(self._base, [(self._point, visit)]))
             self._entries.append((here, stack.pop_all()))
 
     def __exit__(self, *error):
@@ -102,13 +112,13 @@ class _Watch:
     ----------
     base : torch.nn.Module
         The model without its head.
-    place : Place
+    point : HookPoint
         Where it is to be changed.
     """
 
-    def __init__(self, base, place):
+    def __init__(self, base, point):
         self._base = base
-        self._place = place
+        self._point = point
         self._n_passes = 0  # that came to their end
         self._n_visits = 0
 
@@ -117,7 +127,7 @@ class _Watch:
         """Count the passes in the scope `here` while the context is open."""
 
         def count(*_):
-            if here.is_here() and not is_untouched():
+            if here.is_here() and not interventions_ignored():
                 self._n_passes += 1
 
         handle = self._base.register_forward_hook(count)
@@ -127,7 +137,7 @@ class _Watch:
             handle.remove()
 
     def visited(self):
-        """Take note that a tensor passes the place.
+        """Take note that a tensor passes the hook point.
 
         Raises
         ------
@@ -146,11 +156,11 @@ class _Watch:
             )
 
     def check(self, error, *_):
-        """Raise a RuntimeError at the end of a block in which nothing passed the place."""
+        """Raise a RuntimeError at the end of a block in which nothing passed the hook point."""
         if error is None and self._n_passes and not self._n_visits:
             raise RuntimeError(
                 f"Nothing was changed: {type(self._base).__name__} ran {self._n_passes} times in "
-                f"the block, and never {self._place}."
+                f"the block, and never {self._point}."
             )
 
 

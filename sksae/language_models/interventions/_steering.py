@@ -5,7 +5,7 @@ from sksae._params import Bool, Option, check_option
 from sksae.language_models.interventions._feature_edits import read_edit
 from sksae.language_models.interventions._row_edits import Editing, editable
 from sksae.language_models.interventions._token_positions import read_where
-from sksae.language_models.model._torch_dictionary import Dictionary
+from sksae.language_models.model import TorchDictionary
 
 _RULES = {
     "how": Option("add", "clamp", "scale", "ablate", "project_out"),
@@ -166,12 +166,12 @@ def steer(
     if unit != "absolute" and how != "add":
         raise ValueError(f"unit={unit!r} is for how='add'; how={how!r} has units of its own.")
     where = read_where(where)
-    place, width = editable(model, site)
-    dictionary = Dictionary(sae, width)
+    point, width = editable(model, site)
+    dictionary = TorchDictionary(sae, width)
     with own_modes():
         edit = read_edit(dictionary, features, how, unit, maxima)
     edit = edit._replace(gated=bool(only_active), level=bool(preserve_norm))
-    return Editing(model, place, where, edit)
+    return Editing(model, point, where, edit)
 
 
 def _check(**options):

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sksae.language_models.model._hooks import is_untouched
-from sksae.language_models.model._sites import plain
+from sksae.language_models.model import interventions_ignored, plain
 
 WHERE = ("all", "last", "generated")
 
@@ -81,12 +80,12 @@ class Positions:
         names = _parameters(reader)
 
         def before(_module, args, kwargs):
-            if here.is_here() and not is_untouched():
+            if here.is_here() and not interventions_ignored():
                 call = dict(zip(names, args, strict=False)) | kwargs
                 self.begin(_read(call, self._seen.__dict__.get("now")))
 
         def after(*_):
-            if here.is_here() and not is_untouched():
+            if here.is_here() and not interventions_ignored():
                 self._seen.running = False
 
         self._followed = True

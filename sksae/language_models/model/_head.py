@@ -10,7 +10,12 @@ import weakref
 import torch
 
 from sksae._modes import own_modes
-from sksae.language_models.model._hooks import own_pass, untouched, visiting, without_cache
+from sksae.language_models.model._hooks import (
+    own_pass,
+    visiting,
+    without_cache,
+    without_interventions,
+)
 from sksae.language_models.model._model_loading import check_causal
 from sksae.language_models.model._scopes import scope
 from sksae.language_models.model._site_checks import short_inputs
@@ -45,7 +50,7 @@ def final_hidden(model, inputs, visits=()):
         A model that predicts tokens.
     inputs : dict of str to Tensor
         Keyword arguments of its forward pass.
-    visits : list of (Place, callable), default=()
+    visits : list of (HookPoint, callable), default=()
         As for `visiting`.
     """
     base = base_of(model)
@@ -64,7 +69,7 @@ def logits_of(model, hidden):
     ids = torch.zeros(rows.shape[:2], dtype=torch.long, device=input_device(base))
     with contextlib.ExitStack() as stack:
         stack.enter_context(own_pass(model))
-        stack.enter_context(untouched())
+        stack.enter_context(without_interventions())
         here = stack.enter_context(scope())
         for path in _trunks(model):
             stack.enter_context(_handing_over(base.get_submodule(path), _Output(rows), here))
@@ -112,7 +117,7 @@ def check_head(model):
     if model in _passed:
         return
     inputs = short_inputs(base_of(model))
-    with own_modes(), torch.no_grad(), untouched(), own_pass(model):
+    with own_modes(), torch.no_grad(), without_interventions(), own_pass(model):
         expected = model(**inputs, **without_cache(model))[0]
         try:
             logits = logits_of(model, final_hidden(model, inputs))

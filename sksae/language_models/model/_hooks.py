@@ -16,12 +16,13 @@ one_pass_at_a_time = threading.RLock()
 _this_thread = threading.local()
 
 
-class Place(NamedTuple):
+class HookPoint(NamedTuple):
     """One tensor of a forward pass, computed from what passes the module at `path`.
 
-    It is ``scale * seen + sign * other``: most places are what is seen, but what a module adds to
-    the residual stream may be scaled afterwards (Granite) or have the stream in it (BLOOM), and the
-    stream between attention and MLP is a sum that no module puts out.
+    It is ``scale * seen + sign * other``. For most hook points that is the tensor seen at the
+    module. But what a module adds to the residual stream may be scaled afterwards (Granite) or
+    include the stream (BLOOM), and the stream between attention and MLP is a sum that no module
+    returns.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ class Place(NamedTuple):
         Which of its tensors is seen.
     scale : float, default=1.0
         What the model multiplies it with.
-    other : Place, default=None
+    other : HookPoint, default=None
         A tensor seen earlier in the same pass; what is seen takes its shape.
     sign : {-1, 0, 1}, default=0
         What `other` is multiplied with before it is added.
@@ -40,14 +41,14 @@ class Place(NamedTuple):
     path: str
     side: str = "output"
     scale: float = 1.0
-    other: "Place | None" = None
+    other: "HookPoint | None" = None
     sign: int = 0
 
     def __str__(self):
         return f"the {self.side} of the module {self.path!r}"
 
     def value(self, seen, other):
-        """The tensor of this place, from the tensors seen here and at `other`."""
+        """The tensor of this hook point, from the tensors seen here and at `other`."""
         if other is not None:
             seen = seen.reshape(other.shape)
         x = seen if self.scale == 1 else seen * self.scale
@@ -65,8 +66,8 @@ class _FoundAll(Exception):  # noqa: N818 - it is not an error
     """Every wanted tensor has been seen; the rest of the forward pass is not needed."""
 
 
-def capture(model, places, inputs):
-    """Run `model` up to the last of `places` and return copies of what passed there.
+def capture(model, points, inputs):
+    """Run `model` up to the last of `points` and return copies of what passed there.
 
     The model runs without gradients, as in evaluation; its training flags are put back.
 
@@ -74,7 +75,7 @@ def capture(model, places, inputs):
     ----------
     model : torch.nn.Module
         The model to run.
-    places : dict of str to Place
+    points : dict of str to HookPoint
         What to copy, by a name of the caller's choice.
     inputs : dict of str to Tensor
         Keyword arguments of the model's forward pass.
@@ -82,22 +83,22 @@ def capture(model, places, inputs):
     Returns
     -------
     tensors : dict of str to Tensor
-        One detached copy for each place, on the device and in the dtype it was seen in.
+        One detached copy for each hook point, on the device and in the dtype it was seen in.
 
     Raises
     ------
     RuntimeError
-        If the forward pass ends without passing one of the places.
+        If the forward pass ends without passing one of the hook points.
     """
     found = {}
 
     def keep(name, x):
         # Falcon changes its MLP's output in place afterwards: copy at once.
         found.setdefault(name, x.detach().clone())
-        if len(found) == len(places):
+        if len(found) == len(points):
             raise _FoundAll
 
-    visits = [(place, lambda x, name=name: keep(name, x)) for name, place in places.items()]
+    visits = [(point, lambda x, name=name: keep(name, x)) for name, point in points.items()]
     with (
         own_pass(model),
         torch.no_grad(),
@@ -105,15 +106,15 @@ def capture(model, places, inputs):
         contextlib.suppress(_FoundAll),
     ):
         model(**inputs, **without_cache(model))
-    for name, place in places.items():
+    for name, point in points.items():
         if name not in found:
-            raise RuntimeError(f"{type(model).__name__} never ran {place}.")
+            raise RuntimeError(f"{type(model).__name__} never ran {point}.")
     return found
 
 
 @contextlib.contextmanager
 def visiting(model, visits):
-    """Let functions see, and change, what passes places of `model` while the context is open.
+    """Let functions see, and change, what passes hook points of `model` while the context is open.
 
     They get what passes in this context only (see `_scopes`), and compiled code runs as the plain
     code that it was made of, in which hooks are looked at.
@@ -121,26 +122,26 @@ def visiting(model, visits):
     Parameters
     ----------
     model : torch.nn.Module
-        The model that the paths of the places are relative to.
-    visits : list of (Place, callable)
+        The model that the paths of the hook points are relative to.
+    visits : list of (HookPoint, callable)
         ``visit(x)`` gets the tensor of the place, which it must not change in place, and returns
-        None or the tensor that the model goes on with. Visits of one place run in this order.
+        None or the tensor that the model goes on with. Visits of one hook point run in this order.
 
     Raises
     ------
     ValueError
-        If a place is inside of code that looks at no hooks.
+        If a hook point is inside of code that looks at no hooks.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(uncompiled())
         here = stack.enter_context(scope())
-        for place, visit in visits:
-            stack.enter_context(_visited(model, place, visit, here))
+        for point, visit in visits:
+            stack.enter_context(_visited(model, point, visit, here))
         yield
 
 
 @contextlib.contextmanager
-def _visited(model, place, visit, here):
+def _visited(model, point, visit, here):
     earlier = threading.local()
 
     def remember(x):
@@ -148,15 +149,15 @@ def _visited(model, place, visit, here):
 
     def change(seen):
         other = earlier.__dict__.pop("tensor", None)
-        if place.other is not None and other is None:
-            raise RuntimeError(f"{place.other} must pass before {place}.")
-        x = place.value(seen, other)
+        if point.other is not None and other is None:
+            raise RuntimeError(f"{point.other} must pass before {point}.")
+        x = point.value(seen, other)
         new = visit(x)
-        return None if new is None else place.seen(seen, x, new)
+        return None if new is None else point.seen(seen, x, new)
 
-    first = _attach(model, place.other, remember, here) if place.other else None
+    first = _attach(model, point.other, remember, here) if point.other else None
     try:
-        second = _attach(model, place, change, here)
+        second = _attach(model, point, change, here)
         try:
             yield
         finally:
@@ -166,18 +167,18 @@ def _visited(model, place, visit, here):
             first.remove()
 
 
-def _attach(model, place, change, here):
-    """Register the hook of one plain place, for passes in the scope `here`; return its handle."""
-    module = model.get_submodule(place.path)
-    _refuse_scripted(model, place)
-    if place.side == "output":
+def _attach(model, point, change, here):
+    """Register the hook of one module, for passes in the scope `here`; return its handle."""
+    module = model.get_submodule(point.path)
+    _refuse_scripted(model, point)
+    if point.side == "output":
 
         def after(_module, _args, output):
             if not here.is_here():
                 return None
             # Some blocks return a tuple; [0] of a tensor would be the first sequence of the batch.
             whole = isinstance(output, torch.Tensor)
-            new = change(_tensor(output if whole else output[0], place))
+            new = change(_tensor(output if whole else output[0], point))
             if new is None:
                 return None
             return new if whole else (new, *output[1:])
@@ -188,7 +189,7 @@ def _attach(model, place, change, here):
         if not here.is_here():
             return None
         # Blocks get their hidden states by position, most attention modules by keyword.
-        new = change(_tensor(args[0] if args else kwargs["hidden_states"], place))
+        new = change(_tensor(args[0] if args else kwargs["hidden_states"], point))
         if new is None:
             return None
         if args:
@@ -198,31 +199,31 @@ def _attach(model, place, change, here):
     return module.register_forward_pre_hook(before, with_kwargs=True)
 
 
-def _refuse_scripted(model, place):
-    """Raise a ValueError if TorchScript runs what is around the module of a place."""
-    names = place.path.split(".")
-    for around in (".".join(names[:n]) for n in range(len(names) if place.path else 0)):
+def _refuse_scripted(model, point):
+    """Raise a ValueError if TorchScript runs what is around the module of a hook point."""
+    names = point.path.split(".")
+    for around in (".".join(names[:n]) for n in range(len(names) if point.path else 0)):
         if isinstance(model.get_submodule(around), torch.jit.ScriptModule):
             where = f"The module {around!r}" if around else type(model).__name__
             raise ValueError(
                 f"{where} was scripted or traced by torch.jit, which ignores hooks inside of it: "
-                f"{place} cannot be seen or changed. Use the module that it was made of."
+                f"{point} cannot be seen or changed. Use the module that it was made of."
             )
 
 
-def _tensor(value, place):
+def _tensor(value, point):
     if not isinstance(value, torch.Tensor):
-        raise ValueError(f"No tensor, but a {type(value).__name__} passed {place}.")
+        raise ValueError(f"No tensor, but a {type(value).__name__} passed {point}.")
     return value
 
 
 @contextlib.contextmanager
-def untouched():
+def without_interventions():
     """Run the passes of this thread as if no `steer` and no `patch` was open around them.
 
     For passes that ask how the model is built, not what it says.
     """
-    before = is_untouched()
+    before = interventions_ignored()
     _this_thread.untouched = True
     try:
         yield
@@ -230,8 +231,8 @@ def untouched():
         _this_thread.untouched = before
 
 
-def is_untouched():
-    """Whether this thread is inside of `untouched`."""
+def interventions_ignored():
+    """Whether this thread is inside of `without_interventions`."""
     return getattr(_this_thread, "untouched", False)
 
 
@@ -252,7 +253,7 @@ def own_pass(model):
         In a thread that was started inside of a `steer` or `patch` block: whether the passes belong
         to it is not known. Those of `generate` do, but rows may be wanted as they are.
     """
-    if is_inherited() and not is_untouched():
+    if is_inherited() and not interventions_ignored():
         raise RuntimeError(
             f"This thread was started inside of a block that steers or patches a model. Whether "
             f"what is read of {type(model).__name__} here is to be changed is not known: read in "

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from sksae._modes import own_modes
-from sksae.language_models.model._hooks import own_pass, untouched, without_cache
+from sksae.language_models.model._hooks import own_pass, without_cache, without_interventions
 from sksae.language_models.model._scopes import scope
 from sksae.language_models.model._site_checks import short_inputs
 from sksae.language_models.model._sites import base_of, find_blocks, text_config
@@ -129,7 +129,7 @@ def find_readout(model):
     ValueError
         If that is something else than a norm, linear maps and a factor.
     """
-    with own_modes(), torch.no_grad(), untouched(), own_pass(model):
+    with own_modes(), torch.no_grad(), without_interventions(), own_pass(model):
         stream, calls, read, raw, logits = _watched(model)
         chain, end = _chain(stream, calls)
         factor, softcap = _bending(model, raw, logits)

@@ -5,13 +5,13 @@ import weakref
 import torch
 
 from sksae.language_models.model._families import family_of
-from sksae.language_models.model._hooks import Place, capture, untouched
+from sksae.language_models.model._hooks import HookPoint, capture, without_interventions
 from sksae.language_models.model._sites import (
     SITES,
     base_of,
     canonical,
     find_blocks,
-    find_place,
+    find_hook_point,
     input_device,
     parts_of,
     reads_images,
@@ -23,8 +23,8 @@ _passed = weakref.WeakKeyDictionary()
 _N_TOKENS = 6
 
 
-def attach(model, layer, site):
-    """Return the `Place` of a site, after a test that the model's blocks add up as they should.
+def checked_hook_point(model, layer, site):
+    """Return the `HookPoint` of a site, after a test that the model's blocks add up as they should.
 
     The output of a block must be the input of the next one; inside a block, what attention and MLP
     add must sum up to the stream. Each site of a model is tested once, with one short pass.
@@ -40,7 +40,7 @@ def attach(model, layer, site):
 
     Returns
     -------
-    place : Place
+    point : HookPoint
         As from `find_place`.
 
     Raises
@@ -50,13 +50,13 @@ def attach(model, layer, site):
     """
     base = base_of(model)
     layer, site = canonical(layer, site)
-    place = find_place(base, layer, site)
+    point = find_hook_point(base, layer, site)
     passed = _passed.setdefault(base, set())
-    if site in SITES and site != "embeddings" and place not in passed:
-        with untouched():
+    if site in SITES and site != "embeddings" and point not in passed:
+        with without_interventions():
             check_identities(base, layer, inside=site not in ("resid_pre", "resid_post"))
-        passed.add(place)
-    return place
+        passed.add(point)
+    return point
 
 
 def check_identities(base, layer, *, inside):
@@ -65,21 +65,21 @@ def check_identities(base, layer, *, inside):
     n_layers = len(base.get_submodule(blocks))
     layer = layer % n_layers
     block = f"{blocks}.{layer}"
-    places = {"resid_pre": Place(block, "input"), "resid_post": Place(block)}
+    points = {"resid_pre": HookPoint(block, "input"), "resid_post": HookPoint(block)}
     if layer > 0:
-        places["before"] = Place(f"{blocks}.{layer - 1}")
+        points["before"] = HookPoint(f"{blocks}.{layer - 1}")
     if layer + 1 < n_layers:
-        places["after"] = Place(f"{blocks}.{layer + 1}", "input")
+        points["after"] = HookPoint(f"{blocks}.{layer + 1}", "input")
     family = family_of(text_config(base)) if inside else None
     if inside:
-        places |= parts_of(text_config(base), family, block)
+        points |= parts_of(text_config(base), family, block)
         if family.parallel:
-            del places["resid_mid"]
+            del points["resid_mid"]
         elif family.middle:
-            places["middle"] = Place(f"{block}.{family.middle}", "input")
+            points["middle"] = HookPoint(f"{block}.{family.middle}", "input")
         for name, norm in zip(("attn_sum", "mlp_sum"), family.norms, strict=False):
-            places[name] = Place(f"{block}.{norm}", "input")
-    found = capture(base, places, short_inputs(base))
+            points[name] = HookPoint(f"{block}.{norm}", "input")
+    found = capture(base, points, short_inputs(base))
     for what, one, other in [*_boundaries(found), *(_parts(found, family) if inside else ())]:
         _compare(base, f"in block {layer} {what}", one, other)
 

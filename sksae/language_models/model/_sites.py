@@ -15,7 +15,7 @@ from torch import nn
 
 from sksae._hook_names import IN_BLOCKS, point_of_hook, site_of_hook
 from sksae.language_models.model._families import family_of
-from sksae.language_models.model._hooks import Place
+from sksae.language_models.model._hooks import HookPoint
 
 SITES = (*IN_BLOCKS, "embeddings")
 """The sites that have a name; any module path is a site as well."""
@@ -50,8 +50,8 @@ def plain(model):
     return getattr(model, "_orig_mod", model)
 
 
-def find_place(model, layer, site):
-    """Return the `Place` of a site, with a path relative to ``base_of(model)``.
+def find_hook_point(model, layer, site):
+    """Return the `HookPoint` of a site, with a path relative to ``base_of(model)``.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def find_place(model, layer, site):
 
     Returns
     -------
-    place : Place
+    point : HookPoint
         The module and the side of it that carries the site.
 
     Raises
@@ -79,16 +79,16 @@ def find_place(model, layer, site):
     if site not in SITES or site == "embeddings":
         # Block 0's input has what the embedding modules alone lack: positions, scale, LayerNorm.
         at_front = site == "embeddings"
-        place = Place(f"{find_blocks(base)}.0", "input") if at_front else _path(base, site)
+        point = HookPoint(f"{find_blocks(base)}.0", "input") if at_front else _path(base, site)
         if layer is not None:
             raise ValueError(f"layer must be None for site={site!r}, got {layer!r}.")
-        return place
+        return point
     blocks = find_blocks(base)
     block = f"{blocks}.{_check_layer(base, blocks, layer)}"
     if site == "resid_pre":
-        return Place(block, "input")
+        return HookPoint(block, "input")
     if site == "resid_post":
-        return Place(block)
+        return HookPoint(block)
     return _inside(base, block, site)
 
 
@@ -194,7 +194,7 @@ def _check_layer(base, blocks, layer):
 
 
 def _inside(base, block, site):
-    """Return the place of a site within a block."""
+    """Return the hook point of a site within a block."""
     config = text_config(base)
     family = family_of(config)
     if family is None:
@@ -215,26 +215,26 @@ def _inside(base, block, site):
 
 
 def parts_of(config, family, block):
-    """Return the places of ``"attn_out"``, ``"resid_mid"`` and ``"mlp_out"`` in a block."""
-    stream = Place(block, "input")
+    """Return the hook points of ``"attn_out"``, ``"resid_mid"`` and ``"mlp_out"`` in a block."""
+    stream = HookPoint(block, "input")
     scale = getattr(config, family.multiplier) if family.multiplier else 1.0
     attention, mlp = f"{block}.{family.attn_out}", f"{block}.{family.mlp_out}"
     if family.adds_stream:
-        middle = Place(attention)
+        middle = HookPoint(attention)
         return {
-            "attn_out": Place(attention, other=stream, sign=-1),
+            "attn_out": HookPoint(attention, other=stream, sign=-1),
             "resid_mid": middle,
-            "mlp_out": Place(mlp, other=middle, sign=-1),
+            "mlp_out": HookPoint(mlp, other=middle, sign=-1),
         }
     if family.norms:
-        middle = Place(f"{block}.{family.norms[0]}")
+        middle = HookPoint(f"{block}.{family.norms[0]}")
     else:
         # The stream goes around the norm that reads it: only the sum can be changed.
-        middle = Place(attention, scale=scale, other=stream, sign=1)
+        middle = HookPoint(attention, scale=scale, other=stream, sign=1)
     return {
-        "attn_out": Place(attention, scale=scale),
+        "attn_out": HookPoint(attention, scale=scale),
         "resid_mid": middle,
-        "mlp_out": Place(mlp, scale=scale, other=stream if family.flat_mlp else None),
+        "mlp_out": HookPoint(mlp, scale=scale, other=stream if family.flat_mlp else None),
     }
 
 
@@ -270,7 +270,7 @@ def _path(base, site):
     relative = module.removeprefix(f"{getattr(base, 'base_model_prefix', '')}.")
     for path in (module, relative):
         if path in paths:
-            return Place(path, "output" if module == site else "input")
+            return HookPoint(path, "output" if module == site else "input")
     near = difflib.get_close_matches(site, [*SITES, *sorted(paths)], n=3)
     raise ValueError(
         f"site={site!r} is neither one of {', '.join(SITES)} nor a module of "

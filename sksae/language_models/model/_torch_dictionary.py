@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sksae._arrays import to_torch
 
 
-class Dictionary:
+class TorchDictionary:
     """Codes and reconstructions of a fitted estimator for tensors of any device and dtype.
 
     The estimator is seen by `transform`, `inverse_transform` and its fitted attributes. The
@@ -34,7 +34,7 @@ class Dictionary:
     """
 
     def __init__(self, sae, width=None):
-        sae = fitted(sae)
+        sae = fitted_autoencoder(sae)
         for name in ("components_", "intercept_"):
             if not hasattr(sae, name):
                 raise TypeError(
@@ -134,7 +134,7 @@ def check_fitted_on(sae, width):
         )
 
 
-def fitted(sae):
+def fitted_autoencoder(sae):
     """Return the fitted estimator that stands behind a frozen one or a search."""
     for name in ("transform", "inverse_transform"):
         if not hasattr(sae, name):
@@ -146,7 +146,7 @@ def fitted(sae):
         )
     check_is_fitted(sae)
     if isinstance(sae, FrozenEstimator):
-        return fitted(sae.estimator)
+        return fitted_autoencoder(sae.estimator)
     return getattr(sae, "best_estimator_", sae)
 
 

@@ -3,14 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sksae.language_models.extraction import _context_windows, _tokenizing
-from sksae.language_models.extraction._context_windows import (
-    batches,
-    cut,
-    padded,
-    rows_of,
-    text_of_rows,
-)
+from sksae.language_models.extraction import _context_windows, _tokenizing, batches, padded
+from sksae.language_models.extraction._context_windows import cut, rows_of, text_of_rows
 from sksae.language_models.extraction._tokenizing import Encoding, Frame, encode, frame_of, with_bos
 
 ALPHABET = "ab the\n  특징은é👩‍🚀ㅎ\u1112\u1161"

@@ -7,8 +7,7 @@ import transformers
 from sklearn.base import clone
 
 from sksae.language_models import ActivationExtractor
-from sksae.language_models.extraction import _activation_reader
-from sksae.language_models.extraction._activation_reader import Reader
+from sksae.language_models.extraction import ActivationReader, _activation_reader
 
 SMALL = {
     "hidden_size": 16,
@@ -93,7 +92,7 @@ def test_pooling_chunks_streams_and_files(vit, images, tmp_path, monkeypatch):
     mean = clone(extractor).set_params(pooling="mean").transform(images)
     np.testing.assert_allclose(mean, rows.reshape(5, 9, 16).mean(1), atol=1e-5)
     monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", 20)
-    chunks = list(Reader(extractor).chunks(iter(images), table=True))
+    chunks = list(ActivationReader(extractor).chunks(iter(images), table=True))
     assert [chunk.n_texts for chunk in chunks] == [2, 2, 1]
     assert chunks[1].tokens.texts == ["image 2", "image 3"]
     np.testing.assert_allclose(np.concatenate([c.rows for c in chunks]), rows, atol=1e-5)

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sksae.language_models.extraction._input_items import check_items, read_items
+from sksae.language_models.extraction import check_items, read_items
 
 
 def test_any_iterable_of_str():

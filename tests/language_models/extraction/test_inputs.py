@@ -9,10 +9,8 @@ from sklearn.base import clone
 
 from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, downstream_metrics
-from sksae.language_models.extraction import _activation_reader
-from sksae.language_models.extraction._activation_reader import Reader
+from sksae.language_models.extraction import ActivationReader, _activation_reader, read_prompt
 from sksae.language_models.extraction._context_windows import _missing_behind, _missing_in_front
-from sksae.language_models.extraction._tokenized_prompt import read_prompt
 
 TEXTS = ["The cat sat on the mat.", "hello", "희소 특징 👩", "a dog and a log and a cat and a mat"]
 LONG = "the cat sat on the mat and " * 12
@@ -285,7 +283,7 @@ def test_rows_of_outlying_norm_are_left_out(tiny, bpe):
     mean = clone(strict).set_params(pooling="mean").transform(texts)
     expected = [rows[kept & (tokens.text == i)].mean(0) for i in range(4)]
     np.testing.assert_allclose(mean, expected, atol=1e-4)
-    chunks = list(Reader(strict).chunks(texts, table=True))
+    chunks = list(ActivationReader(strict).chunks(texts, table=True))
     np.testing.assert_allclose(chunks[0].rows, rows[kept], atol=1e-5)
     assert chunks[0].text.tolist() == tokens.text[kept].tolist()
 
@@ -370,7 +368,7 @@ def test_chunks_are_the_whole(extractor, size, monkeypatch):
     monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", size)
     texts = [*TEXTS, "", LONG, "hello"]
     rows, tokens = extractor.extract(texts)
-    chunks = list(Reader(extractor).chunks(iter(texts), table=True))
+    chunks = list(ActivationReader(extractor).chunks(iter(texts), table=True))
     assert [chunk.first for chunk in chunks] == [
         sum(c.n_texts for c in chunks[:i]) for i in range(len(chunks))
     ]
@@ -383,7 +381,9 @@ def test_chunks_are_the_whole(extractor, size, monkeypatch):
         whole = np.concatenate([getattr(chunk.tokens, column) for chunk in chunks])
         assert whole.tolist() == getattr(tokens, column).tolist()
     assert [text for chunk in chunks for text in chunk.tokens.texts] == texts
-    assert all(chunk.tokens is None for chunk in Reader(extractor).chunks(texts, table=False))
+    assert all(
+        chunk.tokens is None for chunk in ActivationReader(extractor).chunks(texts, table=False)
+    )
 
 
 def test_chunks_are_read_as_they_are_asked_for(extractor, monkeypatch):
@@ -393,15 +393,15 @@ def test_chunks_are_read_as_they_are_asked_for(extractor, monkeypatch):
         yield "hello"
         raise RuntimeError("too early")
 
-    assert len(next(Reader(extractor).chunks(texts(), table=False)).rows) == 1
+    assert len(next(ActivationReader(extractor).chunks(texts(), table=False)).rows) == 1
 
 
 def test_progress_of_chunks(extractor, capsys, monkeypatch):
     monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", 1)
     loud = clone(extractor).set_params(verbose=1)
-    list(Reader(loud).chunks(["hello", "the cat"], table=False))
+    list(ActivationReader(loud).chunks(["hello", "the cat"], table=False))
     shown = capsys.readouterr().out
     assert "2/2 texts, 4 tokens, " in shown
     assert shown.endswith("/s\n")
-    list(Reader(loud).chunks(iter(["hello", "the cat"]), table=False))
+    list(ActivationReader(loud).chunks(iter(["hello", "the cat"]), table=False))
     assert "2 texts, 4 tokens, " in capsys.readouterr().out

@@ -18,13 +18,7 @@ from sklearn.base import clone
 from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, load_activations
 from sksae.language_models.extraction import _activation_reader
-from sksae.language_models.extraction._shards import (
-    FILES,
-    MANIFEST,
-    TOKEN,
-    read_facts,
-    write_facts,
-)
+from sksae.language_models.extraction._shards import FILES, MANIFEST, TOKEN, read_facts, write_facts
 
 TEXTS = [
     "The cat sat on the mat.",

@@ -1,6 +1,6 @@
 import pytest
 
-from sksae.language_models.extraction._tokenized_prompt import read_prompt
+from sksae.language_models.extraction import read_prompt
 
 
 def test_an_unknown_word_is_a_word(bert, wordpiece):

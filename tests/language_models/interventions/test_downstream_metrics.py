@@ -19,8 +19,8 @@ from sksae.language_models import ActivationExtractor, downstream_metrics
 from sksae.language_models.interventions import _downstream_passes
 from sksae.language_models.interventions._downstream_metrics import ratio
 from sksae.language_models.interventions._downstream_passes import divergence
-from sksae.language_models.model._hooks import visiting
-from sksae.language_models.model._sites import base_of, find_place
+from sksae.language_models.model import base_of, visiting
+from sksae.language_models.model._sites import find_hook_point
 
 TEXTS = [
     "The cat sat on the mat and the dog sat on the log.",
@@ -414,8 +414,8 @@ def test_a_model_by_name_is_loaded_with_its_head(saved, gpt2, bpe):
 
 def test_what_is_open_around_stays(llama, bpe, extractor):
     """Hooks of others are part of the model."""
-    place = find_place(llama, 0, "resid_post")
-    with visiting(base_of(llama), [(place, lambda x: x.flip(-1))]):
+    point = find_hook_point(llama, 0, "resid_post")
+    with visiting(base_of(llama), [(point, lambda x: x.flip(-1))]):
         loss, _ = next_token_losses(llama, bpe(TEXTS[0])["input_ids"])
         found = downstream_metrics(extractor, Made(), TEXTS[:1])
     assert found["ce_clean"] == pytest.approx(loss.mean().item(), abs=1e-5)

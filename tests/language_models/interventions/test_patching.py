@@ -10,8 +10,8 @@ from sklearn.preprocessing import StandardScaler
 
 from sksae import TopKSAE
 from sksae.language_models import patch, steer
-from sksae.language_models.model._hooks import capture
-from sksae.language_models.model._sites import find_place
+from sksae.language_models.model import capture
+from sksae.language_models.model._sites import find_hook_point
 from tests.language_models.families import build
 
 IDS = torch.tensor([[5, 9, 30, 7, 21], [8, 8, 2, 11, 3]])
@@ -53,9 +53,9 @@ def written(site):
 
 def seen(model, site, inputs=INPUTS):
     base = model.base_model
-    place = find_place(base, None if site == "embeddings" else 1, site)
+    point = find_hook_point(base, None if site == "embeddings" else 1, site)
     shape = (*inputs["input_ids"].shape, -1)
-    return capture(base, {"x": place}, inputs)["x"].reshape(shape)
+    return capture(base, {"x": point}, inputs)["x"].reshape(shape)
 
 
 @torch.no_grad()

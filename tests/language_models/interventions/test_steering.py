@@ -12,8 +12,8 @@ from scipy.sparse import csr_array
 from sksae import TopKSAE
 from sksae.datasets import load_corpus, load_tiny_lm
 from sksae.language_models import ActivationExtractor, steer
-from sksae.language_models.model._hooks import Place, capture
-from sksae.language_models.model._sites import find_place
+from sksae.language_models.model import HookPoint, capture
+from sksae.language_models.model._sites import find_hook_point
 from tests.language_models.families import build
 
 IDS = torch.tensor([[5, 9, 30, 7, 21], [8, 8, 2, 11, 3]])
@@ -55,8 +55,8 @@ def hooks_of(model):
 def seen(model, *sites, inputs=INPUTS):
     """What passes sites of block 1, as float64 arrays."""
     base = model.base_model
-    places = {s: find_place(base, 1, s) if s in PARTS else Place(s) for s in sites}
-    found = capture(base, places, inputs)
+    points = {s: find_hook_point(base, 1, s) if s in PARTS else HookPoint(s) for s in sites}
+    found = capture(base, points, inputs)
     tensors = [found[s].double().reshape(*inputs["input_ids"].shape, -1).numpy() for s in sites]
     return tensors if len(tensors) > 1 else tensors[0]
 
@@ -158,8 +158,8 @@ def test_nothing_changes_to_the_last_bit(model, topk, kind, site):
     lm = model(kind)
     before = logits(lm)
     layer, _, name = site.rpartition(".")
-    place = find_place(lm.base_model, int(layer) if layer else None, name)
-    x = capture(lm.base_model, {"x": place}, INPUTS)["x"].reshape(2, 5, 16)
+    point = find_hook_point(lm.base_model, int(layer) if layer else None, name)
+    x = capture(lm.base_model, {"x": point}, INPUTS)["x"].reshape(2, 5, 16)
     # Of this row alone: in a larger batch its codes would be rounded in another way.
     codes = topk.transform(x[0, 3:4].float().numpy())[0]
     own = dict(enumerate(codes.tolist()))
@@ -305,8 +305,8 @@ def test_a_logit_rises_by_the_step_along_its_unembedding(model, topk):
         atol=1e-4,
     )
     # Before the norm the same step counts as much as the norm lets through.
-    place = find_place(lm.base_model, 2, "resid_post")
-    x = capture(lm.base_model, {"x": place}, INPUTS)["x"].double().numpy()
+    point = find_hook_point(lm.base_model, 2, "resid_post")
+    x = capture(lm.base_model, {"x": point}, INPUTS)["x"].double().numpy()
     gain = lm.model.norm.weight.detach().double().numpy()
     moved = x + 3 * W[42] / np.linalg.norm(W[42])
     normed = moved / np.sqrt((moved**2).mean(-1, keepdims=True) + lm.config.rms_norm_eps) * gain
@@ -375,7 +375,7 @@ def test_each_new_token_is_steered_and_the_prompt_is_not(model, topk):
     assert [row.shape[1] for row in rows] == [5, 1, 1, 1, 1, 1]
     prompt = capture(
         lm.base_model,
-        {"x": find_place(lm.base_model, 1, "resid_post")},
+        {"x": find_hook_point(lm.base_model, 1, "resid_post")},
         {"input_ids": PROMPT[1:], "attention_mask": LEFT[1:]},
     )["x"]
     torch.testing.assert_close(rows[0][1:], prompt)
@@ -437,14 +437,14 @@ def test_tokens_fed_one_by_one_are_no_prompt_of_their_own(model, topk):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_the_arithmetic_is_wide_and_the_model_gets_its_own_dtype_back(topk, dtype):
     lm = build("llama", head=True).to(dtype)
-    place = {"x": find_place(lm.base_model, 1, "resid_post")}
-    x = capture(lm.base_model, place, INPUTS)["x"]
+    point = {"x": find_hook_point(lm.base_model, 1, "resid_post")}
+    x = capture(lm.base_model, point, INPUTS)["x"]
     wide = torch.float64 if dtype is torch.float64 else torch.float32
     u = torch.from_numpy(topk.components_[3]).double()
     step = torch.tensor([2.5], dtype=torch.float64) @ (u / u.norm())[None]
     wanted = (x.to(wide) + step.to(wide)).to(dtype)
     with steer(lm, "1.resid_post", topk, {3: 2.5}):
-        after = capture(lm.base_model, place, INPUTS)["x"]
+        after = capture(lm.base_model, point, INPUTS)["x"]
         assert torch.equal(after, wanted)
         assert generate(lm)[1].isfinite().all()
     before = logits(lm)
@@ -452,7 +452,7 @@ def test_the_arithmetic_is_wide_and_the_model_gets_its_own_dtype_back(topk, dtyp
         assert torch.equal(logits(lm), before)
     for how in ("clamp", "ablate", "project_out"):
         with steer(lm, "1.resid_post", topk, {3: 2.5}, how):
-            after = capture(lm.base_model, place, INPUTS)["x"]
+            after = capture(lm.base_model, point, INPUTS)["x"]
         wanted = expected(topk, x.double().numpy(), {3: 2.5}, how)
         assert after.dtype is dtype
         close = 0.02 if dtype is torch.bfloat16 else 1e-5
@@ -505,11 +505,11 @@ def test_training_flags_and_the_random_state_stay(topk):
 
 def test_an_image_model_is_steered_too(topk):
     lm = build("vit")
-    place = {"x": find_place(lm, 1, "resid_post")}
+    point = {"x": find_hook_point(lm, 1, "resid_post")}
     image = {"pixel_values": torch.ones(2, 3, 12, 12)}
-    x = capture(lm, place, image)["x"]
+    x = capture(lm, point, image)["x"]
     with steer(lm, "1.resid_post", topk, {3: 2.5}, where=[0, -1]):
-        after = capture(lm, place, image)["x"]
+        after = capture(lm, point, image)["x"]
     d = (after - x).numpy()
     np.testing.assert_allclose(
         d[:, [0, -1]], np.tile(2.5 * topk.components_[3], (2, 2, 1)), atol=1e-5
@@ -726,10 +726,10 @@ def test_on_another_device_it_is_the_same(topk, how, options):
     for device in ("cpu", "cuda"):
         lm = build("llama", head=True).to(device)
         inputs = {name: value.to(device) for name, value in INPUTS.items()}
-        place = {"x": find_place(lm.base_model, 1, "resid_mid")}
-        x[device] = capture(lm.base_model, place, inputs)["x"]
+        point = {"x": find_hook_point(lm.base_model, 1, "resid_mid")}
+        x[device] = capture(lm.base_model, point, inputs)["x"]
         with steer(lm, "1.resid_mid", topk, {3: 2.5}, how, where=[1, -1], **options):
-            found[device] = capture(lm.base_model, place, inputs)["x"]
+            found[device] = capture(lm.base_model, point, inputs)["x"]
         assert found[device].device == x[device].device
     torch.testing.assert_close(found["cuda"].cpu(), found["cpu"], atol=1e-3, rtol=1e-3)
     assert torch.equal(found["cuda"][:, [0, 2, 3]], x["cuda"][:, [0, 2, 3]])

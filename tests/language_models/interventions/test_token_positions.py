@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sksae.language_models.interventions._token_positions import Positions, read_where
-from sksae.language_models.model._hooks import is_untouched, untouched
-from sksae.language_models.model._scopes import scope
+from sksae.language_models.model import interventions_ignored, scope, without_interventions
 
 
-class Reader(nn.Module):
+class ActivationReader(nn.Module):
     """What a model is to `Positions`: something that is given tokens."""
 
     def __init__(self):
@@ -39,7 +38,7 @@ class Follower:
     """Runs passes through a reader and asks for the mask of each."""
 
     def __init__(self, where):
-        self.positions, self.reader = Positions(where), Reader()
+        self.positions, self.reader = Positions(where), ActivationReader()
         self.shape = None  # of the rows, where it is not that of the tokens
 
     def __enter__(self):
@@ -53,7 +52,7 @@ class Follower:
         self.stack.close()
 
     def look(self, _module, _args, x):
-        if is_untouched():
+        if interventions_ignored():
             return
         shape = self.shape or x.shape[:2]
         self.found = self.positions.mask(torch.zeros(*shape, 3)).int().tolist()
@@ -236,7 +235,7 @@ def test_without_tokens_the_rows_themselves_are_counted():
 def test_passes_that_only_ask_how_the_model_is_built_do_not_count():
     with Follower("generated") as ask:
         ask([[7, 8]], cached=0)
-        with untouched():
+        with without_interventions():
             ask.reader(torch.tensor([[1, 2, 3, 4]]))
         assert ask([[1]], cached=2) == [[1]]
 

@@ -4,9 +4,7 @@ import weakref
 import pytest
 import torch
 
-from sksae.language_models.model import _head
-from sksae.language_models.model._head import check_head, final_hidden, logits_of
-from sksae.language_models.model._sites import base_of
+from sksae.language_models.model import _head, base_of, check_head, final_hidden, logits_of
 from tests.language_models.families import CAUSAL
 
 IDS = torch.tensor([[5, 9, 3, 7, 2, 11], [8, 4, 0, 0, 0, 0]])

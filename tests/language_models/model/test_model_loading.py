@@ -7,7 +7,7 @@ import torch
 from sklearn.base import clone
 
 from sksae.language_models import ActivationExtractor
-from sksae.language_models.model._model_loading import load
+from sksae.language_models.model import load
 
 
 def test_clones_and_other_extractors_share_one_model(saved):

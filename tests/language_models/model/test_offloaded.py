@@ -14,7 +14,7 @@ from sksae.language_models import (
     logit_lens,
     steer,
 )
-from sksae.language_models.model._site_checks import attach
+from sksae.language_models.model import checked_hook_point
 
 TEXTS = ["The cat sat on the mat.", "hello world, hello again"]
 SITE = "1.resid_post"
@@ -50,7 +50,7 @@ def dictionary(rows):
 
 def test_rows_at_every_site(near, away, bpe):
     for site in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"):
-        assert attach(away, 1, site) == attach(near, 1, site)
+        assert checked_hook_point(away, 1, site) == checked_hook_point(near, 1, site)
         both = [ActivationExtractor(m, 1, site, tokenizer=bpe) for m in (near, away)]
         np.testing.assert_array_equal(*(one.transform(TEXTS) for one in both))
 

@@ -10,10 +10,14 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from sksae import TopKSAE
 from sksae.language_models import steer
-from sksae.language_models.model._hooks import Place, capture
-from sksae.language_models.model._readout import find_readout
-from sksae.language_models.model._site_checks import short_inputs
-from sksae.language_models.model._sites import base_of, find_blocks
+from sksae.language_models.model import (
+    HookPoint,
+    base_of,
+    capture,
+    find_blocks,
+    find_readout,
+    short_inputs,
+)
 from tests.language_models.families import CAUSAL, build
 
 CENTRED = (
@@ -28,7 +32,7 @@ def stream_of(model):
     """What leaves the last block on a few tokens."""
     base = base_of(model)
     path = find_blocks(base)
-    last = Place(f"{path}.{len(base.get_submodule(path)) - 1}")
+    last = HookPoint(f"{path}.{len(base.get_submodule(path)) - 1}")
     return capture(base, {"x": last}, short_inputs(base))["x"]
 
 

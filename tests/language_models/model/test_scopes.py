@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sksae.language_models.model._scopes import Scope, inherited_by_threads, is_inherited, scope
+from sksae.language_models.model import inherited_by_threads, scope
+from sksae.language_models.model._scopes import Scope, is_inherited
 
 
 def in_thread(function):

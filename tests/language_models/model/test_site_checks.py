@@ -3,9 +3,8 @@ import copy
 import pytest
 import torch
 
-from sksae.language_models.model import _site_checks
-from sksae.language_models.model._hooks import Place
-from sksae.language_models.model._site_checks import attach, check_identities, short_inputs
+from sksae.language_models.model import HookPoint, _site_checks, checked_hook_point, short_inputs
+from sksae.language_models.model._site_checks import check_identities
 from tests.language_models.families import KINDS, PARALLEL
 
 SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
@@ -17,14 +16,14 @@ def test_every_family_passes(kind, tiny):
     for layer in (0, 2):
         for site in SITES:
             if site != "resid_mid" or kind not in PARALLEL:
-                attach(model, layer, site)
+                checked_hook_point(model, layer, site)
 
 
 def test_half_precision_passes(tiny):
     for dtype in (torch.bfloat16, torch.float16):
         model = tiny("llama").to(dtype)
         for site in SITES:
-            attach(model, 1, site)
+            checked_hook_point(model, 1, site)
 
 
 def test_a_block_that_changes_the_stream_is_found(tiny):
@@ -32,9 +31,9 @@ def test_a_block_that_changes_the_stream_is_found(tiny):
     # Between blocks 0 and 1 something happens that is in no block.
     handle = model.h[1].register_forward_pre_hook(lambda _, args: (2 * args[0], *args[1:]))
     with pytest.raises(ValueError, match=r"in block 0 the output is not the input of the next"):
-        attach(model, 0, "resid_post")
+        checked_hook_point(model, 0, "resid_post")
     handle.remove()
-    assert attach(model, 0, "resid_post") == Place("h.0")
+    assert checked_hook_point(model, 0, "resid_post") == HookPoint("h.0")
 
 
 def test_an_mlp_that_is_scaled_afterwards_is_found(tiny):
@@ -51,8 +50,8 @@ def test_an_mlp_that_is_scaled_afterwards_is_found(tiny):
         model.h[i] = Scaled(model.h[i])
     model._no_split_modules = ["Scaled"]
     with pytest.raises(ValueError, match=r"GPT2Model.*block 1 resid_mid \+ mlp_out is not resid_p"):
-        attach(model, 1, "mlp_out")
-    attach(model, 1, "resid_post")  # which is what its name says
+        checked_hook_point(model, 1, "mlp_out")
+    checked_hook_point(model, 1, "resid_post")  # which is what its name says
 
 
 def test_a_wrong_row_of_the_table_is_found(tiny, monkeypatch):
@@ -60,9 +59,9 @@ def test_a_wrong_row_of_the_table_is_found(tiny, monkeypatch):
     wrong = _site_checks.family_of(llama.config)
     monkeypatch.setattr("sksae.language_models.model._sites.family_of", lambda _: wrong)
     monkeypatch.setattr(_site_checks, "family_of", lambda _: wrong)
-    attach(llama, 1, "attn_out")
+    checked_hook_point(llama, 1, "attn_out")
     with pytest.raises(ValueError, match=r"does not read resid_mid|is not resid_mid"):
-        attach(granite, 1, "attn_out")
+        checked_hook_point(granite, 1, "attn_out")
     parallel = wrong._replace(parallel=True, mlp_out="mlp.gate_proj")
     monkeypatch.setattr(_site_checks, "family_of", lambda _: parallel)
     with pytest.raises(ValueError, match="do not sum to the output"):
@@ -74,7 +73,7 @@ def test_what_is_not_finite_is_said(tiny):
     with torch.no_grad():
         model.wte.weight.fill_(float("nan"))
     with pytest.raises(ValueError, match="not finite"):
-        attach(model, 1, "resid_post")
+        checked_hook_point(model, 1, "resid_post")
 
 
 def test_each_site_is_tried_once(tiny):
@@ -82,16 +81,16 @@ def test_each_site_is_tried_once(tiny):
     runs = []
     model.wte.register_forward_hook(lambda *_: runs.append(1))
     for _ in range(3):
-        attach(model, 1, "resid_post")
-        attach(model, -2, "resid_post")
+        checked_hook_point(model, 1, "resid_post")
+        checked_hook_point(model, -2, "resid_post")
     assert len(runs) == 1
-    attach(model, 1, "mlp_out")
+    checked_hook_point(model, 1, "mlp_out")
     assert len(runs) == 2
     # Paths say nothing about the stream, so there is nothing to try.
-    attach(model, None, "h.1.mlp.act")
-    attach(model, None, "embeddings")
+    checked_hook_point(model, None, "h.1.mlp.act")
+    checked_hook_point(model, None, "embeddings")
     assert len(runs) == 2
-    attach(copy.deepcopy(model), 1, "resid_post")
+    checked_hook_point(copy.deepcopy(model), 1, "resid_post")
     assert len(runs) == 3
 
 

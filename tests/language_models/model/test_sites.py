@@ -12,9 +12,16 @@ from sksae.language_models import (
     patch,
     steer,
 )
-from sksae.language_models.model._hooks import Place, capture
-from sksae.language_models.model._site_checks import attach, short_inputs
-from sksae.language_models.model._sites import base_of, find_blocks, find_place, split_site
+from sksae.language_models.model import (
+    HookPoint,
+    base_of,
+    capture,
+    checked_hook_point,
+    find_blocks,
+    short_inputs,
+    split_site,
+)
+from sksae.language_models.model._sites import find_hook_point
 from tests.language_models.families import HEADLESS, IMAGES, KINDS, MASKED, PARALLEL, POST_NORM
 
 PARTS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
@@ -31,13 +38,13 @@ SUMS = {
 
 def sites(model, layer, *names):
     base = base_of(model)
-    places = {name: find_place(model, layer, name) for name in names}
-    return capture(base, places, short_inputs(base))
+    points = {name: find_hook_point(model, layer, name) for name in names}
+    return capture(base, points, short_inputs(base))
 
 
 def seen(model, path, side="output"):
     base = base_of(model)
-    return capture(base, {"x": Place(path, side)}, short_inputs(base))["x"]
+    return capture(base, {"x": HookPoint(path, side)}, short_inputs(base))["x"]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -128,7 +135,7 @@ def test_parts_by_hand(tiny):
 def test_head_changes_nothing(kind, model):
     base = base_of(model)
     assert kind in HEADLESS or base is not model
-    assert find_place(model, -1, "attn_out") == find_place(base, 2, "attn_out")
+    assert find_hook_point(model, -1, "attn_out") == find_hook_point(base, 2, "attn_out")
 
 
 @pytest.mark.parametrize("kind", MASKED, indirect=True)
@@ -137,53 +144,55 @@ def test_encoders_have_all_sites(model):
 
 
 def test_known_places(gpt2):
-    assert find_place(gpt2, 1, "resid_post") == Place("h.1", "output")
-    assert find_place(gpt2, -3, "resid_mid") == Place(
-        "h.0.attn", other=Place("h.0", "input"), sign=1
+    assert find_hook_point(gpt2, 1, "resid_post") == HookPoint("h.1", "output")
+    assert find_hook_point(gpt2, -3, "resid_mid") == HookPoint(
+        "h.0.attn", other=HookPoint("h.0", "input"), sign=1
     )
-    assert find_place(gpt2, None, "embeddings") == Place("h.0", "input")
-    assert find_place(gpt2, None, "h.2.mlp.act") == Place("h.2.mlp.act", "output")
-    assert find_place(gpt2, None, "h.2.attn.c_proj.input") == Place("h.2.attn.c_proj", "input")
-    with_prefix = find_place(gpt2, None, "transformer.h.2.attn.c_proj.input")
-    assert with_prefix == Place("h.2.attn.c_proj", "input")
+    assert find_hook_point(gpt2, None, "embeddings") == HookPoint("h.0", "input")
+    assert find_hook_point(gpt2, None, "h.2.mlp.act") == HookPoint("h.2.mlp.act", "output")
+    assert find_hook_point(gpt2, None, "h.2.attn.c_proj.input") == HookPoint(
+        "h.2.attn.c_proj", "input"
+    )
+    with_prefix = find_hook_point(gpt2, None, "transformer.h.2.attn.c_proj.input")
+    assert with_prefix == HookPoint("h.2.attn.c_proj", "input")
 
 
 def test_paths_work_with_and_without_the_prefix_of_the_head(gpt2, tiny):
     for model in (gpt2, tiny("gpt2", head=True)):
-        assert find_place(model, None, "transformer.h.2.mlp") == Place("h.2.mlp")
-        assert find_place(model, None, "h.2.mlp") == Place("h.2.mlp")
+        assert find_hook_point(model, None, "transformer.h.2.mlp") == HookPoint("h.2.mlp")
+        assert find_hook_point(model, None, "h.2.mlp") == HookPoint("h.2.mlp")
 
 
 @pytest.mark.parametrize("kind", PARALLEL)
 def test_parallel_blocks_have_no_middle(kind, tiny):
     with pytest.raises(ValueError, match=r"no 'resid_mid'.*both read the block's input"):
-        find_place(tiny(kind), 0, "resid_mid")
+        find_hook_point(tiny(kind), 0, "resid_mid")
 
 
 def test_the_flag_that_makes_blocks_parallel_is_named(tiny):
     with pytest.raises(ValueError, match=r"\(use_parallel_residual=True\)"):
-        find_place(tiny("neox_parallel"), 0, "resid_mid")
+        find_hook_point(tiny("neox_parallel"), 0, "resid_mid")
 
 
 @pytest.mark.parametrize("layer", [3, -4, None])
 def test_missing_layers(gpt2, layer):
     with pytest.raises(ValueError, match=r"GPT2Model has 3 layers.*from 0 to 2.*-3 to -1"):
-        find_place(gpt2, layer, "resid_post")
+        find_hook_point(gpt2, layer, "resid_post")
 
 
 def test_layer_without_meaning(gpt2):
     for site in ("embeddings", "h.0.mlp"):
         with pytest.raises(ValueError, match=f"layer must be None for site='{site}'"):
-            find_place(gpt2, 0, site)
+            find_hook_point(gpt2, 0, site)
 
 
 def test_unknown_sites_say_what_is_near(gpt2):
     with pytest.raises(ValueError, match=r"neither one of resid_pre.*Did you mean 'resid_post'"):
-        find_place(gpt2, None, "resid_psot")
+        find_hook_point(gpt2, None, "resid_psot")
     with pytest.raises(ValueError, match=r"Did you mean 'resid_post'"):
-        find_place(gpt2, 1, "resid_psot")
+        find_hook_point(gpt2, 1, "resid_psot")
     with pytest.raises(ValueError, match=r"Did you mean 'h.1.mlp'"):
-        find_place(gpt2, None, "h.1.mpl")
+        find_hook_point(gpt2, None, "h.1.mpl")
 
 
 def test_families_that_are_not_known_still_have_a_stream():
@@ -203,7 +212,7 @@ def test_families_that_are_not_known_still_have_a_stream():
         states = model(**short_inputs(model), output_hidden_states=True).hidden_states
     assert_close(sites(model, 0, "resid_post")["resid_post"], states[1])
     with pytest.raises(ValueError, match=r"inside of 'biogpt' blocks.*self_attn"):
-        find_place(model, 0, "attn_out")
+        find_hook_point(model, 0, "attn_out")
 
 
 def test_two_stacks_are_the_users_choice():
@@ -214,8 +223,8 @@ def test_two_stacks_are_the_users_choice():
     with pytest.raises(ValueError, match=r"several: encoder.block, decoder.block"):
         find_blocks(model)
     # The pass stops in the encoder, before the decoder could miss its input.
-    place = find_place(model, None, "encoder.block.1")
-    assert capture(model, {"x": place}, short_inputs(model))["x"].shape == (1, 6, 16)
+    point = find_hook_point(model, None, "encoder.block.1")
+    assert capture(model, {"x": point}, short_inputs(model))["x"].shape == (1, 6, 16)
     with pytest.raises(ValueError, match="has none"):
         find_blocks(torch.nn.Linear(2, 2))
 
@@ -227,7 +236,7 @@ def test_models_of_images_and_text_are_read_in_text():
     image |= {"intermediate_size": 24, "image_size": 16, "patch_size": 4}
     config = transformers.Gemma3Config(text_config=text, vision_config=image, mm_tokens_per_image=4)
     model = transformers.Gemma3ForConditionalGeneration(config).eval()
-    assert find_place(model, 1, "attn_out").path.endswith(
+    assert find_hook_point(model, 1, "attn_out").path.endswith(
         "language_model.layers.1.post_attention_layernorm"
     )
 
@@ -260,15 +269,15 @@ def test_names_of_transformer_lens_are_the_sites_they_name(tiny):
             hook = f"blocks.1.hook_{site}"
             assert split_site(hook) == split_site((None, hook)) == (1, site)
             for layer in (None, 1):
-                assert find_place(model, layer, hook) == find_place(model, 1, site)
-                assert attach(model, layer, hook) == find_place(model, 1, site)
+                assert find_hook_point(model, layer, hook) == find_hook_point(model, 1, site)
+                assert checked_hook_point(model, layer, hook) == find_hook_point(model, 1, site)
         with pytest.raises(ValueError, match=r"layer must be None for site='blocks\.1\.hook"):
-            find_place(model, 2, "blocks.1.hook_mlp_out")
+            find_hook_point(model, 2, "blocks.1.hook_mlp_out")
         with pytest.raises(ValueError, match=r"has 3 layers.* Got 7"):
-            find_place(model, None, "blocks.7.hook_resid_post")
+            find_hook_point(model, None, "blocks.7.hook_resid_post")
         for hook in ("blocks.1.attn.hook_q", "hook_embed", "ln_final.hook_normalized"):
             with pytest.raises(ValueError, match=f"The hook '{hook}' of TransformerLens"):
-                find_place(model, None, hook)
+                find_hook_point(model, None, hook)
 
 
 @pytest.mark.parametrize(
@@ -282,8 +291,8 @@ def test_names_of_transformer_lens_are_the_sites_they_name(tiny):
 def test_hooks_of_transformer_lens_are_what_the_last_weights_of_a_part_read(tiny, kind, z, post):
     base = tiny(kind)
     for hook, path in (("attn.hook_z", z), ("mlp.hook_post", post)):
-        places = {"hook": find_place(base, None, f"blocks.1.{hook}"), "made": Place(path)}
-        found = capture(base, places, short_inputs(base))
+        points = {"hook": find_hook_point(base, None, f"blocks.1.{hook}"), "made": HookPoint(path)}
+        found = capture(base, points, short_inputs(base))
         with torch.no_grad():
             assert_close(base.get_submodule(path)(found["hook"]), found["made"])
 
@@ -341,4 +350,4 @@ def test_blocks_of_several_classes_are_one_stack():
     model = transformers.AutoModel.from_config(config)
     assert len({type(block) for block in model.layers}) == 2
     assert find_blocks(model) == "layers"
-    assert find_place(model, -1, "resid_post") == Place("layers.2")
+    assert find_hook_point(model, -1, "resid_post") == HookPoint("layers.2")
