@@ -84,7 +84,7 @@ def measure(name, options):
     settings = {"tokenizer": tokenizer, "batch_tokens": options.batch_tokens}
     extractor = ActivationExtractor(model, layer, **settings)
     kind, values = check_items(texts)
-    reading = Reader(extractor)._read(kind, values, 0, spans=False)
+    reading = ActivationReader(extractor).read(kind, values, 0, spans=False)
     inputs = [reading.feed(b)[0] for b in batches(reading.windows, options.batch_tokens)]
     n_tokens = int(np.diff(reading.windows.bounds)[rows_of(reading.windows) > 0].sum())
     ways = {

@@ -20,7 +20,7 @@ from sksae.language_models.attribution._contributions import (
 )
 from sksae.language_models.attribution._logit_lens import token_strings
 from sksae.language_models.attribution._splicing import Splicer
-from sksae.language_models.extraction import read_prompt
+from sksae.language_models.extraction import tokenized_prompt
 from sksae.language_models.interventions import maxima_array
 from sksae.language_models.model import (
     SITES,
@@ -159,7 +159,7 @@ def describe_behaviour(
     model, tokenizer = load_causal(model, tokenizer)
     layer, part = split_site(site)
     point = checked_hook_point(model, layer, part)
-    prompt = read_prompt(model, tokenizer, prompt)
+    prompt = tokenized_prompt(model, tokenizer, prompt)
     splicer = Splicer(model, [point], prompt.inputs)
     clean = clean_pass(splicer, target, metric, tokenizer)
     rows, constant = direct_rows(model, clean, in_stream=part in SITES)

@@ -13,7 +13,7 @@ from sksae.language_models.attribution._attribution_nodes import (
 )
 from sksae.language_models.attribution._logit_metrics import Metric, read_metric
 from sksae.language_models.attribution._splicing import Splicer, in_order
-from sksae.language_models.extraction import Prompt, read_prompt
+from sksae.language_models.extraction import Prompt, tokenized_prompt
 from sksae.language_models.model import load_causal
 
 BASELINES = ("patch", "mean", "zero")
@@ -101,8 +101,8 @@ def study(
     """
     baseline = _check_baseline(baseline, counterfactual, background)
     model, tokenizer = load_causal(model, tokenizer)
-    prompt = read_prompt(model, tokenizer, prompt)
-    other = read_prompt(model, tokenizer, counterfactual) if baseline == "patch" else None
+    prompt = tokenized_prompt(model, tokenizer, prompt)
+    other = tokenized_prompt(model, tokenizer, counterfactual) if baseline == "patch" else None
     if other is not None and len(other.tokens) != len(prompt.tokens):
         raise ValueError(
             f"The counterfactual must have as many tokens as the prompt: the prompt has "

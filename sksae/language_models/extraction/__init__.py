@@ -1,17 +1,14 @@
 """Activations of texts, token ids, conversations and images, with the origin of each row."""
 
-from sksae.language_models.extraction._activation_reader import ActivationReader
+from sksae.language_models.extraction._activation_reader import ActivationReader, check_parameters
 from sksae.language_models.extraction._batching import batching_of
 from sksae.language_models.extraction._context_windows import ContextWindows, batches, padded
 from sksae.language_models.extraction._extractor import ActivationExtractor
-from sksae.language_models.extraction._forward_passes import ForwardPasses
+from sksae.language_models.extraction._forward_passes import token_bar
 from sksae.language_models.extraction._input_items import check_container, check_items, read_items
-from sksae.language_models.extraction._parameters import check_parameters
-from sksae.language_models.extraction._progress import Progress
 from sksae.language_models.extraction._store import load_activations
-from sksae.language_models.extraction._text_source import Reading
+from sksae.language_models.extraction._text_source import Prompt, TextReading, tokenized_prompt
 from sksae.language_models.extraction._token_table import TokenTable
-from sksae.language_models.extraction._tokenized_prompt import Prompt, read_prompt
 from sksae.language_models.extraction._tokenizing import bare_frame
 from sksae.language_models.extraction._vectorizer import SAEVectorizer
 
@@ -19,11 +16,9 @@ __all__ = [
     "ActivationExtractor",
     "ActivationReader",
     "ContextWindows",
-    "ForwardPasses",
-    "Progress",
     "Prompt",
-    "Reading",
     "SAEVectorizer",
+    "TextReading",
     "TokenTable",
     "bare_frame",
     "batches",
@@ -34,5 +29,6 @@ __all__ = [
     "load_activations",
     "padded",
     "read_items",
-    "read_prompt",
+    "token_bar",
+    "tokenized_prompt",
 ]

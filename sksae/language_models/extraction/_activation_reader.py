@@ -1,17 +1,16 @@
-"""Reader: from an extractor and X to rows with their texts and tokens, at once or in chunks."""
+"""Rows of activations with their texts and tokens, all at once or in chunks."""
 
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from sksae._params import check_params
 from sksae.language_models.extraction._batching import batching_of, check_attention
-from sksae.language_models.extraction._context_windows import rows_of, text_of_rows
-from sksae.language_models.extraction._forward_passes import ForwardPasses, hidden_of
+from sksae.language_models.extraction._context_windows import RowPolicy, rows_of, text_of_rows
+from sksae.language_models.extraction._forward_passes import ForwardPasses, hidden_of, token_bar
 from sksae.language_models.extraction._image_source import ImageSource
 from sksae.language_models.extraction._input_items import KINDS, length, read_items
-from sksae.language_models.extraction._parameters import POLICY, check_parameters
-from sksae.language_models.extraction._progress import Progress
 from sksae.language_models.extraction._text_source import TextSource
 from sksae.language_models.extraction._token_table import TokenTable
 from sksae.language_models.model import (
@@ -19,8 +18,7 @@ from sksae.language_models.model import (
     check_weights,
     checked_hook_point,
     is_name,
-    load,
-    load_image_processor,
+    load_model,
     reads_images,
 )
 
@@ -37,8 +35,23 @@ class Chunk(NamedTuple):
     tokens: TokenTable | None  # its `text` counts within the chunk as well
 
 
+def check_parameters(extractor):
+    """Raise a ValueError if the parameters are wrong or do not go together; load nothing."""
+    check_params(extractor)
+    if is_name(extractor.model):
+        return
+    if extractor.tokenizer is None and not reads_images(extractor.model):
+        raise ValueError("With a model object the 'tokenizer' parameter is needed as well.")
+    for name in ("device", "dtype"):
+        if getattr(extractor, name) != "auto":
+            raise ValueError(
+                f"A model object is used as it is: leave {name}='auto' and move the model "
+                f"yourself, as in model.to({getattr(extractor, name)!r})."
+            )
+
+
 class ActivationReader:
-    """A model, a hook point in it and a way to read X, as the parameters of an extractor say.
+    """The model, the hook point and the source that the parameters of an extractor stand for.
 
     Parameters
     ----------
@@ -49,20 +62,19 @@ class ActivationReader:
     def __init__(self, extractor):
         check_parameters(extractor)
         self.extractor = extractor
-        model, tokenizer = load(extractor)
+        model, tokenizer = load_model(extractor)
         check_weights(extractor, model)
         self.base = base_of(model)
         check_attention(self.base)
         self.point = checked_hook_point(model, extractor.layer, extractor.site)
+        self._policy = RowPolicy.of(extractor)
         if reads_images(model):
-            self.source = ImageSource(
-                self.base, self.point, lambda: load_image_processor(extractor), extractor
-            )
+            self.source = ImageSource(self.base, self.point, extractor, self._policy)
         else:
-            self.source = TextSource(self.base, tokenizer, extractor)
+            self.source = TextSource(self.base, tokenizer, self._policy)
 
     def policy(self, kind):
-        """Return what a table says about how its rows came about."""
+        """Return the origin of the rows that a table records, values that JSON can hold."""
         extractor = self.extractor
         named = is_name(extractor.model)
         facts = {
@@ -71,25 +83,24 @@ class ActivationReader:
             "site": extractor.site,
             "input": kind or self.source.kinds[0],
         }
-        return facts | {name: _plain(getattr(extractor, name)) for name in POLICY}
+        return facts | {name: _plain(value) for name, value in self._policy._asdict().items()}
 
-    def chunk(self, first, kind, values, *, table, progress):
-        """Return the `Chunk` of some items of X, all of one kind."""
-        reading = self.read(kind, values, first, spans=table)
-        rows, windows = self._passes(reading, progress).token_rows()
-        rows = self._no_rows() if rows is None else rows
-        tokens = reading.table(windows) if table else None
-        return Chunk(first, len(values), rows, text_of_rows(windows), tokens)
+    def chunk(self, first, kind, values, *, table, bar):
+        """Return the `Chunk` of some items of X, all of one kind; `bar` counts their tokens."""
+        return self._chunk(self.read(kind, values, first, spans=table), first, kind, table, bar)
 
     def all_rows(self, kind, values, *, table):
-        """Return the `Chunk` that is all of X."""
-        return self.chunk(0, kind, values, table=table, progress=None)
+        """Return the `Chunk` of all of X."""
+        reading = self.read(kind, values, 0, spans=table)
+        with self._bar(reading.windows) as bar:
+            return self._chunk(reading, 0, kind, table, bar)
 
     def text_rows(self, kind, values, pooling):
-        """Return one row for each item of X."""
+        """Return one row per item of X."""
         reading = self.read(kind, values, 0, spans=False)
         self._check_poolable(reading.windows, len(values))
-        rows = self._passes(reading, None).text_rows(pooling)
+        with self._bar(reading.windows) as bar:
+            rows = self.passes(reading, bar).text_rows(pooling)
         return self._no_rows() if rows is None else rows
 
     def groups(self, items, first=0):
@@ -106,17 +117,27 @@ class ActivationReader:
 
     def chunks(self, X, *, table):
         """Return an iterator of the chunks of X, which is read lazily."""
-        return self._chunks(
-            read_items(X), Progress(self.extractor.verbose, n_texts=length(X)), table
-        )
+        return self.chunks_of(read_items(X), n_texts=length(X), table=table)
 
-    def _chunks(self, items, progress, table):
-        try:
-            for first, kind, values in self.groups(items):
-                yield self.chunk(first, kind, values, table=table, progress=progress)
-                progress.add(0, len(values))
-        finally:
-            progress.close()
+    def chunks_of(self, items, *, n_texts, table, first=0):
+        """Yield the chunks of items as from `read_items`, and show how far they are.
+
+        Parameters
+        ----------
+        items : iterator of (kind, value)
+            The items of X that are left.
+        n_texts : int or None
+            Number of all items of X, if it is known.
+        table : bool
+            Whether the chunks have token tables.
+        first : int, default=0
+            Index in X of the first item.
+        """
+        of_all = "" if n_texts is None else f"/{n_texts:,}"
+        with token_bar(self.extractor.verbose) as bar:
+            for start, kind, values in self.groups(items, first):
+                yield self.chunk(start, kind, values, table=table, bar=bar)
+                bar.set_postfix_str(f"{start + len(values):,}{of_all} texts")
 
     def half_precision(self):
         """Whether the model rounds to 16 bits."""
@@ -125,43 +146,51 @@ class ActivationReader:
     def batching(self):
         """Return which windows may share a pass, as `batching_of` does."""
         read = partial(hidden_of, self.base, self.point)
-        given = self.extractor.position_ids
-        return batching_of(self.base, self.point, self.source.trial, read, inputs=given)
+        key = self.extractor.position_ids
+        return batching_of(self.base, self.point, self.source, read, key=key)
 
     def width(self):
         """Return the number of features, from a pass over one token."""
         return hidden_of(self.base, self.point, self.source.probe()).shape[-1]
 
     def read(self, kind, values, first, *, spans):
+        """Return items of X of one kind as windows: a `TextReading` or an `ImageReading`."""
         kind = kind or self.source.kinds[0]
         if kind not in self.source.kinds:
             raise ValueError(
                 f"X[{first}] is {KINDS[kind]}, but {type(self.base).__name__} reads "
                 f"{'images' if self.source.kinds == ('image',) else 'text'}."
             )
-        return self.source.read(kind, values, self.policy(kind), first=first, spans=spans)
+        return self.source.read(kind, values, first=first, spans=spans)
 
-    def _passes(self, reading, progress):
-        extractor = self.extractor
-        if progress is None:
-            lengths = np.diff(reading.windows.bounds)
-            total = int(lengths[rows_of(reading.windows) > 0].sum())
-            progress = Progress(extractor.verbose, n_tokens=total)
-        sizes = extractor.batch_tokens, extractor.max_norm_ratio
-        return ForwardPasses(self.base, self.point, reading, self.batching(), *sizes, progress)
+    def passes(self, reading, bar):
+        """Return the `ForwardPasses` over what was read; `bar` counts the tokens."""
+        sizes = self.extractor.batch_tokens, self.extractor.max_norm_ratio
+        return ForwardPasses(self.base, self.point, reading, self.batching(), *sizes, bar)
+
+    def _chunk(self, reading, first, kind, table, bar):
+        rows, windows = self.passes(reading, bar).token_rows()
+        rows = self._no_rows() if rows is None else rows
+        tokens = reading.table(windows, self.policy(kind)) if table else None
+        return Chunk(first, reading.n_texts, rows, text_of_rows(windows), tokens)
+
+    def _bar(self, windows):
+        """Return the progress bar of passes over all windows that have rows."""
+        lengths = np.diff(windows.bounds)
+        return token_bar(self.extractor.verbose, int(lengths[rows_of(windows) > 0].sum()))
 
     def _check_poolable(self, windows, n_texts):
         tokens = np.bincount(windows.text, weights=rows_of(windows), minlength=n_texts)
         empty = np.flatnonzero(tokens == 0)
         if not len(empty):
             return
-        lost = self.extractor.drop_first_position and np.isin(empty, windows.text).any()
+        dropped = self.extractor.drop_first_position and np.isin(empty, windows.text).any()
         raise ValueError(
             f"There is nothing to pool in texts without tokens: X[{empty[0]}]"
             + f" and {len(empty) - 1} more" * (len(empty) > 1)
             + ". Leave them out, or extract one row per token with pooling=None."
             + " Without a special token in front, the only token of a text is in its first "
-            "position, which drop_first_position=False keeps." * bool(lost)
+            "position, which drop_first_position=False keeps." * bool(dropped)
         )
 
     def _no_rows(self):

@@ -1,4 +1,4 @@
-"""Token ids to the windows that a model reads, windows to padded batches."""
+"""Windows of tokens that a model reads at once, and their padded batches."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -6,8 +6,29 @@ from typing import NamedTuple
 import numpy as np
 
 from sksae.language_models.extraction._batching import ALONE, EQUAL_LENGTHS, PADDED
-from sksae.language_models.extraction._token_table import TokenTable, strings
 from sksae.language_models.extraction._tokenizing import joined
+from sksae.language_models.model import text_config
+
+_UNLIMITED = 2**31 - 1
+
+
+class RowPolicy(NamedTuple):
+    """The parameters of an extractor that decide which tokens become rows.
+
+    Token tables record them, besides model, site and kind of input.
+    """
+
+    include_special_tokens: bool = False
+    drop_first_position: bool = True
+    max_norm_ratio: float | None = None
+    max_length: int | None = None
+    prepend_bos: bool = False
+    position_ids: bool = False
+
+    @classmethod
+    def of(cls, extractor):
+        """Return the policy of an extractor."""
+        return cls(*(getattr(extractor, name) for name in cls._fields))
 
 
 class ContextWindows(NamedTuple):
@@ -16,12 +37,29 @@ class ContextWindows(NamedTuple):
     ids: np.ndarray  # (n_read,): with the special tokens of each window
     source: np.ndarray  # (n_read,): index in `Encoding.ids`, -1 for an added special token
     keep: np.ndarray  # (n_read,): whether this token becomes a row
-    bounds: np.ndarray  # (n_windows + 1,)
-    text: np.ndarray  # (n_windows,)
+    bounds: np.ndarray  # (n_windows + 1,): window i is ids[bounds[i]:bounds[i + 1]]
+    text: np.ndarray  # (n_windows,): index of the text
 
 
 def cut(encoding, frame, max_length, *, include_special, drop_first):
-    """Return the `Windows` of consecutive pieces of each text, at most `max_length` tokens each."""
+    """Cut each text into consecutive windows of at most `max_length` tokens.
+
+    Parameters
+    ----------
+    encoding : Encoding
+        The tokens of the texts.
+    frame : Frame
+        The special tokens around each window.
+    max_length : int
+        The most tokens of a window, special ones included.
+    include_special, drop_first : bool
+        Whether special tokens become rows, and whether first positions do not.
+
+    Returns
+    -------
+    windows : ContextWindows
+        The windows of all texts.
+    """
     n_added = len(frame.prefix) + len(frame.suffix)
     if max_length <= n_added:
         raise ValueError(
@@ -40,17 +78,17 @@ def cut(encoding, frame, max_length, *, include_special, drop_first):
     special = (source < 0) | np.isin(ids, frame.special)
     keep = np.ones(len(ids), dtype=bool) if include_special else ~special
     if drop_first:
+        # Special tokens are left to `include_special`.
         firsts = bounds[:-1]
         keep[firsts] &= special[firsts]
-    return ContextWindows(
-        ids, source, keep, bounds, np.array([text for text, *_ in pieces], np.int64)
-    )
+    text = np.array([text for text, *_ in pieces], dtype=np.int64)
+    return ContextWindows(ids, source, keep, bounds, text)
 
 
 def _pieces(encoding, frame, max_length):
-    """Yield ``(text, prefix, begin, end, suffix)``, the tokens of a text around which a window is.
+    """Yield ``(text, prefix, begin, end, suffix)`` per window.
 
-    What the text has of the special tokens itself, because it was rendered before, is not added.
+    Special tokens that the text has already, because it was rendered before, are not added.
     """
     for text, (begin, end) in enumerate(pairwise(encoding.bounds.tolist())):
         while begin < end:
@@ -62,7 +100,7 @@ def _pieces(encoding, frame, max_length):
 
 
 def _missing_in_front(prefix, ids):
-    """Return what of `prefix` has to be put in front of `ids`, which may begin with a part of it.
+    """Return the part of `prefix` that has to be put in front of `ids`, which may begin with it.
 
     A text that begins with the first token of the prefix has its beginning already.
     """
@@ -73,7 +111,7 @@ def _missing_in_front(prefix, ids):
 
 
 def _missing_behind(suffix, ids):
-    """Return what of `suffix` has to be put behind `ids`, which may end with a part of it."""
+    """Return the part of `suffix` that has to be put behind `ids`, which may end with it."""
     return _missing_in_front(suffix[::-1], ids[::-1])[::-1]
 
 
@@ -100,18 +138,19 @@ def padded(windows, batch, pad):
     """Return ``(ids, mask, keep)``, each (n_windows, longest), padded on the right."""
     lengths = np.diff(windows.bounds)[batch]
     mask = np.arange(lengths.max()) < lengths[:, None]
-    where = np.concatenate([np.arange(*windows.bounds[w : w + 2]) for w in batch])
+    # Row-major: the tokens of the first window of the batch come first, in `mask` as here.
+    tokens = np.concatenate([np.arange(*windows.bounds[w : w + 2]) for w in batch])
     ids = np.full(mask.shape, pad, dtype=np.int64)
     keep = np.zeros(mask.shape, dtype=bool)
-    ids[mask] = windows.ids[where]
-    keep[mask] = windows.keep[where]
+    ids[mask] = windows.ids[tokens]
+    keep[mask] = windows.keep[tokens]
     return ids, mask, keep
 
 
 def rows_of(windows):
-    """Return how many rows each window gives, shape (n_windows,)."""
-    kept = np.concatenate([[0], np.cumsum(windows.keep)])
-    return np.diff(kept[windows.bounds])
+    """Return the number of rows per window, shape (n_windows,)."""
+    n_before = np.concatenate([[0], np.cumsum(windows.keep)])
+    return np.diff(n_before[windows.bounds])
 
 
 def text_of_rows(windows):
@@ -119,45 +158,41 @@ def text_of_rows(windows):
     return np.repeat(windows.text, rows_of(windows))
 
 
-def table_of(tokenizer, texts, encoding, windows, policy):
-    """Return the `TokenTable` of the rows of `windows`."""
-    source, ids = windows.source[windows.keep], windows.ids[windows.keep]
-    text = text_of_rows(windows)
-    added = source < 0
-
-    def column(values):
-        # An index of -1 is never used: those rows are replaced.
-        return np.where(added, -1, values[source]) if len(values) else source
-
-    position = np.arange(len(encoding.ids)) - np.repeat(
-        encoding.bounds[:-1], np.diff(encoding.bounds)
-    )
-    start, end = column(encoding.starts), column(encoding.ends)
-    names = np.full(len(ids), "", dtype=object)
-    empty = np.flatnonzero(end <= start)
-    names[empty] = tokenizer.convert_ids_to_tokens(ids[empty].tolist())
-    return TokenTable(
-        text=text,
-        position=column(position),
-        id=ids,
-        string=strings(texts, text, start, end, names),
-        start=start,
-        end=end,
-        group=column(_groups(encoding, position)),
-        texts=texts,
-        policy=policy,
-    )
+def context_length(base, tokenizer):
+    """Return the most tokens that `base` can read and that its tokenizer recommends."""
+    limit = getattr(text_config(base), "max_position_embeddings", None) or _UNLIMITED
+    # XLNet says -1.
+    limit = (limit if limit > 0 else _UNLIMITED) - first_position(base)
+    # Tokenizers without a limit say 1e30.
+    return limit, int(min(limit, getattr(tokenizer, "model_max_length", limit)))
 
 
-def _groups(encoding, position):
-    """Return the position of the first of the tokens that share characters, shape (n_tokens,)."""
-    if not len(position):
-        return position
-    # One axis for all texts: what follows the end of a text never overlaps it.
-    shift = np.repeat(np.arange(len(encoding.bounds) - 1), np.diff(encoding.bounds))
-    shift = shift * (encoding.ends.max() + 1)
-    reached = np.maximum.accumulate(encoding.ends + shift)
-    first = np.ones(len(position), dtype=bool)
-    first[1:] = encoding.starts[1:] + shift[1:] >= reached[:-1]
-    first |= position == 0
-    return position[np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))]
+def window_length(base, tokenizer, max_length):
+    """Return the most tokens of a window; `max_length` None takes the recommended number."""
+    limit, recommended = context_length(base, tokenizer)
+    if max_length is None:
+        return recommended
+    if max_length > limit:
+        raise ValueError(
+            f"max_length={max_length} is more than the {limit} positions that "
+            f"{type(base).__name__} has."
+        )
+    return max_length
+
+
+def first_position(base):
+    """Return the number of the first position: RoBERTa counts from behind its padding id."""
+    positions = getattr(getattr(base, "embeddings", None), "position_embeddings", None)
+    padding = getattr(positions, "padding_idx", None)
+    return 0 if padding is None else padding + 1
+
+
+def check_vocabulary(base, ids):
+    """Raise a ValueError if a tokenizer of another model made these ids."""
+    size = base.get_input_embeddings().num_embeddings
+    # On a GPU an index out of range would end the process.
+    if len(ids) and ids.max() >= size:
+        raise ValueError(
+            f"The tokenizer does not belong to the model: it gives the id {ids.max()}, but "
+            f"{type(base).__name__} has {size} tokens."
+        )

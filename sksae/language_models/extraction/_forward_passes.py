@@ -1,14 +1,27 @@
-"""Forward passes over windows: rows of tokens, rows of texts."""
+"""Forward passes over windows: rows of tokens, rows of texts, progress."""
+
+import sys
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from sksae.language_models.extraction._context_windows import batches, rows_of
 from sksae.language_models.extraction._pooling import pool_text, pool_window
-from sksae.language_models.model import capture, text_config
+from sksae.language_models.model import capture
 
-_UNLIMITED = 2**31 - 1
 _ROWS_AT_A_TIME = 2**14
+
+
+def token_bar(verbose, n_tokens=None):
+    """Return a progress bar that counts tokens and is shown if `verbose` is not 0."""
+    return tqdm(
+        desc="ActivationExtractor",
+        total=n_tokens,
+        unit=" tokens",
+        disable=not verbose,
+        file=sys.stdout,
+    )
 
 
 class ForwardPasses:
@@ -19,36 +32,36 @@ class ForwardPasses:
     base : torch.nn.Module
         A model without its head.
     point : HookPoint
-        Where in `base` the activations are.
-    reading : Reading
-        The windows and what the model gets for a batch of them.
+        The hook point of the activations in `base`.
+    reading : TextReading or ImageReading
+        The windows, and the model's inputs for a batch of them.
     batching : str
         Which windows may share a pass, as `batching_of` returns it.
     batch_tokens : int
         The most tokens of one pass.
     max_norm_ratio : float or None
         How many times the median norm of its window a row may have.
-    progress : Progress
-        What shows how far the passes are.
+    bar : tqdm
+        Counts the tokens that were read.
     """
 
-    def __init__(self, base, point, reading, batching, batch_tokens, max_norm_ratio, progress):
+    def __init__(self, base, point, reading, batching, batch_tokens, max_norm_ratio, bar):
         self.base = base
         self.point = point
+        self.reading = reading
         self.windows = reading.windows
-        self.feed = reading.feed
         self.batching = batching
         self.batch_tokens = batch_tokens
         self.max_norm_ratio = max_norm_ratio
-        self.progress = progress
+        self.bar = bar
 
     def token_rows(self):
-        """Return a row for each kept token, and the windows with what was kept in the end.
+        """Return one row per kept token, and the windows with the tokens kept in the end.
 
         The rows are None if there are none.
         """
         counts = rows_of(self.windows)
-        ends = np.cumsum(counts)
+        ends = np.cumsum(counts)  # rows of window w are ends[w] - counts[w] : ends[w]
         rows, ordinary = None, np.ones(counts.sum(), dtype=bool)
         for batch, hidden, keep in self._run():
             values = to_array(hidden[keep])
@@ -65,7 +78,7 @@ class ForwardPasses:
         return _compressed(rows, ordinary), self.windows._replace(keep=keep)
 
     def text_rows(self, pooling):
-        """Return one pooled row for each text that has a token, None if no text has."""
+        """Return one pooled row per text that has a token, None if no text has."""
         counts = rows_of(self.windows)
         pooled = None
         for batch, hidden, keep in self._run():
@@ -87,13 +100,13 @@ class ForwardPasses:
         """Yield ``(batch, hidden, keep)``, the padded activations of each batch of windows."""
         lengths = np.diff(self.windows.bounds)
         for batch in batches(self.windows, self.batch_tokens, self.batching):
-            inputs, keep = self.feed(batch)
+            inputs, keep = self.reading.feed(batch)
             hidden = hidden_of(self.base, self.point, inputs, keep.shape)
             yield batch, hidden, torch.from_numpy(keep).to(hidden.device)
-            self.progress.add(int(lengths[batch].sum()))
+            self.bar.update(int(lengths[batch].sum()))
 
     def _ordinary(self, hidden, keep):
-        """Which of the kept tokens have a norm like the others of their window."""
+        """Mask of the kept tokens whose norm is like that of the others in their window."""
         norms = torch.linalg.vector_norm(hidden.float(), dim=-1)
         # Of an even number it is the lower one: an outlier among two does not excuse itself.
         median = norms.masked_fill(~keep, torch.nan).nanmedian(1, keepdim=True).values
@@ -101,7 +114,7 @@ class ForwardPasses:
 
 
 def hidden_of(base, point, inputs, shape=None):
-    """Return the activations at a hook point, one row for each position of each sequence.
+    """Return the activations at a hook point, one row per position of each sequence.
 
     Raises
     ------
@@ -110,52 +123,26 @@ def hidden_of(base, point, inputs, shape=None):
     """
     hidden = capture(base, {"rows": point}, inputs)["rows"]
     if hidden.ndim != 3 or hidden.shape[:2] != (shape or hidden.shape[:2]):
-        what = "" if shape is None else f" for {shape[0]} sequences of {shape[1]} tokens"
+        inputs_shape = "" if shape is None else f" for {shape[0]} sequences of {shape[1]} tokens"
         raise ValueError(
-            f"{str(point).capitalize()} has shape {tuple(hidden.shape)}{what}; rows need shape "
-            f"(sequences, tokens, features)."
+            f"{str(point).capitalize()} has shape {tuple(hidden.shape)}{inputs_shape}; rows need "
+            f"shape (sequences, tokens, features)."
         )
     return hidden
 
 
 def to_array(tensor):
-    """Return a tensor from anywhere as a float32 ndarray."""
+    """Return a tensor on any device as a float32 ndarray."""
     return tensor.float().cpu().numpy()
 
 
-def context_length(base, tokenizer):
-    """Return the most tokens that `base` can read and that its tokenizer recommends."""
-    limit = getattr(text_config(base), "max_position_embeddings", None) or _UNLIMITED
-    # XLNet says -1.
-    limit = (limit if limit > 0 else _UNLIMITED) - first_position(base)
-    # Tokenizers without a limit say 1e30.
-    return limit, int(min(limit, getattr(tokenizer, "model_max_length", limit)))
-
-
-def first_position(base):
-    """Return the number of the first position: RoBERTa counts from behind its padding id."""
-    positions = getattr(getattr(base, "embeddings", None), "position_embeddings", None)
-    padding = getattr(positions, "padding_idx", None)
-    return 0 if padding is None else padding + 1
-
-
-def check_vocabulary(base, ids):
-    """Raise a ValueError if a tokenizer of another model made these ids."""
-    size = base.get_input_embeddings().num_embeddings
-    # On a GPU an index out of range would end the process.
-    if len(ids) and ids.max() >= size:
-        raise ValueError(
-            f"The tokenizer does not belong to the model: it gives the id {ids.max()}, but "
-            f"{type(base).__name__} has {size} tokens."
-        )
-
-
 def _compressed(rows, keep):
-    """Return the rows to keep in the memory that all had."""
+    """Return the rows to keep, moved to the front of the memory of all."""
     done = 0
     for start in range(0, len(rows), _ROWS_AT_A_TIME):
-        some = rows[start : start + _ROWS_AT_A_TIME][keep[start : start + _ROWS_AT_A_TIME]]
-        rows[done : done + len(some)] = some
-        done += len(some)
+        block = slice(start, start + _ROWS_AT_A_TIME)
+        moved = rows[block][keep[block]]
+        rows[done : done + len(moved)] = moved
+        done += len(moved)
     rows.resize((done, rows.shape[1]), refcheck=False)
     return rows

@@ -1,6 +1,6 @@
-"""Images to patches: the source of a model that reads pixels."""
+"""Images as windows of patches, for a model that reads pixels."""
 
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,9 +9,8 @@ from sksae._arrays import objects
 from sksae.language_models.extraction._batching import Trial
 from sksae.language_models.extraction._context_windows import ContextWindows, text_of_rows
 from sksae.language_models.extraction._forward_passes import hidden_of
-from sksae.language_models.extraction._text_source import Reading
 from sksae.language_models.extraction._token_table import TokenTable
-from sksae.language_models.model import input_device
+from sksae.language_models.model import input_device, load_image_processor
 
 
 class ImageSource:
@@ -22,37 +21,38 @@ class ImageSource:
     base : torch.nn.Module
         A model without its head.
     point : HookPoint
-        Where in `base` the activations are.
-    processor : callable
-        Returns the image processor; called when an image needs one.
+        The hook point of the activations in `base`.
     extractor : ActivationExtractor
-        Whose parameters say what becomes a row.
+        Its image processor is loaded when an image needs one.
+    policy : RowPolicy
+        Which patches become rows.
     """
 
     kinds = ("image",)
 
-    def __init__(self, base, point, processor, extractor):
+    def __init__(self, base, point, extractor, policy):
         self.base = base
         self.point = point
-        self.processor = processor
         self.extractor = extractor
-        self._lengths = {}
+        self.policy = policy
+        self._lengths = {}  # size of an image: number of positions
         for name in ("position_ids", "prepend_bos"):
-            if getattr(extractor, name):
+            if getattr(policy, name):
                 raise ValueError(f"{name}=True, but {type(base).__name__} reads images.")
 
-    def read(self, kind, values, policy, *, first=0, spans):
-        """Return the `Reading` of some images; `first` is the index in X of the first of them."""
-        size = self._pixels(values[0], first).shape if values else self._default_size()
-        rows, columns = self._grid(size)
-        n_special = self._n_positions(size) - rows * columns
+    def read(self, kind, values, *, first=0, spans):
+        """Return the `ImageReading` of some images; `first` is the index in X of the first."""
+        size = self.pixels(values[0], first).shape if values else self._default_size()
+        n_rows, n_columns = self._grid(size)
+        n_patches = n_rows * n_columns
+        n_special = self._n_positions(size) - n_patches
         if n_special < 0:
             raise ValueError(
                 f"{str(self.point).capitalize()} has {self._n_positions(size)} positions for "
-                f"{rows} x {columns} patches; rows need one position a patch."
+                f"{n_rows} x {n_columns} patches; rows need one position per patch."
             )
-        source = np.append(np.full(n_special, -1), np.arange(rows * columns))
-        keep = source >= (-1 if self.extractor.include_special_tokens else 0)
+        source = np.append(np.full(n_special, -1), np.arange(n_patches))
+        keep = source >= (-1 if self.policy.include_special_tokens else 0)
         n = len(values)
         windows = ContextWindows(
             ids=np.full(n * len(source), -1),
@@ -61,41 +61,33 @@ class ImageSource:
             bounds=np.arange(n + 1) * len(source),
             text=np.arange(n),
         )
-        names = _names(n_special, columns, rows * columns)
-        texts = [f"image {first + i}" for i in range(n)]
-        table = partial(_table, texts, names, policy=policy)
-        return Reading(windows, partial(self._feed, windows, values, size, first), table)
+        names = [f"[REG{i}]" if i else "[CLS]" for i in range(n_special)]
+        names += [f"row {i // n_columns}, column {i % n_columns}" for i in range(n_patches)]
+        return ImageReading(self, windows, values, first, size, objects(names))
 
     def trial(self):
         """Return three images of noise to try the model with."""
         shape = 3, *self._default_size()
         images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-        return Trial(*images, (None, None), self._inputs)
+        return Trial(*images, (None, None))
 
     def probe(self):
         """Return the inputs of one image that is black."""
-        return self._inputs([np.zeros(self._default_size(), dtype=np.float32)])
+        return self.inputs([np.zeros(self._default_size(), dtype=np.float32)])
+
+    def inputs(self, images):
+        """Return arrays of pixels of one size as arguments of a forward pass."""
+        dtype = next(self.base.parameters()).dtype
+        pixels = torch.from_numpy(np.stack(images))
+        return {"pixel_values": pixels.to(input_device(self.base), dtype)}
 
     def cost(self, kind, value):
-        """Guess how many patches an image has."""
-        rows, columns = self._grid(self._default_size())
-        return rows * columns + 1
+        """Estimate the number of patches of an image."""
+        n_rows, n_columns = self._grid(self._default_size())
+        return n_rows * n_columns + 1
 
-    def _feed(self, windows, values, size, first, batch):
-        images = []
-        for i in batch:
-            pixels = self._pixels(values[i], first + i)
-            if pixels.shape != size:
-                raise ValueError(
-                    f"All images must have one size: X[{first + i}] has shape {pixels.shape}, but "
-                    f"X[{first}] {size}."
-                )
-            images.append(pixels)
-        keep = windows.keep.reshape(len(values), -1)[batch]
-        return self._inputs(images), keep
-
-    def _pixels(self, image, index):
-        """Return the pixels of an image as the model reads them, (channels, height, width)."""
+    def pixels(self, image, index):
+        """Return the pixels of X[index] as the model reads them, (channels, height, width)."""
         if not isinstance(image, np.ndarray):
             image = np.asarray(image.convert("RGB"))
         if image.dtype.kind == "f":
@@ -107,17 +99,13 @@ class ImageSource:
                 f"uint8 of shape (height, width, {n_channels}), or float of shape ({n_channels}, "
                 f"height, width) and then passed to the model as it is."
             )
-        done = self.processor()([image], input_data_format="channels_last", return_tensors="np")
-        return np.asarray(done["pixel_values"][0])
-
-    def _inputs(self, images):
-        dtype = next(self.base.parameters()).dtype
-        pixels = torch.from_numpy(np.stack(images))
-        return {"pixel_values": pixels.to(input_device(self.base), dtype)}
+        processor = load_image_processor(self.extractor)
+        processed = processor([image], input_data_format="channels_last", return_tensors="np")
+        return np.asarray(processed["pixel_values"][0])
 
     def _n_positions(self, size):
         if size not in self._lengths:
-            inputs = self._inputs([np.zeros(size, dtype=np.float32)])
+            inputs = self.inputs([np.zeros(size, dtype=np.float32)])
             self._lengths[size] = hidden_of(self.base, self.point, inputs).shape[1]
         return self._lengths[size]
 
@@ -126,33 +114,56 @@ class ImageSource:
         return (getattr(config, "num_channels", 3), *_pair(config.image_size))
 
     def _grid(self, size):
+        """Return the numbers of rows and of columns of patches."""
         height, width = _pair(self.base.config.patch_size)
         return size[1] // height, size[2] // width
 
 
+class ImageReading(NamedTuple):
+    """Some images as windows, one per image."""
+
+    source: ImageSource
+    windows: ContextWindows
+    images: list
+    first: int  # index in X of the first image
+    size: tuple  # of the pixels of each image
+    names: np.ndarray  # (n_positions,): names of the positions of an image
+
+    @property
+    def n_texts(self):
+        """Number of images."""
+        return len(self.images)
+
+    def feed(self, batch):
+        """Return the model's inputs for a batch of images, and a mask of the patches to keep."""
+        arrays = []
+        for i in batch:
+            pixels = self.source.pixels(self.images[i], self.first + i)
+            if pixels.shape != self.size:
+                raise ValueError(
+                    f"All images must have one size: X[{self.first + i}] has shape "
+                    f"{pixels.shape}, but X[{self.first}] {self.size}."
+                )
+            arrays.append(pixels)
+        keep = self.windows.keep.reshape(len(self.images), -1)[batch]
+        return self.source.inputs(arrays), keep
+
+    def table(self, windows, policy):
+        """Return the `TokenTable` of the rows of `windows`, which are patches."""
+        position = windows.source[windows.keep]
+        nowhere = np.full(len(position), -1)
+        return TokenTable(
+            text=text_of_rows(windows),
+            position=position,
+            id=nowhere,
+            string=np.tile(self.names, len(self.images))[windows.keep],
+            start=nowhere,
+            end=nowhere,
+            group=position,
+            texts=[f"image {self.first + i}" for i in range(len(self.images))],
+            policy=policy,
+        )
+
+
 def _pair(size):
     return tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-
-
-def _names(n_special, columns, n_patches):
-    """Return what each position of an image is called."""
-    names = [f"[REG{i}]" if i else "[CLS]" for i in range(n_special)]
-    names += [f"row {i // columns}, column {i % columns}" for i in range(n_patches)]
-    return objects(names)
-
-
-def _table(texts, names, windows, policy):
-    """Return the `TokenTable` of the rows of `windows`, which are patches."""
-    position = windows.source[windows.keep]
-    nowhere = np.full(len(position), -1)
-    return TokenTable(
-        text=text_of_rows(windows),
-        position=position,
-        id=nowhere,
-        string=np.tile(names, len(texts))[windows.keep],
-        start=nowhere,
-        end=nowhere,
-        group=position,
-        texts=texts,
-        policy=policy,
-    )

@@ -1,4 +1,4 @@
-"""The items of X: texts, token ids, conversations, rows of a data set, or images."""
+"""Items of X: texts, token ids, conversations, rows of a data set, or images."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def check_items(X):
 
 
 def length(X):
-    """Return how many items X has, None if only reading it would tell."""
+    """Return the number of items of X, None if only reading it would tell."""
     return len(X) if hasattr(X, "__len__") else None
 
 
@@ -78,24 +78,25 @@ def check_container(X):
 def _read(X):
     kind = None
     for i, item in enumerate(X):
-        found, value = _of_row(item, i) if isinstance(item, Mapping) else _item(item, f"X[{i}]")
-        kind = kind or found
-        if found != kind:
+        is_row = isinstance(item, Mapping)
+        item_kind, value = _of_row(item, i) if is_row else _item(item, f"X[{i}]")
+        kind = kind or item_kind
+        if item_kind != kind:
             raise ValueError(
                 f"All of X must be of one kind, but X[0] is {KINDS[kind]} and X[{i}] "
-                f"{KINDS[found]}."
+                f"{KINDS[item_kind]}."
             )
-        yield found, value
+        yield kind, value
 
 
 def _of_row(row, i):
     """Return the kind and the value of a row of a data set."""
-    for kind, wanted in KINDS.items():
+    for kind, description in KINDS.items():
         if kind in row:
-            found, value = _item(row[kind], f"X[{i}][{kind!r}]")
-            if found != kind:
-                raise ValueError(f"X[{i}][{kind!r}] is {KINDS[found]}, not {wanted}.")
-            return found, _real_ids(value, row, i) if kind == "input_ids" else value
+            item_kind, value = _item(row[kind], f"X[{i}][{kind!r}]")
+            if item_kind != kind:
+                raise ValueError(f"X[{i}][{kind!r}] is {KINDS[item_kind]}, not {description}.")
+            return kind, _real_ids(value, row, i) if kind == "input_ids" else value
     hint = " A conversation is a list of messages: wrap it, [X]." * ("role" in row)
     raise ValueError(
         f"X[{i}] is a mapping with none of the keys {', '.join(map(repr, KINDS))}: "
@@ -125,9 +126,9 @@ def _real_ids(ids, row, i):
         expected = np.zeros(len(ids)) if name == "token_type_ids" else np.arange(len(ids))
         expected = expected[: len(ids[real])]
         if values.shape != ids.shape or not np.array_equal(values[real], expected):
-            what = "all 0" if name == "token_type_ids" else "0, 1, 2, ... for its tokens"
+            rule = "all 0" if name == "token_type_ids" else "0, 1, 2, ... for its tokens"
             raise ValueError(
-                f"X[{i}][{name!r}] must be {what}: the model reads each row as one text of its "
+                f"X[{i}][{name!r}] must be {rule}: the model reads each row as one text of its "
                 f"own. Leave the key out to have it read so."
             )
     return ids[real]
@@ -207,8 +208,8 @@ def _as_ids(item):
     if isinstance(item, torch.Tensor):
         item = _array(item)
     if isinstance(item, np.ndarray):
-        whole = item.ndim == 1 and np.issubdtype(item.dtype, np.integer)
-        return item.astype(np.int64) if whole else None
+        is_ids = item.ndim == 1 and np.issubdtype(item.dtype, np.integer)
+        return item.astype(np.int64) if is_ids else None
     if isinstance(item, Sequence) and not isinstance(item, bytes) and all(map(_is_int, item)):
         return np.array(item, dtype=np.int64)
     return None

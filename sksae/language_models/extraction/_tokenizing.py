@@ -1,13 +1,13 @@
-"""Texts, token ids and conversations to one long array of token ids, with spans if wanted."""
+"""Tokens of texts, token ids and conversations, with the span of characters of each token."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from sksae.language_models.extraction._spans import decoded_spans, give_back_spaces, outer_spaces
-
 _TEXTS_AT_A_TIME = 1024  # offsets come as Python tuples, a hundred bytes per token
-_BYTES = 4  # of a character, at most; what is unfinished after as many tokens stays so
+_BYTES = 4  # of a character, at most; one that is unfinished after as many tokens stays so
+_SPACES = "Ġ▁"  # how byte-level and sentencepiece vocabularies write a space
 
 
 class Encoding(NamedTuple):
@@ -32,12 +32,12 @@ def encode(tokenizer, texts, *, spans):
     fast = getattr(tokenizer, "is_fast", False)
     ids, starts, ends = [], [], []
     for first in range(0, len(texts), _TEXTS_AT_A_TIME):
-        some = texts[first : first + _TEXTS_AT_A_TIME]
-        batch = _tokenize(tokenizer, some, return_offsets_mapping=spans and fast)
+        part = texts[first : first + _TEXTS_AT_A_TIME]
+        batch = _tokenize(tokenizer, part, return_offsets_mapping=spans and fast)
         ids += [np.array(row, dtype=np.int64) for row in batch["input_ids"]]
         if spans:
-            found = _offsets if fast else _decoded
-            for start, end in found(tokenizer, some, ids[first:], batch):
+            spans_of = _offsets if fast else _decoded
+            for start, end in spans_of(tokenizer, part, ids[first:], batch):
                 starts.append(start)
                 ends.append(end)
     return _encoding(ids, starts, ends, spans)
@@ -54,9 +54,9 @@ def encode_ids(tokenizer, rows, *, spans):
     again = encode(tokenizer, texts, spans=True)
     starts, ends = [], []
     for i, row in enumerate(rows):
-        mine = slice(*again.bounds[i : i + 2])
-        if np.array_equal(again.ids[mine], row):
-            start, end = again.starts[mine], again.ends[mine]
+        tokens = slice(*again.bounds[i : i + 2])
+        if np.array_equal(again.ids[tokens], row):
+            start, end = again.starts[tokens], again.ends[tokens]
         else:
             texts[i], start, end = _spelled(tokenizer, row.tolist())
         starts.append(start)
@@ -90,12 +90,12 @@ def frame_of(tokenizer, texts):
 
 
 def bare_frame(tokenizer):
-    """Return the `Frame` of what has its special tokens already."""
+    """Return the `Frame` of inputs that have their special tokens already."""
     special = set(tokenizer.all_special_ids)
-    others = {"unk_token": None, **tokenizer.special_tokens_map}
-    unknown = others.pop("unk_token")
+    named = {"unk_token": None, **tokenizer.special_tokens_map}
+    unknown = named.pop("unk_token")
     # An unknown word is a word; GPT-2 has one token for "unknown" and for the end of a text.
-    if unknown is not None and unknown not in others.values():
+    if unknown is not None and unknown not in named.values():
         special.discard(tokenizer.unk_token_id)
     special = np.array(sorted(special), dtype=np.int64)
     return Frame(special[:0], special[:0], special)
@@ -115,16 +115,16 @@ def with_bos(tokenizer, frame):
 
 
 def _offsets(tokenizer, texts, ids, batch):
-    """Yield the spans of each text's tokens, as the tokenizer tells them."""
+    """Yield the spans of the tokens of each text, from the tokenizer's offsets."""
     spaces = outer_spaces(tokenizer, joined(ids))
     spaces = np.split(spaces, np.cumsum([len(row) for row in ids])[:-1])
-    for text, offsets, own in zip(texts, batch["offset_mapping"], spaces, strict=True):
+    for text, offsets, outer in zip(texts, batch["offset_mapping"], spaces, strict=True):
         start, end = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
-        yield give_back_spaces(start, end, own, len(text))
+        yield give_back_spaces(start, end, outer, len(text))
 
 
 def _decoded(tokenizer, texts, ids, batch):
-    """Yield the spans of each text's tokens, from what they decode to."""
+    """Yield the spans of the tokens of each text, from the decoded tokens."""
     for text, row in zip(texts, ids, strict=True):
         yield decoded_spans(tokenizer, row.tolist(), text)
 
@@ -154,7 +154,7 @@ def _decode(tokenizer, ids):
 
 
 def _tokenize(tokenizer, texts, *, add_special_tokens=False, return_offsets_mapping=False):
-    """Call the tokenizer without padding or truncation; it says nothing about long texts."""
+    """Call the tokenizer without padding, truncation or warnings about long texts."""
     return tokenizer(
         texts,
         add_special_tokens=add_special_tokens,
@@ -168,7 +168,7 @@ def _tokenize(tokenizer, texts, *, add_special_tokens=False, return_offsets_mapp
 
 
 def _index_of(part, whole):
-    """Return where the list `part` begins in the list `whole`."""
+    """Return the index at which the list `part` begins in the list `whole`."""
     for first in range(len(whole) - len(part) + 1):
         if whole[first : first + len(part)] == part:
             return first
@@ -185,3 +185,67 @@ def _encoding(ids, starts, ends, spans):
 def joined(parts):
     """Return int64 arrays end to end."""
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def give_back_spaces(starts, ends, spaces, length):
+    """Return spans that include the spaces that are part of the tokens.
+
+    With ``trim_offsets=True`` (Llama 3, RoBERTa) the offsets of ``"Ġworld"`` are those of
+    ``"world"``.
+
+    Parameters
+    ----------
+    starts, ends : ndarray of shape (n_tokens,)
+        Spans of the tokens of one text.
+    spaces : ndarray of shape (n_tokens, 2)
+        How many spaces each token begins and ends with.
+    length : int
+        Length of the text.
+    """
+    before = np.concatenate([[0], np.maximum.accumulate(ends)[:-1]])
+    starts = np.minimum(starts, np.maximum(starts - spaces[:, 0], before))
+    after = np.concatenate([starts[1:], [length]])[: len(ends)]
+    return starts, np.maximum(ends, np.minimum(ends + spaces[:, 1], after))
+
+
+def outer_spaces(tokenizer, ids):
+    """Return how many spaces each of `ids` begins and ends with, shape (n_tokens, 2)."""
+    unique, inverse = np.unique(ids, return_inverse=True)
+    counts = [
+        (len(piece) - len(piece.lstrip(_SPACES)), len(piece) - len(piece.rstrip(_SPACES)))
+        for piece in tokenizer.convert_ids_to_tokens(unique.tolist())
+    ]
+    return np.array(counts, dtype=np.int64).reshape(-1, 2)[inverse]
+
+
+def decoded_spans(tokenizer, ids, text):
+    """Return the spans of tokens whose tokenizer has no offsets, from decoded prefixes.
+
+    A token that adds no whole character is part of the next one. Where the decoded text is not
+    the text itself (a tokenizer that lowercases, say), the pieces are looked for in the text.
+    """
+    lengths, unfinished = [0], []  # characters that the first n tokens decode to
+    for n in range(1, len(ids) + 1):
+        decoded = tokenizer.decode(ids[:n], clean_up_tokenization_spaces=False)
+        stable = decoded.rstrip("\ufffd")
+        unfinished.append(len(stable) < len(decoded) or len(stable) <= lengths[-1])
+        lengths.append(max(len(stable), lengths[-1]))
+    if len(ids) and stable != text:
+        return _searched_spans(stable, lengths, text)
+    starts = np.array(lengths[:-1], dtype=np.int64)
+    ends = np.minimum(np.array(lengths[1:], dtype=np.int64) + np.array(unfinished), len(text))
+    return starts, ends
+
+
+def _searched_spans(decoded, lengths, text):
+    """Return the spans in `text` of the pieces of `decoded` between consecutive `lengths`."""
+    starts, ends, cursor = [], [], 0
+    lowered = text.lower() if len(text.lower()) == len(text) else text
+    for begin, end in pairwise(lengths):
+        piece = decoded[begin:end].strip().lower()
+        index = lowered.find(piece, cursor) if piece else -1
+        start = cursor if index < 0 else index
+        cursor = start if index < 0 else index + len(piece)
+        starts.append(start)
+        ends.append(cursor)
+    return np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64)

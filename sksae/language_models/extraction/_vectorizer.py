@@ -169,9 +169,9 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         check_params(self)
         if self._is_prefit():
             return self.fit([]).transform(X)
-        whole = self._all_rows(X)
-        self._fit_rows(whole.rows)
-        return self._pooled(_parts(whole))
+        chunk = self._all_rows(X)
+        self._fit_rows(chunk.rows)
+        return self._pooled(_parts(chunk))
 
     def transform(self, X):
         """Return the features of texts.
@@ -289,12 +289,12 @@ def _state(step):
     return True
 
 
-def _parts(whole):
-    """Yield a chunk in pieces of whole texts, so that the codes of one piece fit in memory."""
-    ends = np.searchsorted(whole.text, np.arange(whole.n_texts), side="right")
+def _parts(chunk):
+    """Yield a chunk in pieces of complete texts, so that the codes of one piece fit in memory."""
+    ends = np.searchsorted(chunk.text, np.arange(chunk.n_texts), side="right")
     first = start = 0
     for text, end in enumerate(ends.tolist()):
-        if end - start >= _ROWS_AT_A_TIME or text == whole.n_texts - 1:
+        if end - start >= _ROWS_AT_A_TIME or text == chunk.n_texts - 1:
             piece = slice(start, end)
-            yield Chunk(first, text + 1 - first, whole.rows[piece], whole.text[piece] - first, None)
+            yield Chunk(first, text + 1 - first, chunk.rows[piece], chunk.text[piece] - first, None)
             first, start = text + 1, end

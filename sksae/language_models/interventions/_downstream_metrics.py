@@ -1,4 +1,4 @@
-"""How much of what a language model predicts survives a reconstruction of its activations."""
+"""Downstream metrics: predictions of a language model under reconstructed activations."""
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ def downstream_metrics(extractor, sae, texts, *, mean=None):
         - ``"top1_agreement"``: how often the likeliest next token stays the same;
         - the standard error of each of these over the texts, by its name with ``"_se"`` behind,
           as in ``"delta_ce_se"``;
-        - ``"l0"``: the number of codes of a replaced row that are not zero;
+        - ``"l0"``: the number of nonzero codes per replaced row;
         - ``"n_tokens"``, ``"n_texts"``: how many tokens were scored, and in how many texts.
 
         A ratio is NaN if its denominator is less than 1e-6; a standard error is NaN with one text.
@@ -144,7 +144,7 @@ def reconstruction(sae, width):
 
 
 def ablations(passes):
-    """Return the two variants that say what the activations are worth."""
+    """Return the replacements of the two ablations: zeros and means."""
     mean = torch.from_numpy(passes.mean())
     return {
         "zero": torch.zeros_like,
@@ -153,7 +153,7 @@ def ablations(passes):
 
 
 def metrics_of(sums, l0):
-    """Return what `downstream_metrics` returns, as far as `sums` go.
+    """Return the metrics that follow from sums over the scored tokens.
 
     Parameters
     ----------
@@ -161,16 +161,16 @@ def metrics_of(sums, l0):
         Sums over the scored tokens of each text, as `DownstreamPasses.sums` returns them. Without
         ``"kl_patched"`` and ``"agree_patched"``, what needs them is left out.
     l0 : float
-        The number of codes of a row that are not zero.
+        Mean number of nonzero codes per row.
     """
     sums = {name: values[sums["n"] > 0] for name, values in sums.items()}
     n = sums["n"]
-    found = {"n_tokens": int(n.sum()), "n_texts": len(n), "l0": float(l0)}
+    metrics = {"n_tokens": int(n.sum()), "n_texts": len(n), "l0": float(l0)}
 
     def put(name, numerators, denominators=n):
-        found[name], found[f"{name}_se"] = ratio(numerators, denominators)
+        metrics[name], metrics[f"{name}_se"] = ratio(numerators, denominators)
         if abs(denominators.sum()) < _SMALLEST * n.sum():
-            found[name] = found[f"{name}_se"] = float("nan")
+            metrics[name] = metrics[f"{name}_se"] = float("nan")
 
     for name in ("clean", "patched", "zero", "mean"):
         put(f"ce_{name}", sums[f"ce_{name}"])
@@ -178,12 +178,12 @@ def metrics_of(sums, l0):
     for name, ablated in (("ce_recovered", "ce_zero"), ("ce_recovered_mean", "ce_mean")):
         put(name, sums[ablated] - sums["ce_patched"], sums[ablated] - sums["ce_clean"])
     if "kl_patched" not in sums:
-        return found
+        return metrics
     for name, key in (("kl", "kl_patched"), ("kl_zero", "kl_zero"), ("kl_mean", "kl_mean")):
         put(name, sums[key])
     put("kl_recovered", sums["kl_zero"] - sums["kl_patched"], sums["kl_zero"])
     put("top1_agreement", sums["agree_patched"])
-    return found
+    return metrics
 
 
 def ratio(numerators, denominators):

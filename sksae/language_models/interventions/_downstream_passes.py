@@ -1,6 +1,5 @@
 """Predictions of a model whose activations are replaced at one site, summed per text."""
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,20 +10,19 @@ from sksae._coding import as_csr
 from sksae.language_models.extraction import (
     ActivationReader,
     ContextWindows,
-    ForwardPasses,
-    Progress,
-    Reading,
+    TextReading,
     bare_frame,
     batches,
     batching_of,
     check_parameters,
     padded,
     read_items,
+    token_bar,
 )
 from sksae.language_models.model import (
     check_head,
     final_hidden,
-    load,
+    load_model,
     logits_of,
     reads_images,
     reconstruct,
@@ -40,7 +38,7 @@ _ANY_TOKEN = 0  # stands in the padding, which nothing is read from
 
 
 class Reconstruction:
-    """Rows to what an autoencoder makes of them, counting the codes that are not zero.
+    """Reconstructions of rows by an autoencoder, with a count of the codes that are not zero.
 
     Parameters
     ----------
@@ -54,37 +52,36 @@ class Reconstruction:
         self.n_active = 0
 
     def __call__(self, rows):
-        """Return what takes the place of `rows`, (n, width)."""
+        """Return the reconstruction of `rows`, (n, width)."""
         parts = [reconstruct(self.sae, part, self._count) for part in rows.split(_ROWS_AT_A_TIME)]
         return torch.cat(parts)
 
     def l0(self):
-        """Return the mean number of codes of a row that are not zero."""
+        """Return the mean number of nonzero codes per row."""
         return self.n_active / self.n_rows if self.n_rows else float("nan")
 
     def _count(self, codes):
         self.n_rows += codes.shape[0]
-        stored = sparse.issparse(codes)
-        counted = as_csr(codes).count_nonzero() if stored else np.count_nonzero(codes)
-        self.n_active += int(counted)
+        count = as_csr(codes).count_nonzero() if sparse.issparse(codes) else np.count_nonzero(codes)
+        self.n_active += int(count)
 
 
 class _Piece(NamedTuple):
-    """Some consecutive texts."""
+    """Some consecutive texts as windows."""
 
     first: int  # index of the first of them
-    reading: Reading
+    reading: TextReading
     windows: ContextWindows  # `keep` says which tokens' activations are replaced
     scored: ContextWindows  # `keep` says after which tokens the prediction is scored
 
 
 class DownstreamPasses:
-    """Passes over texts in which the rows of an extractor are replaced.
+    """Forward passes over texts in which the rows of an extractor are replaced.
 
     Parameters
     ----------
     extractor : ActivationExtractor
-        Says which model, which hook point, which windows, and which tokens become rows.
+        The model, the site, the windows, and the tokens that become rows.
     texts : iterable
         Texts, in any form that the extractor takes.
     mean : ndarray of shape (width,), default=None
@@ -100,21 +97,20 @@ class DownstreamPasses:
     def __init__(self, extractor, texts, mean=None):
         check_parameters(extractor)
         self.extractor = extractor
-        self.model, tokenizer = load(extractor, head=True)
+        self.model, tokenizer = load_model(extractor, head=True)
         if reads_images(self.model):
             raise ValueError(f"{type(self.model).__name__} reads images, and texts are scored.")
-        reader = ActivationReader(extractor)
-        self.base = reader.base
-        self.point = reader.point
+        self.reader = reader = ActivationReader(extractor)
         check_head(self.model)
         with without_interventions(), torch.no_grad():
             width = reader.width()
-            one = final_hidden(self.model, reader.source.probe())[0]
+            hidden = final_hidden(self.model, reader.source.probe())[0]
             # Padding may reach predictions where it does not reach the rows.
-            trial, given = reader.source.trial, extractor.position_ids
-            self._batching = batching_of(self.base, None, trial, self._final_hidden, inputs=given)
-            self._rows_batching = reader.batching()
-            self.n_vocabulary = logits_of(self.model, one).shape[-1]
+            key = extractor.position_ids
+            self._batching = batching_of(
+                reader.base, None, reader.source, self._final_hidden, key=key
+            )
+            self.n_vocabulary = logits_of(self.model, hidden).shape[-1]
         if mean is not None and len(mean) != width:
             raise ValueError(f"mean has {len(mean)} entries, but the site has {width} features.")
         self.width = width
@@ -129,7 +125,7 @@ class DownstreamPasses:
         Parameters
         ----------
         variants : dict of str to callable
-            What takes the place of the rows, (n, width), given them.
+            Functions from the rows, (n, width), to their replacements.
         clean : bool
             Whether to run the model as it is as well, and compare.
 
@@ -144,18 +140,16 @@ class DownstreamPasses:
         names = ["n", *(f"ce_{name}" for name in variants)]
         if clean:
             names += ["ce_clean"]
-            names += [f"{what}_{name}" for what in ("kl", "agree") for name in variants]
+            names += [f"{measure}_{name}" for measure in ("kl", "agree") for name in variants]
         totals = {name: np.zeros(self.n_texts) for name in names}
         lengths = [np.diff(piece.windows.bounds) for piece in self.pieces]
-        n_tokens = sum(int(some.sum()) for some in lengths)
-        progress = Progress(self.extractor.verbose, n_tokens=n_tokens)
-        with torch.no_grad():
-            for piece, some in zip(self.pieces, lengths, strict=True):
-                sizes = self.extractor.batch_tokens, self._batching
+        sizes = self.extractor.batch_tokens, self._batching
+        n_tokens = sum(int(n.sum()) for n in lengths)
+        with torch.no_grad(), token_bar(self.extractor.verbose, n_tokens) as bar:
+            for piece, n in zip(self.pieces, lengths, strict=True):
                 for batch in batches(piece.scored, *sizes):
                     self._add(totals, piece, batch, variants, clean)
-                    progress.add(int(some[batch].sum()))
-        progress.close()
+                    bar.update(int(n[batch].sum()))
         return totals
 
     def _final_hidden(self, inputs, _shape):
@@ -168,14 +162,10 @@ class DownstreamPasses:
         return self._mean
 
     def _survey(self):
-        """Run the texts up to the hook point: the mean of the rows, and which tokens become rows."""
+        """Run the texts up to the site: the mean of the rows, and which tokens become rows."""
         total, n_rows, pieces = np.zeros(self.width), 0, []
-        sizes = self.extractor.batch_tokens, self.extractor.max_norm_ratio
         for piece in self.pieces:
-            passes = ForwardPasses(
-                self.base, self.point, piece.reading, self._rows_batching, *sizes, Progress(0)
-            )
-            rows, windows = passes.token_rows()
+            rows, windows = self.reader.passes(piece.reading, token_bar(False)).token_rows()
             pieces.append(piece._replace(windows=windows))
             if rows is not None:
                 total += rows.sum(0, dtype=np.float64)
@@ -189,32 +179,32 @@ class DownstreamPasses:
     def _add(self, totals, piece, batch, variants, clean):
         """Add what the model predicts for a batch of windows."""
         inputs, _ = piece.reading.feed(batch)
-        replaced = torch.from_numpy(padded(piece.windows, batch, _ANY_TOKEN)[2])
+        mask = torch.from_numpy(padded(piece.windows, batch, _ANY_TOKEN)[2])
         ids, _, scored = padded(piece.scored, batch, _ANY_TOKEN)
         row, column = np.nonzero(scored)
         texts = piece.first + piece.windows.text[batch][row]
         targets = torch.from_numpy(ids[row, column + 1])
         visits = {"clean": []} if clean else {}
         for name, replace in variants.items():
-            visits[name] = [(self.point, partial(_replaced, where=replaced, replace=replace))]
+            visits[name] = [(self.reader.point, _Replacement(mask, replace))]
         states = {}
         for name, visit in visits.items():
             hidden = final_hidden(self.model, inputs, visit)
             states[name] = hidden[torch.from_numpy(scored).to(hidden.device)]
         step = max(1, LOGITS_AT_ONCE // self.n_vocabulary)
         for start in range(0, len(texts), step):
-            some = slice(start, start + step)
-            np.add.at(totals["n"], texts[some], 1)
-            for name, values in self._scores(states, targets, some):
-                np.add.at(totals[name], texts[some], values.double().cpu().numpy())
+            part = slice(start, start + step)
+            np.add.at(totals["n"], texts[part], 1)
+            for name, values in self._scores(states, targets, part):
+                np.add.at(totals[name], texts[part], values.double().cpu().numpy())
 
-    def _scores(self, states, targets, some):
-        """Yield ``(name, values)``: what is summed up of some scored tokens."""
+    def _scores(self, states, targets, part):
+        """Yield ``(name, values)``, the scores of a slice of the scored tokens."""
         clean = None
         for name, hidden in states.items():
-            logits = logits_of(self.model, hidden[some])
+            logits = logits_of(self.model, hidden[part])
             log_p = torch.log_softmax(logits.to(wide(logits)), -1)
-            yield f"ce_{name}", -log_p.gather(-1, targets[some, None].to(log_p.device))[:, 0]
+            yield f"ce_{name}", -log_p.gather(-1, targets[part, None].to(log_p.device))[:, 0]
             if name == "clean":
                 clean = log_p
             elif clean is not None:
@@ -229,17 +219,24 @@ def divergence(log_p, log_q):
     return (p * (log_p - log_q)).masked_fill_(p == 0, 0).sum(-1)
 
 
-def _replaced(x, *, where, replace):
-    """Return the activations with those of the tokens in `where` replaced."""
-    if x.shape[:2] != where.shape or x.ndim != 3:
-        raise ValueError(
-            f"The activations have shape {tuple(x.shape)} for {where.shape[0]} sequences of "
-            f"{where.shape[1]} tokens; one row per token is needed."
-        )
-    where = where.to(x.device)
-    new = x.clone()
-    new[where] = replace(x[where]).to(x.dtype)
-    return new
+class _Replacement:
+    """A visit that replaces the activations of the tokens in a mask."""
+
+    def __init__(self, mask, replace):
+        self.mask = mask
+        self.replace = replace
+
+    def __call__(self, x):
+        """Return the activations `x`, (n_sequences, n_tokens, width), with those replaced."""
+        mask = self.mask.to(x.device)
+        if x.shape[:2] != mask.shape or x.ndim != 3:
+            raise ValueError(
+                f"The activations have shape {tuple(x.shape)} for {mask.shape[0]} sequences of "
+                f"{mask.shape[1]} tokens; one row per token is needed."
+            )
+        new = x.clone()
+        new[mask] = self.replace(x[mask]).to(x.dtype)
+        return new
 
 
 def _read(reader, tokenizer, texts):

@@ -1,4 +1,4 @@
-"""A scorer for searches: what a model keeps of its predictions."""
+"""Scorer of the predictions that a language model keeps under a reconstruction."""
 
 from sklearn.base import clone
 
@@ -115,7 +115,7 @@ def make_downstream_scorer(extractor, texts, metric="ce_recovered", *, mean=None
 
 
 class _DownstreamScorer:
-    """What `make_downstream_scorer` returns."""
+    """Scorer of fitted estimators on texts."""
 
     def __init__(self, extractor, texts, metric, mean):
         self.extractor = extractor
@@ -132,11 +132,11 @@ class _DownstreamScorer:
             replace = reconstruction(estimator, passes.width)
             clean = self.metric is None or self.metric in _COMPARING
             sums = passes.sums({"patched": replace}, clean=clean)
-            found = metrics_of({**self._fixed, **sums}, replace.l0())
+            metrics = metrics_of({**self._fixed, **sums}, replace.l0())
         if self.metric is not None:
             name, sign = _SCORES[self.metric]
-            return sign * found[name]
-        return {score: sign * found[name] for score, (name, sign) in _SCORES.items()}
+            return sign * metrics[name]
+        return {score: sign * metrics[name] for score, (name, sign) in _SCORES.items()}
 
     def _ready(self):
         """Return the passes, with what is the same for every estimator computed."""

@@ -15,12 +15,12 @@ from sksae.language_models.model._hooks import (
 from sksae.language_models.model._model_loading import (
     Loadable,
     is_name,
-    load,
     load_causal,
     load_image_processor,
-    share,
+    load_model,
+    share_loaded,
 )
-from sksae.language_models.model._pickling import by_name, check_weights
+from sksae.language_models.model._pickling import check_weights, state_by_name
 from sksae.language_models.model._readout import find_readout
 from sksae.language_models.model._scopes import inherited_by_threads, scope
 from sksae.language_models.model._site_checks import checked_hook_point, short_inputs
@@ -49,7 +49,6 @@ __all__ = [
     "Loadable",
     "TorchDictionary",
     "base_of",
-    "by_name",
     "capture",
     "check_fitted_on",
     "check_head",
@@ -64,9 +63,9 @@ __all__ = [
     "input_device",
     "interventions_ignored",
     "is_name",
-    "load",
     "load_causal",
     "load_image_processor",
+    "load_model",
     "logits_of",
     "one_pass_at_a_time",
     "own_pass",
@@ -74,9 +73,10 @@ __all__ = [
     "reads_images",
     "reconstruct",
     "scope",
-    "share",
+    "share_loaded",
     "short_inputs",
     "split_site",
+    "state_by_name",
     "takes",
     "text_config",
     "visiting",

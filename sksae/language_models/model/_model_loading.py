@@ -40,12 +40,12 @@ def _box(extractor):
     return _boxes.setdefault(extractor, _Box())
 
 
-def share(extractor, twin):
+def share_loaded(extractor, twin):
     """Let `twin` use what `extractor` loads, and the other way round."""
     _boxes[twin] = _box(extractor)
 
 
-def load(extractor, *, head=False):
+def load_model(extractor, *, head=False):
     """Return the ``(model, tokenizer)`` that an extractor's parameters stand for.
 
     With `head` the model predicts tokens; whoever asks for less afterwards gets the same one.

@@ -78,8 +78,8 @@ class Fingerprint(NamedTuple):
         return f"the model ({_some(names)})" if names else ""
 
 
-def by_name(state):
-    """Return the state of an extractor for a pickle: a model that has a name is left out.
+def state_by_name(state):
+    """Return the state of an extractor for a pickle, in which a model is replaced by its name.
 
     The name is where `from_pretrained` found the model. Without one, the model itself is in the
     pickle: there is no other way to have it back.

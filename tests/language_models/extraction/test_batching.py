@@ -222,4 +222,4 @@ def test_each_place_is_tried_once(tiny, bpe):
     def never(*_):
         raise AssertionError("tried again")
 
-    assert batching_of(model, point, never, never, inputs=False) == "padded"
+    assert batching_of(model, point, None, never, key=False) == "padded"

@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sksae.language_models.extraction import _context_windows, _tokenizing, batches, padded
+from sksae.language_models.extraction import TextReading, _tokenizing, batches, padded
 from sksae.language_models.extraction._context_windows import cut, rows_of, text_of_rows
 from sksae.language_models.extraction._tokenizing import Encoding, Frame, encode, frame_of, with_bos
 
@@ -155,12 +157,17 @@ def test_many_texts_are_encoded_in_pieces(bpe, monkeypatch):
     assert encode(bpe, texts, spans=False).starts is None
 
 
+def table_of(tokenizer, texts, encoding, windows):
+    source = SimpleNamespace(tokenizer=tokenizer)  # all of it that a table reads
+    return TextReading(source, windows, texts, encoding).table(windows, {})
+
+
 def table(tokenizer, texts, max_length=10**6):
     encoding = encode(tokenizer, texts, spans=True)
     windows = cut(
         encoding, frame_of(tokenizer, texts), max_length, include_special=False, drop_first=False
     )
-    return _context_windows.table_of(tokenizer, texts, encoding, windows, {})
+    return table_of(tokenizer, texts, encoding, windows)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["spans", "trimmed"])
@@ -201,7 +208,7 @@ def test_special_tokens_in_the_table(wordpiece):
     encoding = encode(wordpiece, ["", "the cat"], spans=True)
     around = frame_of(wordpiece, ["", "the cat"])
     windows = cut(encoding, around, 9, include_special=True, drop_first=False)
-    tokens = _context_windows.table_of(wordpiece, ["", "the cat"], encoding, windows, {})
+    tokens = table_of(wordpiece, ["", "the cat"], encoding, windows)
     assert tokens.string.tolist() == ["[CLS]", "the", "cat", "[SEP]"]
     assert tokens.text.tolist() == [1, 1, 1, 1]
     assert tokens.position.tolist() == [-1, 0, 1, -1]

@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, downstream_metrics
-from sksae.language_models.extraction import ActivationReader, _activation_reader, read_prompt
+from sksae.language_models.extraction import ActivationReader, _activation_reader, tokenized_prompt
 from sksae.language_models.extraction._context_windows import _missing_behind, _missing_in_front
 
 TEXTS = ["The cat sat on the mat.", "hello", "희소 특징 👩", "a dog and a log and a cat and a mat"]
@@ -142,7 +142,7 @@ def test_padding_is_cut_off_wherever_rows_are_given(tiny, bpe, tmp_path):
     np.testing.assert_array_equal(mixed[order[0]], expected[order[1]])
     sae = TopKSAE(16, k=4, max_iter=2, random_state=0).fit(expected)
     assert downstream_metrics(extractor, sae, rows) == downstream_metrics(extractor, sae, ids)
-    prompt = read_prompt(model, bpe, rows[0])
+    prompt = tokenized_prompt(model, bpe, rows[0])
     assert prompt.ids.tolist() == [ids[0]]
 
 
@@ -401,7 +401,7 @@ def test_progress_of_chunks(extractor, capsys, monkeypatch):
     loud = clone(extractor).set_params(verbose=1)
     list(ActivationReader(loud).chunks(["hello", "the cat"], table=False))
     shown = capsys.readouterr().out
-    assert "2/2 texts, 4 tokens, " in shown
-    assert shown.endswith("/s\n")
+    assert "ActivationExtractor: 4 tokens [" in shown
+    assert shown.endswith("2/2 texts]\n")
     list(ActivationReader(loud).chunks(iter(["hello", "the cat"]), table=False))
-    assert "2 texts, 4 tokens, " in capsys.readouterr().out
+    assert ", 2 texts]" in capsys.readouterr().out

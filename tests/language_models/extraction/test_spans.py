@@ -3,8 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sksae.language_models.extraction._spans import decoded_spans, give_back_spaces, outer_spaces
-from sksae.language_models.extraction._tokenizing import encode
+from sksae.language_models.extraction._tokenizing import (
+    decoded_spans,
+    encode,
+    give_back_spaces,
+    outer_spaces,
+)
 
 
 def spans(tokenizer, text):

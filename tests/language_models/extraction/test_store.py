@@ -418,7 +418,7 @@ def test_progress_is_shown(extractor, tmp_path, capsys):
     loud.to_memmap(TEXTS, tmp_path)
     shown = capsys.readouterr().out
     assert "6/6 texts" in shown
-    assert shown.endswith("/s\n")
+    assert shown.endswith("6/6 texts]\n")
 
 
 # Streams

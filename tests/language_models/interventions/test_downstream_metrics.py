@@ -445,7 +445,7 @@ def test_nothing_is_left_behind(tiny, bpe):
 
 def test_progress(extractor, capsys):
     downstream_metrics(changed(extractor, verbose=1), Made(), TEXTS)
-    assert capsys.readouterr().out.endswith("/s\n")
+    assert capsys.readouterr().out.endswith(" tokens/s]\n")
     downstream_metrics(extractor, Made(), TEXTS)
     assert capsys.readouterr().out == ""
 

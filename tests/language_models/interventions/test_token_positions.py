@@ -13,7 +13,7 @@ from sksae.language_models.interventions._token_positions import Positions, read
 from sksae.language_models.model import interventions_ignored, scope, without_interventions
 
 
-class ActivationReader(nn.Module):
+class Reader(nn.Module):
     """What a model is to `Positions`: something that is given tokens."""
 
     def __init__(self):
@@ -38,7 +38,7 @@ class Follower:
     """Runs passes through a reader and asks for the mask of each."""
 
     def __init__(self, where):
-        self.positions, self.reader = Positions(where), ActivationReader()
+        self.positions, self.reader = Positions(where), Reader()
         self.shape = None  # of the rows, where it is not that of the tokens
 
     def __enter__(self):
