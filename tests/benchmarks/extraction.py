@@ -20,9 +20,7 @@ from torch import nn
 
 from sksae.datasets import load_corpus, load_tiny_lm
 from sksae.language_models import ActivationExtractor
-from sksae.language_models.extraction._activation_reader import Reader
-from sksae.language_models.extraction._context_windows import batches, rows_of
-from sksae.language_models.extraction._input_items import check_items
+from sksae.language_models.extraction import ActivationReader, batches, check_items, rows_of
 from tests.benchmarks.tables import markdown, publish, save
 from tests.benchmarks.timing import interleave
 
