@@ -1,10 +1,25 @@
-"""Which features a prediction rests on: attribution patching and integrated gradients."""
+"""Attribution of a prediction to features: attribution patching and integrated gradients."""
+
+from typing import NamedTuple
 
 import numpy as np
 
+from sksae._arrays import objects
 from sksae._modes import own_modes
-from sksae.language_models.attribution._decomposed_prompt import study
-from sksae.language_models.attribution._effects import check_options, effects_of, table_of
+from sksae._params import Float, Int, Option, check_option
+from sksae.language_models.attribution._attribution_table import Attribution
+from sksae.language_models.attribution._decomposed_prompt import decompose
+
+_RULES = {
+    "method": Option("integrated_gradients", "attribution_patching"),
+    "positions": Option("none", "sum"),
+    "n_steps": Int(1),
+    "batch_size": Int(1),
+    "verify": Int(0),
+    "max_nodes": Int(1),
+    "node_threshold": Float(0),
+    "edge_threshold": Float(0),
+}
 
 
 def attribute(
@@ -30,7 +45,7 @@ def attribute(
     At each site the activation ``x`` of a token is ``f @ W + b + e``: the codes ``f`` of the
     autoencoder, and an error ``e`` that keeps the model exactly as it is. The nodes are the
     features at each position, where they fire in the prompt or in the baseline, and one error node
-    a position. The effect of a node is its distance from the baseline times the derivative of the
+    per position. The effect of a node is its distance from the baseline times the derivative of the
     metric, ``(f - f') * d metric / d f``, an estimate of ``metric(prompt) - metric(node at its
     baseline)``: what the node contributes. (The indirect effect of Marks et al. has the opposite
     sign.)
@@ -70,7 +85,7 @@ def attribute(
         For how many of the strongest nodes the effect is measured as well, each alone at its
         baseline.
     names : mapping of int to str, or list of mappings, default=None
-        Names of features, for all sites or one mapping a site.
+        Names of features, for all sites or one mapping per site.
     tokenizer : str, Path or tokenizer, default=None
         None takes the one that goes with the model's name. Needed with a model object.
     batch_size : int, default=32
@@ -136,7 +151,7 @@ def attribute(
     check_options(method=method, n_steps=n_steps, batch_size=batch_size)
     check_options(verify=verify, max_nodes=max_nodes)
     with own_modes():
-        one = study(
+        decomposed = decompose(
             model,
             sites,
             saes,
@@ -148,8 +163,127 @@ def attribute(
             names=names,
             tokenizer=tokenizer,
         )
-        effects = effects_of(one, method, n_steps, batch_size)
+        effects = node_effects(decomposed, method, n_steps, batch_size)
         strongest = effects.take(np.argsort(-np.abs(effects.effect), kind="stable")[:max_nodes])
         chosen = [column[:verify].tolist() for column in strongest[:3]]
-        exact = one.exact(list(zip(*chosen, strict=True)), batch_size)
-        return table_of(one, effects, strongest, exact)
+        exact = decomposed.exact(list(zip(*chosen, strict=True)), batch_size)
+        return attribution_table(decomposed, effects, strongest, exact)
+
+
+class Effects(NamedTuple):
+    """Nodes of several sites end to end, and their effects."""
+
+    site: np.ndarray  # (n,): number of the site
+    position: np.ndarray  # (n,): -1 for a sum over positions
+    feature: np.ndarray  # (n,): -1 for errors
+    activation: np.ndarray
+    baseline_activation: np.ndarray
+    effect: np.ndarray
+
+    def take(self, rows):
+        """Return the nodes of these lines."""
+        return Effects(*(column[rows] for column in self))
+
+
+def check_options(**options):
+    """Raise a ValueError that names the first option that breaks its rule."""
+    for name, value in options.items():
+        check_option(name, value, _RULES[name])
+
+
+def node_effects(decomposed, method, n_steps, batch_size):
+    """Return the `Effects` of all nodes, site after site."""
+    if method == "attribution_patching":
+        gradients = decomposed.gradients()
+    else:
+        sites = range(len(decomposed.nodes))
+        gradients = [decomposed.integrated_gradient(i, n_steps, batch_size) for i in sites]
+    parts = [
+        _effects_at(i, nodes, gradient)
+        for i, (nodes, gradient) in enumerate(zip(decomposed.nodes, gradients, strict=True))
+    ]
+    return Effects(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _effects_at(i, nodes, gradient):
+    """Return the columns of `Effects` for one site: its features, then its errors."""
+    features, errors = nodes.effects(gradient)
+    n, n_tokens = len(features), len(errors)
+    pairs = (
+        (nodes.position, np.arange(n_tokens)),
+        (nodes.feature, np.full(n_tokens, -1)),
+        (nodes.code, nodes.error.norm(dim=-1)),
+        (nodes.baseline_code, nodes.baseline_error.norm(dim=-1)),
+        (features, errors),
+    )
+    columns = [np.concatenate([_array(x), _array(of_errors)]) for x, of_errors in pairs]
+    return np.full(n + n_tokens, i), *columns
+
+
+def _array(values):
+    """Return a column as an array: float64 or int64."""
+    if isinstance(values, np.ndarray):
+        return values
+    return (values.double() if values.is_floating_point() else values).cpu().numpy()
+
+
+def summed_over_positions(effects):
+    """Sum the effects over positions: one node per feature and one error node per site.
+
+    Activations are the largest over all positions.
+    """
+    keys = np.stack([effects.site, effects.feature], axis=1)
+    keys, group = np.unique(keys, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    largest = []
+    for column in (effects.activation, effects.baseline_activation):
+        maxima = np.full(len(keys), -np.inf)
+        np.maximum.at(maxima, group, column)
+        largest.append(maxima)
+    total = np.bincount(group, weights=effects.effect, minlength=len(keys))
+    return Effects(keys[:, 0], np.full(len(keys), -1), keys[:, 1], *largest, total)
+
+
+def attribution_table(decomposed, effects, shown, exact):
+    """Return the `Attribution` of some nodes.
+
+    Parameters
+    ----------
+    decomposed : DecomposedPrompt
+        The prompt and its nodes.
+    effects : Effects
+        All nodes.
+    shown : Effects
+        The lines of the table.
+    exact : ndarray
+        The measured effects of the first of them.
+    """
+    sums = np.bincount(effects.site, weights=effects.effect, minlength=len(decomposed.nodes))
+    total = {label: decomposed.total(i) for i, label in enumerate(decomposed.labels)}
+    tokens = decomposed.prompt.tokens.string
+    measured = np.full(len(shown.site), np.nan)
+    measured[: len(exact)] = exact
+    names = [nodes.site.names for nodes in decomposed.nodes]
+    pairs = zip(shown.site.tolist(), shown.feature.tolist(), strict=True)
+    return Attribution(
+        site=objects([decomposed.labels[i] for i in shown.site]),
+        position=shown.position,
+        token=objects(["" if t < 0 else tokens[t] for t in shown.position.tolist()]),
+        feature=shown.feature,
+        activation=shown.activation,
+        baseline_activation=shown.baseline_activation,
+        effect=shown.effect,
+        exact=measured,
+        name=objects([_name(names[i], feature) for i, feature in pairs]),
+        total=total,
+        completeness={
+            label: float(s) / total[label] if total[label] else float("nan")
+            for label, s in zip(total, sums, strict=True)
+        },
+        clean=decomposed.clean,
+        metric=decomposed.metric.name,
+    )
+
+
+def _name(names, feature):
+    return "error" if feature < 0 else str(names.get(feature, ""))

@@ -1,4 +1,4 @@
-"""What can be given part of the credit at a site: active features and errors, with a baseline."""
+"""Attribution nodes of a site: active features and reconstruction errors, with a baseline."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -23,7 +23,7 @@ _ROWS_AT_A_TIME = 1024
 
 
 class Site(NamedTuple):
-    """One site as a user gives it, and the dictionary for it."""
+    """One site of the model and the dictionary for it."""
 
     layer: int | None
     site: str
@@ -37,9 +37,9 @@ class Nodes(NamedTuple):
     """The nodes of one site: features where they fire in the prompt or its baseline, and errors."""
 
     site: Site
-    x: torch.Tensor  # (n_tokens, width): what passes the site
+    x: torch.Tensor  # (n_tokens, width): activations
     baseline: torch.Tensor  # (n_tokens, width)
-    error: torch.Tensor  # (n_tokens, width): what the dictionary leaves out of `x`
+    error: torch.Tensor  # (n_tokens, width): `x` minus its reconstruction
     baseline_error: torch.Tensor  # (n_tokens, width)
     position: torch.Tensor  # (n,)
     feature: torch.Tensor  # (n,)
@@ -47,7 +47,7 @@ class Nodes(NamedTuple):
     baseline_code: torch.Tensor  # (n,)
 
     def change(self, position, feature):
-        """Return what putting one node at its baseline adds to `x` at its position, (width,)."""
+        """Return the change of `x` at a position when one node is put at its baseline, (width,)."""
         if feature < 0:
             return self.baseline_error[position] - self.error[position]
         (entry,) = ((self.position == position) & (self.feature == feature)).nonzero()
@@ -55,10 +55,10 @@ class Nodes(NamedTuple):
         return step * self.site.dictionary.components(self.x)[feature]
 
     def effects(self, gradient):
-        """Return what each feature, (n,), and each error, (n_tokens,), contributes.
+        """Return the effects of the features, (n,), and of the errors, (n_tokens,).
 
-        It is the distance from the baseline times the derivative; `gradient` is the one with
-        respect to what passes the site, (n_tokens, width).
+        They are the distance from the baseline times the derivative; `gradient` is the one with
+        respect to the activations, (n_tokens, width).
         """
         along = along_features(self.site.dictionary, gradient, self.position, self.feature)
         errors = ((self.error - self.baseline_error) * gradient).sum(-1)
@@ -73,7 +73,7 @@ def along_features(dictionary, gradient, position, feature):
     dictionary : Dictionary
         The autoencoder.
     gradient : Tensor of shape (..., n_tokens, width)
-        Derivatives with respect to what passes the site.
+        Derivatives with respect to the activations.
     position, feature : Tensor of shape (n,)
         The codes.
 
@@ -82,19 +82,20 @@ def along_features(dictionary, gradient, position, feature):
     derivatives : Tensor of shape (..., n)
         One for each code.
     """
-    found = gradient.new_zeros(*gradient.shape[:-2], len(position))
+    derivatives = gradient.new_zeros(*gradient.shape[:-2], len(position))
     components = dictionary.components(gradient)
     for first in range(0, gradient.shape[-2], _POSITIONS_AT_A_TIME):
-        some = gradient[..., first : first + _POSITIONS_AT_A_TIME, :]
-        here = ((position >= first) & (position < first + _POSITIONS_AT_A_TIME)).nonzero()[:, 0]
-        columns, slot = feature[here].unique(return_inverse=True)
-        products = some @ components[columns].T
-        found[..., here] = products[..., position[here] - first, slot]
-    return found
+        block = gradient[..., first : first + _POSITIONS_AT_A_TIME, :]
+        inside = ((position >= first) & (position < first + _POSITIONS_AT_A_TIME)).nonzero()[:, 0]
+        # Products with the directions in question only, each once.
+        columns, slot = feature[inside].unique(return_inverse=True)
+        products = block @ components[columns].T
+        derivatives[..., inside] = products[..., position[inside] - first, slot]
+    return derivatives
 
 
 def read_sites(model, sites, saes, names):
-    """Return a `Site` for each site that a user gives.
+    """Return a `Site` for each of the given sites.
 
     Raises
     ------
@@ -112,89 +113,118 @@ def read_sites(model, sites, saes, names):
     names = list(names) if isinstance(names, (list, tuple)) else [names] * len(sites)
     if len(names) != len(sites):
         raise ValueError(f"Got names for {len(names)} sites, but {len(sites)} sites.")
-    found = []
-    for given, sae, named in zip(sites, saes, names, strict=True):
-        if named is not None and not isinstance(named, Mapping):
+    read = []
+    for name, sae, of_site in zip(sites, saes, names, strict=True):
+        if of_site is not None and not isinstance(of_site, Mapping):
             raise TypeError(
-                f"names must map features to names, one mapping or one a site. Got {named!r}."
+                f"names must map features to names, one mapping or one per site. Got {of_site!r}."
             )
-        layer, site = split_site(given)
+        layer, site = split_site(name)
         point = checked_hook_point(model, layer, site)
-        if point in [other.point for other in found]:
-            raise ValueError(f"The site {given!r} is there twice.")
+        if point in [earlier.point for earlier in read]:
+            raise ValueError(f"The site {name!r} is there twice.")
         label = _label(model, layer, site)
-        found.append(Site(layer, site, label, point, TorchDictionary(sae), named or {}))
-    return found
+        read.append(Site(layer, site, label, point, TorchDictionary(sae), of_site or {}))
+    return read
 
 
-def read_nodes(site, x, baseline, codes_of):
+def read_nodes(site, x, baseline):
     """Return the `Nodes` of a site.
 
     Parameters
     ----------
     site : Site
         The site.
-    x, baseline : Tensor of shape (n_tokens, width)
-        What passes it, and what would in the baseline.
-    codes_of : callable
-        From a slice of positions to the codes of the baseline there, (n, n_features).
+    x : Tensor of shape (n_tokens, width)
+        Its activations.
+    baseline : Baseline
+        The baseline of the same tokens.
     """
     dictionary = site.dictionary
     dictionary.check_width(x.shape[-1])
     error, baseline_error = torch.empty_like(x), torch.empty_like(x)
     parts = []
     for first in range(0, len(x), _POSITIONS_AT_A_TIME):
-        here = slice(first, min(first + _POSITIONS_AT_A_TIME, len(x)))
-        codes, others = dictionary.encode(x[here]), codes_of(here)
-        error[here] = x[here] - dictionary.decode(codes)
-        baseline_error[here] = baseline[here] - dictionary.decode(others)
-        row, column = ((codes != 0) | (others != 0)).nonzero(as_tuple=True)
-        parts.append((row + first, column, codes[row, column], others[row, column]))
+        block = slice(first, min(first + _POSITIONS_AT_A_TIME, len(x)))
+        codes, baseline_codes = dictionary.encode(x[block]), baseline.codes(block)
+        error[block] = x[block] - dictionary.decode(codes)
+        baseline_error[block] = baseline.x[block] - dictionary.decode(baseline_codes)
+        row, column = ((codes != 0) | (baseline_codes != 0)).nonzero(as_tuple=True)
+        parts.append((row + first, column, codes[row, column], baseline_codes[row, column]))
     columns = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Nodes(site, x, baseline, error, baseline_error, *columns)
+    return Nodes(site, x, baseline.x, error, baseline_error, *columns)
 
 
-def baseline_of(kind, site, x, other=None, background=None):
-    """Return what passes `site` in the baseline, and the codes there, as for `read_nodes`.
+class Baseline:
+    """Activations that a site has in the baseline, (n_tokens, width), and their codes.
 
     Parameters
     ----------
-    kind : {"patch", "mean", "zero"}
-        Which baseline.
     site : Site
         The site.
     x : Tensor of shape (n_tokens, width)
-        What passes it.
-    other : Tensor of shape (n_tokens, width), default=None
-        What passes it in the counterfactual prompt.
-    background : (ndarray of shape (n_rows, width), Tensor of shape (n_tokens,)), default=None
-        What passes it in the background, and which tokens of the prompt stay as they are.
+        The activations.
     """
-    dictionary = site.dictionary
-    if kind == "patch":
-        return other, lambda here: dictionary.encode(other[here])
-    if kind == "zero":
-        nothing = x.new_zeros(1, dictionary.n_features)
-        value = dictionary.intercept(x).expand_as(x)
-        return value, lambda here: nothing.expand(here.stop - here.start, -1)
-    rows, stays = background
-    mean, codes = _means(dictionary, rows, x)
-    value = torch.where(stays[:, None], x, mean)
-    return value, lambda here: torch.where(stays[here, None], dictionary.encode(x[here]), codes)
+
+    def __init__(self, site, x):
+        self.dictionary = site.dictionary
+        self.x = x
+
+    def codes(self, block):
+        """Return the codes of a slice of positions, (n, n_features)."""
+        return self.dictionary.encode(self.x[block])
+
+
+class ZeroBaseline(Baseline):
+    """No features and no errors: the intercept of the dictionary."""
+
+    def __init__(self, site, x):
+        super().__init__(site, site.dictionary.intercept(x).expand_as(x))
+        self._zero = x.new_zeros(1, self.dictionary.n_features)
+
+    def codes(self, block):
+        """Return zeros."""
+        return self._zero.expand(block.stop - block.start, -1)
+
+
+class MeanBaseline(Baseline):
+    """Mean activations and mean codes of a background.
+
+    Parameters
+    ----------
+    site : Site
+        The site.
+    x : Tensor of shape (n_tokens, width)
+        The activations of the prompt.
+    rows : ndarray of shape (n_rows, width)
+        The activations of the background.
+    stays : Tensor of shape (n_tokens,)
+        Mask of the tokens that keep their own values.
+    """
+
+    def __init__(self, site, x, rows, stays):
+        mean, self._mean_codes = _means(site.dictionary, rows, x)
+        super().__init__(site, torch.where(stays[:, None], x, mean))
+        self._prompt, self._stays = x, stays
+
+    def codes(self, block):
+        """Return the mean codes, or the codes in the prompt of tokens that stay."""
+        codes = self.dictionary.encode(self._prompt[block])
+        return torch.where(self._stays[block, None], codes, self._mean_codes)
 
 
 def _means(dictionary, rows, x):
-    """Return the mean of rows and of their codes, next to `x`."""
+    """Return the mean of rows and of their codes, on the device and in the dtype of `x`."""
     total = torch.zeros(dictionary.n_features, dtype=torch.float64)
     for first in range(0, len(rows), _ROWS_AT_A_TIME):
-        some = torch.from_numpy(rows[first : first + _ROWS_AT_A_TIME])
-        total += dictionary.encode(some).sum(0, dtype=torch.float64)
+        block = torch.from_numpy(rows[first : first + _ROWS_AT_A_TIME])
+        total += dictionary.encode(block).sum(0, dtype=torch.float64)
     mean = torch.from_numpy(rows.mean(0, dtype=np.float64))
     return mean.to(x.device, x.dtype), (total / len(rows)).to(x.device, x.dtype)
 
 
 def rows_of_background(model, tokenizer, site, background):
-    """Return what passes a site in some texts, one row a token, special tokens left out."""
+    """Return the activations of texts, one row per token, special tokens left out."""
     extractor = ActivationExtractor(
         model, layer=site.layer, site=site.site, tokenizer=tokenizer, include_special_tokens=False
     )

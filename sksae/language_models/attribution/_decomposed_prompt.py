@@ -1,4 +1,4 @@
-"""One prompt taken apart at some sites: the ground of attributions and of circuits."""
+"""Prompts decomposed at some sites, which attributions and circuits are computed from."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,9 @@ import torch
 
 from sksae.language_models.attribution._attribution_nodes import (
     STREAMS,
-    baseline_of,
+    Baseline,
+    MeanBaseline,
+    ZeroBaseline,
     read_nodes,
     read_sites,
     rows_of_background,
@@ -19,8 +21,8 @@ from sksae.language_models.model import load_causal
 BASELINES = ("patch", "mean", "zero")
 
 
-class Study(NamedTuple):
-    """What an attribution is computed from; sites are in the order in which a pass gets there."""
+class DecomposedPrompt(NamedTuple):
+    """A prompt, its metric and its nodes; sites are in the order of the forward pass."""
 
     splicer: Splicer
     metric: Metric
@@ -34,13 +36,13 @@ class Study(NamedTuple):
         return [nodes.site.label for nodes in self.nodes]
 
     def clean_values(self, n=1):
-        """Return what passes each site, for `n` copies of the prompt."""
+        """Return the activations of each site, for `n` copies of the prompt."""
         return {i: nodes.x.expand(n, -1, -1) for i, nodes in enumerate(self.nodes)}
 
     def gradients(self):
         """Return the derivatives at each site, (n_tokens, width), in the untouched prompt."""
-        found = self.splicer.gradients(self.metric, self.clean_values())
-        return [found[i][0] for i in range(len(self.nodes))]
+        gradients = self.splicer.gradients(self.metric, self.clean_values())
+        return [gradients[i][0] for i in range(len(self.nodes))]
 
     def integrated_gradient(self, i, n_steps, batch_size):
         """Return the mean derivative at one site on the way to its baseline, by the midpoint rule.
@@ -50,38 +52,37 @@ class Study(NamedTuple):
         x, baseline = self.nodes[i].x, self.nodes[i].baseline
         alphas = (torch.arange(n_steps, device=x.device, dtype=x.dtype) + 0.5) / n_steps
         total = torch.zeros_like(x)
-        for some in alphas.split(batch_size):
-            values = torch.lerp(x, baseline, some[:, None, None])
+        for block in alphas.split(batch_size):
+            values = torch.lerp(x, baseline, block[:, None, None])
             total += self.splicer.gradients(self.metric, {i: values})[i].sum(0)
         return total / n_steps
 
     def total(self, i):
-        """Return how much the metric falls when the whole site is put at its baseline."""
+        """Return the fall of the metric when the whole site is put at its baseline."""
         return self.clean - float(
             self.splicer.metric(self.metric, {i: self.nodes[i].baseline[None]})
         )
 
     def exact(self, chosen, batch_size):
-        """Return how much the metric falls when one node is put at its baseline, for each.
+        """Return the fall of the metric when one node is put at its baseline, for each node.
 
         `chosen` are triples of a site's number, a position and a feature (-1: the error).
         """
-        found = torch.full((len(chosen),), float("nan"), dtype=torch.float64)
+        effects = torch.full((len(chosen),), float("nan"), dtype=torch.float64)
         for i, nodes in enumerate(self.nodes):
-            mine = [n for n, (site, _, _) in enumerate(chosen) if site == i]
-            for first in range(0, len(mine), batch_size):
-                some = mine[first : first + batch_size]
-                values = nodes.x.repeat(len(some), 1, 1)
-                for row, n in enumerate(some):
+            at_site = [n for n, (site, _, _) in enumerate(chosen) if site == i]
+            for first in range(0, len(at_site), batch_size):
+                batch = at_site[first : first + batch_size]
+                values = nodes.x.repeat(len(batch), 1, 1)
+                for row, n in enumerate(batch):
                     _, position, feature = chosen[n]
                     values[row, position] += nodes.change(position, feature)
-                found[some] = (
-                    self.clean - self.splicer.metric(self.metric, {i: values}).double().cpu()
-                )
-        return found.numpy()
+                metric = self.splicer.metric(self.metric, {i: values})
+                effects[batch] = self.clean - metric.double().cpu()
+        return effects.numpy()
 
 
-def study(
+def decompose(
     model,
     sites,
     saes,
@@ -95,53 +96,55 @@ def study(
     tokenizer,
     encoders=False,
 ):
-    """Return the `Study` of a prompt; the arguments are those of `attribute`.
+    """Return the `DecomposedPrompt` of a prompt; the arguments are those of `attribute`.
 
     `encoders` says whether the encoders of the autoencoders are needed as well.
     """
-    baseline = _check_baseline(baseline, counterfactual, background)
+    kind = _check_baseline(baseline, counterfactual, background)
     model, tokenizer = load_causal(model, tokenizer)
     prompt = tokenized_prompt(model, tokenizer, prompt)
-    other = tokenized_prompt(model, tokenizer, counterfactual) if baseline == "patch" else None
-    if other is not None and len(other.tokens) != len(prompt.tokens):
+    changed = tokenized_prompt(model, tokenizer, counterfactual) if kind == "patch" else None
+    if changed is not None and len(changed.tokens) != len(prompt.tokens):
         raise ValueError(
             f"The counterfactual must have as many tokens as the prompt: the prompt has "
-            f"{len(prompt.tokens)}, the counterfactual {len(other.tokens)}."
+            f"{len(prompt.tokens)}, the counterfactual {len(changed.tokens)}."
         )
     sites = read_sites(model, sites, saes, names)
     if encoders:
         _check_encoders(sites)
-    if baseline == "zero":
+    if kind == "zero":
         _refuse_streams(sites)
     sites = [sites[i] for i in in_order(model, [site.point for site in sites], prompt.inputs)]
     splicer = Splicer(model, [site.point for site in sites], prompt.inputs)
-    read = splicer.read()
-    others = splicer.read(other.inputs) if other is not None else [None] * len(sites)
+    activations = splicer.read()
+    changed = [None] * len(sites) if changed is None else splicer.read(changed.inputs)
     nodes = []
-    for site, x, there in zip(sites, read, others, strict=True):
+    for site, x, x_changed in zip(sites, activations, changed, strict=True):
         site.dictionary.check_width(x.shape[-1])
-        means = None
-        if baseline == "mean":
+        if kind == "patch":
+            baseline = Baseline(site, x_changed)
+        elif kind == "zero":
+            baseline = ZeroBaseline(site, x)
+        else:
             rows = rows_of_background(model, tokenizer, site, background)
-            means = rows, _ordinary(prompt, x.device).logical_not()
-        value, codes_of = baseline_of(baseline, site, x, there, means)
-        nodes.append(read_nodes(site, x, value, codes_of))
+            baseline = MeanBaseline(site, x, rows, ~_ordinary(prompt, x.device))
+        nodes.append(read_nodes(site, x, baseline))
     with torch.no_grad():
         logits = splicer.logits(last=not callable(metric))
         metric = read_metric(metric, tokenizer, logits[0, -1])
         clean = float(metric(logits))
-    return Study(splicer, metric, prompt, nodes, clean)
+    return DecomposedPrompt(splicer, metric, prompt, nodes, clean)
 
 
 def _ordinary(prompt, device):
-    """Which tokens may go to a mean of tokens: not the outliers at the front, no special ones."""
+    """Mask of the tokens that a mean may replace: no special token, not the outlier in front."""
     ordinary = ~prompt.special
     ordinary[0] = False
     return ordinary.to(device)
 
 
 def _check_baseline(baseline, counterfactual, background):
-    """Return which baseline is meant."""
+    """Return the kind of the baseline, or raise a ValueError."""
     if baseline is None:
         if counterfactual is None and background is None:
             raise ValueError(
@@ -151,13 +154,13 @@ def _check_baseline(baseline, counterfactual, background):
         baseline = "mean" if counterfactual is None else "patch"
     if baseline not in BASELINES:
         raise ValueError(f"baseline must be one of {', '.join(BASELINES)}. Got {baseline!r}.")
-    for name, kind, given in (
+    for name, kind, value in (
         ("counterfactual", "patch", counterfactual),
         ("background", "mean", background),
     ):
-        if baseline == kind and given is None:
+        if baseline == kind and value is None:
             raise ValueError(f"baseline={kind!r} needs {name}.")
-        if baseline != kind and given is not None:
+        if baseline != kind and value is not None:
             raise ValueError(f"{name} is for baseline={kind!r}, but the baseline is {baseline!r}.")
     return baseline
 
@@ -167,7 +170,7 @@ def _check_encoders(sites):
         sae = site.dictionary.sae
         if not hasattr(sae, "encoder_coef_"):
             raise TypeError(
-                f"Edges need an autoencoder with encoder_coef_, one row a feature; the "
+                f"Edges need an autoencoder with encoder_coef_, one row per feature; the "
                 f"{type(sae).__name__} at {site.label!r} has none."
             )
 

@@ -34,15 +34,15 @@ class Splicer(NamedTuple):
     inputs: dict  # keyword arguments of a forward pass, one row each
 
     def read(self, inputs=None):
-        """Return what passes each hook point, (n_tokens, width), in the arithmetic next to it."""
+        """Return the tensors at the hook points, (n_tokens, width), at least float32."""
         inputs = self.inputs if inputs is None else inputs
-        found = capture(base_of(self.model), dict(enumerate(self.points)), inputs)
+        captured = capture(base_of(self.model), dict(enumerate(self.points)), inputs)
         tensors = []
         for i, point in enumerate(self.points):
-            x = found[i]
+            x = captured[i]
             if x.ndim != 3 or x.shape[:2] != inputs["input_ids"].shape:
                 raise ValueError(
-                    f"A site has one row a token; {tuple(x.shape)} passes {point} for "
+                    f"A site has one row per token; {tuple(x.shape)} passes {point} for "
                     f"{tuple(inputs['input_ids'].shape)} tokens."
                 )
             tensors.append(x[0].to(wide(x)))
@@ -58,7 +58,7 @@ class Splicer(NamedTuple):
 
     @torch.no_grad()
     def metric(self, metric, values):
-        """Return the metric, (n,), with `values` in their places."""
+        """Return the metric, (n,), with the activations replaced by `values`."""
         visits = [(self.points[i], spliced(v)) for i, v in sorted(values.items())]
         return metric(self.logits(visits, _n_rows(values), last=metric.last))
 
@@ -139,10 +139,10 @@ def _leaves(values):
 
 def _gradients(total, leaves):
     """Return the gradient of `total` with respect to each leaf, zero where no path leads to it."""
-    found = [None] * len(leaves)
+    gradients = [None] * len(leaves)
     if total.requires_grad:
-        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     return {
         i: torch.zeros_like(leaf) if gradient is None else gradient
-        for (i, leaf), gradient in zip(leaves.items(), found, strict=True)
+        for (i, leaf), gradient in zip(leaves.items(), gradients, strict=True)
     }

@@ -13,13 +13,14 @@ from sksae.language_models.extraction._forward_passes import token_bar
 from sksae.language_models.extraction._input_items import check_container, check_items, read_items
 from sksae.language_models.extraction._store import load_activations
 from sksae.language_models.extraction._text_source import Prompt, TextReading, tokenized_prompt
-from sksae.language_models.extraction._token_table import TokenTable
+from sksae.language_models.extraction._token_table import ColumnTable, TokenTable
 from sksae.language_models.extraction._tokenizing import bare_frame
 from sksae.language_models.extraction._vectorizer import SAEVectorizer
 
 __all__ = [
     "ActivationExtractor",
     "ActivationReader",
+    "ColumnTable",
     "ContextWindows",
     "Prompt",
     "SAEVectorizer",

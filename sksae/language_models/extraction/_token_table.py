@@ -1,4 +1,4 @@
-"""The token table: the token and the text that each row of activations belongs to."""
+"""Tables of columns, and the token table: the token and the text of each row of activations."""
 
 from dataclasses import dataclass, field, fields, replace
 
@@ -9,9 +9,31 @@ from sksae._optional import needed
 from sksae._signs import SHOWN, TableRepr, edges_visible
 
 
+class ColumnTable(TableRepr):
+    """Base of the dataclasses whose fields of type ndarray are the columns of a table.
+
+    Indexing with a slice, a mask, an array of line numbers or one number gives the table of those
+    lines.
+    """
+
+    def __getitem__(self, rows):
+        if np.ndim(rows) == 0 and not isinstance(rows, slice):
+            rows = [rows]
+        return replace(self, **{name: column[rows] for name, column in self._columns().items()})
+
+    def _columns(self):
+        """Return the columns by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.type is np.ndarray}
+
+    def _frame(self):
+        """Return the columns as a data frame."""
+        pd = needed("pandas", f"{type(self).__name__}.to_frame")
+        return pd.DataFrame(self._columns())
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class TokenTable(TableRepr):
-    """The origin of each row: one line per row, with its text and its place there.
+class TokenTable(ColumnTable):
+    """The origin of each row: one line per row, with its text and its position there.
 
     Indexing with a slice, a mask or an array of row numbers gives the table of those rows; its
     `repr` shows the first ten.
@@ -39,7 +61,7 @@ class TokenTable(TableRepr):
     texts : list of str
         The texts themselves.
     policy : dict, default={}
-        How the rows came about: the model, the place in it, which positions are left out. Numbers,
+        How the rows came about: the model, the site, which positions are left out. Numbers,
         strings, booleans and None only, so that it can be stored as JSON.
 
     See Also
@@ -82,15 +104,6 @@ class TokenTable(TableRepr):
         n_texts = len(np.unique(self.text))
         return [f"TokenTable: {len(self):,} rows of {n_texts:,} texts"], heading, lines
 
-    def __getitem__(self, rows):
-        if np.ndim(rows) == 0 and not isinstance(rows, slice):
-            rows = [rows]
-        return replace(self, **{name: column[rows] for name, column in self._columns().items()})
-
-    def _columns(self):
-        names = [one.name for one in fields(self) if one.name not in ("texts", "policy")]
-        return {name: getattr(self, name) for name in names}
-
     def merged(self):
         """Return the table with one row for each group, the rows that a reader sees.
 
@@ -126,8 +139,7 @@ class TokenTable(TableRepr):
         ImportError
             If pandas is not installed.
         """
-        pd = needed("pandas", "TokenTable.to_frame")
-        return pd.DataFrame(self._columns())
+        return self._frame()
 
 
 def strings(texts, text, start, end, names):
@@ -135,7 +147,7 @@ def strings(texts, text, start, end, names):
 
     Equal strings are one object: a table of a million tokens has few different ones.
     """
-    seen = {}
+    unique = {}
     spans = zip(text.tolist(), start.tolist(), end.tolist(), names, strict=True)
-    found = [texts[t][s:e] or name for t, s, e, name in spans]
-    return objects(seen.setdefault(string, string) for string in found)
+    sliced = [texts[t][s:e] or name for t, s, e, name in spans]
+    return objects(unique.setdefault(string, string) for string in sliced)

@@ -8,7 +8,7 @@ from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSA
 from sksae.datasets import load_tiny_lm
 from sksae.language_models import ActivationExtractor, Attribution, attribute
 from sksae.language_models.attribution._attribution_nodes import along_features
-from sksae.language_models.attribution._decomposed_prompt import study
+from sksae.language_models.attribution._decomposed_prompt import decompose
 from sksae.language_models.attribution._logit_metrics import read_metric
 from sksae.language_models.attribution._splicing import in_order
 from sksae.language_models.model import TorchDictionary, base_of, visiting
@@ -75,7 +75,7 @@ def prepared(models, bpe):
     def run(kind):
         model, saes = models[kind]
         options = {"baseline": None, "background": None, "names": None, "tokenizer": bpe}
-        return study(model, STREAM, saes, PROMPT, PAIR, counterfactual=OTHER, **options)
+        return decompose(model, STREAM, saes, PROMPT, PAIR, counterfactual=OTHER, **options)
 
     return run
 
@@ -123,7 +123,7 @@ def test_splices_are_exact_in_single_precision(tiny, bpe):
     model = tiny("llama", head=True)
     saes = [fit(model, site) for site in STREAM]
     options = {"baseline": None, "background": None, "names": None, "tokenizer": bpe}
-    one = study(model, STREAM, saes, PROMPT, PAIR, counterfactual=OTHER, **options)
+    one = decompose(model, STREAM, saes, PROMPT, PAIR, counterfactual=OTHER, **options)
     visits = [(n.site.point, lambda x, n=n: n.x[None]) for n in one.nodes]
     assert metric_of(model, visits) == pytest.approx(one.clean, abs=1e-5)
 
@@ -408,7 +408,7 @@ def test_what_is_no_metric(bpe, metric, error, match):
 @pytest.mark.parametrize(
     ("function", "match"),
     [
-        (lambda logits: logits[:, -1], "one number a prompt"),
+        (lambda logits: logits[:, -1], "one number per prompt"),
         (lambda logits: float(logits.sum()), "it returned float"),
         (lambda logits: logits[:, -1].argmax(-1), "must be differentiable"),
     ],

@@ -429,7 +429,9 @@ def test_bad_input(models, go):
             go(model, sites, saes, **options)
     pca = PCA(4).fit(np.random.default_rng(0).normal(size=(20, 16)))
     pca.intercept_ = pca.mean_
-    with pytest.raises(TypeError, match=r"encoder_coef_, one row a feature; the PCA at '0.resid_p"):
+    with pytest.raises(
+        TypeError, match=r"encoder_coef_, one row per feature; the PCA at '0.resid_p"
+    ):
         go(model, sites[0], pca)
 
 
