@@ -367,8 +367,8 @@ def _direct_rows(model, clean, *, in_stream):
     if not in_stream:
         return torch.full_like(clean.x, torch.nan), torch.full_like(clean.logit, torch.nan)
     readout = find_readout(model)
-    ids, which = clean.predicted.unique(return_inverse=True)
-    rows = readout.rows(ids)[which.to(readout.gain.device)]
+    ids, index = clean.predicted.unique(return_inverse=True)
+    rows = readout.rows(ids)[index.to(readout.gain.device)]
     rows = rows / readout.scale(clean.stream)[:, None]
     constants = readout.constants()
     return rows.to(clean.x), constants[clean.predicted.to(constants.device)]

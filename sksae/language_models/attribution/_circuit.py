@@ -204,20 +204,20 @@ class Members(NamedTuple):
             """Return the number in the circuit of each code, -1 for those outside of it."""
             pairs = zip(position.tolist(), feature.tolist(), strict=True)
             # Position -1 stands for the sum over positions.
-            found = [numbers.get(pair, numbers.get((-1, pair[1]), -1)) for pair in pairs]
-            return torch.tensor(found, dtype=torch.long, device=nodes.x.device)
+            in_circuit = [numbers.get(pair, numbers.get((-1, pair[1]), -1)) for pair in pairs]
+            return torch.tensor(in_circuit, dtype=torch.long, device=nodes.x.device)
 
         positions = torch.arange(len(nodes.x))
         features = number(nodes.position, nodes.feature)
         errors = number(positions, torch.full_like(positions, -1))
-        kept, error_position = features >= 0, (errors >= 0).nonzero()[:, 0]
-        code = nodes.code[kept]
+        chosen_codes, error_position = features >= 0, (errors >= 0).nonzero()[:, 0]
+        code = nodes.code[chosen_codes]
         return cls(
-            nodes.position[kept],
-            nodes.feature[kept],
+            nodes.position[chosen_codes],
+            nodes.feature[chosen_codes],
             code,
-            code - nodes.baseline_code[kept],
-            features[kept],
+            code - nodes.baseline_code[chosen_codes],
+            features[chosen_codes],
             error_position,
             errors[error_position],
         )
@@ -330,10 +330,10 @@ def _carried(decomposed, chosen):
     ]
     inside = splicer.metric_of_visits(metric, [part.kept for part in parts])
     outside = splicer.metric_of_visits(metric, [part.removed for part in parts])
-    whole = decomposed.clean - at_baseline
-    if whole == 0:
+    total = decomposed.clean - at_baseline
+    if total == 0:
         return float("nan"), float("nan")
-    return (inside - at_baseline) / whole, (outside - at_baseline) / whole
+    return (inside - at_baseline) / total, (outside - at_baseline) / total
 
 
 class _CircuitPart:

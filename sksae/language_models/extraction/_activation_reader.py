@@ -98,7 +98,7 @@ class ActivationReader:
     def text_rows(self, kind, values, pooling):
         """Return one row per item of X."""
         reading = self.read(kind, values, 0, spans=False)
-        self._check_poolable(reading.windows, len(values))
+        _check_poolable(reading.windows, len(values), self._policy)
         with self._bar(reading.windows) as bar:
             rows = self.passes(reading, bar).text_rows(pooling)
         return self._no_rows() if rows is None else rows
@@ -179,22 +179,24 @@ class ActivationReader:
         lengths = np.diff(windows.bounds)
         return token_bar(self.extractor.verbose, int(lengths[rows_of(windows) > 0].sum()))
 
-    def _check_poolable(self, windows, n_texts):
-        tokens = np.bincount(windows.text, weights=rows_of(windows), minlength=n_texts)
-        empty = np.flatnonzero(tokens == 0)
-        if not len(empty):
-            return
-        dropped = self.extractor.drop_first_position and np.isin(empty, windows.text).any()
-        raise ValueError(
-            f"There is nothing to pool in texts without tokens: X[{empty[0]}]"
-            + f" and {len(empty) - 1} more" * (len(empty) > 1)
-            + ". Leave them out, or extract one row per token with pooling=None."
-            + " Without a special token in front, the only token of a text is in its first "
-            "position, which drop_first_position=False keeps." * bool(dropped)
-        )
-
     def _no_rows(self):
         return np.empty((0, self.width()), dtype=np.float32)
+
+
+def _check_poolable(windows, n_texts, policy):
+    """Raise a ValueError if a text has no token to pool."""
+    tokens = np.bincount(windows.text, weights=rows_of(windows), minlength=n_texts)
+    empty = np.flatnonzero(tokens == 0)
+    if not len(empty):
+        return
+    dropped = policy.drop_first_position and np.isin(empty, windows.text).any()
+    raise ValueError(
+        f"There is nothing to pool in texts without tokens: X[{empty[0]}]"
+        + f" and {len(empty) - 1} more" * (len(empty) > 1)
+        + ". Leave them out, or extract one row per token with pooling=None."
+        + " Without a special token in front, the only token of a text is in its first "
+        "position, which drop_first_position=False keeps." * bool(dropped)
+    )
 
 
 def _plain(value):

@@ -42,14 +42,14 @@ class Trial(NamedTuple):
 
     Parameters
     ----------
-    long, other, short : ndarray
+    long, second, short : ndarray
         Three sequences, of which the first two have the same length.
     lengths : tuple of int
         Numbers of tokens of `long` and of `short`; None if they are not known.
     """
 
     long: np.ndarray
-    other: np.ndarray
+    second: np.ndarray  # as long as `long`
     short: np.ndarray
     lengths: tuple
 
@@ -105,7 +105,7 @@ def batching_of(base, point, source, read, *, key=()):
 def _compared(trial, source, read):
     """Return which windows may share a forward pass, from passes over some and over each alone."""
     n_long, n_short = trial.lengths
-    sequences = [trial.long, trial.other, trial.short]
+    sequences = [trial.long, trial.second, trial.short]
     lengths = [n_long, n_long, n_short]
     alone = [
         read(source.inputs([sequence]), n and (1, n))[0]

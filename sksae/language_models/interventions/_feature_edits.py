@@ -1,4 +1,4 @@
-"""Steps that steering adds to the rows of a site, in the span of some features' directions."""
+"""Edits of rows in the span of the directions of some features."""
 
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -16,7 +16,7 @@ _CODES_AT_A_TIME = 2**24
 
 
 class Edit(NamedTuple):
-    """What is done to the rows of a site."""
+    """A change of the rows of a site along the directions of features."""
 
     dictionary: TorchDictionary
     features: torch.Tensor  # (s,)
@@ -24,14 +24,14 @@ class Edit(NamedTuple):
     directions: torch.Tensor  # (s, width); for projections an orthonormal basis of their span
     how: str
     relative: bool  # whether a step is multiplied with the norm of the row
-    gated: bool = False  # only where a feature fires
-    level: bool = False  # norms stay
+    only_active: bool = False  # rows change only where a feature fires
+    preserve_norm: bool = False  # changed rows get their norm back
 
     def __call__(self, rows):
         """Return the edited rows."""
         step = self._step(rows)
         new = rows + step
-        if not self.level:
+        if not self.preserve_norm:
             return new
         old, norm = (torch.linalg.vector_norm(x, dim=-1, keepdim=True) for x in (rows, new))
         changed = (step != 0).any(-1, keepdim=True) & (norm > 0)
@@ -41,15 +41,17 @@ class Edit(NamedTuple):
         values, directions = (x.to(rows.device, rows.dtype) for x in (self.values, self.directions))
         if self.how == "project_out":
             step = -(rows @ directions.T) @ directions
-            return step * (self._codes(rows) > 0).any(-1, keepdim=True) if self.gated else step
-        if self.how == "add" and not self.gated:
+            return (
+                step * (self._codes(rows) > 0).any(-1, keepdim=True) if self.only_active else step
+            )
+        if self.how == "add" and not self.only_active:
             step = (self.values @ self.directions).to(rows.device, rows.dtype).expand_as(rows)
         elif self.how == "add":
             step = (values * (self._codes(rows) > 0)) @ directions
         else:
             codes = self._codes(rows)
             goal = {"clamp": values, "scale": values * codes, "ablate": 0}[self.how]
-            gate = codes > 0 if self.gated else 1
+            gate = codes > 0 if self.only_active else 1
             step = ((goal - codes) * gate) @ directions
         return (
             step * torch.linalg.vector_norm(rows, dim=-1, keepdim=True) if self.relative else step
@@ -60,11 +62,11 @@ class Edit(NamedTuple):
         # All codes of a row are there for a while only.
         n = max(1, _CODES_AT_A_TIME // self.dictionary.n_features)
         features = self.features.to(rows.device)
-        return torch.cat([self.dictionary.encode(some)[:, features] for some in rows.split(n)])
+        return torch.cat([self.dictionary.encode(block)[:, features] for block in rows.split(n)])
 
 
 def read_edit(dictionary, features, how, unit, maxima):
-    """Return the `Edit` that a user's arguments stand for, in float64 on the CPU."""
+    """Return the `Edit` for the arguments of `steer`, in float64 on the CPU."""
     features, values = _read_features(dictionary, features, how)
     directions = dictionary.components(torch.zeros(0, dtype=torch.float64))[features]
     if how == "project_out":
@@ -81,7 +83,7 @@ def read_edit(dictionary, features, how, unit, maxima):
 
 
 def _read_features(dictionary, features, how):
-    """Return features and values as tensors, int64 and float64; values that nobody uses are 0."""
+    """Return features and values as tensors, int64 and float64; unused values are 0."""
     if how in _WITHOUT_VALUES:
         numbers = [features] if isinstance(features, Integral) else features
         numbers = dictionary.check_features(_listed(numbers))
@@ -110,11 +112,11 @@ def _read_maxima(maxima, features, n_features):
     if not isinstance(maxima, Mapping):
         array = maxima_array(maxima, n_features)
         maxima = {i: array[i].item() for i in features.tolist()}
-    found = _numbers(maxima, features, "The maximum of feature")
-    if (found <= 0).any():
-        never = int(features[found <= 0][0])
+    largest = _numbers(maxima, features, "The maximum of feature")
+    if (largest <= 0).any():
+        never = int(features[largest <= 0][0])
         raise ValueError(f"The maximum of feature {never} is not positive: it never fires.")
-    return found
+    return largest
 
 
 def maxima_array(maxima, n_features):
@@ -132,7 +134,7 @@ def maxima_array(maxima, n_features):
 
 
 def _numbers(mapping, features, what):
-    """Return what a mapping has for each feature, float64, or raise an error that names it."""
+    """Return the values of a mapping at features, float64, or raise an error that names one."""
     values = []
     for feature in features.tolist():
         if feature not in mapping:

@@ -1,4 +1,4 @@
-"""Patching: a model run on what an autoencoder makes of its activations."""
+"""Patching: the passes of a model with reconstructed activations."""
 
 from sksae._params import Bool
 from sksae.language_models.interventions._row_edits import Editing, editable
@@ -88,7 +88,7 @@ def patch(model, site, sae, *, where="all", with_error=False):
         check_fitted_on(sae, width)
 
     def edit(rows):
-        made = reconstruct(sae, rows)
-        return made + (rows - made) if with_error else made
+        reconstruction = reconstruct(sae, rows)
+        return reconstruction + (rows - reconstruction) if with_error else reconstruction
 
     return Editing(model, point, where, edit)

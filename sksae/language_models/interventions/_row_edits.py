@@ -1,4 +1,4 @@
-"""Rows of a site changed while a context is open, as `steer` and `patch` do."""
+"""Contexts in which rows of a site are changed, for `steer` and `patch`."""
 
 import contextlib
 
@@ -81,7 +81,7 @@ class Editing(contextlib.ContextDecorator):
     def __enter__(self):
         with contextlib.ExitStack() as stack:
             stack.enter_context(inherited_by_threads())
-            here = stack.enter_context(scope())
+            passes = stack.enter_context(scope())
             positions = Positions(self._where)
             watch = _Watch(self._base, self._point)
 
@@ -93,10 +93,10 @@ class Editing(contextlib.ContextDecorator):
                     return _edited(x, positions.mask(x), self._edit)
 
             stack.push(watch.check)
-            stack.enter_context(positions.following(self._base, self._point.path, here))
-            stack.enter_context(watch.counting(here))
+            stack.enter_context(positions.following(self._base, self._point.path, passes))
+            stack.enter_context(watch.counting(passes))
             stack.enter_context(visiting(self._base, [(self._point, visit)]))
-            self._entries.append((here, stack.pop_all()))
+            self._entries.append((passes, stack.pop_all()))
 
     def __exit__(self, *error):
         entries = self._entries
@@ -106,7 +106,7 @@ class Editing(contextlib.ContextDecorator):
 
 
 class _Watch:
-    """What tells whether a model that runs inside of a block is changed there.
+    """Counts of passes and of changes, to notice a block that changes nothing.
 
     Parameters
     ----------

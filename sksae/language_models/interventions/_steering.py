@@ -1,4 +1,4 @@
-"""Steering: features of a sparse autoencoder turned up, down or off while a model runs."""
+"""Steering: features of a sparse autoencoder turned up, down or off in the passes of a model."""
 
 from sksae._modes import own_modes
 from sksae._params import Bool, Option, check_option
@@ -170,7 +170,7 @@ def steer(
     dictionary = TorchDictionary(sae, width)
     with own_modes():
         edit = read_edit(dictionary, features, how, unit, maxima)
-    edit = edit._replace(gated=bool(only_active), level=bool(preserve_norm))
+    edit = edit._replace(only_active=bool(only_active), preserve_norm=bool(preserve_norm))
     return Editing(model, point, where, edit)
 
 

@@ -1,4 +1,4 @@
-"""The tokens of a forward pass that are meant, also where `generate` feeds them one by one."""
+"""Positions of the tokens to change in a forward pass, also when `generate` feeds them singly."""
 
 import contextlib
 import inspect
@@ -17,7 +17,7 @@ _MEMORIES = ("past_key_values", "cache_params", "state")
 
 
 class _Pass(NamedTuple):
-    """What a model is given in one forward pass; columns count from the first token of all."""
+    """The tokens of one forward pass; columns count from the first token of all."""
 
     tokens: torch.Tensor | None  # ids (n, t), or embeddings (n, t, width)
     first: int  # column of the first of them: how many were read before
@@ -48,7 +48,7 @@ class _Pass(NamedTuple):
 
 
 class Positions:
-    """The tokens that are meant by `where`, pass by pass.
+    """The tokens that `where` selects, pass by pass.
 
     What the model is given says which pass belongs to which prompt: a pass whose tokens follow
     those of the pass before in the cache or state, or that starts with a whole prompt again, goes
@@ -68,7 +68,7 @@ class Positions:
     def __init__(self, where):
         self._where = read_where(where)
         self._followed = False
-        self._seen = threading.local()
+        self._state = threading.local()
 
     @contextlib.contextmanager
     def following(self, base, path, here):
@@ -82,11 +82,11 @@ class Positions:
         def before(_module, args, kwargs):
             if here.is_here() and not interventions_ignored():
                 call = dict(zip(names, args, strict=False)) | kwargs
-                self.begin(_read(call, self._seen.__dict__.get("now")))
+                self.begin(_read(call, self._state.__dict__.get("now")))
 
         def after(*_):
             if here.is_here() and not interventions_ignored():
-                self._seen.running = False
+                self._state.running = False
 
         self._followed = True
         with contextlib.ExitStack() as handles:
@@ -99,37 +99,37 @@ class Positions:
 
     def begin(self, this):
         """Take note of a pass that begins."""
-        seen = self._seen.__dict__
-        if "prompt" not in seen or not this.continues(seen["prompt"], seen["now"]):
-            seen["prompt"] = this
-        seen["now"], seen["running"] = this, True
+        state = self._state.__dict__
+        if "prompt" not in state or not this.continues(state["prompt"], state["now"]):
+            state["prompt"] = this
+        state["now"], state["running"] = this, True
 
     def mask(self, x):
-        """Return which rows of `x` are meant, a bool tensor (...) for x of shape (..., width).
+        """Return the mask of the selected rows of `x`, (...) for x of shape (..., width).
 
         Raises
         ------
         ValueError
-            If `x` has not one row a token, or `where` does not fit the prompt.
+            If `x` has not one row per token, or `where` does not fit the prompt.
         RuntimeError
             If the model was not called: what it was given is not known.
         """
-        seen = self._seen.__dict__
-        if self._followed and not seen.get("running"):
+        state = self._state.__dict__
+        if self._followed and not state.get("running"):
             raise RuntimeError(
                 "A part of the model runs without the model: call the model itself, neither its "
                 "method `forward` nor a module inside of it, so that it is known which tokens pass."
             )
         if not self._followed:
             self.begin(_Pass(None, 0, _ones(x.shape[:-1][:2], x.device), cached=False))
-        now = seen["now"]
+        now = state["now"]
         # Some modules see all sequences as one.
         if x.shape[:-1] not in (now.real.shape, (now.real.numel(),)):
             raise ValueError(
-                f"A site has one row a token; a tensor of shape {tuple(x.shape)} passes this one "
+                f"A site has one row per token; a tensor of shape {tuple(x.shape)} passes this one "
                 f"for {len(now.real)} sequences of {now.real.shape[1]} tokens."
             )
-        chosen = _chosen(self._where, seen["prompt"], now) & now.real
+        chosen = _chosen(self._where, state["prompt"], now) & now.real
         return chosen.reshape(x.shape[:-1]).to(x.device)
 
 
@@ -152,7 +152,7 @@ def read_where(where):
 
 
 def _chosen(where, prompt, now):
-    """Return which tokens of the pass `now` are meant, padding aside, (n, t) or (t,)."""
+    """Return the mask of the selected tokens of the pass `now`, padding aside, (n, t) or (t,)."""
     device = now.real.device
     columns = torch.arange(now.first, now.end, device=device)
     if isinstance(where, str):

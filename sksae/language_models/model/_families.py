@@ -1,4 +1,4 @@
-"""What is inside the blocks of each family of models: one row of a table for each.
+"""Table of model families: the modules inside a block, one row per family.
 
 Checked against transformers 5.23 by `tests/language_models/test_sites.py`, which builds every
 family with random weights and adds the parts up.
@@ -99,7 +99,7 @@ FAMILIES = {
     "stablelm": _LLAMA._replace(parallel=("use_parallel_residual",)),
     "vit": Family("attention", "mlp", "layernorm_after"),
 }
-"""The families whose blocks are known, by ``config.model_type``."""
+"""Families by ``config.model_type``."""
 
 
 def family_of(config):

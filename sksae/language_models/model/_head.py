@@ -1,7 +1,7 @@
-"""From final hidden states to logits, through the model's own head, whatever is in it.
+"""Logits of final hidden states, computed by the model's own head.
 
 Softcaps, scales and biases are in the code of a model, not in its modules. So its own forward pass
-is called, and for that moment its base hands over the hidden states that are given.
+is called, while its base returns the given hidden states.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _ROUNDINGS = 64  # that the two ways to the same logits may differ by; they do t
 
 
 class _Output:
-    """What any head can take for the output of its base: hidden states, all else is None."""
+    """Output of a base as any head reads it: hidden states, and None for all else."""
 
     def __init__(self, hidden):
         self.last_hidden_state = hidden
@@ -42,7 +42,7 @@ class _Output:
 
 
 def final_hidden(model, inputs, visits=()):
-    """Return what the base of `model` hands to its head, (n_sequences, n_positions, width).
+    """Return the final hidden states, (n_sequences, n_positions, width).
 
     Parameters
     ----------
@@ -65,20 +65,20 @@ def logits_of(model, hidden):
     """
     rows = hidden.reshape(1, -1, hidden.shape[-1])
     base = base_of(model)
-    # Nobody reads these ids; they are as many as there are rows.
+    # These ids are never read; there are as many as rows.
     ids = torch.zeros(rows.shape[:2], dtype=torch.long, device=input_device(base))
     with contextlib.ExitStack() as stack:
         stack.enter_context(own_pass(model))
         stack.enter_context(without_interventions())
-        here = stack.enter_context(scope())
+        passes = stack.enter_context(scope())
         for path in _trunks(model):
-            stack.enter_context(_handing_over(base.get_submodule(path), _Output(rows), here))
+            stack.enter_context(_returning(base.get_submodule(path), _Output(rows), passes))
         logits = model(input_ids=ids, **without_cache(model))[0]
     return logits.reshape(*hidden.shape[:-1], logits.shape[-1])
 
 
 def _trunks(model):
-    """Return the paths in the base of what may hand over the hidden states: all around the blocks.
+    """Return the paths in the base of the modules around the blocks, which may return the states.
 
     A head may call what is inside of the base, as OPT's calls the decoder.
     """
@@ -86,20 +86,20 @@ def _trunks(model):
         base = base_of(model)
         try:
             names = find_blocks(base).split(".")
-        except ValueError:  # several stacks: then the base itself hands over
+        except ValueError:  # several stacks: then the base itself returns them
             names = [""]
         _around[model] = [".".join(names[:n]) for n in range(len(names))]
     return _around[model]
 
 
 @contextlib.contextmanager
-def _handing_over(module, output, here):
-    """Let `module` return `output` in the scope `here`, whatever it is called with."""
+def _returning(module, output, passes):
+    """Let `module` return `output` in passes that belong to a `Scope`, whatever its inputs."""
     # accelerate has put a forward of its own on the object; it goes back.
     earlier, plain = vars(module).get("forward"), module.forward
 
     def forward(*args, **kwargs):
-        return output if here.is_here() else plain(*args, **kwargs)
+        return output if passes.is_here() else plain(*args, **kwargs)
 
     module.forward = forward
     try:

@@ -19,7 +19,7 @@ _this_thread = threading.local()
 class HookPoint(NamedTuple):
     """One tensor of a forward pass, computed from what passes the module at `path`.
 
-    It is ``scale * seen + sign * other``. For most hook points that is the tensor seen at the
+    It is ``scale * seen + sign * earlier``. For most hook points that is the tensor seen at the
     module. But what a module adds to the residual stream may be scaled afterwards (Granite) or
     include the stream (BLOOM), and the stream between attention and MLP is a sum that no module
     returns.
@@ -31,43 +31,43 @@ class HookPoint(NamedTuple):
     side : {"input", "output"}, default="output"
         Which of its tensors is seen.
     scale : float, default=1.0
-        What the model multiplies it with.
-    other : HookPoint, default=None
-        A tensor seen earlier in the same pass; what is seen takes its shape.
+        The factor that the model multiplies it with.
+    earlier : HookPoint, default=None
+        A tensor seen earlier in the same pass; the tensor seen here takes its shape.
     sign : {-1, 0, 1}, default=0
-        What `other` is multiplied with before it is added.
+        The factor of `earlier` before it is added.
     """
 
     path: str
     side: str = "output"
     scale: float = 1.0
-    other: "HookPoint | None" = None
+    earlier: "HookPoint | None" = None
     sign: int = 0
 
     def __str__(self):
         return f"the {self.side} of the module {self.path!r}"
 
-    def value(self, seen, other):
-        """The tensor of this hook point, from the tensors seen here and at `other`."""
-        if other is not None:
-            seen = seen.reshape(other.shape)
-        x = seen if self.scale == 1 else seen * self.scale
-        return x + self.sign * other.to(x.device) if self.sign else x
+    def value(self, tensor, earlier):
+        """The tensor of this hook point, from the tensors at its module and at `earlier`."""
+        if earlier is not None:
+            tensor = tensor.reshape(earlier.shape)
+        x = tensor if self.scale == 1 else tensor * self.scale
+        return x + self.sign * earlier.to(x.device) if self.sign else x
 
-    def seen(self, seen, x, new):
-        """What has to pass the module so that the value is `new` instead of `x`."""
+    def module_tensor(self, tensor, x, new):
+        """The tensor at the module that makes the value `new` instead of `x`."""
         if self.scale == 1 and not self.sign:
-            return new.reshape(seen.shape)
+            return new.reshape(tensor.shape)
         # As a difference, so that nothing changes where `new` equals `x`.
-        return seen + ((new - x) / self.scale).reshape(seen.shape)
+        return tensor + ((new - x) / self.scale).reshape(tensor.shape)
 
 
-class _FoundAll(Exception):  # noqa: N818 - it is not an error
+class _CapturedAll(Exception):  # noqa: N818 - it is not an error
     """Every wanted tensor has been seen; the rest of the forward pass is not needed."""
 
 
 def capture(model, points, inputs):
-    """Run `model` up to the last of `points` and return copies of what passed there.
+    """Run `model` up to the last of `points` and return copies of the tensors there.
 
     The model runs without gradients, as in evaluation; its training flags are put back.
 
@@ -76,47 +76,47 @@ def capture(model, points, inputs):
     model : torch.nn.Module
         The model to run.
     points : dict of str to HookPoint
-        What to copy, by a name of the caller's choice.
+        The tensors to copy, by a name of the caller's choice.
     inputs : dict of str to Tensor
         Keyword arguments of the model's forward pass.
 
     Returns
     -------
     tensors : dict of str to Tensor
-        One detached copy for each hook point, on the device and in the dtype it was seen in.
+        One detached copy per hook point, on its device and in its dtype.
 
     Raises
     ------
     RuntimeError
         If the forward pass ends without passing one of the hook points.
     """
-    found = {}
+    tensors = {}
 
     def keep(name, x):
         # Falcon changes its MLP's output in place afterwards: copy at once.
-        found.setdefault(name, x.detach().clone())
-        if len(found) == len(points):
-            raise _FoundAll
+        tensors.setdefault(name, x.detach().clone())
+        if len(tensors) == len(points):
+            raise _CapturedAll
 
     visits = [(point, lambda x, name=name: keep(name, x)) for name, point in points.items()]
     with (
         own_pass(model),
         torch.no_grad(),
         visiting(model, visits),
-        contextlib.suppress(_FoundAll),
+        contextlib.suppress(_CapturedAll),
     ):
         model(**inputs, **without_cache(model))
     for name, point in points.items():
-        if name not in found:
+        if name not in tensors:
             raise RuntimeError(f"{type(model).__name__} never ran {point}.")
-    return found
+    return tensors
 
 
 @contextlib.contextmanager
 def visiting(model, visits):
-    """Let functions see, and change, what passes hook points of `model` while the context is open.
+    """Let functions see, and change, the tensors at hook points while the context is open.
 
-    They get what passes in this context only (see `_scopes`), and compiled code runs as the plain
+    They get the tensors of passes in this context only (see `_scopes`), and compiled code runs as the plain
     code that it was made of, in which hooks are looked at.
 
     Parameters
@@ -134,30 +134,31 @@ def visiting(model, visits):
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(uncompiled())
-        here = stack.enter_context(scope())
+        passes = stack.enter_context(scope())
         for point, visit in visits:
-            stack.enter_context(_visited(model, point, visit, here))
+            stack.enter_context(_visited(model, point, visit, passes))
         yield
 
 
 @contextlib.contextmanager
-def _visited(model, point, visit, here):
-    earlier = threading.local()
+def _visited(model, point, visit, passes):
+    """Call `visit` at one hook point, in passes that belong to a `Scope`."""
+    memory = threading.local()
 
     def remember(x):
-        earlier.tensor = x
+        memory.tensor = x
 
-    def change(seen):
-        other = earlier.__dict__.pop("tensor", None)
-        if point.other is not None and other is None:
-            raise RuntimeError(f"{point.other} must pass before {point}.")
-        x = point.value(seen, other)
+    def change(tensor):
+        earlier = memory.__dict__.pop("tensor", None)
+        if point.earlier is not None and earlier is None:
+            raise RuntimeError(f"{point.earlier} must pass before {point}.")
+        x = point.value(tensor, earlier)
         new = visit(x)
-        return None if new is None else point.seen(seen, x, new)
+        return None if new is None else point.module_tensor(tensor, x, new)
 
-    first = _attach(model, point.other, remember, here) if point.other else None
+    first = _attach(model, point.earlier, remember, passes) if point.earlier else None
     try:
-        second = _attach(model, point, change, here)
+        second = _attach(model, point, change, passes)
         try:
             yield
         finally:
@@ -167,26 +168,26 @@ def _visited(model, point, visit, here):
             first.remove()
 
 
-def _attach(model, point, change, here):
-    """Register the hook of one module, for passes in the scope `here`; return its handle."""
+def _attach(model, point, change, passes):
+    """Register the hook of one module, for passes that belong to a `Scope`; return its handle."""
     module = model.get_submodule(point.path)
     _refuse_scripted(model, point)
     if point.side == "output":
 
         def after(_module, _args, output):
-            if not here.is_here():
+            if not passes.is_here():
                 return None
             # Some blocks return a tuple; [0] of a tensor would be the first sequence of the batch.
-            whole = isinstance(output, torch.Tensor)
-            new = change(_tensor(output if whole else output[0], point))
+            is_tensor = isinstance(output, torch.Tensor)
+            new = change(_tensor(output if is_tensor else output[0], point))
             if new is None:
                 return None
-            return new if whole else (new, *output[1:])
+            return new if is_tensor else (new, *output[1:])
 
         return module.register_forward_hook(after)
 
     def before(_module, args, kwargs):
-        if not here.is_here():
+        if not passes.is_here():
             return None
         # Blocks get their hidden states by position, most attention modules by keyword.
         new = change(_tensor(args[0] if args else kwargs["hidden_states"], point))
@@ -219,21 +220,21 @@ def _tensor(value, point):
 
 @contextlib.contextmanager
 def without_interventions():
-    """Run the passes of this thread as if no `steer` and no `patch` was open around them.
+    """Ignore active `steer` and `patch` contexts in this thread.
 
-    For passes that ask how the model is built, not what it says.
+    For passes that find out how the model is built.
     """
     before = interventions_ignored()
-    _this_thread.untouched = True
+    _this_thread.ignored = True
     try:
         yield
     finally:
-        _this_thread.untouched = before
+        _this_thread.ignored = before
 
 
 def interventions_ignored():
     """Whether this thread is inside of `without_interventions`."""
-    return getattr(_this_thread, "untouched", False)
+    return getattr(_this_thread, "ignored", False)
 
 
 def without_cache(model):

@@ -19,7 +19,7 @@ _boxes = weakref.WeakKeyDictionary()
 
 
 class _Box:
-    """The last thing each loader returned, shared by an extractor and its clones."""
+    """The last result of each loader, shared by an extractor and its clones."""
 
     def __init__(self):
         self._held = {}
@@ -46,7 +46,7 @@ def share_loaded(extractor, twin):
 
 
 def load_model(extractor, *, head=False):
-    """Return the ``(model, tokenizer)`` that an extractor's parameters stand for.
+    """Return the ``(model, tokenizer)`` of an extractor's parameters.
 
     With `head` the model predicts tokens; whoever asks for less afterwards gets the same one.
     """
@@ -68,7 +68,7 @@ def load_model(extractor, *, head=False):
 
 
 def load_image_processor(extractor):
-    """Return the image processor that an extractor's parameters stand for."""
+    """Return the image processor of an extractor's parameters."""
     processor = extractor.image_processor
     if processor is None:
         if not is_name(extractor.model):
@@ -162,7 +162,7 @@ def _load_image_processor(name):
 
 
 def _source(name):
-    """Return where to load from; a path that does not exist never becomes a download."""
+    """Return the folder or name to load from; a missing path never becomes a download."""
     path = Path(name).expanduser()
     if path.is_dir():
         return str(path)

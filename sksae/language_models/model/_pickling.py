@@ -1,4 +1,4 @@
-"""Models in pickles: a name in place of the model, and a fingerprint to recognise the model by."""
+"""Models in pickles: a name instead of the model, and a fingerprint to compare it with."""
 
 import json
 import types
@@ -42,7 +42,7 @@ _fingerprints = weakref.WeakKeyDictionary()
 
 
 class Fingerprint(NamedTuple):
-    """What two models must have in common for their activations to be the same.
+    """Facts that two models with the same activations have in common.
 
     Parameters
     ----------
@@ -63,19 +63,19 @@ class Fingerprint(NamedTuple):
     head: dict
 
     def difference(self, other):
-        """Say in what `other` differs from this fingerprint; empty if in nothing."""
-        for what, one, two in (
+        """Return the first difference from another fingerprint as text, empty if there is none."""
+        for part, facts, of_other in (
             ("the configuration", self.settings, other.settings),
             ("the model", self.base, other.base),
             ("the head", self.head, other.head if self.head else {}),
         ):
             # A head counts only where both models have one.
-            if what == "the head" and not two:
+            if part == "the head" and not of_other:
                 continue
-            if names := _differing(one, two, lambda a, b: a == b):
-                return f"{what} ({_some(names)})"
+            if names := _differing(facts, of_other, lambda a, b: a == b):
+                return f"{part} ({_listed(names)})"
         names = _differing(self.derived, other.derived, _close)
-        return f"the model ({_some(names)})" if names else ""
+        return f"the model ({_listed(names)})" if names else ""
 
 
 def state_by_name(state):
@@ -131,29 +131,31 @@ def fingerprint_of(model):
     with a probability of 1 - 2**-32; one core reads some gigabytes per second.
     """
     base = base_of(model)
-    found, derived = {}, {}
+    checksums, derived = {}, {}
     for name, module in base.named_modules():
         if name.split(".")[0] == "pooler":
             # It gives no row, and files of models without one leave it to chance.
             continue
-        found[f"{name}()"] = zlib.crc32(_code_of(module).encode())
-        for own, tensor in _tensors(module):
-            path = f"{name}.{own}" if name else own
-            if _set_in_each_pass(module, own):
+        checksums[f"{name}()"] = zlib.crc32(_code_of(module).encode())
+        for attribute, tensor in _tensors(module):
+            path = f"{name}.{attribute}" if name else attribute
+            if _set_in_each_pass(module, attribute):
                 continue
-            computed = own in module._non_persistent_buffers_set and tensor.is_floating_point()
+            computed = (
+                attribute in module._non_persistent_buffers_set and tensor.is_floating_point()
+            )
             if computed and tensor.numel() <= _LARGEST_DERIVED:
                 derived[path] = tensor.detach().cpu().double().numpy()
             else:
-                found[path] = _checksum(tensor)
+                checksums[path] = _checksum(tensor)
     inside = {id(tensor) for module in base.modules() for _, tensor in _tensors(module)}
     head = {
-        f"{name}.{own}": _checksum(tensor)
+        f"{name}.{attribute}": _checksum(tensor)
         for name, module in model.named_modules()
-        for own, tensor in _tensors(module)
+        for attribute, tensor in _tensors(module)
         if id(tensor) not in inside
     }
-    return Fingerprint(_settings(base.config.to_dict()), found, derived, head)
+    return Fingerprint(_settings(base.config.to_dict()), checksums, derived, head)
 
 
 def _set_in_each_pass(module, name):
@@ -192,16 +194,16 @@ def _code_of(module):
 
 def _settings(config, prefix=""):
     """Return the entries of a nested configuration as JSON, by their dotted names."""
-    found = {}
+    settings = {}
     for name, value in config.items():
         name = str(name)
         if name.startswith("_") or name in _SETTINGS_WITHOUT_EFFECT:
             continue
         if isinstance(value, dict):
-            found |= _settings(value, f"{prefix}{name}.")
+            settings |= _settings(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = json.dumps(value, default=str)
-    return found
+            settings[prefix + name] = json.dumps(value, default=str)
+    return settings
 
 
 def _check_in_memory(model):
@@ -223,9 +225,9 @@ def _check_hooks(model):
         # accelerate, which leaves an _hf_hook, replaces the forward pass to move inputs.
         replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
         if foreign or replaced:
-            what = "a hook" if foreign else "a forward pass of its own"
+            addition = "a hook" if foreign else "a forward pass of its own"
             raise ValueError(
-                f"The module {name!r} of the {type(model).__name__} has {what}, which is not there "
+                f"The module {name!r} of the {type(model).__name__} has {addition}, which is not there "
                 f"when the model is loaded by name in another process. Take it away before the "
                 f"extractor is pickled (an open `steer` or `patch` is one as well)."
             )
@@ -246,7 +248,7 @@ def _close(one, other):
     return one.shape == other.shape and np.allclose(one, other, rtol=1e-5, atol=0, equal_nan=True)
 
 
-def _some(names):
+def _listed(names):
     return ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
 
 

@@ -1,8 +1,8 @@
-"""From the last block to the logits: the final norm, found by probing, and the unembedding.
+"""Readout of the residual stream: the final norm, found by probing, and the unembedding.
 
-What leaves the last block becomes, for all families, ``logits = W (gain * C x / s + bias) + b``:
-`C` takes the mean off (LayerNorm) or does nothing (RMSNorm), `s` is the size of ``C x``, one number
-a token. With `s` held fixed this is linear, so that it can be read for a part of `x` alone.
+The output of the last block becomes, for all families, ``logits = W (gain * C x / s + bias) + b``:
+`C` subtracts the mean (LayerNorm) or does nothing (RMSNorm), `s` is the size of ``C x``, one number
+per token. With `s` held fixed this is linear, so that it can be read for a part of `x` alone.
 
 The gain is measured, not read: Gemma's is one plus its weight, and weights that accelerate has
 offloaded cannot be read at all. Modules are called, which fetches them.
@@ -28,7 +28,7 @@ _ROWS_AT_A_TIME = 64
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """How the stream behind the last block becomes logits.
+    """The map from the stream behind the last block to logits.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ class Readout:
     gain, bias : Tensor of shape (width,)
         Of the norm; ones and zeros without one. At least float32.
     centred : bool
-        Whether the norm takes the mean off.
+        Whether the norm subtracts the mean.
     factor : float
-        What the model multiplies the logits with (Cohere, Granite).
+        The factor of the logits (Cohere, Granite).
     softcap : float or None
-        Where the model bends its logits, ``softcap * tanh(logits / softcap)``, which no method here
-        does (Gemma 2).
+        The bound of the logits in models with ``softcap * tanh(logits / softcap)`` (Gemma 2). No
+        method here applies it.
     dtype : torch.dtype
         Of the stream.
     """
@@ -77,8 +77,8 @@ class Readout:
         if self.norm is None:
             return torch.ones(x.shape[:-1], dtype=self.gain.dtype, device=self.gain.device)
         x = x.to(self.gain.device, self.dtype)
-        seen, whole = self.norm(x).to(self.gain) - self.bias, self.direction(x)
-        return (whole * whole).sum(-1) / (whole * seen).sum(-1)
+        normed, direction = self.norm(x).to(self.gain) - self.bias, self.direction(x)
+        return (direction * direction).sum(-1) / (direction * normed).sum(-1)
 
     def unembed(self, v):
         """Return the logits of `v`, (..., width), behind the norm: linear, without constants."""
@@ -96,12 +96,12 @@ class Readout:
         (n_ids, width): a row of the unembedding as the stream sees it.
         """
         parts = []
-        for some in ids.to(self.gain.device).split(_ROWS_AT_A_TIME):
+        for block in ids.to(self.gain.device).split(_ROWS_AT_A_TIME):
             # The logits are linear in v: their gradient is the row, wherever the weights are.
             with torch.enable_grad():
-                v = torch.zeros(len(some), self.width, dtype=self.dtype, device=self.gain.device)
+                v = torch.zeros(len(block), self.width, dtype=self.dtype, device=self.gain.device)
                 logits = self._logits(v.requires_grad_())
-                parts.append(torch.autograd.grad(logits.gather(1, some[:, None]).sum(), v)[0])
+                parts.append(torch.autograd.grad(logits.gather(1, block[:, None]).sum(), v)[0])
         rows = torch.cat(parts).to(self.gain) * self.gain
         return rows - rows.mean(-1, keepdim=True) if self.centred else rows
 
@@ -122,7 +122,7 @@ def find_readout(model):
     Returns
     -------
     readout : Readout
-        How the stream behind the last block becomes logits.
+        The map from the stream behind the last block to logits.
 
     Raises
     ------
@@ -160,62 +160,62 @@ def find_readout(model):
 
 
 def _watched(model):
-    """Run six tokens; return what leaves the last block and what is made of it.
+    """Run six tokens and watch the modules behind the last block.
 
-    The stream, the calls of modules after it as ``(module, input, output)``, what the unembedding
-    reads and makes, and the logits.
+    Returns the stream, the calls of modules after it as ``(module, input, output)``, input and
+    output of the unembedding, and the logits.
     """
     base = base_of(model)
     path = find_blocks(base)
     last, head = base.get_submodule(path)[-1], model.get_output_embeddings()
-    seen = {"calls": []}
+    record = {"calls": []}
 
     def note(module, args, kwargs, output):
-        if not here.is_here():
+        if not passes.is_here():
             return
         output = output[0] if isinstance(output, tuple) else output
         if module is last:
-            seen.update(stream=output.clone(), calls=[])
+            record.update(stream=output.clone(), calls=[])
             return
-        given = next(iter((*args, *kwargs.values())), None)
-        if not isinstance(given, torch.Tensor) or not isinstance(output, torch.Tensor):
+        argument = next(iter((*args, *kwargs.values())), None)
+        if not isinstance(argument, torch.Tensor) or not isinstance(output, torch.Tensor):
             return
         if module is head:
-            seen.update(read=given.clone(), raw=output.clone())
+            record.update(read=argument.clone(), raw=output.clone())
         else:
-            seen["calls"].append((module, given.clone(), output.clone()))
+            record["calls"].append((module, argument.clone(), output.clone()))
 
     with contextlib.ExitStack() as handles:
-        here = handles.enter_context(scope())
+        passes = handles.enter_context(scope())
         for module in {last, head, *_beside(base, path)}:
             handle = module.register_forward_hook(note, with_kwargs=True)
             handles.callback(handle.remove)
         logits = model(**short_inputs(base), **without_cache(model)).logits
-    if "raw" not in seen or "stream" not in seen:
+    if "raw" not in record or "stream" not in record:
         raise ValueError(_unknown(model, "its unembedding is not called"))
-    return seen["stream"], seen["calls"], seen["read"], seen["raw"], logits
+    return record["stream"], record["calls"], record["read"], record["raw"], logits
 
 
 def _beside(base, path):
-    """Yield the modules next to the stack of blocks, and next to what it is a part of."""
-    here = base
+    """Yield the modules next to the stack of blocks, and next to the modules around it."""
+    around = base
     for name in path.split("."):
-        yield from (module for other, module in here.named_children() if other != name)
-        here = getattr(here, name)
+        yield from (module for child, module in around.named_children() if child != name)
+        around = getattr(around, name)
 
 
 def _chain(stream, calls):
-    """Return the modules that the stream goes through, one after the other, and what comes out."""
+    """Return the modules that the stream goes through, one after the other, and their result."""
     chain, x = [], stream
-    for module, given, made in calls:
-        if given.shape == x.shape and torch.equal(given, x.to(given.device)):
+    for module, argument, output in calls:
+        if argument.shape == x.shape and torch.equal(argument, x.to(argument.device)):
             chain.append(module)
-            x = made
+            x = output
     return chain, x
 
 
 def _bending(model, raw, logits):
-    """Return ``(factor, softcap)``: what happens to the output of the unembedding."""
+    """Return ``(factor, softcap)`` of the output of the unembedding."""
     cap = getattr(text_config(base_of(model)), "final_logit_softcapping", None)
     if cap and _close(cap * torch.tanh(raw.to(wide(raw)) / cap), logits):
         return 1.0, float(cap)
@@ -225,25 +225,25 @@ def _bending(model, raw, logits):
     return factor, None
 
 
-def _ratio(one, other):
-    """Return the number that `other` times makes `one`, or None if there is none."""
-    if one.shape != other.shape:
+def _ratio(x, y):
+    """Return the number r with ``x = r * y``, or None if there is none."""
+    if x.shape != y.shape:
         return None
-    one, other = one.to(wide(one)), other.to(one.device, wide(one))
-    if torch.equal(one, other):
+    x, y = x.to(wide(x)), y.to(x.device, wide(x))
+    if torch.equal(x, y):
         return 1.0
-    ratio = float((one * other).sum() / (other * other).sum())
-    return ratio if _close(ratio * other, one) else None
+    ratio = float((x * y).sum() / (y * y).sum())
+    return ratio if _close(ratio * y, x) else None
 
 
 def _is_norm(module, x):
-    """Whether `module` makes the same of `x` and of twice `x`."""
+    """Whether `module` maps `x` and twice `x` to the same."""
     once, twice = module(x), module(x + x)
     return once.shape == x.shape and bool((twice - once).norm() < 0.1 * once.norm())
 
 
 def _probed(norm, stream):
-    """Return ``(gain, bias, centred)`` of a norm, from what it makes of three vectors."""
+    """Return ``(gain, bias, centred)`` of a norm, measured on three vectors."""
     width = stream.shape[-1]
     pattern = torch.ones(width, dtype=wide(stream), device=stream.device)
     if norm is None:
@@ -259,11 +259,11 @@ def _probed(norm, stream):
     return gain, bias, bool((flat - bias).norm() < 0.5 * gain.norm())
 
 
-def _close(one, other):
+def _close(x, y):
     """Whether two tensors are equal up to the rounding of the coarser of them."""
-    eps = max(torch.finfo(one.dtype).eps, torch.finfo(other.dtype).eps)
-    one, other = one.to(wide(one)), other.to(one.device, wide(other))
-    return bool((one - other).abs().max() <= max(1e-4, 16 * eps) * other.abs().max())
+    eps = max(torch.finfo(x.dtype).eps, torch.finfo(y.dtype).eps)
+    x, y = x.to(wide(x)), y.to(x.device, wide(y))
+    return bool((x - y).abs().max() <= max(1e-4, 16 * eps) * y.abs().max())
 
 
 def _unknown(model, why):

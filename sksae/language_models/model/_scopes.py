@@ -54,11 +54,11 @@ def is_inherited():
 
 def _open_here():
     """Return the scopes that are open in the current context, a frozenset."""
-    found = _open.get(None)
-    if found is None:
+    scopes = _open.get(None)
+    if scopes is None:
         # A new thread has an empty context, before Python 3.14 always.
-        found = _inherited.get(threading.current_thread(), frozenset())
-    return found
+        scopes = _inherited.get(threading.current_thread(), frozenset())
+    return scopes
 
 
 class _Inheritance:

@@ -1,4 +1,4 @@
-"""Checks on the model itself that a site is what its name says."""
+"""Checks of sites on the model itself, by sums that have to hold within a block."""
 
 import weakref
 
@@ -79,48 +79,53 @@ def check_identities(base, layer, *, inside):
             points["middle"] = HookPoint(f"{block}.{family.middle}", "input")
         for name, norm in zip(("attn_sum", "mlp_sum"), family.norms, strict=False):
             points[name] = HookPoint(f"{block}.{norm}", "input")
-    found = capture(base, points, short_inputs(base))
-    for what, one, other in [*_boundaries(found), *(_parts(found, family) if inside else ())]:
-        _compare(base, f"in block {layer} {what}", one, other)
+    tensors = capture(base, points, short_inputs(base))
+    pairs = [*_boundaries(tensors), *(_parts(tensors, family) if inside else ())]
+    for violation, left, right in pairs:
+        _compare(base, f"in block {layer} {violation}", left, right)
 
 
-def _boundaries(found):
-    """Yield ``(sentence, tensor, tensor)`` for every pair that has to be equal around a block."""
-    if "before" in found:
-        yield "the input is not the output of the block before", found["resid_pre"], found["before"]
-    if "after" in found:
-        yield "the output is not the input of the next block", found["resid_post"], found["after"]
+def _boundaries(tensors):
+    """Yield ``(violation, tensor, tensor)`` per pair that has to be equal around a block."""
+    pre, post = tensors["resid_pre"], tensors["resid_post"]
+    if "before" in tensors:
+        yield "the input is not the output of the block before", pre, tensors["before"]
+    if "after" in tensors:
+        yield "the output is not the input of the next block", post, tensors["after"]
 
 
-def _parts(found, family):
-    """Yield ``(sentence, tensor, tensor)`` for every pair that has to be equal inside a block."""
-    attention = found["resid_pre"] + found["attn_out"].to(found["resid_pre"].device)
+def _parts(tensors, family):
+    """Yield ``(violation, tensor, tensor)`` per pair that has to be equal inside a block."""
+    pre, post = tensors["resid_pre"], tensors["resid_post"]
+    attention = pre + tensors["attn_out"].to(pre.device)
     if family.parallel:
-        what = "the input and what attention and MLP add do not sum to the output"
-        yield what, attention + found["mlp_out"].to(attention.device), found["resid_post"]
+        violation = "the input and what attention and MLP add do not sum to the output"
+        yield violation, attention + tensors["mlp_out"].to(attention.device), post
         return
-    total = found["resid_mid"] + found["mlp_out"].to(found["resid_mid"].device)
-    if "middle" in found:
-        yield "the MLP does not read resid_mid", found["resid_mid"], found["middle"]
+    middle = tensors["resid_mid"]
+    total = middle + tensors["mlp_out"].to(middle.device)
+    if "middle" in tensors:
+        yield "the MLP does not read resid_mid", middle, tensors["middle"]
     if family.norms:
-        what = "does not sum up with the stream to what the norm after it reads"
-        yield f"attn_out {what}", attention, found["attn_sum"]
-        yield f"mlp_out {what}", total, found["mlp_sum"]
+        violation = "does not sum up with the stream to what the norm after it reads"
+        yield f"attn_out {violation}", attention, tensors["attn_sum"]
+        yield f"mlp_out {violation}", total, tensors["mlp_sum"]
     else:
-        yield "resid_pre + attn_out is not resid_mid", attention, found["resid_mid"]
-        yield "resid_mid + mlp_out is not resid_post", total, found["resid_post"]
+        yield "resid_pre + attn_out is not resid_mid", attention, middle
+        yield "resid_mid + mlp_out is not resid_post", total, post
 
 
-def _compare(base, what, one, other):
-    one, other = one.float(), other.float().to(one.device).reshape(one.shape)
-    if not torch.isfinite(one).all() or not torch.isfinite(other).all():
+def _compare(base, violation, left, right):
+    """Raise a ValueError unless two tensors are equal up to rounding."""
+    left, right = left.float(), right.float().to(left.device).reshape(left.shape)
+    if not torch.isfinite(left).all() or not torch.isfinite(right).all():
         raise ValueError(f"{type(base).__name__}: activations of six tokens are not finite.")
-    difference = float((one - other).abs().max())
-    size = float(other.square().mean().sqrt())
+    difference = float((left - right).abs().max())
+    size = float(right.square().mean().sqrt())
     eps = torch.finfo(next(base.parameters()).dtype).eps
-    if difference > 1000 * eps * (size + float(other.abs().max())):
+    if difference > 1000 * eps * (size + float(right.abs().max())):
         raise ValueError(
-            f"{type(base).__name__} is not built as expected: {what} (largest difference "
+            f"{type(base).__name__} is not built as expected: {violation} (largest difference "
             f"{difference:.3g}, root mean square {size:.3g}). Name the module you want by its path."
         )
 

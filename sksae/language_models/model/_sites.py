@@ -1,9 +1,9 @@
 """Sites: the activations of a Hugging Face model by name, its blocks found without a table.
 
 The residual stream of block ``l`` enters as ``resid_pre``, is ``resid_mid`` between attention and
-MLP, and leaves as ``resid_post``. ``attn_out`` and ``mlp_out`` are what the two parts add to it.
-The blocks are found by a rule that needs no table; what is inside a block is one row of the table
-in `_families`.
+MLP, and leaves as ``resid_post``. Attention adds ``attn_out`` to it, and the MLP ``mlp_out``.
+The blocks are found by a rule that needs no table; the modules inside a block are one row of the
+table in `_families`.
 """
 
 import difflib
@@ -46,7 +46,7 @@ def base_of(model):
 
 
 def plain(model):
-    """Return the model that `torch.compile` was given, if `model` is what it made of one."""
+    """Return the model inside the result of `torch.compile`; other models as they are."""
     return getattr(model, "_orig_mod", model)
 
 
@@ -93,17 +93,17 @@ def find_hook_point(model, layer, site):
 
 
 def canonical(layer, site):
-    """Return ``(layer, site)`` in the words used here where they are those of TransformerLens.
+    """Return ``(layer, site)``, translated where the site is a hook name of TransformerLens.
 
     Raises
     ------
     ValueError
         If the name of a hook, which has its layer, comes with another one.
     """
-    found = site_of_hook(site)
-    if found and layer not in (None, found[0]):
+    translated = site_of_hook(site)
+    if translated and layer not in (None, translated[0]):
         raise ValueError(f"layer must be None for site={site!r}, got {layer!r}.")
-    return found or (layer, site)
+    return translated or (layer, site)
 
 
 def split_site(site):
@@ -222,24 +222,24 @@ def parts_of(config, family, block):
     if family.adds_stream:
         middle = HookPoint(attention)
         return {
-            "attn_out": HookPoint(attention, other=stream, sign=-1),
+            "attn_out": HookPoint(attention, earlier=stream, sign=-1),
             "resid_mid": middle,
-            "mlp_out": HookPoint(mlp, other=middle, sign=-1),
+            "mlp_out": HookPoint(mlp, earlier=middle, sign=-1),
         }
     if family.norms:
         middle = HookPoint(f"{block}.{family.norms[0]}")
     else:
         # The stream goes around the norm that reads it: only the sum can be changed.
-        middle = HookPoint(attention, scale=scale, other=stream, sign=1)
+        middle = HookPoint(attention, scale=scale, earlier=stream, sign=1)
     return {
         "attn_out": HookPoint(attention, scale=scale),
         "resid_mid": middle,
-        "mlp_out": HookPoint(mlp, scale=scale, other=stream if family.flat_mlp else None),
+        "mlp_out": HookPoint(mlp, scale=scale, earlier=stream if family.flat_mlp else None),
     }
 
 
 def text_config(base):
-    """Return the configuration that says how the blocks are made."""
+    """Return the configuration of the blocks."""
     config = base.config
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
@@ -253,10 +253,10 @@ def _module_of_hook(base, hook, paths):
         for path in _POINTS[point]:
             if f"{block}.{path.removesuffix('.input')}" in paths:
                 return f"{block}.{path}"
-    known = ", ".join([*(f"hook_{site}" for site in IN_BLOCKS), *_POINTS])
+    hooks = ", ".join([*(f"hook_{site}" for site in IN_BLOCKS), *_POINTS])
     raise ValueError(
         f"The hook {hook!r} of TransformerLens has no counterpart in {type(base).__name__} that is "
-        f"known here; in a block {known} can have one. If it is what some module puts out, give "
+        f"known here; in a block {hooks} can have one. If it is what some module puts out, give "
         f"the path of that module."
     )
 

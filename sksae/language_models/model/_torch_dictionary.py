@@ -1,4 +1,4 @@
-"""A fitted sparse autoencoder as hooks need it: tensors in the model's own place, codes out."""
+"""Fitted sparse autoencoders on tensors of any device and dtype."""
 
 import copy
 
@@ -83,7 +83,7 @@ class TorchDictionary:
         return self._components
 
     def intercept(self, x):
-        """What no feature adds, (width,), on the device of `x` and in its arithmetic."""
+        """The intercept, (width,), on the device of `x` and in its arithmetic."""
         self.components(x)
         return self._intercept
 
@@ -98,13 +98,13 @@ class TorchDictionary:
         return codes.reshape(*x.shape[:-1], self.n_features)
 
     def decode(self, codes):
-        """Return what codes, (..., n_features), stand for: (..., width)."""
+        """Return the reconstructions of codes, (..., n_features): (..., width)."""
         return codes @ self.components(codes) + self.intercept(codes)
 
 
 @torch.no_grad()
 def reconstruct(sae, x, see_codes=None):
-    """Return what a fitted estimator, or a pipeline of them, makes of `x`, (..., width).
+    """Return the reconstruction of `x`, (..., width), by a fitted estimator or a pipeline.
 
     The result has the shape and the device of `x`, and the dtype of the arithmetic next to it.
     A function `see_codes` is called with the codes on the way.
@@ -115,13 +115,13 @@ def reconstruct(sae, x, see_codes=None):
     codes = sae.transform(rows)
     if see_codes is not None:
         see_codes(codes)
-    made = np.asarray(sae.inverse_transform(codes))
-    if made.shape != rows.shape:
+    rebuilt = np.asarray(sae.inverse_transform(codes))
+    if rebuilt.shape != rows.shape:
         raise ValueError(
-            f"{type(sae).__name__} makes {made.shape[1]} columns of the {rows.shape[1]} of the "
+            f"{type(sae).__name__} makes {rebuilt.shape[1]} columns of the {rows.shape[1]} of the "
             f"site."
         )
-    return to_torch(made, x.device, wide(x)).reshape(x.shape)
+    return to_torch(rebuilt, x.device, wide(x)).reshape(x.shape)
 
 
 def check_fitted_on(sae, width):
@@ -156,5 +156,5 @@ def wide(x):
 
 
 def _numpy(x):
-    """Return a tensor as rows that every estimator reads."""
+    """Return a tensor as an array of rows, (n, width)."""
     return x.detach().to("cpu", wide(x)).reshape(-1, x.shape[-1]).numpy()

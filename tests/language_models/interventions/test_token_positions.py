@@ -219,7 +219,7 @@ def test_a_part_that_runs_without_the_model_is_refused():
                 ask.reader.forward(torch.tensor(PROMPT))
             assert ask(PROMPT) == [[1] * 3] * 2
         ask.shape = (5,)
-        with pytest.raises(ValueError, match="has one row a token"):
+        with pytest.raises(ValueError, match="has one row per token"):
             ask(PROMPT)
         with pytest.raises(RuntimeError, match="call the model itself"):
             ask.reader.forward(torch.tensor(PROMPT))

@@ -146,7 +146,7 @@ def test_encoders_have_all_sites(model):
 def test_known_places(gpt2):
     assert find_hook_point(gpt2, 1, "resid_post") == HookPoint("h.1", "output")
     assert find_hook_point(gpt2, -3, "resid_mid") == HookPoint(
-        "h.0.attn", other=HookPoint("h.0", "input"), sign=1
+        "h.0.attn", earlier=HookPoint("h.0", "input"), sign=1
     )
     assert find_hook_point(gpt2, None, "embeddings") == HookPoint("h.0", "input")
     assert find_hook_point(gpt2, None, "h.2.mlp.act") == HookPoint("h.2.mlp.act", "output")
