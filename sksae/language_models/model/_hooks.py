@@ -116,8 +116,8 @@ def capture(model, points, inputs):
 def visiting(model, visits):
     """Let functions see, and change, the tensors at hook points while the context is open.
 
-    They get the tensors of passes in this context only (see `_scopes`), and compiled code runs as the plain
-    code that it was made of, in which hooks are looked at.
+    They get the tensors of passes in this context only (see `_scopes`). Compiled code runs as the
+    plain code that it was made of, since compiled code skips hooks.
 
     Parameters
     ----------

@@ -227,8 +227,8 @@ def _check_hooks(model):
         if foreign or replaced:
             addition = "a hook" if foreign else "a forward pass of its own"
             raise ValueError(
-                f"The module {name!r} of the {type(model).__name__} has {addition}, which is not there "
-                f"when the model is loaded by name in another process. Take it away before the "
+                f"The module {name!r} of the {type(model).__name__} has {addition}, which is not "
+                f"there when the model is loaded by name in another process. Take it away before the "
                 f"extractor is pickled (an open `steer` or `patch` is one as well)."
             )
 
