@@ -41,9 +41,9 @@ class Edit(NamedTuple):
         values, directions = (x.to(rows.device, rows.dtype) for x in (self.values, self.directions))
         if self.how == "project_out":
             step = -(rows @ directions.T) @ directions
-            return (
-                step * (self._codes(rows) > 0).any(-1, keepdim=True) if self.only_active else step
-            )
+            if self.only_active:
+                step = step * (self._codes(rows) > 0).any(-1, keepdim=True)
+            return step
         if self.how == "add" and not self.only_active:
             step = (self.values @ self.directions).to(rows.device, rows.dtype).expand_as(rows)
         elif self.how == "add":

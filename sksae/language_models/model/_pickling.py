@@ -228,8 +228,8 @@ def _check_hooks(model):
             addition = "a hook" if foreign else "a forward pass of its own"
             raise ValueError(
                 f"The module {name!r} of the {type(model).__name__} has {addition}, which is not "
-                f"there when the model is loaded by name in another process. Take it away before the "
-                f"extractor is pickled (an open `steer` or `patch` is one as well)."
+                f"there when the model is loaded by name in another process. Take it away before "
+                f"the extractor is pickled (an open `steer` or `patch` is one as well)."
             )
 
 
