@@ -236,7 +236,7 @@ class Behaviour(ColumnTable):
         return self._frame()
 
     def lines(self, n_rows=20):
-        """Return what a terminal shows: the prediction, then the first lines of the table.
+        """Return lines for a terminal: the prediction, then the first lines of the table.
 
         Parameters
         ----------

@@ -374,7 +374,7 @@ class _CircuitPart:
         return (x[0] - self._change(x)).to(x.dtype)[None]
 
     def _change(self, x):
-        """Return what the circuit adds to the baseline, ``(f - f') @ W + (e - e')`` of its nodes.
+        """Return the contribution of the circuit, ``(f - f') @ W + (e - e')`` of its nodes.
 
         `x` are the activations, (1, n_tokens, width); the result is (n_tokens, width).
         """

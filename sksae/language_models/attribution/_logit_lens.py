@@ -1,4 +1,4 @@
-"""Features read against the vocabulary: the tokens that a direction makes more probable."""
+"""Logit lens: the tokens that the direction of a feature makes more or less probable."""
 
 from dataclasses import dataclass
 

@@ -144,7 +144,7 @@ class ActivationReader:
         return next(self.base.parameters()).dtype.itemsize < 4
 
     def batching(self):
-        """Return which windows may share a pass, as `batching_of` does."""
+        """Return the result of `batching_of`: the windows that may share a pass."""
         read = partial(hidden_of, self.base, self.point)
         key = self.extractor.position_ids
         return batching_of(self.base, self.point, self.source, read, key=key)

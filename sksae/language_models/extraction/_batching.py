@@ -63,7 +63,7 @@ def trial_ids(limit, n_vocabulary):
 
 
 def batching_of(base, point, source, read, *, key=()):
-    """Return which windows may share a forward pass; each hook point is tried once.
+    """Find the windows that may share a forward pass; each hook point is tried once.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def batching_of(base, point, source, read, *, key=()):
 
 
 def _compared(trial, source, read):
-    """Return which windows may share a forward pass, from passes over some and over each alone."""
+    """Compare passes over several sequences with passes over each alone."""
     n_long, n_short = trial.lengths
     sequences = [trial.long, trial.second, trial.short]
     lengths = [n_long, n_long, n_short]
@@ -189,7 +189,7 @@ def _positions_depend_on_length(config):
 
 
 def _same(rows, expected, n_times=1):
-    """Whether rows differ from those expected by at most so many times what rounding makes."""
+    """Whether rows differ from those expected by at most `n_times` the tolerance of rounding."""
     tolerance = n_times * _ROUNDING[expected.dtype.itemsize]
     rows, expected = rows.double().cpu(), expected.double().cpu()
     if not torch.equal(rows.isfinite(), expected.isfinite()):

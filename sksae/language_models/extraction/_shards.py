@@ -224,7 +224,7 @@ def write_facts(path, facts):
 
 
 def read_facts(path):
-    """Return what `write_facts` wrote, None if there is no such file."""
+    """Return the facts that `write_facts` wrote, None if there is no such file."""
     if not path.exists():
         return None
     with damage_named(path):
@@ -270,7 +270,7 @@ def check_files(folder, facts, *, verify):
 
 
 def committed_bytes(facts, name):
-    """Return how many bytes of a file count."""
+    """Return the number of bytes of a file that count."""
     if name in facts["bytes"]:
         return facts["bytes"][name]
     width = facts["n_features"] if name == ROWS else 1

@@ -108,7 +108,7 @@ def load_activations(path, *, verify=True):
 
 
 def store(reader, X, path, dtype):
-    """Write the rows of X to a folder, or what is missing of them, and open it."""
+    """Write the rows of X to a folder, or the missing ones, and open it."""
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}. Got {dtype!r}.")
     items = read_items(X)
@@ -216,7 +216,7 @@ def _cast(chunk, dtype):
 
 
 def _fingerprint(reader, kind, dtype):
-    """Return what the rows depend on, as far as it can be told without running the model."""
+    """Return the facts that the rows depend on, as far as known without running the model."""
     config = {"architecture": type(reader.base).__name__}
     config |= {name: getattr(reader.base.config, name, None) for name in _SIZES}
     config = {name: value for name, value in config.items() if value is not None}

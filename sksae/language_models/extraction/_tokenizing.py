@@ -209,7 +209,7 @@ def give_back_spaces(starts, ends, spaces, length):
 
 
 def outer_spaces(tokenizer, ids):
-    """Return how many spaces each of `ids` begins and ends with, shape (n_tokens, 2)."""
+    """Return the numbers of leading and trailing spaces of tokens, shape (n_tokens, 2)."""
     unique, inverse = np.unique(ids, return_inverse=True)
     counts = [
         (len(piece) - len(piece.lstrip(_SPACES)), len(piece) - len(piece.rstrip(_SPACES)))

@@ -238,7 +238,7 @@ def _read(call, before):
 
 
 def _length(memory):
-    """Return how many tokens were read before, None for a state that does not say so."""
+    """Return the number of tokens read before, None for a state that does not record it."""
     if hasattr(memory, "seqlen_offset"):  # xLSTM
         return int(memory.seqlen_offset)
     if not hasattr(memory, "get_seq_length"):  # RWKV: a list of tensors, made by the first pass
