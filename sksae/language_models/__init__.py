@@ -1,4 +1,4 @@
-"""Activations of language models, and where in a text each of them came from."""
+"""Activations of language models, interventions on them, and attribution of predictions."""
 
 from sksae.language_models.attribution import (
     Attribution,

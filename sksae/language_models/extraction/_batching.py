@@ -1,4 +1,4 @@
-"""Trial passes that determine which windows a model may read in one batch.
+"""TrialSequences passes that determine which windows a model may read in one batch.
 
 The activations of a text must not depend on the texts beside it. In most models a mask keeps the
 padding away from the tokens. Where it does not (a Fourier transform over all positions, a
@@ -37,7 +37,7 @@ _BEYOND_DOUBT = 8
 _results = weakref.WeakKeyDictionary()  # base: {(hook point, key): batching}
 
 
-class Trial(NamedTuple):
+class TrialSequences(NamedTuple):
     """Sequences to try a model with.
 
     Parameters
@@ -72,7 +72,7 @@ def batching_of(base, point, source, read, *, key=()):
     point : HookPoint or None
         The hook point whose activations are read; None stands for the final hidden states.
     source : TextSource or ImageSource
-        The source of the `Trial`, which is made the first time, and of inputs.
+        The source of the `TrialSequences`, which is made the first time, and of inputs.
     read : callable
         ``read(inputs, shape)`` returns the activations, (n_sequences, n_tokens, n_features), and
         raises a ValueError if the first two are not `shape`; None allows any.

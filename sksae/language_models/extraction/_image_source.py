@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sksae._arrays import objects
-from sksae.language_models.extraction._batching import Trial
+from sksae.language_models.extraction._batching import TrialSequences
 from sksae.language_models.extraction._context_windows import ContextWindows, text_of_rows
 from sksae.language_models.extraction._forward_passes import hidden_of
 from sksae.language_models.extraction._token_table import TokenTable
@@ -69,7 +69,7 @@ class ImageSource:
         """Return three images of noise to try the model with."""
         shape = 3, *self._default_size()
         images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-        return Trial(*images, (None, None))
+        return TrialSequences(*images, (None, None))
 
     def probe(self):
         """Return the inputs of one image that is black."""

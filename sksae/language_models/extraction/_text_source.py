@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from sksae._params import check_option
-from sksae.language_models.extraction._batching import Trial, trial_ids
+from sksae.language_models.extraction._batching import TrialSequences, trial_ids
 from sksae.language_models.extraction._context_windows import (
     ContextWindows,
     RowPolicy,
@@ -86,7 +86,7 @@ class TextSource:
         """Return the sequences to try the model with."""
         limit, _ = context_length(self.base, self.tokenizer)
         ids = trial_ids(limit, self.base.get_input_embeddings().num_embeddings)
-        return Trial(*ids, (len(ids[0]), len(ids[2])))
+        return TrialSequences(*ids, (len(ids[0]), len(ids[2])))
 
     def probe(self):
         """Return the inputs of one token, whatever it is."""

@@ -1,6 +1,6 @@
 import pytest
 
-from sksae.language_models.extraction import tokenized_prompt
+from sksae.language_models.extraction import ActivationReader, tokenized_prompt
 
 
 def test_an_unknown_word_is_a_word(bert, wordpiece):
@@ -41,3 +41,15 @@ def test_reading_a_prompt_runs_nothing(tiny, bpe, monkeypatch):
 
     monkeypatch.setattr(model, "forward", refuse)
     assert tokenized_prompt(model, bpe, "hello").ids.tolist() == [bpe("hello").input_ids]
+
+
+def test_a_prompt_needs_no_extractor(gpt2, bpe, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("an extractor was read")
+
+    monkeypatch.setattr(ActivationReader, "__init__", refuse)
+    prompt = tokenized_prompt(gpt2, bpe, "the cat")
+    # Nothing is left out: neither the first position nor special tokens.
+    assert prompt.tokens.position.tolist() == list(range(len(bpe("the cat").input_ids)))
+    with pytest.raises(ValueError, match="tokenizer must be the name or the path of a tokenizer"):
+        tokenized_prompt(gpt2, object(), "the cat")
