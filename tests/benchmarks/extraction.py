@@ -13,14 +13,12 @@ import argparse
 import copy
 import tempfile
 
-import numpy as np
 import torch
 import transformers
 from torch import nn
 
 from sksae.datasets import load_corpus, load_tiny_lm
 from sksae.language_models import ActivationExtractor
-from sksae.language_models.extraction import ActivationReader, batches, check_items, rows_of
 from tests.benchmarks.tables import markdown, publish, save
 from tests.benchmarks.timing import interleave
 
@@ -68,6 +66,22 @@ def bare(model, layer, inputs):
     return run
 
 
+def batches_of(model, extractor, texts):
+    """Return the padded batches that the extractor runs the model on."""
+    inputs = []
+
+    def keep(module, args, kwargs):
+        names = {"input_ids", "attention_mask", "position_ids"} & set(kwargs)
+        inputs.append({name: kwargs[name] for name in names if kwargs[name] is not None})
+
+    handle = model.register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        extractor.transform(texts)
+    finally:
+        handle.remove()
+    return inputs
+
+
 def write(extractor, texts):
     """Write a folder and forget it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -81,10 +95,8 @@ def measure(name, options):
     _, tokenizer = load_tiny_lm()
     settings = {"tokenizer": tokenizer, "batch_tokens": options.batch_tokens}
     extractor = ActivationExtractor(model, layer, **settings)
-    kind, values = check_items(texts)
-    reading = ActivationReader(extractor).read(kind, values, 0, spans=False)
-    inputs = [reading.feed(b)[0] for b in batches(reading.windows, options.batch_tokens)]
-    n_tokens = int(np.diff(reading.windows.bounds)[rows_of(reading.windows) > 0].sum())
+    inputs = batches_of(model, extractor, texts)
+    n_tokens = int(sum(batch["attention_mask"].sum() for batch in inputs))
     ways = {
         "bare": bare(model, layer, inputs),
         "transform": lambda: extractor.transform(texts),

@@ -2,12 +2,7 @@
 
 from sksae.language_models.extraction._activation_reader import ActivationReader, check_parameters
 from sksae.language_models.extraction._batching import batching_of
-from sksae.language_models.extraction._context_windows import (
-    ContextWindows,
-    batches,
-    padded,
-    rows_of,
-)
+from sksae.language_models.extraction._context_windows import ContextWindows, batches, padded
 from sksae.language_models.extraction._extractor import ActivationExtractor
 from sksae.language_models.extraction._forward_passes import token_bar
 from sksae.language_models.extraction._input_items import check_container, check_items, read_items
@@ -35,7 +30,6 @@ __all__ = [
     "load_activations",
     "padded",
     "read_items",
-    "rows_of",
     "token_bar",
     "tokenized_prompt",
 ]
