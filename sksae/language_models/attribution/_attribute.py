@@ -62,7 +62,7 @@ def attribute(
     prompt : str, array of token ids or list of messages
         What the model reads.
     metric : None, str, int, pair of them, or callable, default=None
-        What is explained. One token, as a string or an id: its log-probability after the
+        The quantity to explain. One token, as a string or an id: its log-probability after the
         prompt; None takes the token that the model predicts. A pair of tokens: the logit of the
         first minus that of the second. A callable gets logits (n, n_tokens, n_vocabulary), at least
         float32, and returns a tensor (n,), differentiable.
@@ -109,7 +109,7 @@ def attribute(
 
     See Also
     --------
-    feature_circuit : The strongest nodes and what passes from one to the other.
+    feature_circuit : The strongest nodes and the effects of one on the other.
     ActivationExtractor : The rows to fit the autoencoders on.
 
     Notes

@@ -100,7 +100,7 @@ def read_sites(model, sites, saes, names):
     Raises
     ------
     TypeError
-        If the names are no mapping, or an autoencoder lacks what it needs.
+        If the names are no mapping, or an autoencoder lacks an attribute.
     ValueError
         If the numbers of sites, autoencoders and names differ, or a site is there twice.
     """

@@ -49,7 +49,7 @@ class Attribution(ColumnTable):
     See Also
     --------
     attribute : Makes it.
-    FeatureCircuit : The strongest nodes and what passes from one to the other.
+    FeatureCircuit : The strongest nodes and the effects of one on the other.
 
     Examples
     --------

@@ -57,10 +57,10 @@ def describe_behaviour(
     verify=0,
     tokenizer=None,
 ):
-    """Describe which features fire on a prompt and what they do to the model's prediction.
+    """Describe the features active on a prompt and their effects on the model's prediction.
 
     The activation ``x`` of each token is ``sum of a_j d_j + b + e``: codes `a`, directions `d`, the
-    autoencoder's intercept `b`, and what it leaves out, `e`. Each part contributes
+    autoencoder's intercept `b`, and its error `e`. Each part contributes
 
     - ``gradient``: its product with ``d metric / d x``. For a feature this is ``a_j g . d_j``, the
       first-order estimate of how much the metric falls when the feature is taken away [1]_;

@@ -31,7 +31,7 @@ class TokenBehaviour(ColumnTable):
     unexplained : ndarray of shape (n_tokens,)
         Euclidean norm of what the autoencoder leaves out over that of the activation.
     error_direct, error_gradient : ndarray of shape (n_tokens,)
-        What is left out contributes this much.
+        Contributions of the part left out.
     intercept_direct, intercept_gradient : ndarray of shape (n_tokens,)
         The same for the autoencoder's intercept.
     dense_direct, dense_gradient : ndarray of shape (n_tokens,)
@@ -139,7 +139,7 @@ class Behaviour(ColumnTable):
     tokens : TokenBehaviour
         The part left out and the features not shown, one line per token.
     metric : str
-        What is explained.
+        The quantity that is explained.
     value : float
         The metric on this prompt.
     target, predicted : str

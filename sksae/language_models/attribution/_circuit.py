@@ -63,10 +63,9 @@ def feature_circuit(
     prompt : str, array of token ids or list of messages
         What the model reads.
     metric : None, str, int, pair of them, or callable, default=None
-        What is explained, as for `attribute`.
+        The quantity to explain, as for `attribute`.
     baseline : {None, "patch", "mean", "zero"}, default=None
-        What a node is compared with, and what it is put to outside the circuit, as for
-        `attribute`.
+        The values that a node is compared with, and has outside the circuit, as for `attribute`.
     counterfactual : str, array of token ids or list of messages, default=None
         A prompt of as many tokens with another answer.
     background : list of str, default=None

@@ -104,7 +104,7 @@ class FeatureCircuit(TableRepr):
 
         A node is called ``"site/position/feature"``, with ``all`` for a sum over positions and
         ``error`` for an error node, and has the columns of `nodes` as attributes; the node
-        ``"metric"`` is what they all lead to. Edges have an `effect`.
+        ``"metric"`` is the target of them all. Edges have an `effect`.
 
         Returns
         -------
@@ -187,7 +187,7 @@ class FeatureCircuit(TableRepr):
         Returns
         -------
         graph : dict
-            What is in the file: metadata, qParams, nodes and links.
+            The content of the file: metadata, qParams, nodes and links.
 
         Raises
         ------

@@ -122,7 +122,7 @@ class LogitLens(TableRepr):
         Returns
         -------
         lines : list of str
-            The feature, what it promotes and what it suppresses.
+            The feature, the promoted tokens and the suppressed tokens.
         """
         lines = []
         for i, feature in enumerate(self.feature):
@@ -135,7 +135,7 @@ class LogitLens(TableRepr):
 
 @own_modes()
 def logit_lens(model, sae, features=None, *, n_tokens=10, block_size=256, tokenizer=None):
-    """Find the tokens that features promote and suppress by what they add to the logits directly.
+    """Find the tokens that features promote and suppress by their direct effect on the logits.
 
     A feature that adds ``a * d`` to the residual stream behind the last block changes the logits by
     ``(a / s) * W (gain * C d)``, with the unembedding `W`, the final norm's gain, `C` what takes

@@ -19,7 +19,7 @@ from sksae.language_models.model import base_of, capture, own_pass, visiting, wi
 
 
 class _Reached(Exception):  # noqa: N818 - it is not an error
-    """The pass got to the hook point that was to be read."""
+    """The pass reached the hook point whose tensor is wanted."""
 
 
 class Splicer(NamedTuple):
@@ -123,7 +123,7 @@ def in_order(model, points, inputs):
 
 
 def _like(value, x):
-    """A copy of `value` in the place of `x`: some models change what they get."""
+    """Return a copy of `value` to replace `x`: some models change their inputs in place."""
     if value.shape != x.shape:
         raise ValueError(f"{tuple(x.shape)} passes a site that gets {tuple(value.shape)}.")
     return value.to(x.device, x.dtype, copy=True)

@@ -32,8 +32,8 @@ class ActivationExtractor(
     that reads pixels, of images: PIL images, uint8 arrays of shape (height, width, channels), or
     float arrays of shape (channels, height, width), which are passed on as they are.
 
-    What is read runs through the model up to the hooked module and no further. A text longer than
-    the model's context is cut into consecutive windows; the model reads each window by itself.
+    The model runs up to the hooked module and no further. A text longer than the model's context
+    is cut into consecutive windows; the model reads each window by itself.
     Padding never becomes a row: token ids that come with an ``"attention_mask"`` are cut down to
     the tokens whose mask is 1, which must be consecutive; token ids without one are all read. Of
     an image the patches are the tokens.
@@ -107,7 +107,7 @@ class ActivationExtractor(
 
     The rows of a text do not depend on other texts, up to rounding. Where padding reaches the
     tokens of a model, or sequences reach each other, only windows of one length, or none, share a
-    pass: a few short passes tell, the first time that a hook point in a model is read.
+    pass: a few short passes tell, the first time that a site of a model is read.
 
     Examples
     --------
@@ -202,7 +202,7 @@ class ActivationExtractor(
         Raises
         ------
         ValueError
-            If the model or the place in it is not known, with what is.
+            If the model or the site is not known.
 
         See Also
         --------
@@ -246,7 +246,7 @@ class ActivationExtractor(
         Raises
         ------
         ValueError
-            If a parameter or `X` is not what it should be.
+            If a parameter or `X` is invalid.
         """
         check_parameters(self)
         check_container(X)
@@ -268,7 +268,7 @@ class ActivationExtractor(
         Raises
         ------
         ValueError
-            If `X` is not what it should be, the model has no such layer or site, the module runs
+            If `X` is invalid, the model has no such layer or site, the module runs
             several times in a pass or has not one row per token, or a text without tokens is to be
             pooled.
         """
@@ -324,7 +324,7 @@ class ActivationExtractor(
         X : iterable
             The texts, or what else the model reads, read as far as needed.
         chunk_rows : int, default=16384
-            Rows of a chunk; the last one has what is left.
+            Rows per chunk; the last chunk has the remaining rows.
         buffer_rows : int, default=None
             Rows that wait to be drawn, which is how far texts mix. None is four chunks.
         random_state : int, RandomState or None, default=None
@@ -423,7 +423,7 @@ def _buffer_size(chunk_rows, buffer_rows):
 
 
 def _shuffled(blocks, chunk_rows, buffer_rows, random_state):
-    """Return an iterator of arrays of `chunk_rows` rows, the last one of what is left.
+    """Return an iterator of arrays of `chunk_rows` rows, the last one of the remaining rows.
 
     Each row of `blocks`, arrays of any size, appears once. It is drawn from the `buffer_rows` rows
     that were waiting at the time.

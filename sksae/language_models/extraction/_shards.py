@@ -219,7 +219,7 @@ class Shards:
 
 
 def write_facts(path, facts):
-    """Write what is known about a folder, and a digest of that."""
+    """Write the facts about a folder with their digest."""
     write_text(path, json.dumps({**facts, DIGEST: digest_of(facts)}, indent=1))
 
 

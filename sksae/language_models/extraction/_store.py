@@ -153,7 +153,7 @@ def _write(reader, items, shards, n_texts):
 
 
 def _skip(reader, items, shards):
-    """Read over what is done and check that it is what would be done now."""
+    """Skip the stored items after a check that they are those of X and of this model."""
     done, first = shards.facts["n_texts"], shards.first_rows()
     compared = []  # the first item that has rows
     for i in range(done):

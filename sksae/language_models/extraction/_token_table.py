@@ -51,7 +51,7 @@ class TokenTable(ColumnTable):
         The characters of the text that the token stands for, all of each: the three tokens that
         spell one Hangul syllable byte by byte have the whole syllable. A token that stands for no
         character of the text has its name in the vocabulary, such as ``"[CLS]"``. A patch has its
-        place, ``"row 3, column 5"``.
+        position, ``"row 3, column 5"``.
     start, end : ndarray of shape (n_rows,)
         The span of those characters, ``texts[text][start:end]``; -1 for an added special token
         and for patches.

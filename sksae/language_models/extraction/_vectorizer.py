@@ -140,7 +140,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         NotFittedError
             If the autoencoder is to be used as it is, but is not fitted.
         ValueError
-            If a parameter or `X` is not what it should be.
+            If a parameter or `X` is invalid.
         """
         check_params(self)
         if self._is_prefit():
@@ -189,7 +189,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `X` is not what it should be.
+            If `X` is invalid.
         MemoryError
             If dense features cannot fit in memory; ``sparse_output=True`` is the remedy.
         """
@@ -266,7 +266,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
 
 
 def _has_been_fitted(estimator):
-    """Whether an estimator has the state of a fit; a pipeline, if all of its steps have it."""
+    """Whether an estimator, or every step of a pipeline, is fitted."""
     steps = (
         [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
     )

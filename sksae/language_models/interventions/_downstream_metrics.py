@@ -64,7 +64,7 @@ def downstream_metrics(extractor, sae, texts, *, mean=None):
     --------
     make_downstream_scorer : The same as a scorer, for searches.
     patch : Lets a model run on the reconstruction of a site.
-    sksae.metrics.explained_variance : What is reconstructed, without the model.
+    sksae.metrics.explained_variance : Quality of a reconstruction, without the model.
 
     Notes
     -----

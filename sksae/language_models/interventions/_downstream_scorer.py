@@ -56,8 +56,8 @@ def make_downstream_scorer(extractor, texts, metric="ce_recovered", *, mean=None
     TypeError
         If `extractor` is something else.
     ValueError
-        If a parameter is not what it should be. What only the model can tell, such as a layer that
-        it does not have, is raised when the scorer is first called.
+        If a parameter is invalid. An error that only the model can show, such as a layer that it
+        does not have, is raised when the scorer is first called.
 
     See Also
     --------
@@ -139,7 +139,7 @@ class _DownstreamScorer:
         return {score: sign * metrics[name] for score, (name, sign) in _SCORES.items()}
 
     def _ready(self):
-        """Return the passes, with what is the same for every estimator computed."""
+        """Return the passes, after computing the sums that do not depend on the estimator."""
         if self._passes is None:
             self._passes = DownstreamPasses(self.extractor, self.texts, self.mean)
         if self._fixed is None:

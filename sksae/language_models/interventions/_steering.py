@@ -50,7 +50,7 @@ def steer(
         The features, columns of the codes, and a value ``v`` for each. For ``how="ablate"`` and
         ``how="project_out"``, which use no values, a list of features or a single one as well.
     how : {"add", "clamp", "scale", "ablate", "project_out"}, default="add"
-        What is done, with ``f_j`` the code of the token:
+        The kind of change, with ``f_j`` the code of the token:
 
         - ``"add"``: ``d = v u_j``, a step along the unit vector ``u_j = d_j / |d_j|``, of a length
           in units of `unit`;

@@ -12,7 +12,7 @@ from sksae.language_models.model import interventions_ignored, plain
 
 WHERE = ("all", "last", "generated")
 
-# Arguments in which a model is given what it has read before: keys and values, or a state.
+# Arguments that hold the tokens read before: keys and values, or a state.
 _MEMORIES = ("past_key_values", "cache_params", "state")
 
 
@@ -112,7 +112,7 @@ class Positions:
         ValueError
             If `x` has not one row per token, or `where` does not fit the prompt.
         RuntimeError
-            If the model was not called: what it was given is not known.
+            If the model was not called, so that its inputs are not known.
         """
         state = self._state.__dict__
         if self._followed and not state.get("running"):
@@ -230,7 +230,7 @@ def _read(call, before):
         counted, first = before.counted, before.end
     real = _ones(tokens.shape[:2], tokens.device)
     mask = call.get("attention_mask")
-    # One of four dimensions says what is attended to; padding is what nothing attends to, so
+    # A mask of four dimensions says what is attended to; padding is what nothing attends to, so
     # whatever happens there has no effect.
     if isinstance(mask, torch.Tensor) and mask.ndim == 2:
         real = mask[:, -tokens.shape[1] :].to(tokens.device) != 0

@@ -17,7 +17,7 @@ _this_thread = threading.local()
 
 
 class HookPoint(NamedTuple):
-    """One tensor of a forward pass, computed from what passes the module at `path`.
+    """One tensor of a forward pass, computed from a tensor at the module at `path`.
 
     It is ``scale * seen + sign * earlier``. For most hook points that is the tensor seen at the
     module. But what a module adds to the residual stream may be scaled afterwards (Granite) or
@@ -29,7 +29,7 @@ class HookPoint(NamedTuple):
     path : str
         The module.
     side : {"input", "output"}, default="output"
-        Which of its tensors is seen.
+        Which tensor of the module.
     scale : float, default=1.0
         The factor that the model multiplies it with.
     earlier : HookPoint, default=None
@@ -63,7 +63,7 @@ class HookPoint(NamedTuple):
 
 
 class _CapturedAll(Exception):  # noqa: N818 - it is not an error
-    """Every wanted tensor has been seen; the rest of the forward pass is not needed."""
+    """All tensors have been captured; the rest of the forward pass is not needed."""
 
 
 def capture(model, points, inputs):
@@ -124,13 +124,13 @@ def visiting(model, visits):
     model : torch.nn.Module
         The model that the paths of the hook points are relative to.
     visits : list of (HookPoint, callable)
-        ``visit(x)`` gets the tensor of the place, which it must not change in place, and returns
-        None or the tensor that the model goes on with. Visits of one hook point run in this order.
+        ``visit(x)`` gets the tensor of the hook point, which it must not change in place, and
+        returns None or the tensor that replaces it. Visits of one hook point run in this order.
 
     Raises
     ------
     ValueError
-        If a hook point is inside of code that looks at no hooks.
+        If a hook point is inside of code that ignores hooks.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(uncompiled())
@@ -201,7 +201,7 @@ def _attach(model, point, change, passes):
 
 
 def _refuse_scripted(model, point):
-    """Raise a ValueError if TorchScript runs what is around the module of a hook point."""
+    """Raise a ValueError if a module around that of a hook point runs in TorchScript."""
     names = point.path.split(".")
     for around in (".".join(names[:n]) for n in range(len(names) if point.path else 0)):
         if isinstance(model.get_submodule(around), torch.jit.ScriptModule):

@@ -54,7 +54,7 @@ class Fingerprint(NamedTuple):
         Small buffers that the model computes when it is built, such as the frequencies of rotary
         positions: devices round them differently, so that they are compared as numbers.
     head : dict of str to int
-        The checksums of what is not in the base; empty for a model without a head.
+        Checksums of tensors outside of the base; empty for a model without a head.
     """
 
     settings: dict

@@ -151,7 +151,7 @@ def find_readout(model):
             softcap=softcap,
             dtype=stream.dtype,
         )
-        # Half of it, twice: what is not linear shows.
+        # Half of it, twice: nonlinear parts show.
         half = readout.direction(stream) / readout.scale(stream)[..., None] / 2
         if not _close(2 * readout.unembed(half) + readout.constants(), factor * raw):
             why = "its final norm is no LayerNorm and no RMSNorm, or its unembedding is not linear"

@@ -72,7 +72,7 @@ def find_hook_point(model, layer, site):
     Raises
     ------
     ValueError
-        If the model has no such layer or no such site, with what it has instead.
+        If the model has no such layer or no such site; the message lists those that it has.
     """
     base = base_of(model)
     layer, site = canonical(layer, site)

@@ -11,8 +11,7 @@ from sksae.language_models.attribution._attribution_nodes import along_features
 from sksae.language_models.attribution._decomposed_prompt import decompose
 from sksae.language_models.attribution._logit_metrics import read_metric
 from sksae.language_models.attribution._splicing import in_order
-from sksae.language_models.model import TorchDictionary, base_of, visiting
-from sksae.language_models.model._sites import find_hook_point
+from sksae.language_models.model import TorchDictionary, base_of, find_hook_point, visiting
 
 PROMPT, OTHER = [5, 9, 30, 7, 44, 12], [5, 9, 31, 7, 40, 12]
 KINDS = ("gpt2", "llama", "gemma2", "neox_parallel")

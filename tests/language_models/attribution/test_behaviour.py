@@ -11,8 +11,7 @@ from sklearn.base import BaseEstimator
 from sksae import TopKSAE
 from sksae.datasets import load_corpus, load_tiny_lm
 from sksae.language_models import ActivationExtractor, describe_behaviour, logit_lens
-from sksae.language_models.model import base_of, visiting
-from sksae.language_models.model._sites import find_hook_point
+from sksae.language_models.model import base_of, find_hook_point, visiting
 from tests.language_models.conftest import byte_level
 from tests.language_models.families import CAUSAL, build
 

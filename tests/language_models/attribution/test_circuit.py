@@ -9,8 +9,7 @@ from sklearn.decomposition import PCA
 
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder
 from sksae.language_models import FeatureCircuit, attribute, feature_circuit
-from sksae.language_models.model import TorchDictionary, base_of
-from sksae.language_models.model._sites import find_hook_point
+from sksae.language_models.model import TorchDictionary, base_of, find_hook_point
 from tests.language_models.attribution.test_attribution import (
     OTHER,
     PAIR,

@@ -12,8 +12,7 @@ from sklearn.decomposition import PCA
 from sksae import TopKSAE
 from sksae.language_models import logit_lens
 from sksae.language_models.attribution._logit_lens import token_strings
-from sksae.language_models.model import base_of, short_inputs, visiting
-from sksae.language_models.model._sites import find_hook_point
+from sksae.language_models.model import base_of, find_hook_point, short_inputs, visiting
 from tests.language_models.families import build
 
 

@@ -19,8 +19,7 @@ from sksae.language_models import ActivationExtractor, downstream_metrics
 from sksae.language_models.interventions import _downstream_passes
 from sksae.language_models.interventions._downstream_metrics import ratio
 from sksae.language_models.interventions._downstream_passes import divergence
-from sksae.language_models.model import base_of, visiting
-from sksae.language_models.model._sites import find_hook_point
+from sksae.language_models.model import base_of, find_hook_point, visiting
 
 TEXTS = [
     "The cat sat on the mat and the dog sat on the log.",

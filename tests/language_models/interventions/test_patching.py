@@ -10,8 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sksae import TopKSAE
 from sksae.language_models import patch, steer
-from sksae.language_models.model import capture
-from sksae.language_models.model._sites import find_hook_point
+from sksae.language_models.model import capture, find_hook_point
 from tests.language_models.families import build
 
 IDS = torch.tensor([[5, 9, 30, 7, 21], [8, 8, 2, 11, 3]])

@@ -12,8 +12,7 @@ from scipy.sparse import csr_array
 from sksae import TopKSAE
 from sksae.datasets import load_corpus, load_tiny_lm
 from sksae.language_models import ActivationExtractor, steer
-from sksae.language_models.model import HookPoint, capture
-from sksae.language_models.model._sites import find_hook_point
+from sksae.language_models.model import HookPoint, capture, find_hook_point
 from tests.language_models.families import build
 
 IDS = torch.tensor([[5, 9, 30, 7, 21], [8, 8, 2, 11, 3]])

@@ -3,8 +3,7 @@ import threading
 import pytest
 import torch
 
-from sksae.language_models.model import HookPoint, capture, visiting
-from sksae.language_models.model._sites import find_hook_point
+from sksae.language_models.model import HookPoint, capture, find_hook_point, visiting
 
 IDS = torch.tensor([[5, 9, 30, 7], [8, 8, 2, 11]])
 INPUTS = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}

@@ -18,10 +18,10 @@ from sksae.language_models.model import (
     capture,
     checked_hook_point,
     find_blocks,
+    find_hook_point,
     short_inputs,
     split_site,
 )
-from sksae.language_models.model._sites import find_hook_point
 from tests.language_models.families import HEADLESS, IMAGES, KINDS, MASKED, PARALLEL, POST_NORM
 
 PARTS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
