@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sksae.language_models.extraction import TextReading, _tokenizing, batches, padded, rows_of
-from sksae.language_models.extraction._context_windows import cut, text_of_rows
+from sksae.language_models.extraction import TextReading, _tokenizing, batches, padded
+from sksae.language_models.extraction._context_windows import cut, rows_of, text_of_rows
 from sksae.language_models.extraction._tokenizing import Encoding, Frame, encode, frame_of, with_bos
 
 ALPHABET = "ab the\n  특징은é👩‍🚀ㅎ\u1112\u1161"
