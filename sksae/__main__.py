@@ -12,6 +12,7 @@ from pathlib import Path
 from sklearn.model_selection import train_test_split
 
 import sksae
+from sksae._hook_names import IN_BLOCKS
 from sksae._threads import threads_for
 from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.interpret import FeatureAtlas, choose_features, explain, read_prompt, score_explanations
@@ -29,7 +30,6 @@ ESTIMATORS = {
 }
 HELD_OUT, N_FEATURES, N_EXAMPLES = 0.2, 12, 5
 N_PROMPTS, LENGTH = 6, 600  # of the texts that the page shows whole; characters
-BLOCK_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 
 # What suits the packaged model and corpus: readable features in about a minute on two cores.
 LAYER, K, PASSES = 3, 16, 6
@@ -242,7 +242,7 @@ def split_texts(text):
 
 def _layer(options):
     """The block asked for, or one past the middle."""
-    if options.layer is not None or options.site not in BLOCK_SITES:
+    if options.layer is not None or options.site not in IN_BLOCKS:
         return options.layer
     if options.model is None:
         return LAYER

@@ -112,6 +112,32 @@ def test_other_packages_are_imported_through_their_exports():
             assert not any(part.startswith("_") for part in parts), f"{where(path)}: {parts}"
 
 
+# The packages of language_models from left to right; imports go to the left only.
+COLUMN = ("model", "extraction", "interventions", "attribution")
+
+
+def test_language_models_are_a_column_of_packages():
+    """Each imports from those before it, by what they export, and from itself."""
+
+    def check(path):
+        parts = path.relative_to(PACKAGE).parts
+        if parts[0] != "language_models" or path.parent.name not in COLUMN:
+            return
+        for name in imports(TREES[path]):
+            _, *within = name.split(".")
+            if not name.startswith("sksae.language_models") or within[1] == path.parent.name:
+                continue
+            if within[1] not in COLUMN[: COLUMN.index(path.parent.name)]:
+                yield f"{name} is not to the left"
+            elif len(within) > 3 or within[2].startswith("_"):
+                yield f"{name} is not an export"
+
+    assert offences(check) == []
+    package = PACKAGE / "language_models"
+    assert {path.parent.name for path in package.rglob("*.py")} == {package.name, *COLUMN}
+    assert [path.name for path in package.glob("*.py")] == ["__init__.py"]
+
+
 def test_packages_have_no_import_cycle():
     graph = {}
     for _, package, other, _ in own_imports():

@@ -1,20 +1,28 @@
-"""Activations of language models, and where in a text each of them came from."""
+"""Activations of language models, interventions on them, and attribution of predictions."""
 
-from sksae.language_models._downstream import downstream_metrics
-from sksae.language_models._downstream_scorer import make_downstream_scorer
-from sksae.language_models.attribution._attribution import attribute
-from sksae.language_models.attribution._attribution_table import Attribution
-from sksae.language_models.attribution._behaviour import describe_behaviour
-from sksae.language_models.attribution._behaviour_table import Behaviour, TokenBehaviour
-from sksae.language_models.attribution._circuit import feature_circuit
-from sksae.language_models.attribution._circuit_graph import FeatureCircuit
-from sksae.language_models.attribution._logit_lens import LogitLens, logit_lens
-from sksae.language_models.extraction._extractor import ActivationExtractor
-from sksae.language_models.extraction._store import load_activations
-from sksae.language_models.extraction._tokens import TokenTable
-from sksae.language_models.extraction._vectorizer import SAEVectorizer
-from sksae.language_models.steering._patching import patch
-from sksae.language_models.steering._steering import steer
+from sksae.language_models.attribution import (
+    Attribution,
+    Behaviour,
+    FeatureCircuit,
+    LogitLens,
+    TokenBehaviour,
+    attribute,
+    describe_behaviour,
+    feature_circuit,
+    logit_lens,
+)
+from sksae.language_models.extraction import (
+    ActivationExtractor,
+    SAEVectorizer,
+    TokenTable,
+    load_activations,
+)
+from sksae.language_models.interventions import (
+    downstream_metrics,
+    make_downstream_scorer,
+    patch,
+    steer,
+)
 
 __all__ = [
     "ActivationExtractor",

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import to_torch
+from sksae._hook_names import IN_BLOCKS
 from sksae._params import Instance, check_option
 from sksae.formats.neuronpedia._fields import EXPLANATION, MODEL, RELEASE, SOURCE, SOURCE_SET
 from sksae.formats.neuronpedia._lines import well_formed
@@ -22,7 +23,6 @@ _FURTHER = {
 }
 _OURS = {"id", "modelId", "setName", "releaseName", "index", "layer", "description", "scores"}
 _OURS |= {"authorId", "creatorId", "createdAt", "updatedAt"}
-_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 
 
 def common_fields(facts, names, creator_id, created_at):
@@ -120,6 +120,6 @@ def vectors_of(sae, n_components):
 
 def hook_name_of(facts, source, hook_name):
     """Return what TransformerLens calls the site, or None."""
-    if hook_name is None and facts.get("site") in _SITES:
+    if hook_name is None and facts.get("site") in IN_BLOCKS:
         return f"blocks.{source.partition('-')[0]}.hook_{facts['site']}"
     return hook_name

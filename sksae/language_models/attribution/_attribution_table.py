@@ -1,16 +1,16 @@
-"""The table of an attribution: one line a node."""
+"""Table of an attribution, one line per node."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from sksae._signs import SHOWN, TableRepr, edges_visible, visible
-from sksae.language_models.attribution._columns import frame_of, lines_of
+from sksae._signs import SHOWN, edges_visible, visible
+from sksae.language_models.extraction import ColumnTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Attribution(TableRepr):
-    """What each feature at each position contributes to a metric, one line a node.
+class Attribution(ColumnTable):
+    """Contributions of features at each position to a metric, one line per node.
 
     `attribute` makes it; the strongest effects come first. Indexing with a slice, a mask or an
     array of line numbers gives the table of those lines; its `repr` shows the first ten.
@@ -49,7 +49,7 @@ class Attribution(TableRepr):
     See Also
     --------
     attribute : Makes it.
-    FeatureCircuit : The strongest nodes and what passes from one to the other.
+    FeatureCircuit : The strongest nodes and the effects of one on the other.
 
     Examples
     --------
@@ -91,9 +91,6 @@ class Attribution(TableRepr):
     def __len__(self):
         return len(self.site)
 
-    def __getitem__(self, rows):
-        return lines_of(self, rows)
-
     def _shown(self):
         lines = [f"Attribution: {len(self)} nodes, {self.metric} = {self.clean:.4g}"]
         for site, total in self.total.items():
@@ -114,18 +111,17 @@ class Attribution(TableRepr):
         ImportError
             If pandas is not installed.
         """
-        return frame_of(self)
+        return self._frame()
 
     def _line(self, i):
         """Return the cells of one line of the `repr`."""
-        place, token = (
-            ("all", "") if self.position[i] < 0 else (str(self.position[i]), self.token[i])
-        )
+        everywhere = self.position[i] < 0  # a sum over positions
+        position, token = ("all", "") if everywhere else (str(self.position[i]), self.token[i])
         return (
             f"{self.effect[i]:+.4g}",
             "" if np.isnan(self.exact[i]) else f"{self.exact[i]:+.4g}",
             self.site[i],
-            place,
+            position,
             edges_visible(token),
             "error" if self.feature[i] < 0 else str(self.feature[i]),
             f"{self.activation[i]:.4g}",

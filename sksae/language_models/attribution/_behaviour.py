@@ -1,31 +1,37 @@
-"""What features do on a prompt: how strongly they fire, and what that does to the prediction."""
+"""Features active on a prompt, and their contributions to the prediction of the model."""
 
 from collections.abc import Mapping
 from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from sksae._arrays import objects, to_torch
 from sksae._modes import own_modes
 from sksae._params import Float, Int, Option, check_option
-from sksae.language_models._dictionary import Dictionary
-from sksae.language_models._identities import attach
-from sksae.language_models._loading import load_causal
-from sksae.language_models._prompts import read_prompt
-from sksae.language_models._sites import SITES, split_site
+from sksae.language_models.attribution._attribution_nodes import along_features
 from sksae.language_models.attribution._behaviour_table import Behaviour, TokenBehaviour
-from sksae.language_models.attribution._contributions import (
-    Active,
-    clean_pass,
-    contributions,
-    direct_rows,
-    measured,
-    sums_of_hidden,
-    to_numpy,
-)
 from sksae.language_models.attribution._logit_lens import token_strings
-from sksae.language_models.attribution._splicing import Splicer
-from sksae.language_models.steering._feature_edits import maxima_array
+from sksae.language_models.attribution._logit_metrics import Logit, Metric, read_metric
+from sksae.language_models.attribution._splicing import Splicer, held
+from sksae.language_models.extraction import tokenized_prompt
+from sksae.language_models.interventions import maxima_array
+from sksae.language_models.model import (
+    SITES,
+    HookPoint,
+    TorchDictionary,
+    base_of,
+    checked_hook_point,
+    find_blocks,
+    find_readout,
+    load_causal,
+    split_site,
+    wide,
+)
+
+_TOKENS_AT_A_TIME = 64  # dense codes of as many tokens exist at once
+_COPIES_AT_A_TIME = 16
 
 _RULES = {
     "n_features": Int(1),
@@ -51,10 +57,10 @@ def describe_behaviour(
     verify=0,
     tokenizer=None,
 ):
-    """Describe which features fire on a prompt and what they do to the model's prediction.
+    """Describe the features active on a prompt and their effects on the model's prediction.
 
     The activation ``x`` of each token is ``sum of a_j d_j + b + e``: codes `a`, directions `d`, the
-    autoencoder's intercept `b`, and what it leaves out, `e`. Each part contributes
+    autoencoder's intercept `b`, and its error `e`. Each part contributes
 
     - ``gradient``: its product with ``d metric / d x``. For a feature this is ``a_j g . d_j``, the
       first-order estimate of how much the metric falls when the feature is taken away [1]_;
@@ -99,8 +105,8 @@ def describe_behaviour(
     Returns
     -------
     behaviour : Behaviour
-        One line a feature and token, the largest gradient first; `behaviour.tokens` has one line a
-        token, with the share that the autoencoder leaves out and what that contributes.
+        One line per feature and token, the largest gradient first; `behaviour.tokens` has one line
+        per token, with the share that the autoencoder leaves out and its contribution.
 
     Raises
     ------
@@ -151,21 +157,21 @@ def describe_behaviour(
     """
     numbers = {"n_features": n_features, "max_density": max_density}
     _check(target, names, **numbers, metric=metric, verify=verify)
-    dictionary = Dictionary(sae)
+    dictionary = TorchDictionary(sae)
     density, maxima = _density(dictionary), _maxima(dictionary, maxima)
     model, tokenizer = load_causal(model, tokenizer)
     layer, part = split_site(site)
-    place = attach(model, layer, part)
-    prompt = read_prompt(model, tokenizer, prompt)
-    splicer = Splicer(model, [place], prompt.inputs)
-    clean = clean_pass(splicer, target, metric, tokenizer)
-    rows, constant = direct_rows(model, clean, in_stream=part in SITES)
-    active, tokens = contributions(dictionary, clean, rows)
+    point = checked_hook_point(model, layer, part)
+    prompt = tokenized_prompt(model, tokenizer, prompt)
+    splicer = Splicer(model, [point], prompt.inputs)
+    clean = _clean_pass(splicer, target, metric, tokenizer)
+    rows, constant = _direct_rows(model, clean, in_stream=part in SITES)
+    active, tokens = _contributions(dictionary, clean, rows)
     dense = density[active.feature] > (1 if max_density is None else max_density)
     chosen = _chosen(active, ~dense & ~_leading(prompt)[active.position], n_features)
     shown = Active(*(column[chosen] for column in active))
     exact = np.full(len(chosen), np.nan)
-    exact[:verify] = measured(splicer, dictionary, clean, Active(*(x[:verify] for x in shown)))
+    exact[:verify] = _measured(splicer, dictionary, clean, Active(*(x[:verify] for x in shown)))
     strings = prompt.tokens.string
     predicted = to_numpy(clean.predicted)
     return Behaviour(
@@ -179,7 +185,7 @@ def describe_behaviour(
             logit=to_numpy(clean.logit),
             constant=to_numpy(constant),
             **tokens,
-            **sums_of_hidden(active, dense, chosen, len(strings)),
+            **_sums_of_hidden(active, dense, chosen, len(strings)),
         ),
         **_prediction(clean, tokenizer),
     )
@@ -195,11 +201,11 @@ def _check(target, names, **numbers):
 
 
 def _density(dictionary):
-    """Return the share of rows each feature fired on in the fit, NaN where that is not known."""
-    known = getattr(dictionary.sae, "activation_frequency_", None)
-    if known is None:
+    """Return the share of rows each feature fired on in the fit, NaN if it is not known."""
+    frequency = getattr(dictionary.sae, "activation_frequency_", None)
+    if frequency is None:
         return np.full(dictionary.n_features, np.nan)
-    return to_numpy(to_torch(known, "cpu"))
+    return to_numpy(to_torch(frequency, "cpu"))
 
 
 def _maxima(dictionary, maxima):
@@ -211,7 +217,7 @@ def _maxima(dictionary, maxima):
 
 
 def _leading(prompt):
-    """Which tokens are special ones that the prompt begins with; never the last."""
+    """Mask of the special tokens that the prompt begins with; never the last token."""
     leading = prompt.special.numpy().cumprod().astype(bool)
     leading[-1] = False
     return leading
@@ -251,7 +257,7 @@ def _columns(shown, strings, density, maxima, names):
 
 
 def _prediction(clean, tokenizer):
-    """Return what the table says about the prediction behind the prompt."""
+    """Return the fields of the table about the prediction behind the prompt."""
     best = int(clean.log_probabilities.argmax())
     target, predicted = token_strings(tokenizer, np.array([clean.target, best]))
     return {
@@ -262,3 +268,164 @@ def _prediction(clean, tokenizer):
         "target_log_probability": float(clean.log_probabilities[clean.target]),
         "predicted_log_probability": float(clean.log_probabilities[best]),
     }
+
+
+class CleanPass(NamedTuple):
+    """The tensors of one pass over a prompt."""
+
+    x: torch.Tensor  # (n_tokens, width): activations of the site, at least float32
+    gradient: torch.Tensor  # (n_tokens, width): of the metric with respect to x
+    stream: torch.Tensor  # (n_tokens, d_model): output of the last block
+    log_probabilities: torch.Tensor  # (n_vocabulary,): behind the last position
+    predicted: torch.Tensor  # (n_tokens,): the most probable token, at the end the target
+    logit: torch.Tensor  # (n_tokens,): its logit
+    metric: Metric
+    value: float
+
+    @property
+    def target(self):
+        """The id of the token that is explained."""
+        return self.metric.tokens[0]
+
+
+class Active(NamedTuple):
+    """Active features and their contributions, one entry per code that is not zero."""
+
+    position: np.ndarray
+    feature: np.ndarray
+    activation: np.ndarray
+    gradient: np.ndarray
+    direct: np.ndarray
+
+
+def _clean_pass(splicer, target, metric, tokenizer):
+    """Run a prompt once, forward and back, and return the `CleanPass`.
+
+    Parameters
+    ----------
+    splicer : Splicer
+        The model, the prompt and the one hook point of the site.
+    target : None, str or int
+        The token that is explained, as for `read_metric`.
+    metric : {"log_probability", "logit"}
+        What of it.
+    tokenizer : tokenizer
+        What makes tokens of strings.
+    """
+    base, stream = base_of(splicer.model), []
+    path = find_blocks(base)
+    end = HookPoint(f"{path}.{len(base.get_submodule(path)) - 1}")
+    (x,) = splicer.read()
+    leaf = x[None].requires_grad_()
+    visits = [
+        (splicer.points[0], held(leaf)),
+        (end, lambda h: stream.append(h[0].detach().clone())),
+    ]
+    logits = splicer.logits(visits)[0]
+    about = read_metric(target, tokenizer, logits[-1].detach())
+    (token,) = about.tokens
+    if metric == "logit":
+        about = Logit(f"logit of {tokenizer.decode([token])!r}", (token,))
+    value = about(logits[None]).sum()
+    gradient = None
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True)
+    logits = logits.detach()
+    predicted = logits.argmax(-1)
+    predicted[-1] = token
+    return CleanPass(
+        x=x.detach(),
+        gradient=torch.zeros_like(x) if gradient is None else gradient[0],
+        stream=stream[0],
+        log_probabilities=logits[-1].to(wide(logits)).log_softmax(-1),
+        predicted=predicted,
+        logit=logits.gather(1, predicted[:, None])[:, 0].to(wide(logits)),
+        metric=about,
+        value=float(value.detach()),
+    )
+
+
+def _direct_rows(model, clean, *, in_stream):
+    """Return the unembedding directions at each position, and the logits of the bias terms.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model.
+    clean : CleanPass
+        The pass over the prompt.
+    in_stream : bool
+        Whether `x` is part of the residual stream or added to it; if not, all is NaN.
+
+    Returns
+    -------
+    rows : Tensor of shape (n_tokens, width)
+        Their products with a part of `x` are its direct contributions to the predicted tokens.
+    constant : Tensor of shape (n_tokens,)
+        The logits of the biases.
+    """
+    if not in_stream:
+        return torch.full_like(clean.x, torch.nan), torch.full_like(clean.logit, torch.nan)
+    readout = find_readout(model)
+    ids, index = clean.predicted.unique(return_inverse=True)
+    rows = readout.rows(ids)[index.to(readout.gain.device)]
+    rows = rows / readout.scale(clean.stream)[:, None]
+    constants = readout.constants()
+    return rows.to(clean.x), constants[clean.predicted.to(constants.device)]
+
+
+def _contributions(dictionary, clean, rows):
+    """Return the `Active` features, and a dict of the other contributions per token."""
+    error, parts = torch.empty_like(clean.x), []
+    for first in range(0, len(error), _TOKENS_AT_A_TIME):
+        block = clean.x[first : first + _TOKENS_AT_A_TIME]
+        codes = dictionary.encode(block)
+        error[first : first + len(block)] = block - dictionary.decode(codes)
+        position, feature = codes.nonzero(as_tuple=True)
+        parts.append((position + first, feature, codes[position, feature]))
+    position, feature, code = (torch.cat(column) for column in zip(*parts, strict=True))
+    active = [position, feature, code]
+    intercept = dictionary.intercept(clean.x)
+    norms = torch.linalg.vector_norm(clean.x, dim=-1).clamp(min=torch.finfo(error.dtype).tiny)
+    tokens = {"unexplained": torch.linalg.vector_norm(error, dim=-1) / norms}
+    for kind, row in (("gradient", clean.gradient), ("direct", rows)):
+        active.append(code * along_features(dictionary, row, position, feature))
+        tokens[f"error_{kind}"] = (error * row).sum(-1)
+        tokens[f"intercept_{kind}"] = row @ intercept
+    return Active(*map(to_numpy, active)), {name: to_numpy(x) for name, x in tokens.items()}
+
+
+def _sums_of_hidden(active, dense, chosen, n_tokens):
+    """Return sums per token over the features too dense to be shown, and over the others."""
+    remaining = ~dense
+    remaining[chosen] = False
+    return {
+        f"{group}_{kind}": np.bincount(
+            active.position[rows], getattr(active, kind)[rows], minlength=n_tokens
+        ).astype(float)
+        for group, rows in (("dense", dense), ("rest", remaining))
+        for kind in ("direct", "gradient")
+    }
+
+
+def _measured(splicer, dictionary, clean, chosen):
+    """Return the fall of the metric when each of some `Active` features is removed."""
+    effects = []
+    directions = dictionary.components(clean.x)
+    for first in range(0, len(chosen.position), _COPIES_AT_A_TIME):
+        block = slice(first, first + _COPIES_AT_A_TIME)
+        copies = clean.x.repeat(len(chosen.position[block]), 1, 1)
+        activation = torch.from_numpy(chosen.activation[block]).to(copies)[:, None]
+        feature = torch.from_numpy(chosen.feature[block]).to(copies.device)
+        # Each copy lacks one feature at one position.
+        copies[range(len(copies)), chosen.position[block].tolist()] -= (
+            activation * directions[feature]
+        )
+        effects.append(clean.value - to_numpy(splicer.metric(clean.metric, {0: copies})))
+    return np.concatenate(effects) if effects else np.zeros(0)
+
+
+def to_numpy(tensor):
+    """Return a tensor as an array, of float64 if it holds floats."""
+    tensor = tensor.detach().cpu()
+    return (tensor.double() if tensor.is_floating_point() else tensor).numpy()

@@ -1,16 +1,16 @@
-"""The tables of what features do on a prompt: one line a feature and token, one line a token."""
+"""Tables of the features active on a prompt: one line per feature and token, and per token."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from sksae._signs import SHOWN, TableRepr, aligned, edges_visible, visible
-from sksae.language_models.attribution._columns import frame_of, lines_of
+from sksae._signs import SHOWN, aligned, edges_visible, visible
+from sksae.language_models.extraction import ColumnTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TokenBehaviour(TableRepr):
-    """What all features of a token do together, and what they leave out, one line a token.
+class TokenBehaviour(ColumnTable):
+    """Sums over the features of each token, and the part left out, one line per token.
 
     `Behaviour.tokens` has it. Columns that end in `direct` are logits of the token in `predicted`
     at this position, columns that end in `gradient` are in units of the metric; see
@@ -31,7 +31,7 @@ class TokenBehaviour(TableRepr):
     unexplained : ndarray of shape (n_tokens,)
         Euclidean norm of what the autoencoder leaves out over that of the activation.
     error_direct, error_gradient : ndarray of shape (n_tokens,)
-        What is left out contributes this much.
+        Contributions of the part left out.
     intercept_direct, intercept_gradient : ndarray of shape (n_tokens,)
         The same for the autoencoder's intercept.
     dense_direct, dense_gradient : ndarray of shape (n_tokens,)
@@ -104,12 +104,12 @@ class TokenBehaviour(TableRepr):
         ImportError
             If pandas is not installed.
         """
-        return frame_of(self)
+        return self._frame()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Behaviour(TableRepr):
-    """What features do on a prompt, one line a feature and token.
+class Behaviour(ColumnTable):
+    """Effects of features on a prompt, one line per feature and token.
 
     `describe_behaviour` makes it; the largest `gradient` comes first, whatever its sign. Indexing
     with a slice, a mask or an array of line numbers gives the table of those lines.
@@ -137,9 +137,9 @@ class Behaviour(TableRepr):
     name : ndarray of shape (n,), dtype=object
         The name of the feature, ``""`` if it has none.
     tokens : TokenBehaviour
-        What is left out and what is not shown, one line a token.
+        The part left out and the features not shown, one line per token.
     metric : str
-        What is explained.
+        The quantity that is explained.
     value : float
         The metric on this prompt.
     target, predicted : str
@@ -187,9 +187,6 @@ class Behaviour(TableRepr):
     def __len__(self):
         return len(self.position)
 
-    def __getitem__(self, rows):
-        return lines_of(self, rows)
-
     def _shown(self, n_rows=SHOWN):
         median = float(np.median(self.tokens.unexplained))
         sentences = [
@@ -229,17 +226,17 @@ class Behaviour(TableRepr):
         Returns
         -------
         frame : pandas.DataFrame of shape (n, 10)
-            One line a feature and token; `tokens` has a frame of its own.
+            One line per feature and token; `tokens` has a frame of its own.
 
         Raises
         ------
         ImportError
             If pandas is not installed.
         """
-        return frame_of(self)
+        return self._frame()
 
     def lines(self, n_rows=20):
-        """Return what a terminal shows: the prediction, then the first lines of the table.
+        """Return lines for a terminal: the prediction, then the first lines of the table.
 
         Parameters
         ----------

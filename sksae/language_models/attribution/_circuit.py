@@ -1,15 +1,24 @@
-"""Sparse feature circuits: the nodes that matter, the edges between them, how much they carry."""
+"""Sparse feature circuits: the strongest nodes, the edges between them, their share of a metric."""
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from sksae._arrays import to_torch
 from sksae._modes import own_modes
-from sksae.language_models.attribution._circuit_edges import edges_of, members_of
-from sksae.language_models.attribution._circuit_graph import FeatureCircuit
-from sksae.language_models.attribution._effects import check_options, effects_of, summed, table_of
-from sksae.language_models.attribution._study import study
+from sksae.language_models.attribution._attribute import (
+    attribution_table,
+    check_options,
+    node_effects,
+    summed_over_positions,
+)
+from sksae.language_models.attribution._attribution_nodes import along_features
+from sksae.language_models.attribution._circuit_graph import EDGE, METRIC, FeatureCircuit
+from sksae.language_models.attribution._decomposed_prompt import decompose
 
-_POSITIONS_AT_A_TIME = 64
+_POSITIONS_AT_A_TIME = 64  # dense codes of as many positions exist at once
+_CODES_AT_A_TIME = 4096
 
 
 def feature_circuit(
@@ -54,10 +63,9 @@ def feature_circuit(
     prompt : str, array of token ids or list of messages
         What the model reads.
     metric : None, str, int, pair of them, or callable, default=None
-        What is explained, as for `attribute`.
+        The quantity to explain, as for `attribute`.
     baseline : {None, "patch", "mean", "zero"}, default=None
-        What a node is compared with, and what it is put to outside the circuit, as for
-        `attribute`.
+        The values that a node is compared with, and has outside the circuit, as for `attribute`.
     counterfactual : str, array of token ids or list of messages, default=None
         A prompt of as many tokens with another answer.
     background : list of str, default=None
@@ -74,7 +82,7 @@ def feature_circuit(
     n_steps : int, default=10
         Points of the integral.
     names : mapping of int to str, or list of mappings, default=None
-        Names of features, for all sites or one mapping a site.
+        Names of features, for all sites or one mapping per site.
     tokenizer : str, Path or tokenizer, default=None
         None takes the one that goes with the model's name. Needed with a model object.
     batch_size : int, default=32
@@ -134,7 +142,7 @@ def feature_circuit(
     check_options(method=method, n_steps=n_steps, batch_size=batch_size, positions=positions)
     check_options(node_threshold=node_threshold, edge_threshold=edge_threshold)
     with own_modes():
-        one = study(
+        decomposed = decompose(
             model,
             sites,
             saes,
@@ -147,113 +155,245 @@ def feature_circuit(
             tokenizer=tokenizer,
             encoders=True,
         )
-        every = effects_of(one, method, n_steps, batch_size)
-        effects = summed(every) if positions == "sum" else every
+        all_effects = node_effects(decomposed, method, n_steps, batch_size)
+        effects = summed_over_positions(all_effects) if positions == "sum" else all_effects
         order = np.argsort(-np.abs(effects.effect), kind="stable")
         chosen = effects.take(order[np.abs(effects.effect[order]) >= node_threshold])
-        members = [_members(one, i, chosen) for i in range(len(one.nodes))]
-        edges = edges_of(one, members, len(chosen.site), batch_size)
+        members = [Members.of(decomposed, i, chosen) for i in range(len(decomposed.nodes))]
+        edges = _edges_of(decomposed, members, len(chosen.site), batch_size)
         edges = edges[np.abs(edges["effect"]) >= edge_threshold]
-        faithfulness, completeness = _carried(one, chosen)
+        faithfulness, completeness = _carried(decomposed, chosen)
         return FeatureCircuit(
-            nodes=table_of(one, every, chosen, ()),
+            nodes=attribution_table(decomposed, all_effects, chosen, ()),
             edges=edges[np.argsort(-np.abs(edges["effect"]), kind="stable")],
             faithfulness=faithfulness,
             completeness=completeness,
-            sites=one.labels,
-            tokens=one.prompt.tokens.string.tolist(),
-            prompt=one.prompt.tokens.texts[0],
-            metric_tokens=one.metric.tokens,
+            sites=decomposed.labels,
+            tokens=decomposed.prompt.tokens.string.tolist(),
+            prompt=decomposed.prompt.tokens.texts[0],
+            metric_tokens=decomposed.metric.tokens,
         )
 
 
-def _members(study, i, chosen):
-    """Return the `Members` of the circuit at a site: which of its codes belong to which node."""
-    nodes = study.nodes[i]
-    numbers = {
-        (int(position), int(feature)): n
-        for n, (site, position, feature) in enumerate(zip(*chosen[:3], strict=True))
-        if site == i
-    }
+class Members(NamedTuple):
+    """The nodes of a circuit at one site, position by position.
 
-    def number(position, feature):
-        pairs = zip(position.tolist(), feature.tolist(), strict=True)
-        found = [numbers.get(p, numbers.get((-1, p[1]), -1)) for p in pairs]
-        return torch.tensor(found, dtype=torch.long, device=nodes.x.device)
-
-    every = torch.arange(len(nodes.x))
-    return members_of(
-        nodes, number(nodes.position, nodes.feature), number(every, torch.full_like(every, -1))
-    )
-
-
-def _carried(study, chosen):
-    """Return faithfulness and completeness of the circuit of the chosen nodes."""
-    splicer, sites = study.splicer, range(len(study.nodes))
-    kept = [_part_of(study.nodes[i], chosen.take(chosen.site == i)) for i in sites]
-    nothing = splicer.metric(study.metric, {i: study.nodes[i].baseline[None] for i in sites})
-    inside = splicer.metric_of_visits(
-        study.metric, [_inside(*pair) for pair in zip(study.nodes, kept, strict=True)]
-    )
-    outside = splicer.metric_of_visits(study.metric, [_outside(part) for part in kept])
-    nothing = float(nothing)
-    whole = study.clean - nothing
-    if whole == 0:
-        return float("nan"), float("nan")
-    return (inside - nothing) / whole, (outside - nothing) / whole
-
-
-def _inside(nodes, part):
-    def visit(x):
-        return (nodes.baseline + part(x)).to(x.dtype)[None]
-
-    return visit
-
-
-def _outside(part):
-    def visit(x):
-        return (x[0] - part(x)).to(x.dtype)[None]
-
-    return visit
-
-
-def _part_of(nodes, chosen):
-    """Return a function from what passes a site to what the circuit adds to the baseline there.
-
-    That is ``(f - f') @ W + (e - e')`` over the codes and errors of the circuit.
+    Several codes or errors belong to one node where positions are added up.
     """
-    dictionary, device = nodes.site.dictionary, nodes.x.device
-    everywhere = chosen.position < 0
-    wrong = chosen.feature < 0
-    errors = torch.zeros(len(nodes.x), 1, dtype=torch.bool, device=device)
-    errors[chosen.position[wrong & ~everywhere]] = True
-    errors |= bool((wrong & everywhere).any())
-    columns, column = np.unique(chosen.feature[~wrong], return_inverse=True)
-    mask = torch.zeros(len(nodes.x), len(columns), dtype=torch.bool, device=device)
-    some = everywhere[~wrong]
-    mask[:, column[some]] = True
-    mask[chosen.position[~wrong][~some], column[~some]] = True
-    columns = torch.from_numpy(columns).to(device)
-    baseline = _columns(nodes, columns)
 
-    def part(x):
-        found = []
+    position: torch.Tensor  # (n,): of each code
+    feature: torch.Tensor  # (n,)
+    code: torch.Tensor  # (n,)
+    change: torch.Tensor  # (n,): from the baseline to the code
+    node: torch.Tensor  # (n,): number in the circuit of its node
+    error_position: torch.Tensor  # (m,): of each error
+    error_node: torch.Tensor  # (m,): number in the circuit of its node
+
+    @classmethod
+    def of(cls, decomposed, i, chosen):
+        """Return the members at site `i` of the circuit of the `chosen` `Effects`."""
+        nodes = decomposed.nodes[i]
+        numbers = {
+            (int(position), int(feature)): n
+            for n, (site, position, feature) in enumerate(zip(*chosen[:3], strict=True))
+            if site == i
+        }
+
+        def number(position, feature):
+            """Return the number in the circuit of each code, -1 for those outside of it."""
+            pairs = zip(position.tolist(), feature.tolist(), strict=True)
+            # Position -1 stands for the sum over positions.
+            in_circuit = [numbers.get(pair, numbers.get((-1, pair[1]), -1)) for pair in pairs]
+            return torch.tensor(in_circuit, dtype=torch.long, device=nodes.x.device)
+
+        positions = torch.arange(len(nodes.x))
+        features = number(nodes.position, nodes.feature)
+        errors = number(positions, torch.full_like(positions, -1))
+        chosen_codes, error_position = features >= 0, (errors >= 0).nonzero()[:, 0]
+        code = nodes.code[chosen_codes]
+        return cls(
+            nodes.position[chosen_codes],
+            nodes.feature[chosen_codes],
+            code,
+            code - nodes.baseline_code[chosen_codes],
+            features[chosen_codes],
+            error_position,
+            errors[error_position],
+        )
+
+
+def _edges_of(decomposed, members, n_nodes, batch_size):
+    """Return every edge of a circuit, an array of dtype `EDGE`.
+
+    The edge from u to d is ``(u - u') * d(w d) / d u``, ``w`` being the derivative of the metric
+    with respect to d in the untouched prompt (Marks et al. 2024). A code is taken as the linear
+    function it is as long as the same features fire. All sites before that of d are held, so that
+    what passes through one of their nodes is left to the edges of that node.
+    """
+    gradients = decomposed.gradients()
+    parts = []
+    for i in range(1, len(decomposed.nodes)):
+        targets = _Targets(decomposed.nodes[i], members[i], gradients[i])
+        for first in range(0, len(targets.numbers), batch_size):
+            numbers = targets.numbers[first : first + batch_size]
+            held = {u: v for u, v in decomposed.clean_values(len(numbers)).items() if u < i}
+            into = decomposed.splicer.gradients_at(i, targets.weights(numbers), held)
+            parts.append(_edges(decomposed, members, into, numbers.tolist(), n_nodes))
+    into = decomposed.splicer.gradients(decomposed.metric, decomposed.clean_values(), hold=True)
+    parts.append(_edges(decomposed, members, into, [METRIC], n_nodes))
+    return np.concatenate(parts)
+
+
+def _edges(decomposed, members, gradients, targets, n_nodes):
+    """Return the edges into some targets, from gradients with one row per target."""
+    effects = torch.zeros(len(targets), n_nodes, dtype=torch.float64)
+    for i, gradient in gradients.items():
+        sources, nodes = members[i], decomposed.nodes[i]
+        dictionary = nodes.site.dictionary
+        along = along_features(dictionary, gradient, sources.position, sources.feature)
+        effects.index_add_(1, sources.node.cpu(), (along * sources.change).double().cpu())
+        change = (nodes.error - nodes.baseline_error)[sources.error_position]
+        errors = (gradient[:, sources.error_position] * change).sum(-1)
+        effects.index_add_(1, sources.error_node.cpu(), errors.double().cpu())
+    target, source = effects.nonzero(as_tuple=True)
+    edges = np.empty(len(source), dtype=EDGE)
+    edges["source"], edges["target"] = source.numpy(), np.asarray(targets)[target.numpy()]
+    edges["effect"] = effects[target, source].numpy()
+    return edges
+
+
+class _Targets:
+    """The nodes of one site as targets of edges.
+
+    Parameters
+    ----------
+    nodes : Nodes
+        All nodes of the site.
+    members : Members
+        Those of the circuit.
+    gradient : Tensor of shape (n_tokens, width)
+        Derivatives of the metric with respect to the activations.
+    """
+
+    def __init__(self, nodes, members, gradient):
+        dictionary = nodes.site.dictionary
+        self._encoder = to_torch(dictionary.sae.encoder_coef_, gradient.device, gradient.dtype)
+        fires = members.code != 0
+        self._position, self._feature, self._node = (
+            column[fires] for column in (members.position, members.feature, members.node)
+        )
+        self._along = along_features(dictionary, gradient, self._position, self._feature)
+        self._error_position, self._error_node = members.error_position, members.error_node
+        self._gradient = gradient
+        self._errors = self._error_weights(nodes) if len(members.error_node) else gradient
+        self.numbers = torch.cat([self._node, members.error_node]).unique()
+
+    def weights(self, numbers):
+        """Return the weights of the activations, (n, n_tokens, width), that give ``w d`` of nodes.
+
+        `numbers` are the nodes ``d`` in the circuit, n of `self.numbers`.
+        """
+        weights = self._gradient.new_zeros(len(numbers), *self._gradient.shape)
+        # Pairs of a target (a row of `weights`) and a code or an error that belongs to it.
+        row, entry = (numbers[:, None] == self._node).nonzero(as_tuple=True)
+        of_codes = self._along[entry, None] * self._encoder[self._feature[entry]]
+        weights.index_put_((row, self._position[entry]), of_codes, accumulate=True)
+        row, entry = (numbers[:, None] == self._error_node).nonzero(as_tuple=True)
+        position = self._error_position[entry]
+        weights.index_put_((row, position), self._errors[position], accumulate=True)
+        return weights
+
+    def _error_weights(self, nodes):
+        """Return the weights of the activations that give ``w e`` at each position.
+
+        The error is ``x - dec(f(x))``, so that the directions which active features read are
+        subtracted.
+        """
+        weights = self._gradient.clone()
+        fires = (nodes.code != 0).nonzero()[:, 0]
+        for block in fires.split(_CODES_AT_A_TIME):
+            position, feature = nodes.position[block], nodes.feature[block]
+            along = along_features(nodes.site.dictionary, self._gradient, position, feature)
+            weights.index_add_(0, position, -along[:, None] * self._encoder[feature])
+        return weights
+
+
+def _carried(decomposed, chosen):
+    """Return faithfulness and completeness of the circuit of the chosen nodes."""
+    splicer, metric = decomposed.splicer, decomposed.metric
+    baselines = {i: nodes.baseline[None] for i, nodes in enumerate(decomposed.nodes)}
+    at_baseline = float(splicer.metric(metric, baselines))
+    parts = [
+        _CircuitPart(nodes, chosen.take(chosen.site == i))
+        for i, nodes in enumerate(decomposed.nodes)
+    ]
+    inside = splicer.metric_of_visits(metric, [part.kept for part in parts])
+    outside = splicer.metric_of_visits(metric, [part.removed for part in parts])
+    total = decomposed.clean - at_baseline
+    if total == 0:
+        return float("nan"), float("nan")
+    return (inside - at_baseline) / total, (outside - at_baseline) / total
+
+
+class _CircuitPart:
+    """The part of the activations of a site that the nodes of a circuit account for.
+
+    Parameters
+    ----------
+    nodes : Nodes
+        All nodes of the site.
+    chosen : Effects
+        Those of the circuit.
+    """
+
+    def __init__(self, nodes, chosen):
+        self._nodes = nodes
+        device, n_tokens = nodes.x.device, len(nodes.x)
+        everywhere = chosen.position < 0
+        is_error = chosen.feature < 0
+        # (n_tokens, 1): whether the error of a token is in the circuit
+        self._errors = torch.zeros(n_tokens, 1, dtype=torch.bool, device=device)
+        self._errors[chosen.position[is_error & ~everywhere]] = True
+        self._errors |= bool((is_error & everywhere).any())
+        # (n_tokens, n_columns): whether a feature is in the circuit at a token
+        columns, column = np.unique(chosen.feature[~is_error], return_inverse=True)
+        self._mask = torch.zeros(n_tokens, len(columns), dtype=torch.bool, device=device)
+        summed = everywhere[~is_error]
+        self._mask[:, column[summed]] = True
+        self._mask[chosen.position[~is_error][~summed], column[~summed]] = True
+        self._columns = torch.from_numpy(columns).to(device)
+        self._baseline_codes = _codes_at(nodes, self._columns)
+
+    def kept(self, x):
+        """Visit that puts everything outside of the circuit at its baseline."""
+        return (self._nodes.baseline + self._change(x)).to(x.dtype)[None]
+
+    def removed(self, x):
+        """Visit that puts the circuit at its baseline."""
+        return (x[0] - self._change(x)).to(x.dtype)[None]
+
+    def _change(self, x):
+        """Return the contribution of the circuit, ``(f - f') @ W + (e - e')`` of its nodes.
+
+        `x` are the activations, (1, n_tokens, width); the result is (n_tokens, width).
+        """
+        nodes, dictionary = self._nodes, self._nodes.site.dictionary
+        changes = []
         for first in range(0, len(nodes.x), _POSITIONS_AT_A_TIME):
-            here = slice(first, first + _POSITIONS_AT_A_TIME)
-            rows = x[0, here].to(device, nodes.x.dtype)
+            block = slice(first, first + _POSITIONS_AT_A_TIME)
+            rows = x[0, block].to(nodes.x.device, nodes.x.dtype)
             codes = dictionary.encode(rows)
-            change = (codes[:, columns] - baseline[here]) * mask[here]
-            error = rows - dictionary.decode(codes) - nodes.baseline_error[here]
-            found.append(change @ dictionary.components(rows)[columns] + error * errors[here])
-        return torch.cat(found)
+            change = (codes[:, self._columns] - self._baseline_codes[block]) * self._mask[block]
+            error = rows - dictionary.decode(codes) - nodes.baseline_error[block]
+            directions = dictionary.components(rows)[self._columns]
+            changes.append(change @ directions + error * self._errors[block])
+        return torch.cat(changes)
 
-    return part
 
-
-def _columns(nodes, columns):
-    """Return some columns, in their order, of the codes of the baseline, (n_tokens, n_columns)."""
-    found = nodes.x.new_zeros(len(nodes.x), len(columns))
+def _codes_at(nodes, columns):
+    """Return some sorted columns of the codes of the baseline, (n_tokens, n_columns)."""
+    codes = nodes.x.new_zeros(len(nodes.x), len(columns))
     column = torch.searchsorted(columns, nodes.feature)
     entry = torch.isin(nodes.feature, columns)
-    found[nodes.position[entry], column[entry]] = nodes.baseline_code[entry]
-    return found
+    codes[nodes.position[entry], column[entry]] = nodes.baseline_code[entry]
+    return codes

@@ -1,4 +1,4 @@
-"""A circuit as a value: nodes, edges, what they carry, and the forms it leaves in."""
+"""Feature circuits as values: nodes, edges, pictures, and files for other programs."""
 
 import json
 from dataclasses import dataclass, field
@@ -7,14 +7,27 @@ import numpy as np
 
 from sksae._files import replacing, write_text
 from sksae._params import Int, check_option
-from sksae._signs import TableRepr
+from sksae._signs import TableRepr, edges_visible, fit_columns, visible
 from sksae.language_models.attribution._attribution_table import Attribution
-from sksae.language_models.attribution._circuit_files import graph_of, viewer_graph, write_graphml
+
+METRIC = -1
+"""The number of the metric among the targets of edges."""
+
+EDGE = np.dtype([("source", np.int64), ("target", np.int64), ("effect", np.float64)])
+
+_KINDS = {False: "cross layer transcoder", True: "mlp reconstruction error"}  # by "is an error"
+
+_FOR, _AGAINST = "#2166ac", "#b2182b"  # colours of positive and negative effects
+_LABEL_COLUMNS = 12  # of a token or a name
+_INCHES = 1.1  # between tokens, and between sites at least
+_SPREAD = 0.18  # of the nodes of one token and site to either side
+_ROW = 0.45  # between their rows
+_PLAIN = {"parse_math": False}  # a token may be a dollar sign
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FeatureCircuit(TableRepr):
-    """The features behind a prediction, and what passes from one to the other.
+    """The features behind a prediction, and the effects of one on the other.
 
     `feature_circuit` makes it.
 
@@ -91,14 +104,44 @@ class FeatureCircuit(TableRepr):
 
         A node is called ``"site/position/feature"``, with ``all`` for a sum over positions and
         ``error`` for an error node, and has the columns of `nodes` as attributes; the node
-        ``"metric"`` is what they all lead to. Edges have an `effect`.
+        ``"metric"`` is the target of them all. Edges have an `effect`.
 
         Returns
         -------
         graph : networkx.DiGraph
             The graph.
         """
-        return graph_of(self)
+        import networkx
+
+        nodes = self.nodes
+        graph = networkx.DiGraph(
+            metric=nodes.metric,
+            clean=nodes.clean,
+            faithfulness=float(self.faithfulness),
+            completeness=float(self.completeness),
+            prompt=self.prompt,
+        )
+        names = [_node_name(nodes, i) for i in range(len(nodes))]
+        for i, name in enumerate(names):
+            graph.add_node(
+                name,
+                kind="error" if nodes.feature[i] < 0 else "feature",
+                site=nodes.site[i],
+                layer=self.sites.index(nodes.site[i]),
+                position=int(nodes.position[i]),
+                token=nodes.token[i],
+                feature=int(nodes.feature[i]),
+                activation=float(nodes.activation[i]),
+                baseline_activation=float(nodes.baseline_activation[i]),
+                effect=float(nodes.effect[i]),
+                name=nodes.name[i],
+            )
+        graph.add_node("metric", kind="metric", layer=len(self.sites), name=nodes.metric)
+        for source, target, effect in self.edges.tolist():
+            graph.add_edge(
+                names[source], "metric" if target == METRIC else names[target], effect=effect
+            )
+        return graph
 
     def to_graphml(self, path):
         """Write the graph of `to_networkx` as GraphML, for Gephi, yEd or Cytoscape.
@@ -113,8 +156,16 @@ class FeatureCircuit(TableRepr):
         OSError
             If the file cannot be written.
         """
+        import networkx
+
+        graph = self.to_networkx()
+        # XML cannot hold control characters; they become signs.
+        for _, data in graph.nodes(data=True):
+            data.update(_printable(data))
+        graph.graph.update(_printable(graph.graph))
         with replacing(path) as part:
-            write_graphml(self, part)
+            # The other writer of networkx needs lxml.
+            networkx.write_graphml_xml(graph, str(part))
 
     def to_json(self, path=None, *, slug="circuit", scan="sksae"):
         """Write the circuit for the viewer of attribution graphs of circuit-tracer.
@@ -136,14 +187,14 @@ class FeatureCircuit(TableRepr):
         Returns
         -------
         graph : dict
-            What is in the file: metadata, qParams, nodes and links.
+            The content of the file: metadata, qParams, nodes and links.
 
         Raises
         ------
         OSError
             If the file cannot be written.
         """
-        graph = viewer_graph(self, slug, scan)
+        graph = self._viewer_graph(slug, scan)
         if path is not None:
             write_text(path, json.dumps(graph, ensure_ascii=False))
         return graph
@@ -175,6 +226,215 @@ class FeatureCircuit(TableRepr):
             If `n_edges` is no number of edges.
         """
         check_option("n_edges", n_edges, Int(0))
-        from sksae.language_models.attribution._circuit_drawing import draw
+        import matplotlib.pyplot as plt
 
-        return draw(self, ax, n_edges)
+        shown = self._positions()
+        x, y, heights, height = self._layout(shown)
+        width = len(shown) or self._width_of_sums()
+        if ax is None:
+            size = (max(6, _INCHES * (width + 1)), max(4, _INCHES * (height + 1)))
+            _, ax = plt.subplots(figsize=size, layout="constrained")
+        top = (width - 1 if len(shown) else (width - 1) / 2, height)
+        _draw_edges(ax, self.edges[:n_edges], x, y, top)
+        _draw_nodes(ax, self.nodes, x, y)
+        ax.scatter(*top, s=300, c="black", marker="s", zorder=2)
+        ax.annotate(
+            visible(f"{self.nodes.metric} = {self.nodes.clean:.3g}"),
+            top,
+            xytext=(10 if len(shown) else 0, 16),
+            textcoords="offset points",
+            ha="right" if len(shown) else "center",
+            fontsize=9,
+            **_PLAIN,
+        )
+        ax.set_yticks(heights, self.sites, **_PLAIN)
+        names = [fit_columns(edges_visible(self.tokens[t]), _LABEL_COLUMNS) for t in shown]
+        labels = [f"{name}\n{t}" for name, t in zip(names, shown, strict=True)]
+        ax.set_xticks(range(len(shown)), labels, **_PLAIN)
+        ax.set_xlim(-0.7, width - 0.3)
+        ax.set_ylim(-0.6, height + 0.6)
+        ax.tick_params(length=0)
+        ax.set_title(
+            f"faithfulness {self.faithfulness:.2f}, completeness {self.completeness:.2f}",
+            fontsize=10,
+        )
+        ax.spines[:].set_visible(False)
+        return ax
+
+    def _positions(self):
+        """Return the positions that have a column: none if the nodes are sums over positions."""
+        positions = set(self.nodes.position.tolist())
+        return [] if -1 in positions else sorted({*positions, len(self.tokens) - 1})
+
+    def _width_of_sums(self):
+        """Return the number of columns that the largest site needs."""
+        counts = [(self.nodes.site == site).sum() for site in self.sites]
+        return max(4, *counts, 1)
+
+    def _layout(self, shown):
+        """Return x and y of each node, y of each site, and the height above all of them.
+
+        The nodes of one site and one token stand side by side in pairs, in as many rows as are
+        needed.
+        """
+        nodes, x, y = self.nodes, np.zeros(len(self.nodes)), np.zeros(len(self.nodes))
+        heights, height = [], 0.0
+        for site in self.sites:
+            heights.append(height)
+            if not shown:
+                at_site = np.flatnonzero(nodes.site == site)
+                steps = np.arange(len(at_site)) + 0.5
+                x[at_site] = self._width_of_sums() * steps / max(len(at_site), 1) - 0.5
+                y[at_site] = height
+                height += 1
+                continue
+            n_rows = 1
+            for column, position in enumerate(shown):
+                cell = np.flatnonzero((nodes.site == site) & (nodes.position == position))
+                slots = np.arange(len(cell))
+                alone = (slots == len(cell) - 1) & (slots % 2 == 0)
+                x[cell] = column + np.where(alone, 0, _SPREAD * (2 * (slots % 2) - 1))
+                y[cell] = height + _ROW * (slots // 2)
+                n_rows = max(n_rows, -(-len(cell) // 2))
+            height += _ROW * (n_rows - 1) + 1
+        return x, y, heights, height
+
+    def _viewer_graph(self, slug, scan):
+        """Return the graph in the format of the viewer of circuit-tracer, a dict for JSON."""
+        nodes, last = self.nodes, len(self.tokens) - 1
+        shares = np.abs(nodes.effect)
+        influence = np.cumsum(shares) / max(shares.sum(), np.finfo(float).tiny)
+        viewer_nodes = [self._viewer_node(i, last, float(influence[i])) for i in range(len(nodes))]
+        ids = [node["node_id"] for node in viewer_nodes]
+        target = self._metric_node(last)
+        links = [
+            {
+                "source": ids[source],
+                "target": target["node_id"] if to == METRIC else ids[to],
+                "weight": effect,
+            }
+            for source, to, effect in self.edges.tolist()
+        ]
+        return {
+            "metadata": {
+                "slug": slug,
+                "scan": scan,
+                "transcoder_list": list(self.sites),
+                "prompt_tokens": list(self.tokens),
+                "prompt": self.prompt,
+                "node_threshold": None,
+                "schema_version": 1,
+            },
+            "qParams": {
+                "pinnedIds": [],
+                "supernodes": [],
+                "linkType": "both",
+                "clickedId": "",
+                "sg_pos": "",
+            },
+            "nodes": [*viewer_nodes, target],
+            "links": links,
+        }
+
+    def _viewer_node(self, i, last, influence):
+        nodes = self.nodes
+        layer, feature = self.sites.index(nodes.site[i]), int(nodes.feature[i])
+        position = last if nodes.position[i] < 0 else int(nodes.position[i])
+        error = feature < 0
+        return {
+            "node_id": f"{layer}_{feature}_{position}",
+            # The viewer has one number for a layer and a feature: Cantor's.
+            "feature": -1 if error else (layer + feature) * (layer + feature + 1) // 2 + feature,
+            "layer": str(layer),
+            "ctx_idx": position,
+            "feature_type": _KINDS[error],
+            "token_prob": 0.0,
+            "is_target_logit": False,
+            "run_idx": 0,
+            "reverse_ctx_idx": 0,
+            "jsNodeId": f"{layer}_{feature}-{position if error else 0}",
+            "clerp": nodes.name[i] or f"{nodes.site[i]} feature {feature}",
+            "influence": influence,
+            "activation": float(nodes.activation[i]),
+        }
+
+    def _metric_node(self, last):
+        """Return the node of the metric, drawn as the logit of its first token."""
+        nodes, layer = self.nodes, len(self.sites) + 1
+        token = self.metric_tokens[0] if self.metric_tokens else 0
+        is_one_token = len(self.metric_tokens) == 1
+        return {
+            "node_id": f"{layer}_{token}_{last}",
+            "feature": token,
+            "layer": str(layer),
+            "ctx_idx": last,
+            "feature_type": "logit",
+            "token_prob": float(np.exp(nodes.clean)) if is_one_token else 0.0,
+            "is_target_logit": True,
+            "run_idx": 0,
+            "reverse_ctx_idx": 0,
+            "jsNodeId": f"L_{token}-{last}",
+            "clerp": f"{nodes.metric} = {nodes.clean:.3f}",
+            "influence": None,
+            "activation": None,
+        }
+
+
+def _node_name(nodes, i):
+    position = "all" if nodes.position[i] < 0 else nodes.position[i]
+    feature = "error" if nodes.feature[i] < 0 else nodes.feature[i]
+    return f"{nodes.site[i]}/{position}/{feature}"
+
+
+def _printable(data):
+    return {key: visible(x) if isinstance(x, str) else x for key, x in data.items()}
+
+
+def _draw_edges(ax, edges, x, y, top):
+    from matplotlib.patches import FancyArrowPatch
+
+    largest = np.abs(edges["effect"]).max(initial=0)
+    for source, target, effect in edges[::-1].tolist():
+        share = abs(effect) / largest if largest else 0
+        edge = FancyArrowPatch(
+            (x[source], y[source]),
+            top if target == METRIC else (x[target], y[target]),
+            arrowstyle="-",
+            connectionstyle="arc3,rad=0.08",
+            color=_FOR if effect > 0 else _AGAINST,
+            linewidth=0.4 + 3.6 * share,
+            alpha=0.25 + 0.6 * share,
+            zorder=1,
+        )
+        ax.add_patch(edge)
+
+
+def _draw_nodes(ax, nodes, x, y):
+    from matplotlib.patheffects import withStroke
+
+    sizes = 60 + 240 * np.abs(nodes.effect) / max(np.abs(nodes.effect).max(initial=0), 1e-300)
+    colors = np.where(nodes.effect > 0, _FOR, _AGAINST)
+    for marker, drawn in (("o", nodes.feature >= 0), ("^", nodes.feature < 0)):
+        ax.scatter(
+            x[drawn],
+            y[drawn],
+            sizes[drawn],
+            list(colors[drawn]),
+            marker=marker,
+            edgecolors="white",
+            zorder=2,
+        )
+    for i in np.flatnonzero(nodes.feature >= 0).tolist():
+        name = edges_visible(str(nodes.name[i]) or str(nodes.feature[i]))
+        ax.annotate(
+            fit_columns(name, _LABEL_COLUMNS),
+            (x[i], y[i]),
+            xytext=(0, -13),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=7,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+            zorder=3,
+            **_PLAIN,
+        )

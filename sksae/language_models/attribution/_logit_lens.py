@@ -1,4 +1,4 @@
-"""Features read against the vocabulary: the tokens that a direction makes more probable."""
+"""Logit lens: the tokens that the direction of a feature makes more or less probable."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,7 @@ from sksae._modes import own_modes
 from sksae._optional import needed
 from sksae._params import Int, check_option
 from sksae._signs import SHOWN, TableRepr, edges_visible
-from sksae.language_models._dictionary import Dictionary
-from sksae.language_models._final_norm import find_readout
-from sksae.language_models._loading import load_causal
+from sksae.language_models.model import TorchDictionary, find_readout, load_causal
 
 _SHOWN_TOKENS = 3  # of a feature, in the `repr`
 
@@ -20,7 +18,7 @@ _SHOWN_TOKENS = 3  # of a feature, in the `repr`
 class LogitLens(TableRepr):
     r"""The tokens that features promote and suppress most.
 
-    `logit_lens` makes it. One row a feature, the strongest token first.
+    `logit_lens` makes it. One row per feature, the strongest token first.
 
     Parameters
     ----------
@@ -86,7 +84,7 @@ class LogitLens(TableRepr):
         return [f"LogitLens: {len(self):,} features"], heading, lines
 
     def to_frame(self):
-        """Return one line for each feature and token as a data frame.
+        """Return a data frame with one line per feature and token.
 
         Returns
         -------
@@ -101,29 +99,30 @@ class LogitLens(TableRepr):
         """
         pd = needed("pandas", "LogitLens.to_frame")
         n, k = self.promoted_ids.shape
-        both = [
-            np.stack([getattr(self, f"{side}{what}") for side in ("promoted", "suppressed")], 1)
-            for what in ("_ids", "", "_logits")
-        ]
+        # (n, 2, n_tokens): the promoted tokens of a feature, then the suppressed ones
+        ids, tokens, logits = (
+            np.stack([getattr(self, f"{side}{ending}") for side in ("promoted", "suppressed")], 1)
+            for ending in ("_ids", "", "_logits")
+        )
         return pd.DataFrame(
             {
                 "feature": np.repeat(self.feature, 2 * k),
                 "side": np.tile(np.repeat(["promoted", "suppressed"], k), n),
                 "rank": np.tile(np.arange(k), 2 * n),
-                "id": both[0].ravel(),
-                "token": both[1].ravel(),
-                "logit": both[2].ravel(),
+                "id": ids.ravel(),
+                "token": tokens.ravel(),
+                "logit": logits.ravel(),
                 "kurtosis": np.repeat(self.kurtosis, 2 * k),
             }
         )
 
     def lines(self):
-        """Return what a terminal shows: three lines a feature.
+        """Return lines for a terminal, three per feature.
 
         Returns
         -------
         lines : list of str
-            The feature, what it promotes and what it suppresses.
+            The feature, the promoted tokens and the suppressed tokens.
         """
         lines = []
         for i, feature in enumerate(self.feature):
@@ -136,7 +135,7 @@ class LogitLens(TableRepr):
 
 @own_modes()
 def logit_lens(model, sae, features=None, *, n_tokens=10, block_size=256, tokenizer=None):
-    """Find the tokens that features promote and suppress by what they add to the logits directly.
+    """Find the tokens that features promote and suppress by their direct effect on the logits.
 
     A feature that adds ``a * d`` to the residual stream behind the last block changes the logits by
     ``(a / s) * W (gain * C d)``, with the unembedding `W`, the final norm's gain, `C` what takes
@@ -217,7 +216,7 @@ def logit_lens(model, sae, features=None, *, n_tokens=10, block_size=256, tokeni
     model, tokenizer = load_causal(model, tokenizer)
     if tokenizer is None:
         raise ValueError("With a model object the 'tokenizer' parameter is needed as well.")
-    dictionary = Dictionary(sae)
+    dictionary = TorchDictionary(sae)
     features = range(dictionary.n_features) if features is None else features
     features = dictionary.check_features(features)
     readout = find_readout(model)
@@ -226,8 +225,8 @@ def logit_lens(model, sae, features=None, *, n_tokens=10, block_size=256, tokeni
     check_option("n_tokens", n_tokens, Int(1, n_known))
     directions = dictionary.components(readout.gain)
     blocks = [
-        _block(readout, directions[some.to(directions.device)], n_known, n_tokens)
-        for some in features.split(block_size)
+        _block(readout, directions[block.to(directions.device)], n_known, n_tokens)
+        for block in features.split(block_size)
     ]
     up_ids, up, down_ids, down, kurtosis = (
         torch.cat(part).cpu().numpy() for part in zip(*blocks, strict=True)
@@ -261,19 +260,19 @@ def check_stream(dictionary, readout):
     if width != readout.width:
         raise ValueError(
             f"{type(dictionary.sae).__name__} has directions of {width} features, but the residual "
-            f"stream of the model has {readout.width}: the autoencoder must be of a place in the "
+            f"stream of the model has {readout.width}: the autoencoder must be of a site in the "
             f"stream, or of what attention or MLP add to it."
         )
 
 
 def token_strings(tokenizer, ids):
-    """Return what tokens stand for, an object array of the shape of `ids`.
+    """Return the strings of tokens, an object array of the shape of `ids`.
 
     A token that is no text by itself, half a character or a row without a token, has its name.
     """
     strings = np.empty(ids.shape, dtype=object)
-    seen = {i: _string(tokenizer, i) for i in np.unique(ids).tolist()}
-    strings.flat = [seen[i] for i in ids.ravel().tolist()]
+    string_of = {i: _string(tokenizer, i) for i in np.unique(ids).tolist()}
+    strings.flat = [string_of[i] for i in ids.ravel().tolist()]
     return strings
 
 

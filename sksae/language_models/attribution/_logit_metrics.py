@@ -1,36 +1,83 @@
-"""What is explained: one number a prompt, made of its logits."""
+"""Metrics of an attribution: one number per prompt, computed from its logits."""
 
-from collections.abc import Callable
 from numbers import Integral
-from typing import NamedTuple
 
 import torch
 
-from sksae.language_models._dictionary import wide
+from sksae.language_models.model import wide
 
 
-class Metric(NamedTuple):
-    """A number from logits, (n, n_tokens, n_vocabulary), for each of n prompts."""
+class Metric:
+    """A number from logits, (n, n_tokens, n_vocabulary), for each of n prompts.
 
-    function: Callable
-    name: str
-    last: bool = True  # whether the last position is all that it reads
-    tokens: tuple = ()  # ids of the tokens it is about
+    Parameters
+    ----------
+    name : str
+        The name shown with results.
+    tokens : tuple of int, default=()
+        The ids of the tokens that it is about.
+    """
+
+    last = True  # whether the last position is all that it reads
+
+    def __init__(self, name, tokens=()):
+        self.name = name
+        self.tokens = tokens
 
     def __call__(self, logits):
-        """Return the metric, (n,)."""
-        value = self.function(logits.to(wide(logits)))
+        """Return the metric, (n,), in at least float32."""
+        return self.values(logits.to(wide(logits)))
+
+
+class LogProbability(Metric):
+    """Log-probability of one token after the prompt."""
+
+    def values(self, logits):
+        """Return the metric of `logits`."""
+        return logits[:, -1].log_softmax(-1)[:, self.tokens[0]]
+
+
+class Logit(Metric):
+    """Logit of one token after the prompt."""
+
+    def values(self, logits):
+        """Return the metric of `logits`."""
+        return logits[:, -1, self.tokens[0]]
+
+
+class LogitDifference(Metric):
+    """Logit of the first of two tokens after the prompt minus that of the second."""
+
+    def values(self, logits):
+        """Return the metric of `logits`."""
+        first, second = self.tokens
+        return logits[:, -1, first] - logits[:, -1, second]
+
+
+class UserMetric(Metric):
+    """A function of the logits at all positions."""
+
+    last = False
+
+    def __init__(self, function):
+        super().__init__(getattr(function, "__name__", type(function).__name__))
+        self.function = function
+
+    def values(self, logits):
+        """Return the metric of `logits`, after a check of its shape."""
+        value = self.function(logits)
         if not isinstance(value, torch.Tensor) or value.shape != logits.shape[:1]:
-            what = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            is_tensor = isinstance(value, torch.Tensor)
+            returned = tuple(value.shape) if is_tensor else type(value).__name__
             raise ValueError(
-                f"The metric {self.name} must return a tensor with one number a prompt, "
-                f"({len(logits)},); it returned {what}."
+                f"The metric {self.name} must return a tensor with one number per prompt, "
+                f"({len(logits)},); it returned {returned}."
             )
         return value
 
 
 def read_metric(metric, tokenizer, last_logits):
-    """Return the `Metric` that a user's argument stands for.
+    """Return the `Metric` for the `metric` argument of `attribute`.
 
     Parameters
     ----------
@@ -50,21 +97,19 @@ def read_metric(metric, tokenizer, last_logits):
         If a string is not one token, or an id is not one of the vocabulary.
     """
     if callable(metric):
-        return Metric(metric, getattr(metric, "__name__", type(metric).__name__), last=False)
+        return UserMetric(metric)
+    n_vocabulary = len(last_logits)
     if isinstance(metric, (tuple, list)):
         if len(metric) != 2:
             raise ValueError(f"A logit difference is between 2 tokens, got {len(metric)}.")
-        ids = [_token_id(one, tokenizer, len(last_logits)) for one in metric]
+        ids = tuple(_token_id(token, tokenizer, n_vocabulary) for token in metric)
         if ids[0] == ids[1]:
             raise ValueError(f"metric={metric!r}: both are the same token.")
         name = " minus ".join(f"logit of {tokenizer.decode([i])!r}" for i in ids)
-        return Metric(
-            lambda logits: logits[:, -1, ids[0]] - logits[:, -1, ids[1]], name, tokens=tuple(ids)
-        )
-    token = last_logits.argmax() if metric is None else metric
-    token = _token_id(int(token) if metric is None else token, tokenizer, len(last_logits))
-    name = f"log-probability of {tokenizer.decode([token])!r}"
-    return Metric(lambda logits: logits[:, -1].log_softmax(-1)[:, token], name, tokens=(token,))
+        return LogitDifference(name, ids)
+    token = int(last_logits.argmax()) if metric is None else metric
+    token = _token_id(token, tokenizer, n_vocabulary)
+    return LogProbability(f"log-probability of {tokenizer.decode([token])!r}", (token,))
 
 
 def _token_id(token, tokenizer, n_vocabulary):

@@ -1,4 +1,4 @@
-"""Passes in which given tensors go on from some places, and the gradients with respect to them.
+"""Passes in which given tensors replace activations, and the gradients with respect to them.
 
 The tensor ``x`` of a site is ``f @ W + b + e``: codes ``f``, a dictionary ``W`` with intercept
 ``b``, and what the dictionary leaves out, ``e``. What goes on is ``v + (x - x.detach())``, where
@@ -15,36 +15,34 @@ from typing import NamedTuple
 
 import torch
 
-from sksae.language_models._dictionary import wide
-from sksae.language_models._hooks import capture, own_pass, visiting, without_cache
-from sksae.language_models._sites import base_of
+from sksae.language_models.model import base_of, capture, own_pass, visiting, wide, without_cache
 
 
 class _Reached(Exception):  # noqa: N818 - it is not an error
-    """The pass got to the place that was to be read."""
+    """The pass reached the hook point whose tensor is wanted."""
 
 
 class Splicer(NamedTuple):
-    """A model that predicts tokens, a prompt, and places in the order in which they are passed.
+    """A causal language model, a prompt, and hook points in the order of the forward pass.
 
-    Where `values` are asked for, they are a dict from the number of a place to what goes on from
+    `values` are a dict from the index of a hook point to the tensor that replaces the activations
     there, (n, n_tokens, width): n copies of the prompt run at once.
     """
 
     model: torch.nn.Module
-    places: list
+    points: list
     inputs: dict  # keyword arguments of a forward pass, one row each
 
     def read(self, inputs=None):
-        """Return what passes each place, (n_tokens, width), in the arithmetic next to it."""
+        """Return the tensors at the hook points, (n_tokens, width), at least float32."""
         inputs = self.inputs if inputs is None else inputs
-        found = capture(base_of(self.model), dict(enumerate(self.places)), inputs)
+        captured = capture(base_of(self.model), dict(enumerate(self.points)), inputs)
         tensors = []
-        for i, place in enumerate(self.places):
-            x = found[i]
+        for i, point in enumerate(self.points):
+            x = captured[i]
             if x.ndim != 3 or x.shape[:2] != inputs["input_ids"].shape:
                 raise ValueError(
-                    f"A site has one row a token; {tuple(x.shape)} passes {place} for "
+                    f"A site has one row per token; {tuple(x.shape)} passes {point} for "
                     f"{tuple(inputs['input_ids'].shape)} tokens."
                 )
             tensors.append(x[0].to(wide(x)))
@@ -60,35 +58,35 @@ class Splicer(NamedTuple):
 
     @torch.no_grad()
     def metric(self, metric, values):
-        """Return the metric, (n,), with `values` in their places."""
-        visits = [(self.places[i], spliced(v)) for i, v in sorted(values.items())]
+        """Return the metric, (n,), with the activations replaced by `values`."""
+        visits = [(self.points[i], spliced(v)) for i, v in sorted(values.items())]
         return metric(self.logits(visits, _n_rows(values), last=metric.last))
 
     @torch.no_grad()
     def metric_of_visits(self, metric, visits):
-        """Return the metric of one copy, a float, where each place has a visit of its own."""
-        pairs = list(zip(self.places, visits, strict=True))
+        """Return the metric of one copy, a float, where each hook point has a visit of its own."""
+        pairs = list(zip(self.points, visits, strict=True))
         return float(metric(self.logits(pairs, last=metric.last)))
 
     def gradients(self, metric, values, *, hold=False):
         """Return the gradients of the metric with respect to `values`.
 
         With `hold` nothing flows past a value: the gradients are those of the direct paths, on
-        which no other of the places lies.
+        which no other of the hook points lies.
         """
         leaves = _leaves(values)
         visit = held if hold else spliced
-        visits = [(self.places[i], visit(leaf)) for i, leaf in leaves.items()]
+        visits = [(self.points[i], visit(leaf)) for i, leaf in leaves.items()]
         value = metric(self.logits(visits, _n_rows(values), last=metric.last))
         if not value.requires_grad:
             raise ValueError(f"The metric has no gradient: {metric.name} must be differentiable.")
         return _gradients(value.sum(), leaves)
 
-    def gradients_at(self, place, weights, values):
+    def gradients_at(self, point, weights, values):
         """Return the gradients of ``(weights * x).sum()`` with respect to held `values`.
 
-        ``x`` is what passes the place with that number, (n, n_tokens, width) as the weights; the
-        rest of the model does not run.
+        ``x`` is the tensor at the hook point with the index `point`, (n, n_tokens, width) as the
+        weights; the rest of the model does not run.
         """
         leaves, total = _leaves(values), []
 
@@ -96,9 +94,9 @@ class Splicer(NamedTuple):
             total.append((x.to(weights.device, weights.dtype) * weights).sum())
             raise _Reached
 
-        visits = [(self.places[i], held(leaf)) for i, leaf in leaves.items()]
+        visits = [(self.points[i], held(leaf)) for i, leaf in leaves.items()]
         with suppress(_Reached):
-            self.logits([*visits, (self.places[place], reach)], len(weights))
+            self.logits([*visits, (self.points[point], reach)], len(weights))
         return _gradients(total[0], leaves)
 
 
@@ -117,15 +115,15 @@ def held(value):
     return lambda x: _like(value, x)
 
 
-def in_order(model, places, inputs):
-    """Return the numbers of `places` in the order in which a pass gets to them."""
+def in_order(model, points, inputs):
+    """Return the numbers of `points` in the order in which a pass gets to them."""
     # Of two at one module, the sum with the stream is made of the other.
-    numbers = sorted(range(len(places)), key=lambda i: places[i].sign)
-    return list(capture(base_of(model), {i: places[i] for i in numbers}, inputs))
+    numbers = sorted(range(len(points)), key=lambda i: points[i].sign)
+    return list(capture(base_of(model), {i: points[i] for i in numbers}, inputs))
 
 
 def _like(value, x):
-    """A copy of `value` in the place of `x`: some models change what they get."""
+    """Return a copy of `value` to replace `x`: some models change their inputs in place."""
     if value.shape != x.shape:
         raise ValueError(f"{tuple(x.shape)} passes a site that gets {tuple(value.shape)}.")
     return value.to(x.device, x.dtype, copy=True)
@@ -141,10 +139,10 @@ def _leaves(values):
 
 def _gradients(total, leaves):
     """Return the gradient of `total` with respect to each leaf, zero where no path leads to it."""
-    found = [None] * len(leaves)
+    gradients = [None] * len(leaves)
     if total.requires_grad:
-        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     return {
         i: torch.zeros_like(leaf) if gradient is None else gradient
-        for (i, leaf), gradient in zip(leaves.items(), found, strict=True)
+        for (i, leaf), gradient in zip(leaves.items(), gradients, strict=True)
     }

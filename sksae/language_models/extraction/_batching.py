@@ -1,4 +1,4 @@
-"""Trial passes that tell which windows a model may read in one batch.
+"""TrialSequences passes that determine which windows a model may read in one batch.
 
 The activations of a text must not depend on the texts beside it. In most models a mask keeps the
 padding away from the tokens. Where it does not (a Fourier transform over all positions, a
@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sksae.language_models._hooks import (
+from sksae.language_models.model import (
     evaluation,
     one_pass_at_a_time,
-    untouched,
+    text_config,
     visiting,
     without_cache,
+    without_interventions,
 )
-from sksae.language_models._sites import text_config
 
 PADDED = "padded"
 EQUAL_LENGTHS = "equal lengths"
@@ -34,72 +34,50 @@ _ROUNDING = {2: 0.03, 4: 1e-3, 8: 1e-3}
 # Reading each window alone is slow: that sequences of one length mix has to be beyond doubt.
 _BEYOND_DOUBT = 8
 
-_known = weakref.WeakKeyDictionary()
+_results = weakref.WeakKeyDictionary()  # base: {(hook point, key): batching}
 
 
-class Trial(NamedTuple):
+class TrialSequences(NamedTuple):
     """Sequences to try a model with.
 
     Parameters
     ----------
-    long, other, short : object
+    long, second, short : ndarray
         Three sequences, of which the first two have the same length.
     lengths : tuple of int
-        Numbers of tokens of `long` and of `short`.
-    inputs : callable
-        A list of sequences to the keyword arguments of a forward pass, padded to the longest.
+        Numbers of tokens of `long` and of `short`; None if they are not known.
     """
 
-    long: object
-    other: object
-    short: object
+    long: np.ndarray
+    second: np.ndarray  # as long as `long`
+    short: np.ndarray
     lengths: tuple
-    inputs: object
 
 
-def text_trial(base, limit, inputs):
-    """Return the `Trial` of a model that reads at most `limit` tokens.
-
-    Parameters
-    ----------
-    base : torch.nn.Module
-        A model without its head.
-    limit : int
-        The most tokens that it reads.
-    inputs : callable
-        Ids and mask, two int64 tensors of shape (n_sequences, n_tokens), to keyword arguments.
-    """
+def trial_ids(limit, n_vocabulary):
+    """Return the token ids of the three sequences of a trial, of at most `limit` tokens each."""
     n_long = min(_LONG, limit)
     n_short = min(_SHORT, max(1, n_long // 2))
-    n_tokens = base.get_input_embeddings().num_embeddings
-    ids = (1 + np.arange(2 * n_long + n_short)) % n_tokens
-
-    def padded(sequences):
-        mask = np.arange(max(map(len, sequences))) < np.array([[len(s)] for s in sequences])
-        filled = np.zeros(mask.shape, dtype=np.int64)
-        filled[mask] = np.concatenate(sequences)
-        return inputs(torch.from_numpy(filled), torch.from_numpy(mask).long())
-
-    sequences = np.split(ids, [n_long, 2 * n_long])
-    return Trial(*sequences, (n_long, n_short), padded)
+    ids = (1 + np.arange(2 * n_long + n_short)) % n_vocabulary
+    return np.split(ids, [n_long, 2 * n_long])
 
 
-def batching_of(base, place, trial, read, *, inputs=()):
-    """Return which windows may share a forward pass up to a place; each place is tried once.
+def batching_of(base, point, source, read, *, key=()):
+    """Find the windows that may share a forward pass; each hook point is tried once.
 
     Parameters
     ----------
     base : torch.nn.Module
         A model without its head.
-    place : Place or None
-        The place whose activations are read; None is what the model hands to its head.
-    trial : callable
-        Returns the `Trial`; called the first time.
+    point : HookPoint or None
+        The hook point whose activations are read; None stands for the final hidden states.
+    source : TextSource or ImageSource
+        The source of the `TrialSequences`, which is made the first time, and of inputs.
     read : callable
         ``read(inputs, shape)`` returns the activations, (n_sequences, n_tokens, n_features), and
         raises a ValueError if the first two are not `shape`; None allows any.
-    inputs : hashable, default=()
-        What the inputs depend on besides the sequences.
+    key : hashable, default=()
+        The options that the inputs depend on besides the sequences.
 
     Returns
     -------
@@ -112,75 +90,75 @@ def batching_of(base, place, trial, read, *, inputs=()):
         If the module runs several times in a pass, reads other tokens than those given, or has not
         one row per token.
     """
-    known, key = _known.setdefault(base, {}), (place, inputs)
-    if key not in known:
-        with untouched():
-            sequences = trial()
-            if place is not None:
-                _check_one_row(base, place, sequences.inputs([sequences.long]))
-            known[key] = _compared(sequences, read)
-    if known[key] == PADDED and _positions_depend_on_length(text_config(base)):
+    results, key = _results.setdefault(base, {}), (point, key)
+    if key not in results:
+        with without_interventions():
+            trial = source.trial()
+            if point is not None:
+                _check_one_row(base, point, source.inputs([trial.long]))
+            results[key] = _compared(trial, source, read)
+    if results[key] == PADDED and _positions_depend_on_length(text_config(base)):
         return EQUAL_LENGTHS
-    return known[key]
+    return results[key]
 
 
-def _compared(trial, read):
-    """Return which windows may share a forward pass, from passes over some and over each alone."""
+def _compared(trial, source, read):
+    """Compare passes over several sequences with passes over each alone."""
     n_long, n_short = trial.lengths
-    sequences = [trial.long, trial.other, trial.short]
+    sequences = [trial.long, trial.second, trial.short]
     lengths = [n_long, n_long, n_short]
     alone = [
-        read(trial.inputs([one]), n and (1, n)) for one, n in zip(sequences, lengths, strict=True)
+        read(source.inputs([sequence]), n and (1, n))[0]
+        for sequence, n in zip(sequences, lengths, strict=True)
     ]
-    together = read(trial.inputs(sequences), n_long and (3, n_long))
-    if all(_same(row[: len(one[0])], one[0]) for row, one in zip(together, alone, strict=True)):
+    together = read(source.inputs(sequences), n_long and (3, n_long))
+    if all(_same(x[: len(rows)], rows) for x, rows in zip(together, alone, strict=True)):
         return PADDED
-    together = read(trial.inputs(sequences[:2]), n_long and (2, n_long))
-    pairs = zip(together, alone[:2], strict=True)
-    if all(_same(row, one[0], _BEYOND_DOUBT) for row, one in pairs):
+    together = read(source.inputs(sequences[:2]), n_long and (2, n_long))
+    if all(_same(x, rows, _BEYOND_DOUBT) for x, rows in zip(together, alone[:2], strict=True)):
         return EQUAL_LENGTHS
     return ALONE
 
 
-def _check_one_row(base, place, inputs):
-    """Raise a ValueError if a token has several rows at a place, or that of another token.
+def _check_one_row(base, point, inputs):
+    """Raise a ValueError if a token has several rows at a hook point, or that of another token.
 
     The pass runs to its end: a module may run once more behind all others.
     """
-    n_runs, others_read = 0, False
+    n_runs, reads_other_ids = 0, False
 
     def count(_):
         nonlocal n_runs
         n_runs += 1
 
     def compare(module, args, kwargs):
-        nonlocal others_read
+        nonlocal reads_other_ids
         ids = kwargs.get("input_ids", args[0] if args else None)
         if isinstance(ids, torch.Tensor):
-            others_read |= not torch.equal(ids.cpu(), inputs["input_ids"].cpu())
+            reads_other_ids |= not torch.equal(ids.cpu(), inputs["input_ids"].cpu())
 
     with contextlib.ExitStack() as stack:
         for context in (one_pass_at_a_time, evaluation(base), torch.no_grad()):
             stack.enter_context(context)
-        for module in _given_ids(base, place.path) if "input_ids" in inputs else ():
+        for module in _given_ids(base, point.path) if "input_ids" in inputs else ():
             handle = module.register_forward_pre_hook(compare, with_kwargs=True)
             stack.callback(handle.remove)
-        stack.enter_context(visiting(base, [(place, count)]))
+        stack.enter_context(visiting(base, [(point, count)]))
         try:
             base(**inputs, **without_cache(base))
         except Exception:
-            # Behind the place a model may need more, as T5's decoder does; that is never run.
+            # Behind the hook point a model may need more, as T5's decoder does; that is never run.
             if not n_runs:
                 raise
     if n_runs > 1:
         raise ValueError(
-            f"The module {place.path!r} runs {n_runs} times in one forward pass of "
+            f"The module {point.path!r} runs {n_runs} times in one forward pass of "
             f"{type(base).__name__}, whose layers share it: a token has not one row there, but "
             f"{n_runs}. Name a module that runs once."
         )
-    if others_read:
+    if reads_other_ids:
         raise ValueError(
-            f"The module {place.path!r} of {type(base).__name__} is in a decoder that reads other "
+            f"The module {point.path!r} of {type(base).__name__} is in a decoder that reads other "
             f"tokens than those given, shifted by one: its rows would stand beside the wrong "
             f"tokens. Name a module of the encoder."
         )
@@ -211,7 +189,7 @@ def _positions_depend_on_length(config):
 
 
 def _same(rows, expected, n_times=1):
-    """Whether rows differ from those expected by at most so many times what rounding makes."""
+    """Whether rows differ from those expected by at most `n_times` the tolerance of rounding."""
     tolerance = n_times * _ROUNDING[expected.dtype.itemsize]
     rows, expected = rows.double().cpu(), expected.double().cpu()
     if not torch.equal(rows.isfinite(), expected.isfinite()):

@@ -1,18 +1,28 @@
 """ActivationExtractor: the transformer from texts to activations of a language model."""
 
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+import copy
+from numbers import Integral
 
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+
+from sksae._params import Bool, Float, Instance, Int, Option, Verbosity
 from sksae._reprs import ShortRepr
-from sksae.language_models.extraction._for_sae import ForSAE
-from sksae.language_models.extraction._parameters import RULES, SharedModel, check_parameters
-from sksae.language_models.extraction._reader import Reader
-from sksae.language_models.extraction._shuffling import buffer_size, shuffled
+from sksae.language_models.extraction._activation_reader import ActivationReader, check_parameters
+from sksae.language_models.extraction._input_items import check_container, check_items
+from sksae.language_models.extraction._pooling import POOLINGS
+from sksae.language_models.extraction._published_sites import extractor_params, source_of
 from sksae.language_models.extraction._store import store
-from sksae.language_models.extraction._texts import check_container, check_items
+from sksae.language_models.extraction._text_source import TOKENIZER
+from sksae.language_models.model import Loadable, share_loaded, state_by_name
+
+_BUFFER_CHUNKS = 4  # chunks in the buffer of `stream`
 
 
 class ActivationExtractor(
-    ShortRepr, ForSAE, SharedModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    ShortRepr, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
     """Activations of a language model, one row per token or one row per text.
 
@@ -22,8 +32,8 @@ class ActivationExtractor(
     that reads pixels, of images: PIL images, uint8 arrays of shape (height, width, channels), or
     float arrays of shape (channels, height, width), which are passed on as they are.
 
-    What is read runs through the model up to the hooked module and no further. A text longer than
-    the model's context is cut into consecutive windows; the model reads each window by itself.
+    The model runs up to the hooked module and no further. A text longer than the model's context
+    is cut into consecutive windows; the model reads each window by itself.
     Padding never becomes a row: token ids that come with an ``"attention_mask"`` are cut down to
     the tokens whose mask is 1, which must be consecutive; token ids without one are all read. Of
     an image the patches are the tokens.
@@ -97,7 +107,7 @@ class ActivationExtractor(
 
     The rows of a text do not depend on other texts, up to rounding. Where padding reaches the
     tokens of a model, or sequences reach each other, only windows of one length, or none, share a
-    pass: a few short passes tell, the first time that a place in a model is read.
+    pass: a few short passes tell, the first time that a site of a model is read.
 
     Examples
     --------
@@ -113,7 +123,24 @@ class ActivationExtractor(
     (2, 192)
     """
 
-    _param_rules = RULES
+    _param_rules = {
+        "model": Loadable("get_input_embeddings", "Hugging Face model"),
+        "layer": Int(none=True),
+        "site": Instance(str, description="a str"),
+        "tokenizer": TOKENIZER,
+        "image_processor": Loadable("preprocess", "image processor", none=True),
+        "pooling": Option(None, *POOLINGS),
+        "max_length": Int(1, none=True),
+        "include_special_tokens": Bool(),
+        "drop_first_position": Bool(),
+        "max_norm_ratio": Float(1, open_="low", none=True),
+        "prepend_bos": Bool(),
+        "position_ids": Bool(),
+        "batch_tokens": Int(1),
+        "device": Instance(str, torch.device, description="'auto' or the name of a device"),
+        "dtype": Option("auto", "float32", "bfloat16", "float16"),
+        "verbose": Verbosity(),
+    }
 
     def __init__(
         self,
@@ -152,6 +179,55 @@ class ActivationExtractor(
         self.dtype = dtype
         self.verbose = verbose
 
+    @classmethod
+    def for_sae(cls, sae, **params):
+        """Return the extractor of the activations that an autoencoder is for.
+
+        Model, layer, site and choice of tokens come from ``source_``, which an autoencoder has that
+        was read from a file or the hub, or saved with its extractor.
+
+        Parameters
+        ----------
+        sae : estimator
+            A fitted autoencoder, a pipeline that ends with one, a search over one, or a
+            `FrozenEstimator` of any of these.
+        **params
+            Parameters of the extractor; they win over what the autoencoder says.
+
+        Returns
+        -------
+        extractor : ActivationExtractor
+            The extractor; nothing is loaded yet.
+
+        Raises
+        ------
+        ValueError
+            If the model or the site is not known.
+
+        See Also
+        --------
+        sksae.formats.from_pretrained : Published autoencoders.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import sksae
+        >>> from sksae.datasets import TINY_LM_PATH, load_corpus
+        >>> extractor = sksae.ActivationExtractor(TINY_LM_PATH, layer=2, site="mlp_out")
+        >>> rows = extractor.transform(load_corpus().data[:20])
+        >>> sae = sksae.TopKSAE(64, k=4, max_iter=2, random_state=0).fit(rows)
+        >>> with TemporaryDirectory() as folder:
+        ...     path = sae.save(Path(folder) / "sae.safetensors", extractor=extractor)
+        ...     again = sksae.load(path)
+        >>> twin = sksae.ActivationExtractor.for_sae(again)
+        >>> twin.layer, twin.site
+        (2, 'mlp_out')
+        """
+        source = source_of(sae)
+        params = extractor_params(source, cls._get_param_names(), params)
+        return cls(**params)
+
     def fit(self, X, y=None):
         """Check the parameters; nothing is learnt or loaded, and `transform` works without it.
 
@@ -170,7 +246,7 @@ class ActivationExtractor(
         Raises
         ------
         ValueError
-            If a parameter or `X` is not what it should be.
+            If a parameter or `X` is invalid.
         """
         check_parameters(self)
         check_container(X)
@@ -192,11 +268,11 @@ class ActivationExtractor(
         Raises
         ------
         ValueError
-            If `X` is not what it should be, the model has no such layer or site, the module runs
+            If `X` is invalid, the model has no such layer or site, the module runs
             several times in a pass or has not one row per token, or a text without tokens is to be
             pooled.
         """
-        reader, items = Reader(self), check_items(X)
+        reader, items = ActivationReader(self), check_items(X)
         if self.pooling is None:
             return reader.all_rows(*items, table=False).rows
         return reader.text_rows(*items, self.pooling)
@@ -221,8 +297,8 @@ class ActivationExtractor(
         ValueError
             As for `transform`.
         """
-        whole = Reader(self).all_rows(*check_items(X), table=True)
-        return whole.rows, whole.tokens
+        chunk = ActivationReader(self).all_rows(*check_items(X), table=True)
+        return chunk.rows, chunk.tokens
 
     def extract_chunks(self, X):
         """Return the rows and tables of `extract`, some texts at a time.
@@ -238,7 +314,7 @@ class ActivationExtractor(
             About 65,000 tokens each, whole texts; `first` is the index in X of the first of them,
             from which `tokens.text` counts.
         """
-        return ((c.first, c.rows, c.tokens) for c in Reader(self).chunks(X, table=True))
+        return ((c.first, c.rows, c.tokens) for c in ActivationReader(self).chunks(X, table=True))
 
     def stream(self, X, *, chunk_rows=16384, buffer_rows=None, random_state=None):
         """Return the rows of the tokens in random order, chunk by chunk, for `partial_fit`.
@@ -248,7 +324,7 @@ class ActivationExtractor(
         X : iterable
             The texts, or what else the model reads, read as far as needed.
         chunk_rows : int, default=16384
-            Rows of a chunk; the last one has what is left.
+            Rows per chunk; the last chunk has the remaining rows.
         buffer_rows : int, default=None
             Rows that wait to be drawn, which is how far texts mix. None is four chunks.
         random_state : int, RandomState or None, default=None
@@ -264,9 +340,9 @@ class ActivationExtractor(
         ValueError
             As for `transform`, or if the buffer is smaller than a chunk.
         """
-        buffer_rows = buffer_size(chunk_rows, buffer_rows)
-        blocks = (chunk.rows for chunk in Reader(self).chunks(X, table=False))
-        return shuffled(blocks, chunk_rows, buffer_rows, random_state)
+        buffer_rows = _buffer_size(chunk_rows, buffer_rows)
+        blocks = (chunk.rows for chunk in ActivationReader(self).chunks(X, table=False))
+        return _shuffled(blocks, chunk_rows, buffer_rows, random_state)
 
     def to_memmap(self, X, path, dtype="float16"):
         """Write one row per token to a folder and open it; more than fits in memory is fine.
@@ -299,7 +375,28 @@ class ActivationExtractor(
         RuntimeError
             If another process is writing to the folder.
         """
-        return store(Reader(self), X, path, dtype)
+        return store(ActivationReader(self), X, path, dtype)
+
+    def __sklearn_clone__(self):
+        return self._twin()
+
+    def __copy__(self):
+        return self._twin()
+
+    def __deepcopy__(self, memo):
+        return self._twin()
+
+    def __getstate__(self):
+        return state_by_name(super().__getstate__())
+
+    def _twin(self):
+        """Return an extractor with the same parameters, none of them copied: one may be a model."""
+        twin = type(self)(**self.get_params(deep=False))
+        for name in ("_sklearn_output_config", "_metadata_request", "_weights"):
+            if name in vars(self):
+                setattr(twin, name, copy.deepcopy(getattr(self, name)))
+        share_loaded(self, twin)
+        return twin
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -310,4 +407,59 @@ class ActivationExtractor(
 
     @property
     def _n_features_out(self):
-        return Reader(self).width()
+        return ActivationReader(self).width()
+
+
+def _buffer_size(chunk_rows, buffer_rows):
+    """Return the number of rows in the buffer, or raise a ValueError."""
+    if buffer_rows is None:
+        buffer_rows = _BUFFER_CHUNKS * chunk_rows if _is_size(chunk_rows) else chunk_rows
+    for name, value in (("chunk_rows", chunk_rows), ("buffer_rows", buffer_rows)):
+        if not _is_size(value):
+            raise ValueError(f"{name} must be an int >= 1. Got {value!r} instead.")
+    if buffer_rows < chunk_rows:
+        raise ValueError(f"buffer_rows={buffer_rows} must be at least chunk_rows={chunk_rows}.")
+    return int(buffer_rows)
+
+
+def _shuffled(blocks, chunk_rows, buffer_rows, random_state):
+    """Return an iterator of arrays of `chunk_rows` rows, the last one of the remaining rows.
+
+    Each row of `blocks`, arrays of any size, appears once. It is drawn from the `buffer_rows` rows
+    that were waiting at the time.
+    """
+    return _drawn_chunks(blocks, chunk_rows, buffer_rows, check_random_state(random_state))
+
+
+def _drawn_chunks(blocks, chunk_rows, buffer_rows, rng):
+    """Fill a buffer, draw a chunk from it, and fill it again."""
+    buffer, n = None, 0
+    for rows in blocks:
+        start = 0
+        while start < len(rows):
+            if buffer is None:
+                buffer = np.empty((buffer_rows, rows.shape[1]), dtype=rows.dtype)
+            added = rows[start : start + buffer_rows - n]
+            buffer[n : n + len(added)] = added
+            n, start = n + len(added), start + len(added)
+            if n == buffer_rows:
+                n -= chunk_rows
+                yield _drawn(buffer, n, chunk_rows, rng)
+    order = rng.permutation(n)
+    for start in range(0, n, chunk_rows):
+        yield buffer[order[start : start + chunk_rows]]
+
+
+def _drawn(buffer, n, chunk_rows, rng):
+    """Return rows drawn from a full buffer; the others are its first `n` afterwards."""
+    drawn = rng.permutation(len(buffer))[:chunk_rows]
+    chunk = buffer[drawn]
+    stays = np.ones(len(buffer), dtype=bool)
+    stays[drawn] = False
+    # Rows behind the first n that were not drawn move to the slots that were.
+    buffer[drawn[drawn < n]] = buffer[n:][stays[n:]]
+    return chunk
+
+
+def _is_size(value):
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1

@@ -1,4 +1,4 @@
-"""A folder that grows shard by shard and can be continued after a crash at any moment.
+"""Folders of activations that grow by shards and can be continued after a crash.
 
 While it is written, rows, tokens, texts and the strings of tokens are appended to files that end in
 ``.part``. A shard is on the disk before ``progress.json`` counts it; what was appended behind the
@@ -67,7 +67,7 @@ def writing(folder, fingerprint):
 
 
 class Shards:
-    """What has been written to a folder, and more of it.
+    """The files of a folder that is being written.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Shards:
 
     def __init__(self, folder, fingerprint, stack):
         self.folder = folder
-        self._stack, self._files, self._known, self._hashes = stack, {}, {}, {}
+        self._stack, self._files, self._numbers, self._hashes = stack, {}, {}, {}
         remove_abandoned(folder)
         self.complete = (folder / MANIFEST).exists()
         self.facts = read_facts(folder / (MANIFEST if self.complete else PROGRESS))
@@ -108,7 +108,7 @@ class Shards:
         """
         facts = self.facts
         lines = self._lines(tokens)
-        strings = islice(self._known, facts["n_strings"], None)
+        strings = islice(self._numbers, facts["n_strings"], None)
         self._write(ROWS, np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
         self._write(TOKENS, lines.view(np.uint8))
         for name, values in ((TEXTS, tokens.texts), (STRINGS, strings)):
@@ -122,9 +122,9 @@ class Shards:
                 "n_texts": facts["n_texts"] + len(tokens.texts),
                 "n_rows": facts["n_rows"] + len(rows),
                 "n_features": rows.shape[1],
-                "n_strings": len(self._known),
+                "n_strings": len(self._numbers),
                 "bytes": {name: self._files[name].tell() for name in (TEXTS, STRINGS)},
-                "digests": {name: found.hexdigest() for name, found in self._hashes.items()},
+                "digests": {name: digest.hexdigest() for name, digest in self._hashes.items()},
                 "sha256": digest,
             }
         )
@@ -166,8 +166,8 @@ class Shards:
         for name in TOKEN.names:
             lines[name] = getattr(tokens, name) if name != "string" else 0
         lines["text"] += self.facts["n_texts"]
-        known = self._known
-        lines["string"] = [known.setdefault(string, len(known)) for string in tokens.string]
+        numbers = self._numbers
+        lines["string"] = [numbers.setdefault(string, len(numbers)) for string in tokens.string]
         return lines
 
     def _commit(self, facts):
@@ -215,16 +215,16 @@ class Shards:
                 )
             file.seek(size)
         strings = read_lines(_part(self.folder, STRINGS), self.facts["n_strings"])
-        self._known = {string: i for i, string in enumerate(strings)}
+        self._numbers = {string: i for i, string in enumerate(strings)}
 
 
 def write_facts(path, facts):
-    """Write what is known about a folder, and a digest of that."""
+    """Write the facts about a folder with their digest."""
     write_text(path, json.dumps({**facts, DIGEST: digest_of(facts)}, indent=1))
 
 
 def read_facts(path):
-    """Return what `write_facts` wrote, None if there is no such file."""
+    """Return the facts that `write_facts` wrote, None if there is no such file."""
     if not path.exists():
         return None
     with damage_named(path):
@@ -259,9 +259,9 @@ def check_files(folder, facts, *, verify):
     for name in FILES:
         path = regular(folder / name)
         with damage_named(path, "is damaged"), path.open("rb") as file:
-            size, wanted = path.stat().st_size, committed_bytes(facts, name)
-            if size != wanted:
-                raise ValueError(f"it has {size:,} bytes, not {wanted:,}")
+            size, expected = path.stat().st_size, committed_bytes(facts, name)
+            if size != expected:
+                raise ValueError(f"it has {size:,} bytes, not {expected:,}")
             if name in (ROWS, TOKENS) and file.read(_HEADER) != _header_of(facts, name):
                 raise ValueError("its header does not say what is in it")
             read = verify or name != ROWS
@@ -270,7 +270,7 @@ def check_files(folder, facts, *, verify):
 
 
 def committed_bytes(facts, name):
-    """Return how many bytes of a file count."""
+    """Return the number of bytes of a file that count."""
     if name in facts["bytes"]:
         return facts["bytes"][name]
     width = facts["n_features"] if name == ROWS else 1
@@ -279,10 +279,10 @@ def committed_bytes(facts, name):
 
 def _hash_of(file, end):
     """Return the hash of what an open file has from where it is read to an end."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     while block := file.read(min(_BLOCK, end - file.tell())):
-        found.update(block)
-    return found
+        digest.update(block)
+    return digest
 
 
 def _dtype(facts, name):
@@ -313,5 +313,5 @@ def _header(dtype, shape):
     """Return the header of a ``.npy`` file in `_HEADER` bytes, which numpy pads less."""
     facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     start = np.lib.format.magic(1, 0)
-    room = _HEADER - len(start) - 2
-    return start + struct.pack("<H", room) + repr(facts).encode().ljust(room - 1) + b"\n"
+    length = _HEADER - len(start) - 2  # of the text behind the two bytes of its length
+    return start + struct.pack("<H", length) + repr(facts).encode().ljust(length - 1) + b"\n"

@@ -1,4 +1,4 @@
-"""Activations on the disk: written in shards, continued after a crash, read lazily."""
+"""Activations on disk: written in shards, continued after a crash, read lazily."""
 
 import hashlib
 import json
@@ -9,7 +9,8 @@ import numpy as np
 
 from sksae._arrays import objects
 from sksae._params import Bool, check_option
-from sksae.language_models.extraction._progress import Progress
+from sksae.language_models.extraction._forward_passes import token_bar
+from sksae.language_models.extraction._input_items import length, read_items
 from sksae.language_models.extraction._shards import (
     DTYPES,
     MANIFEST,
@@ -24,8 +25,7 @@ from sksae.language_models.extraction._shards import (
     read_lines,
     writing,
 )
-from sksae.language_models.extraction._texts import length, read_items
-from sksae.language_models.extraction._tokens import TokenTable
+from sksae.language_models.extraction._token_table import TokenTable
 
 _SIZES = (
     "hidden_size",
@@ -108,7 +108,7 @@ def load_activations(path, *, verify=True):
 
 
 def store(reader, X, path, dtype):
-    """Write the rows of X to a folder, or what is missing of them, and open it."""
+    """Write the rows of X to a folder, or the missing ones, and open it."""
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}. Got {dtype!r}.")
     items = read_items(X)
@@ -125,7 +125,7 @@ def store(reader, X, path, dtype):
 
 
 class _Digested:
-    """Items as they are read, and a digest of all that were."""
+    """Iterator of items with a digest of those read so far."""
 
     def __init__(self, items):
         self._items = items
@@ -136,44 +136,39 @@ class _Digested:
 
     def __next__(self):
         kind, value = next(self._items)
-        own = hashlib.sha256(_bytes_of(kind, value)).hexdigest()
-        self.digest = hashlib.sha256(f"{self.digest}{kind}{own}".encode()).hexdigest()
+        item_digest = hashlib.sha256(_bytes_of(kind, value)).hexdigest()
+        joined = f"{self.digest}{kind}{item_digest}".encode()
+        self.digest = hashlib.sha256(joined).hexdigest()
         return kind, value
 
 
 def _write(reader, items, shards, n_texts):
-    """Append what is missing, a shard a chunk."""
+    """Append the missing rows, one shard per chunk."""
     done = shards.facts["n_texts"]
-    progress = Progress(reader.extractor.verbose, n_texts=n_texts, done=done)
-    try:
-        for first, kind, values in reader.groups(items, done):
-            chunk = reader.chunk(first, kind, values, table=True, progress=progress)
-            rows = _cast(chunk, shards.facts["fingerprint"]["dtype"])
-            shards.append(rows, chunk.tokens, items.digest)
-            progress.add(0, len(values))
-    finally:
-        progress.close()
+    for chunk in reader.chunks_of(items, n_texts=n_texts, table=True, first=done):
+        rows = _cast(chunk, shards.facts["fingerprint"]["dtype"])
+        # Items are read no further than the chunk, and so is their digest.
+        shards.append(rows, chunk.tokens, items.digest)
     shards.finish(shards.facts["n_features"] or reader.width())
 
 
 def _skip(reader, items, shards):
-    """Read over what is done and check that it is what would be done now."""
+    """Skip the stored items after a check that they are those of X and of this model."""
     done, first = shards.facts["n_texts"], shards.first_rows()
-    seen = []
+    compared = []  # the first item that has rows
     for i in range(done):
         item = next(items, None)
         if item is None:
             raise ValueError(f"{shards.folder} has {done} texts already, but X has only {i}.")
         if first and first[0] == i:
-            seen = [item]
+            compared = [item]
     if items.digest != shards.facts["sha256"]:
         raise ValueError(
             f"{shards.folder} was begun with other texts: its first {done} are not those of X. "
             f"Take another folder, or delete this one."
         )
-    for kind, value in seen:
-        quiet = Progress(0)
-        rows = reader.chunk(first[0], kind, [value], table=False, progress=quiet).rows
+    for kind, value in compared:
+        rows = reader.chunk(first[0], kind, [value], table=False, bar=token_bar(False)).rows
         if not _alike(rows, first[1], reader.half_precision()):
             raise ValueError(
                 f"{shards.folder} was begun with another model or tokenizer: the rows of "
@@ -221,7 +216,7 @@ def _cast(chunk, dtype):
 
 
 def _fingerprint(reader, kind, dtype):
-    """Return what the rows depend on, as far as it can be told without running the model."""
+    """Return the facts that the rows depend on, as far as known without running the model."""
     config = {"architecture": type(reader.base).__name__}
     config |= {name: getattr(reader.base.config, name, None) for name in _SIZES}
     config = {name: value for name, value in config.items() if value is not None}

@@ -15,10 +15,10 @@ from sksae._coding import sparse_coder, sparse_codes
 from sksae._drafts import on_a_draft
 from sksae._params import Bool, Instance, Option, check_params
 from sksae._reprs import ShortRepr
+from sksae.language_models.extraction._activation_reader import ActivationReader, Chunk
 from sksae.language_models.extraction._extractor import ActivationExtractor
+from sksae.language_models.extraction._input_items import check_container, check_items
 from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
-from sksae.language_models.extraction._reader import Chunk, Reader
-from sksae.language_models.extraction._texts import check_container, check_items
 
 _ROWS_AT_A_TIME = 2**14
 
@@ -140,7 +140,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         NotFittedError
             If the autoencoder is to be used as it is, but is not fitted.
         ValueError
-            If a parameter or `X` is not what it should be.
+            If a parameter or `X` is invalid.
         """
         check_params(self)
         if self._is_prefit():
@@ -169,9 +169,9 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         check_params(self)
         if self._is_prefit():
             return self.fit([]).transform(X)
-        whole = self._all_rows(X)
-        self._fit_rows(whole.rows)
-        return self._pooled(_parts(whole))
+        chunk = self._all_rows(X)
+        self._fit_rows(chunk.rows)
+        return self._pooled(_parts(chunk))
 
     def transform(self, X):
         """Return the features of texts.
@@ -189,13 +189,13 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `X` is not what it should be.
+            If `X` is invalid.
         MemoryError
             If dense features cannot fit in memory; ``sparse_output=True`` is the remedy.
         """
         check_is_fitted(self)
         check_params(self)
-        return self._pooled(Reader(self.extractor).chunks(X, table=False))
+        return self._pooled(ActivationReader(self.extractor).chunks(X, table=False))
 
     def get_feature_names_out(self, input_features=None):
         """Return the names of the features, which are those of the autoencoder.
@@ -214,7 +214,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         return sparse_coder(self._fitted()).get_feature_names_out()
 
     def _all_rows(self, X):
-        return Reader(self.extractor).all_rows(*check_items(X), table=False)
+        return ActivationReader(self.extractor).all_rows(*check_items(X), table=False)
 
     def _fit_rows(self, rows):
         self.sae_ = clone(self.sae).fit(rows)
@@ -266,7 +266,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
 
 
 def _has_been_fitted(estimator):
-    """Whether an estimator has the state of a fit; a pipeline, if all of its steps have it."""
+    """Whether an estimator, or every step of a pipeline, is fitted."""
     steps = (
         [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
     )
@@ -289,12 +289,12 @@ def _state(step):
     return True
 
 
-def _parts(whole):
-    """Yield a chunk in pieces of whole texts, so that the codes of one piece fit in memory."""
-    ends = np.searchsorted(whole.text, np.arange(whole.n_texts), side="right")
+def _parts(chunk):
+    """Yield a chunk in pieces of complete texts, so that the codes of one piece fit in memory."""
+    ends = np.searchsorted(chunk.text, np.arange(chunk.n_texts), side="right")
     first = start = 0
     for text, end in enumerate(ends.tolist()):
-        if end - start >= _ROWS_AT_A_TIME or text == whole.n_texts - 1:
+        if end - start >= _ROWS_AT_A_TIME or text == chunk.n_texts - 1:
             piece = slice(start, end)
-            yield Chunk(first, text + 1 - first, whole.rows[piece], whole.text[piece] - first, None)
+            yield Chunk(first, text + 1 - first, chunk.rows[piece], chunk.text[piece] - first, None)
             first, start = text + 1, end

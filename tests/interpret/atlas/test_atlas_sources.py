@@ -10,7 +10,7 @@ from sksae import ActivationExtractor, TopKSAE
 from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.interpret import FeatureAtlas
 from sksae.interpret.atlas import _blocks
-from sksae.language_models.extraction import _reader
+from sksae.language_models.extraction import _activation_reader
 
 CODES = np.array([[0, 3, 1], [2, 0, 1], [4, 0, 1], [0, 0, 1]])
 
@@ -102,7 +102,7 @@ def test_frames_and_named_texts():
 
 @pytest.mark.parametrize("chunk", [1, 300, 10**6])
 def test_texts_in_chunks_are_numbered_through(chunk, monkeypatch):
-    monkeypatch.setattr(_reader, "CHUNK_TOKENS", chunk)
+    monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", chunk)
     extractor = ActivationExtractor(TINY_LM_PATH, layer=3)
     texts = ["", *load_corpus().data[:6], "", "곰 🌊 희", *load_corpus().data[6:9], ""]
     rows, tokens = extractor.extract(texts)

@@ -7,13 +7,11 @@ from hypothesis import strategies as st
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.datasets import load_tiny_lm
 from sksae.language_models import ActivationExtractor, Attribution, attribute
-from sksae.language_models._dictionary import Dictionary
-from sksae.language_models._hooks import visiting
-from sksae.language_models._sites import base_of, find_place
+from sksae.language_models.attribution._attribution_nodes import along_features
+from sksae.language_models.attribution._decomposed_prompt import decompose
 from sksae.language_models.attribution._logit_metrics import read_metric
-from sksae.language_models.attribution._nodes import along_features
 from sksae.language_models.attribution._splicing import in_order
-from sksae.language_models.attribution._study import study
+from sksae.language_models.model import TorchDictionary, base_of, find_hook_point, visiting
 
 PROMPT, OTHER = [5, 9, 30, 7, 44, 12], [5, 9, 31, 7, 40, 12]
 KINDS = ("gpt2", "llama", "gemma2", "neox_parallel")
@@ -33,11 +31,13 @@ def fit(model, site, cls=TopKSAE, **settings):
     """An autoencoder fitted on activations of some random tokens."""
     ids = torch.from_numpy(np.random.default_rng(0).integers(1, 300, size=(20, 16)))
     layer, _, name = site.partition(".")
-    place = (
-        find_place(model, int(layer), name) if layer.isdigit() else find_place(model, None, site)
+    point = (
+        find_hook_point(model, int(layer), name)
+        if layer.isdigit()
+        else find_hook_point(model, None, site)
     )
     rows = []
-    with torch.no_grad(), visiting(base_of(model), [(place, lambda x: rows.append(x.clone()))]):
+    with torch.no_grad(), visiting(base_of(model), [(point, lambda x: rows.append(x.clone()))]):
         model(input_ids=ids)
     rows = rows[0].reshape(-1, rows[0].shape[-1]).float().numpy()
     settings = settings or {"k": 4}
@@ -74,7 +74,7 @@ def prepared(models, bpe):
     def run(kind):
         model, saes = models[kind]
         options = {"baseline": None, "background": None, "names": None, "tokenizer": bpe}
-        return study(model, STREAM, saes, PROMPT, PAIR, counterfactual=OTHER, **options)
+        return decompose(model, STREAM, saes, PROMPT, PAIR, counterfactual=OTHER, **options)
 
     return run
 
@@ -86,10 +86,10 @@ def metric_of(model, visits=(), ids=PROMPT):
 
 
 @torch.no_grad()
-def at(model, place, ids):
+def at(model, point, ids):
     """What passes a place, (n_tokens, width)."""
     read = []
-    with visiting(base_of(model), [(place, lambda x: read.append(x[0].clone()))]):
+    with visiting(base_of(model), [(point, lambda x: read.append(x[0].clone()))]):
         model(input_ids=torch.tensor([ids]))
     return read[0]
 
@@ -122,8 +122,8 @@ def test_splices_are_exact_in_single_precision(tiny, bpe):
     model = tiny("llama", head=True)
     saes = [fit(model, site) for site in STREAM]
     options = {"baseline": None, "background": None, "names": None, "tokenizer": bpe}
-    one = study(model, STREAM, saes, PROMPT, PAIR, counterfactual=OTHER, **options)
-    visits = [(n.site.place, lambda x, n=n: n.x[None]) for n in one.nodes]
+    one = decompose(model, STREAM, saes, PROMPT, PAIR, counterfactual=OTHER, **options)
+    visits = [(n.site.point, lambda x, n=n: n.x[None]) for n in one.nodes]
     assert metric_of(model, visits) == pytest.approx(one.clean, abs=1e-5)
 
 
@@ -133,7 +133,7 @@ def test_gradients_are_those_of_codes_errors_and_the_untouched_model(models, pre
     one, (model, _) = prepared(kind), models[kind]
     found = one.gradients()
     leaves, embedded = [], []
-    visits = [(find_place(model, None, "embeddings"), lambda x: embedded.append(x) or None)]
+    visits = [(find_hook_point(model, None, "embeddings"), lambda x: embedded.append(x) or None)]
     for nodes in one.nodes:
         codes = nodes.site.dictionary.encode(nodes.x).requires_grad_()
         error = nodes.error.clone().requires_grad_()
@@ -142,7 +142,7 @@ def test_gradients_are_those_of_codes_errors_and_the_untouched_model(models, pre
         def visit(x, nodes=nodes, codes=codes, error=error):
             return nodes.site.dictionary.decode(codes) + error + (x - x.detach())
 
-        visits.append((nodes.site.place, visit))
+        visits.append((nodes.site.point, visit))
     with visiting(base_of(model), visits):
         value = pair_metric(model(**one.prompt.inputs).logits).sum()
     # These norms compute in single precision.
@@ -175,8 +175,8 @@ def test_held_places_let_nothing_through(prepared):
 def test_places_are_put_in_the_order_of_the_pass(models):
     model, _ = models["gpt2"]
     sites = ["resid_post", "resid_mid", "mlp_out", "attn_out", "resid_pre"]
-    places = [find_place(model, 1, site) for site in sites]
-    order = in_order(model, places, {"input_ids": torch.tensor([PROMPT])})
+    points = [find_hook_point(model, 1, site) for site in sites]
+    order = in_order(model, points, {"input_ids": torch.tensor([PROMPT])})
     assert [sites[i] for i in order] == [
         "resid_pre",
         "attn_out",
@@ -195,7 +195,7 @@ def test_derivatives_along_features_are_a_product(seed, n_tokens, n):
     position = torch.from_numpy(rng.integers(0, n_tokens, n))
     feature = torch.from_numpy(rng.integers(0, 9, n))
     dense = gradient @ torch.from_numpy(np.asarray(sae.components_, dtype=np.float64)).T
-    found = along_features(Dictionary(sae), gradient, position, feature)
+    found = along_features(TorchDictionary(sae), gradient, position, feature)
     torch.testing.assert_close(found, dense[:, position, feature])
 
 
@@ -232,7 +232,7 @@ def test_all_methods_agree_where_the_model_is_linear(tiny, go):
     assert not integrated.effect[integrated.position < len(PROMPT) - 1].any()
     # And the effect of a feature is the change of its code times its direct effect on the logits.
     head = model.get_output_embeddings().weight.detach()
-    logits = Dictionary(sae).components(head) @ (head[PAIR[0]] - head[PAIR[1]])
+    logits = TorchDictionary(sae).components(head) @ (head[PAIR[0]] - head[PAIR[1]])
     for i in np.flatnonzero((integrated.feature >= 0) & (integrated.effect != 0)):
         change = integrated.activation[i] - integrated.baseline_activation[i]
         expected = change * float(logits[integrated.feature[i]])
@@ -246,9 +246,9 @@ def test_verified_effects_are_those_of_patches_one_by_one(models, go, kind):
     assert np.isnan(table.exact[40:]).all()
     clean = metric_of(model)
     for i in range(40):
-        place = find_place(model, int(table.site[i][0]), "resid_post")
-        dictionary, t = Dictionary(saes[int(table.site[i][0])]), table.position[i]
-        read = {name: at(model, place, ids)[t] for name, ids in (("x", PROMPT), ("other", OTHER))}
+        point = find_hook_point(model, int(table.site[i][0]), "resid_post")
+        dictionary, t = TorchDictionary(saes[int(table.site[i][0])]), table.position[i]
+        read = {name: at(model, point, ids)[t] for name, ids in (("x", PROMPT), ("other", OTHER))}
         codes = dictionary.encode(read["x"])
         others = dictionary.encode(read["other"])
         if table.feature[i] < 0:
@@ -265,7 +265,7 @@ def test_verified_effects_are_those_of_patches_one_by_one(models, go, kind):
             x[0, t] = new
             return x
 
-        assert table.exact[i] == pytest.approx(clean - metric_of(model, [(place, patch)]), abs=1e-9)
+        assert table.exact[i] == pytest.approx(clean - metric_of(model, [(point, patch)]), abs=1e-9)
 
 
 @pytest.mark.parametrize("method", ["integrated_gradients", "attribution_patching"])
@@ -330,7 +330,7 @@ def test_the_mean_baseline_is_the_mean_of_the_background(models, go, bpe):
     assert table.completeness["1.resid_post"] == pytest.approx(1, abs=0.02)
     # The whole site at its baseline: every position but the first has the mean activation.
     mean = torch.from_numpy(extractor.transform(texts).mean(0, dtype=np.float64))
-    place = find_place(model, 1, "resid_post")
+    point = find_hook_point(model, 1, "resid_post")
     first = table[table.position == 0]
     assert not first.effect.any()
     np.testing.assert_allclose(first.baseline_activation, first.activation, rtol=1e-6)
@@ -338,7 +338,7 @@ def test_the_mean_baseline_is_the_mean_of_the_background(models, go, bpe):
     def to_mean(x):
         return torch.cat([x[:, :1], mean.expand_as(x[:, 1:])], dim=1)
 
-    there = metric_of(model, [(place, to_mean)])
+    there = metric_of(model, [(point, to_mean)])
     assert table.total["1.resid_post"] == pytest.approx(table.clean - there, abs=1e-5)
 
 
@@ -348,9 +348,9 @@ def test_the_zero_baseline_leaves_the_intercept(models, go):
     model.double()
     table = go(model, "1.mlp_out", sae, baseline="zero", n_steps=50)
     assert not table.baseline_activation.any()
-    place = find_place(model, 1, "mlp_out")
+    point = find_hook_point(model, 1, "mlp_out")
     intercept = torch.from_numpy(np.asarray(sae.intercept_, dtype=np.float64))
-    there = metric_of(model, [(place, lambda x: intercept.expand_as(x).clone())])
+    there = metric_of(model, [(point, lambda x: intercept.expand_as(x).clone())])
     assert table.total["1.mlp_out"] == pytest.approx(table.clean - there, abs=1e-9)
     assert table.completeness["1.mlp_out"] == pytest.approx(1, abs=1e-2)
 
@@ -407,7 +407,7 @@ def test_what_is_no_metric(bpe, metric, error, match):
 @pytest.mark.parametrize(
     ("function", "match"),
     [
-        (lambda logits: logits[:, -1], "one number a prompt"),
+        (lambda logits: logits[:, -1], "one number per prompt"),
         (lambda logits: float(logits.sum()), "it returned float"),
         (lambda logits: logits[:, -1].argmax(-1), "must be differentiable"),
     ],

@@ -11,8 +11,7 @@ from sklearn.base import BaseEstimator
 from sksae import TopKSAE
 from sksae.datasets import load_corpus, load_tiny_lm
 from sksae.language_models import ActivationExtractor, describe_behaviour, logit_lens
-from sksae.language_models._hooks import visiting
-from sksae.language_models._sites import base_of, find_place
+from sksae.language_models.model import base_of, find_hook_point, visiting
 from tests.language_models.conftest import byte_level
 from tests.language_models.families import CAUSAL, build
 
@@ -51,7 +50,7 @@ def llama():
 def run(model, ids, site, visit):
     """The logits of a prompt, (n_tokens, n_vocabulary), while `visit` sees the site."""
     base = base_of(model)
-    with visiting(base, [(find_place(base, *site), visit)]):
+    with visiting(base, [(find_hook_point(base, *site), visit)]):
         return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
 
 

@@ -9,8 +9,7 @@ from sklearn.decomposition import PCA
 
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder
 from sksae.language_models import FeatureCircuit, attribute, feature_circuit
-from sksae.language_models._dictionary import Dictionary
-from sksae.language_models._sites import base_of, find_place
+from sksae.language_models.model import TorchDictionary, base_of, find_hook_point
 from tests.language_models.attribution.test_attribution import (
     OTHER,
     PAIR,
@@ -123,7 +122,7 @@ def test_edges_across_a_linear_module_are_a_product(tiny, go):
     model.double()
     circuit = go(model, sites, saes, baseline="zero", **ALL)
     nodes, matrix = circuit.nodes, model.transformer.h[1].mlp.c_proj.weight.detach()
-    up, down = (Dictionary(sae) for sae in saes)
+    up, down = (TorchDictionary(sae) for sae in saes)
     encoder = torch.from_numpy(np.asarray(saes[1].encoder_coef_, dtype=np.float64))
     exact = go(model, sites, saes, attribute, method="attribution_patching", baseline="zero")
     worth = {  # d metric / d f = effect / f, against zero
@@ -165,7 +164,7 @@ def test_edges_from_attention_to_the_stream_are_products_of_directions(models, g
         if s == "1.resid_mid" and j >= 0 and f != f0:
             gradient[t, j] = effect / (f - f0)
     encoder = torch.from_numpy(np.asarray(saes[2].encoder_coef_, dtype=np.float64))
-    directions = Dictionary(saes[1]).components(encoder)
+    directions = TorchDictionary(saes[1]).components(encoder)
     tried = 0
     for u, v, effect in graph.edges(data="effect"):
         one, other = graph.nodes[u], graph.nodes[v]
@@ -285,8 +284,8 @@ def test_what_a_circuit_carries_by_hand(models, go):
     model, sites, saes = models["llama"]
     circuit = go(model, sites[0], saes[0], node_threshold=0.05, edge_threshold=0)
     assert 3 < len(circuit.nodes) < 40
-    place, dictionary = find_place(model, 0, "resid_post"), Dictionary(saes[0])
-    read, there = at(model, place, PROMPT), at(model, place, OTHER)
+    point, dictionary = find_hook_point(model, 0, "resid_post"), TorchDictionary(saes[0])
+    read, there = at(model, point, PROMPT), at(model, point, OTHER)
     codes, others = dictionary.encode(read), dictionary.encode(there)
     errors, other_errors = read - dictionary.decode(codes), there - dictionary.decode(others)
     mixed, left = others.clone(), codes.clone()
@@ -301,7 +300,7 @@ def test_what_a_circuit_carries_by_hand(models, go):
         (circuit.faithfulness, dictionary.decode(mixed) + mixed_errors),
         (circuit.completeness, dictionary.decode(left) + left_errors),
     ):
-        value = metric_of(model, [(place, lambda x, new=new: new[None])])
+        value = metric_of(model, [(point, lambda x, new=new: new[None])])
         assert got == pytest.approx((value - nothing) / (clean - nothing), abs=1e-8)
 
 
@@ -429,7 +428,9 @@ def test_bad_input(models, go):
             go(model, sites, saes, **options)
     pca = PCA(4).fit(np.random.default_rng(0).normal(size=(20, 16)))
     pca.intercept_ = pca.mean_
-    with pytest.raises(TypeError, match=r"encoder_coef_, one row a feature; the PCA at '0.resid_p"):
+    with pytest.raises(
+        TypeError, match=r"encoder_coef_, one row per feature; the PCA at '0.resid_p"
+    ):
         go(model, sites[0], pca)
 
 

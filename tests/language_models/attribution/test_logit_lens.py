@@ -11,10 +11,8 @@ from sklearn.decomposition import PCA
 
 from sksae import TopKSAE
 from sksae.language_models import logit_lens
-from sksae.language_models._hooks import visiting
-from sksae.language_models._identities import short_inputs
-from sksae.language_models._sites import base_of, find_place
 from sksae.language_models.attribution._logit_lens import token_strings
+from sksae.language_models.model import base_of, find_hook_point, short_inputs, visiting
 from tests.language_models.families import build
 
 
@@ -71,7 +69,9 @@ def by_hand(model, kind, direction, n_known):
     if kind == "gpt2":
         constant = model.lm_head(model.transformer.ln_f.bias)
     for step in (0.0, 3.0):
-        with visiting(base, [(find_place(base, -1, "resid_post"), lambda x, s=step: visit(x, s))]):
+        with visiting(
+            base, [(find_hook_point(base, -1, "resid_post"), lambda x, s=step: visit(x, s))]
+        ):
             logits = model(**short_inputs(base)).logits[0, -1]
         products.append((logits - constant) * kept[-1])
     change = (products[1] - products[0])[:n_known] / 3

@@ -7,8 +7,7 @@ import transformers
 
 from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, downstream_metrics
-from sksae.language_models.extraction._batching import batching_of
-from sksae.language_models.extraction._reader import Reader
+from sksae.language_models.extraction import ActivationReader, batching_of
 from tests.language_models.families import SMALL
 
 # Two pairs of one length, and one text that is much longer than the others.
@@ -17,7 +16,7 @@ IDS = [list(range(3, 3 + n)) for n in (4, 11, 7, 11, 2, 7, 24)]
 
 def batching(extractor):
     """Which windows the extractor reads together."""
-    return Reader(extractor).batching()
+    return ActivationReader(extractor).batching()
 
 
 def assert_independent(extractor):
@@ -218,9 +217,9 @@ def test_each_place_is_tried_once(tiny, bpe):
     model = tiny("gpt2")
     extractor = ActivationExtractor(model, 1, tokenizer=bpe)
     extractor.transform(IDS)
-    place = Reader(extractor).place
+    point = ActivationReader(extractor).point
 
     def never(*_):
         raise AssertionError("tried again")
 
-    assert batching_of(model, place, never, never, inputs=False) == "padded"
+    assert batching_of(model, point, None, never, key=False) == "padded"

@@ -385,8 +385,8 @@ def test_progress_is_shown_on_request(extractor, capsys):
     assert capsys.readouterr().out == ""
     clone(extractor).set_params(verbose=1, batch_tokens=8).transform(["hello", "the cat"])
     out = capsys.readouterr().out
-    assert "] 4/4 tokens" in out
-    assert out.endswith("/s\n")
+    assert " 4/4 [" in out
+    assert out.endswith(" tokens/s]\n")
 
 
 def test_import_is_light():

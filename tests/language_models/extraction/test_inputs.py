@@ -9,10 +9,8 @@ from sklearn.base import clone
 
 from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, downstream_metrics
-from sksae.language_models._prompts import read_prompt
-from sksae.language_models.extraction import _reader
-from sksae.language_models.extraction._reader import Reader
-from sksae.language_models.extraction._windows import _missing_behind, _missing_in_front
+from sksae.language_models.extraction import ActivationReader, _activation_reader, tokenized_prompt
+from sksae.language_models.extraction._context_windows import _missing_behind, _missing_in_front
 
 TEXTS = ["The cat sat on the mat.", "hello", "희소 특징 👩", "a dog and a log and a cat and a mat"]
 LONG = "the cat sat on the mat and " * 12
@@ -144,7 +142,7 @@ def test_padding_is_cut_off_wherever_rows_are_given(tiny, bpe, tmp_path):
     np.testing.assert_array_equal(mixed[order[0]], expected[order[1]])
     sae = TopKSAE(16, k=4, max_iter=2, random_state=0).fit(expected)
     assert downstream_metrics(extractor, sae, rows) == downstream_metrics(extractor, sae, ids)
-    prompt = read_prompt(model, bpe, rows[0])
+    prompt = tokenized_prompt(model, bpe, rows[0])
     assert prompt.ids.tolist() == [ids[0]]
 
 
@@ -285,7 +283,7 @@ def test_rows_of_outlying_norm_are_left_out(tiny, bpe):
     mean = clone(strict).set_params(pooling="mean").transform(texts)
     expected = [rows[kept & (tokens.text == i)].mean(0) for i in range(4)]
     np.testing.assert_allclose(mean, expected, atol=1e-4)
-    chunks = list(Reader(strict).chunks(texts, table=True))
+    chunks = list(ActivationReader(strict).chunks(texts, table=True))
     np.testing.assert_allclose(chunks[0].rows, rows[kept], atol=1e-5)
     assert chunks[0].text.tolist() == tokens.text[kept].tolist()
 
@@ -367,10 +365,10 @@ def test_a_named_model_is_named(saved):
 
 @pytest.mark.parametrize("size", [1, 10, 40, 10**6])
 def test_chunks_are_the_whole(extractor, size, monkeypatch):
-    monkeypatch.setattr(_reader, "CHUNK_TOKENS", size)
+    monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", size)
     texts = [*TEXTS, "", LONG, "hello"]
     rows, tokens = extractor.extract(texts)
-    chunks = list(Reader(extractor).chunks(iter(texts), table=True))
+    chunks = list(ActivationReader(extractor).chunks(iter(texts), table=True))
     assert [chunk.first for chunk in chunks] == [
         sum(c.n_texts for c in chunks[:i]) for i in range(len(chunks))
     ]
@@ -383,25 +381,27 @@ def test_chunks_are_the_whole(extractor, size, monkeypatch):
         whole = np.concatenate([getattr(chunk.tokens, column) for chunk in chunks])
         assert whole.tolist() == getattr(tokens, column).tolist()
     assert [text for chunk in chunks for text in chunk.tokens.texts] == texts
-    assert all(chunk.tokens is None for chunk in Reader(extractor).chunks(texts, table=False))
+    assert all(
+        chunk.tokens is None for chunk in ActivationReader(extractor).chunks(texts, table=False)
+    )
 
 
 def test_chunks_are_read_as_they_are_asked_for(extractor, monkeypatch):
-    monkeypatch.setattr(_reader, "CHUNK_TOKENS", 1)
+    monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", 1)
 
     def texts():
         yield "hello"
         raise RuntimeError("too early")
 
-    assert len(next(Reader(extractor).chunks(texts(), table=False)).rows) == 1
+    assert len(next(ActivationReader(extractor).chunks(texts(), table=False)).rows) == 1
 
 
 def test_progress_of_chunks(extractor, capsys, monkeypatch):
-    monkeypatch.setattr(_reader, "CHUNK_TOKENS", 1)
+    monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", 1)
     loud = clone(extractor).set_params(verbose=1)
-    list(Reader(loud).chunks(["hello", "the cat"], table=False))
+    list(ActivationReader(loud).chunks(["hello", "the cat"], table=False))
     shown = capsys.readouterr().out
-    assert "2/2 texts, 4 tokens, " in shown
-    assert shown.endswith("/s\n")
-    list(Reader(loud).chunks(iter(["hello", "the cat"]), table=False))
-    assert "2 texts, 4 tokens, " in capsys.readouterr().out
+    assert "ActivationExtractor: 4 tokens [" in shown
+    assert shown.endswith("2/2 texts]\n")
+    list(ActivationReader(loud).chunks(iter(["hello", "the cat"]), table=False))
+    assert ", 2 texts]" in capsys.readouterr().out

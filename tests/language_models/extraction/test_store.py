@@ -17,14 +17,8 @@ from sklearn.base import clone
 
 from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, load_activations
-from sksae.language_models.extraction import _reader
-from sksae.language_models.extraction._shards import (
-    FILES,
-    MANIFEST,
-    TOKEN,
-    read_facts,
-    write_facts,
-)
+from sksae.language_models.extraction import _activation_reader
+from sksae.language_models.extraction._shards import FILES, MANIFEST, TOKEN, read_facts, write_facts
 
 TEXTS = [
     "The cat sat on the mat.",
@@ -38,7 +32,7 @@ TEXTS = [
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch):
-    monkeypatch.setattr(_reader, "CHUNK_TOKENS", 8)
+    monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", 8)
 
 
 @pytest.fixture(scope="module")
@@ -263,12 +257,12 @@ import os, pathlib, sys
 import pytest, torch
 torch.set_num_threads(1)
 from sksae.language_models import ActivationExtractor, load_activations
-from sksae.language_models.extraction import _reader
+from sksae.language_models.extraction import _activation_reader
 from tests.language_models.conftest import byte_level
 from tests.language_models.families import build
 from tests.language_models.extraction.test_store import TEXTS, Fault, contents
 
-_reader.CHUNK_TOKENS = 8
+_activation_reader.CHUNK_TOKENS = 8
 root = pathlib.Path(sys.argv[1])
 extractor = ActivationExtractor(build("gpt2"), 1, tokenizer=byte_level(), drop_first_position=False)
 extractor.to_memmap(TEXTS, root / "whole")
@@ -424,7 +418,7 @@ def test_progress_is_shown(extractor, tmp_path, capsys):
     loud.to_memmap(TEXTS, tmp_path)
     shown = capsys.readouterr().out
     assert "6/6 texts" in shown
-    assert shown.endswith("/s\n")
+    assert shown.endswith("6/6 texts]\n")
 
 
 # Streams

@@ -16,7 +16,7 @@ from sklearn.utils import estimator_checks
 
 from sksae import ActivationExtractor, SAEVectorizer, SparseAutoencoder, TopKSAE
 from sksae.datasets import TINY_LM_PATH, load_corpus
-from sksae.language_models.extraction import _reader, _vectorizer
+from sksae.language_models.extraction import _activation_reader, _vectorizer
 from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
 
 TEXTS = ["The cat sat on the mat.", "", "hello world, hello again", "a", "a dog and a log " * 9]
@@ -86,7 +86,7 @@ def test_texts_alone_and_together(vectorizer, monkeypatch):
     together = vectorizer.fit(TEXTS).transform(TEXTS).toarray()
     alone = [vectorizer.transform([text]).toarray() for text in TEXTS]
     np.testing.assert_allclose(np.concatenate(alone), together, atol=1e-5)
-    monkeypatch.setattr(_reader, "CHUNK_TOKENS", 10)
+    monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", 10)
     np.testing.assert_allclose(vectorizer.transform(iter(TEXTS)).toarray(), together, atol=1e-5)
     monkeypatch.setattr(_vectorizer, "_ROWS_AT_A_TIME", 5)
     again = clone(vectorizer).fit_transform(iter(TEXTS))

@@ -1,0 +1,254 @@
+"""Attribution nodes of a site: active features and reconstruction errors, with a baseline."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from sksae.language_models.extraction import ActivationExtractor
+from sksae.language_models.model import (
+    SITES,
+    HookPoint,
+    TorchDictionary,
+    base_of,
+    checked_hook_point,
+    find_blocks,
+    split_site,
+)
+
+STREAMS = ("resid_pre", "resid_mid", "resid_post", "embeddings")
+_POSITIONS_AT_A_TIME = 64  # dense codes of as many positions exist at once
+_ROWS_AT_A_TIME = 1024
+
+
+class Site(NamedTuple):
+    """One site of the model and the dictionary for it."""
+
+    layer: int | None
+    site: str
+    label: str
+    point: HookPoint
+    dictionary: TorchDictionary
+    names: Mapping
+
+
+class Nodes(NamedTuple):
+    """The nodes of one site: features where they fire in the prompt or its baseline, and errors."""
+
+    site: Site
+    x: torch.Tensor  # (n_tokens, width): activations
+    baseline: torch.Tensor  # (n_tokens, width)
+    error: torch.Tensor  # (n_tokens, width): `x` minus its reconstruction
+    baseline_error: torch.Tensor  # (n_tokens, width)
+    position: torch.Tensor  # (n,)
+    feature: torch.Tensor  # (n,)
+    code: torch.Tensor  # (n,)
+    baseline_code: torch.Tensor  # (n,)
+
+    def change(self, position, feature):
+        """Return the change of `x` at a position when one node is put at its baseline, (width,)."""
+        if feature < 0:
+            return self.baseline_error[position] - self.error[position]
+        (entry,) = ((self.position == position) & (self.feature == feature)).nonzero()
+        step = self.baseline_code[entry] - self.code[entry]
+        return step * self.site.dictionary.components(self.x)[feature]
+
+    def effects(self, gradient):
+        """Return the effects of the features, (n,), and of the errors, (n_tokens,).
+
+        They are the distance from the baseline times the derivative; `gradient` is the one with
+        respect to the activations, (n_tokens, width).
+        """
+        along = along_features(self.site.dictionary, gradient, self.position, self.feature)
+        errors = ((self.error - self.baseline_error) * gradient).sum(-1)
+        return (self.code - self.baseline_code) * along, errors
+
+
+def along_features(dictionary, gradient, position, feature):
+    """Return the derivatives with respect to codes, ``gradient[..., position] @ W[feature]``.
+
+    Parameters
+    ----------
+    dictionary : Dictionary
+        The autoencoder.
+    gradient : Tensor of shape (..., n_tokens, width)
+        Derivatives with respect to the activations.
+    position, feature : Tensor of shape (n,)
+        The codes.
+
+    Returns
+    -------
+    derivatives : Tensor of shape (..., n)
+        One for each code.
+    """
+    derivatives = gradient.new_zeros(*gradient.shape[:-2], len(position))
+    components = dictionary.components(gradient)
+    for first in range(0, gradient.shape[-2], _POSITIONS_AT_A_TIME):
+        block = gradient[..., first : first + _POSITIONS_AT_A_TIME, :]
+        inside = ((position >= first) & (position < first + _POSITIONS_AT_A_TIME)).nonzero()[:, 0]
+        # Products with the directions in question only, each once.
+        columns, slot = feature[inside].unique(return_inverse=True)
+        products = block @ components[columns].T
+        derivatives[..., inside] = products[..., position[inside] - first, slot]
+    return derivatives
+
+
+def read_sites(model, sites, saes, names):
+    """Return a `Site` for each of the given sites.
+
+    Raises
+    ------
+    TypeError
+        If the names are no mapping, or an autoencoder lacks an attribute.
+    ValueError
+        If the numbers of sites, autoencoders and names differ, or a site is there twice.
+    """
+    sites = [sites] if _is_site(sites) else list(sites)
+    saes = list(saes) if isinstance(saes, (list, tuple)) else [saes]
+    if not sites or len(sites) != len(saes):
+        raise ValueError(
+            f"Each site needs its autoencoder: got {len(sites)} sites and {len(saes)} autoencoders."
+        )
+    names = list(names) if isinstance(names, (list, tuple)) else [names] * len(sites)
+    if len(names) != len(sites):
+        raise ValueError(f"Got names for {len(names)} sites, but {len(sites)} sites.")
+    read = []
+    for name, sae, of_site in zip(sites, saes, names, strict=True):
+        if of_site is not None and not isinstance(of_site, Mapping):
+            raise TypeError(
+                f"names must map features to names, one mapping or one per site. Got {of_site!r}."
+            )
+        layer, site = split_site(name)
+        point = checked_hook_point(model, layer, site)
+        if point in [earlier.point for earlier in read]:
+            raise ValueError(f"The site {name!r} is there twice.")
+        label = _label(model, layer, site)
+        read.append(Site(layer, site, label, point, TorchDictionary(sae), of_site or {}))
+    return read
+
+
+def read_nodes(site, x, baseline):
+    """Return the `Nodes` of a site.
+
+    Parameters
+    ----------
+    site : Site
+        The site.
+    x : Tensor of shape (n_tokens, width)
+        Its activations.
+    baseline : Baseline
+        The baseline of the same tokens.
+    """
+    dictionary = site.dictionary
+    dictionary.check_width(x.shape[-1])
+    error, baseline_error = torch.empty_like(x), torch.empty_like(x)
+    parts = []
+    for first in range(0, len(x), _POSITIONS_AT_A_TIME):
+        block = slice(first, min(first + _POSITIONS_AT_A_TIME, len(x)))
+        codes, baseline_codes = dictionary.encode(x[block]), baseline.codes(block)
+        error[block] = x[block] - dictionary.decode(codes)
+        baseline_error[block] = baseline.x[block] - dictionary.decode(baseline_codes)
+        row, column = ((codes != 0) | (baseline_codes != 0)).nonzero(as_tuple=True)
+        parts.append((row + first, column, codes[row, column], baseline_codes[row, column]))
+    columns = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Nodes(site, x, baseline.x, error, baseline_error, *columns)
+
+
+class Baseline:
+    """Activations that a site has in the baseline, (n_tokens, width), and their codes.
+
+    Parameters
+    ----------
+    site : Site
+        The site.
+    x : Tensor of shape (n_tokens, width)
+        The activations.
+    """
+
+    def __init__(self, site, x):
+        self.dictionary = site.dictionary
+        self.x = x
+
+    def codes(self, block):
+        """Return the codes of a slice of positions, (n, n_features)."""
+        return self.dictionary.encode(self.x[block])
+
+
+class ZeroBaseline(Baseline):
+    """No features and no errors: the intercept of the dictionary."""
+
+    def __init__(self, site, x):
+        super().__init__(site, site.dictionary.intercept(x).expand_as(x))
+        self._zero = x.new_zeros(1, self.dictionary.n_features)
+
+    def codes(self, block):
+        """Return zeros."""
+        return self._zero.expand(block.stop - block.start, -1)
+
+
+class MeanBaseline(Baseline):
+    """Mean activations and mean codes of a background.
+
+    Parameters
+    ----------
+    site : Site
+        The site.
+    x : Tensor of shape (n_tokens, width)
+        The activations of the prompt.
+    rows : ndarray of shape (n_rows, width)
+        The activations of the background.
+    stays : Tensor of shape (n_tokens,)
+        Mask of the tokens that keep their own values.
+    """
+
+    def __init__(self, site, x, rows, stays):
+        mean, self._mean_codes = _means(site.dictionary, rows, x)
+        super().__init__(site, torch.where(stays[:, None], x, mean))
+        self._prompt, self._stays = x, stays
+
+    def codes(self, block):
+        """Return the mean codes, or the codes in the prompt of tokens that stay."""
+        codes = self.dictionary.encode(self._prompt[block])
+        return torch.where(self._stays[block, None], codes, self._mean_codes)
+
+
+def _means(dictionary, rows, x):
+    """Return the mean of rows and of their codes, on the device and in the dtype of `x`."""
+    total = torch.zeros(dictionary.n_features, dtype=torch.float64)
+    for first in range(0, len(rows), _ROWS_AT_A_TIME):
+        block = torch.from_numpy(rows[first : first + _ROWS_AT_A_TIME])
+        total += dictionary.encode(block).sum(0, dtype=torch.float64)
+    mean = torch.from_numpy(rows.mean(0, dtype=np.float64))
+    return mean.to(x.device, x.dtype), (total / len(rows)).to(x.device, x.dtype)
+
+
+def rows_of_background(model, tokenizer, site, background):
+    """Return the activations of texts, one row per token, special tokens left out."""
+    extractor = ActivationExtractor(
+        model, layer=site.layer, site=site.site, tokenizer=tokenizer, include_special_tokens=False
+    )
+    rows = extractor.transform(background)
+    if not len(rows):
+        raise ValueError("The background has no tokens.")
+    return rows
+
+
+def _is_site(value):
+    """Whether `value` is one site rather than several."""
+    if isinstance(value, str):
+        return True
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"sites must be one site or a list of them. Got {value!r}.")
+    return (
+        len(value) == 2
+        and isinstance(value[1], str)
+        and not isinstance(value[0], (str, tuple, list))
+    )
+
+
+def _label(model, layer, site):
+    if layer is None or site not in SITES:
+        return site
+    base = base_of(model)
+    return f"{layer % len(base.get_submodule(find_blocks(base)))}.{site}"

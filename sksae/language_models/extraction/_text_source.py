@@ -1,0 +1,233 @@
+"""Texts, token ids and conversations as windows of a language model; prompts."""
+
+import inspect
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from sksae._params import check_option
+from sksae.language_models.extraction._batching import TrialSequences, trial_ids
+from sksae.language_models.extraction._context_windows import (
+    ContextWindows,
+    RowPolicy,
+    check_vocabulary,
+    context_length,
+    cut,
+    first_position,
+    padded,
+    text_of_rows,
+    window_length,
+)
+from sksae.language_models.extraction._input_items import check_items
+from sksae.language_models.extraction._token_table import TokenTable, strings
+from sksae.language_models.extraction._tokenizing import (
+    Encoding,
+    bare_frame,
+    encode,
+    encode_ids,
+    frame_of,
+    rendered,
+    with_bos,
+)
+from sksae.language_models.model import Loadable, base_of, input_device, reads_images, takes
+
+_ANY_TOKEN = 0  # stands in the padding, which the mask hides and no row comes from
+_BYTES_OF_A_TOKEN = 4  # of English text; a guess is enough to cut X into chunks
+
+TOKENIZER = Loadable("all_special_ids", "tokenizer", none=True)
+"""The rule for a tokenizer."""
+
+
+class TextSource:
+    """Texts, token ids and conversations, for a model that reads token ids.
+
+    Parameters
+    ----------
+    base : torch.nn.Module
+        A model without its head. It is never run here.
+    tokenizer : tokenizer
+        Its tokenizer.
+    policy : RowPolicy
+        How windows are cut, and which tokens become rows.
+    """
+
+    kinds = ("text", "input_ids", "messages")
+
+    def __init__(self, base, tokenizer, policy):
+        self.base = base
+        self.tokenizer = tokenizer
+        self.policy = policy
+        self.max_length = window_length(base, tokenizer, policy.max_length)
+        if policy.prepend_bos:
+            with_bos(tokenizer, bare_frame(tokenizer))
+        names = inspect.signature(base.forward).parameters
+        if policy.position_ids and "position_ids" not in names:
+            raise ValueError(f"position_ids=True, but {type(base).__name__} takes no position_ids.")
+
+    def read(self, kind, values, *, first=0, spans):
+        """Return the `TextReading` of some items; `spans` says whether a table is needed."""
+        texts = rendered(self.tokenizer, values) if kind == "messages" else values
+        if kind == "input_ids":
+            texts, encoding = encode_ids(self.tokenizer, values, spans=spans)
+        else:
+            encoding = encode(self.tokenizer, texts, spans=spans)
+        windows = cut(
+            encoding,
+            self._frame(kind, texts),
+            self.max_length,
+            include_special=self.policy.include_special_tokens,
+            drop_first=self.policy.drop_first_position,
+        )
+        check_vocabulary(self.base, windows.ids)
+        return TextReading(self, windows, texts, encoding)
+
+    def trial(self):
+        """Return the sequences to try the model with."""
+        limit, _ = context_length(self.base, self.tokenizer)
+        ids = trial_ids(limit, self.base.get_input_embeddings().num_embeddings)
+        return TrialSequences(*ids, (len(ids[0]), len(ids[2])))
+
+    def probe(self):
+        """Return the inputs of one token, whatever it is."""
+        return self.inputs([np.array([_ANY_TOKEN])])
+
+    def inputs(self, sequences):
+        """Return sequences of token ids, padded to the longest, as arguments of a pass."""
+        lengths = np.array([len(ids) for ids in sequences])
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.full(mask.shape, _ANY_TOKEN, dtype=np.int64)
+        ids[mask] = np.concatenate(sequences)
+        return self.padded_inputs(ids, mask)
+
+    def padded_inputs(self, ids, mask):
+        """Return padded ids and their mask, (n_sequences, n_tokens), as arguments of a pass."""
+        device = input_device(self.base)
+        inputs = {"input_ids": torch.from_numpy(ids).to(device)}
+        if takes(self.base, "attention_mask"):
+            inputs["attention_mask"] = torch.from_numpy(mask).long().to(device)
+        if self.policy.position_ids:
+            positions = torch.arange(ids.shape[1], device=device) + first_position(self.base)
+            inputs["position_ids"] = positions.expand(ids.shape)
+        return inputs
+
+    def cost(self, kind, value):
+        """Estimate the number of tokens of an item."""
+        if kind == "input_ids":
+            return len(value) + 1
+        if kind == "messages":
+            value = "".join(str(message["content"]) for message in value)
+        return len(value.encode(errors="replace")) // _BYTES_OF_A_TOKEN + 2
+
+    def _frame(self, kind, texts):
+        # Ids and rendered conversations have the special tokens that they are to have.
+        bare = kind != "text"
+        frame = bare_frame(self.tokenizer) if bare else frame_of(self.tokenizer, texts)
+        return with_bos(self.tokenizer, frame) if self.policy.prepend_bos else frame
+
+
+class TextReading(NamedTuple):
+    """Some items of X as windows, with their texts and tokens."""
+
+    source: TextSource
+    windows: ContextWindows
+    texts: list
+    encoding: Encoding
+
+    @property
+    def n_texts(self):
+        """Number of items."""
+        return len(self.texts)
+
+    def feed(self, batch):
+        """Return the model's inputs for a batch of windows, and a mask of the tokens to keep."""
+        ids, mask, keep = padded(self.windows, batch, _ANY_TOKEN)
+        return self.source.padded_inputs(ids, mask), keep
+
+    def table(self, windows, policy):
+        """Return the `TokenTable` of the rows of `windows`, those read but for the tokens kept."""
+        encoding = self.encoding
+        source, ids = windows.source[windows.keep], windows.ids[windows.keep]
+        text = text_of_rows(windows)
+        position = np.arange(len(encoding.ids)) - np.repeat(
+            encoding.bounds[:-1], np.diff(encoding.bounds)
+        )
+        start, end = (_at_rows(x, source) for x in (encoding.starts, encoding.ends))
+        names = np.full(len(ids), "", dtype=object)
+        empty = np.flatnonzero(end <= start)
+        names[empty] = self.source.tokenizer.convert_ids_to_tokens(ids[empty].tolist())
+        return TokenTable(
+            text=text,
+            position=_at_rows(position, source),
+            id=ids,
+            string=strings(self.texts, text, start, end, names),
+            start=start,
+            end=end,
+            group=_at_rows(_groups(encoding, position), source),
+            texts=self.texts,
+            policy=policy,
+        )
+
+
+def _at_rows(values, source):
+    """Return per-token values at the rows; -1 for special tokens that were added."""
+    # An index of -1 is never used: those rows are replaced.
+    return np.where(source < 0, -1, values[source]) if len(values) else source
+
+
+def _groups(encoding, position):
+    """Return the position of the first of the tokens that share characters, shape (n_tokens,)."""
+    if not len(position):
+        return position
+    # One axis for all texts: what follows the end of a text never overlaps it.
+    shift = np.repeat(np.arange(len(encoding.bounds) - 1), np.diff(encoding.bounds))
+    shift = shift * (encoding.ends.max() + 1)
+    reached = np.maximum.accumulate(encoding.ends + shift)
+    first = np.ones(len(position), dtype=bool)
+    first[1:] = encoding.starts[1:] + shift[1:] >= reached[:-1]
+    first |= position == 0
+    return position[np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))]
+
+
+class Prompt(NamedTuple):
+    """The tokens of one prompt, special ones included."""
+
+    ids: torch.Tensor  # (1, n_tokens), on the device of the model's input
+    tokens: TokenTable  # one line per token
+    special: torch.Tensor  # (n_tokens,): whether the token is a special one
+
+    @property
+    def inputs(self):
+        """Keyword arguments of a forward pass."""
+        return {"input_ids": self.ids, "attention_mask": torch.ones_like(self.ids)}
+
+
+def tokenized_prompt(model, tokenizer, prompt):
+    """Return the `Prompt` of a text, of token ids or of chat messages; the model does not run.
+
+    Raises
+    ------
+    ValueError
+        If there is no token, or there are more than the model reads at once.
+    """
+    if tokenizer is None:
+        raise ValueError("With a model object the 'tokenizer' parameter is needed as well.")
+    check_option("tokenizer", tokenizer, TOKENIZER)
+    base = base_of(model)
+    if reads_images(model):
+        raise ValueError(f"{type(model).__name__} reads images, and a prompt is text.")
+    kind, values = check_items([prompt])
+    if kind == "image":
+        raise ValueError("A prompt is a text, token ids or chat messages, and no image.")
+    policy = RowPolicy(include_special_tokens=True, drop_first_position=False)
+    reading = TextSource(base, tokenizer, policy).read(kind, values, spans=True)
+    tokens = reading.table(reading.windows, {})
+    limit, _ = context_length(base, tokenizer)
+    if not 0 < len(tokens) <= limit:
+        raise ValueError(
+            f"A prompt has 1 to {limit} tokens for {type(model).__name__}; this one has "
+            f"{len(tokens)}."
+        )
+    ids = torch.from_numpy(tokens.id)[None].to(input_device(base))
+    special = np.isin(tokens.id, bare_frame(tokenizer).special)
+    return Prompt(ids, tokens, torch.from_numpy(special))

@@ -1,0 +1,198 @@
+"""Downstream metrics: predictions of a language model under reconstructed activations."""
+
+import numpy as np
+import torch
+
+from sksae.language_models.extraction import ActivationExtractor
+from sksae.language_models.interventions._downstream_passes import DownstreamPasses, Reconstruction
+from sksae.language_models.model import check_fitted_on, fitted_autoencoder
+
+_SMALLEST = 1e-6  # nats; a smaller difference is rounding, and no scale to measure on
+
+
+def downstream_metrics(extractor, sae, texts, *, mean=None):
+    """Measure what a reconstruction does to the predictions of a language model.
+
+    The activations that the extractor would return for `texts` are replaced by their
+    reconstruction, inside the model, and the rest of the model runs on it. The cross-entropy of the
+    next token is compared with that of the model as it is, and with that after the same activations
+    are replaced by zero or by their mean [1]_ [2]_.
+
+    Parameters
+    ----------
+    extractor : ActivationExtractor
+        Says which model, which layer and site, how texts are cut into windows, and which tokens
+        become rows: these are replaced, others, such as special tokens, stay as they are. A model
+        given by name is loaded with its head. `pooling` has no influence.
+    sae : estimator
+        A fitted autoencoder, or a pipeline of them, with `transform` and `inverse_transform`.
+    texts : iterable
+        The texts, in any form that the extractor takes.
+    mean : array-like of shape (n_features,), default=None
+        What the ablation by the mean puts in. None takes the mean of the rows of `texts`.
+
+    Returns
+    -------
+    metrics : dict of str to float
+        Means over all scored tokens, in nats where they are entropies:
+
+        - ``"ce_clean"``, ``"ce_patched"``, ``"ce_zero"``, ``"ce_mean"``: the cross-entropy of the
+          next token, with the model as it is, with reconstructions, zeros and means;
+        - ``"delta_ce"``: ``ce_patched - ce_clean``, 0 for a perfect reconstruction;
+        - ``"ce_recovered"``: ``(ce_zero - ce_patched) / (ce_zero - ce_clean)``, 1 for a perfect
+          reconstruction, 0 for one that is no better than zeros, less for a worse one;
+        - ``"ce_recovered_mean"``: the same with ``ce_mean`` instead of ``ce_zero``;
+        - ``"kl"``, ``"kl_zero"``, ``"kl_mean"``: the Kullback-Leibler divergence of the changed
+          prediction from the clean one;
+        - ``"kl_recovered"``: ``1 - kl / kl_zero``;
+        - ``"top1_agreement"``: how often the likeliest next token stays the same;
+        - the standard error of each of these over the texts, by its name with ``"_se"`` behind,
+          as in ``"delta_ce_se"``;
+        - ``"l0"``: the number of nonzero codes per replaced row;
+        - ``"n_tokens"``, ``"n_texts"``: how many tokens were scored, and in how many texts.
+
+        A ratio is NaN if its denominator is less than 1e-6; a standard error is NaN with one text.
+
+    Raises
+    ------
+    TypeError
+        If `extractor` or `sae` is something else.
+    ValueError
+        If the model does not predict the next token, there is nothing to score, or widths differ.
+
+    See Also
+    --------
+    make_downstream_scorer : The same as a scorer, for searches.
+    patch : Lets a model run on the reconstruction of a site.
+    sksae.metrics.explained_variance : Quality of a reconstruction, without the model.
+
+    Notes
+    -----
+    A token is scored, by the prediction of the token after it, if it is no special token and there
+    is one after it in its window. Means are over tokens: long texts count for more than short ones.
+
+    Ablation by zero takes all that a residual stream says away, so that values of ``ce_recovered``
+    above 0.98 are common and differ little; ``delta_ce`` tells more. Reconstructions and ablations
+    replace the same activations here. Where an ablation replaces those of special tokens as well,
+    as in other libraries, ``ce_zero`` is another number, and so is ``ce_recovered``.
+
+    The tokens of a text depend on each other, so that the standard errors treat a text as one
+    observation. For a ratio ``r = sum_d a_d / sum_d b_d`` over `D` texts, to first order,
+
+        se(r)² = D / (D - 1) · sum_d (a_d - r · b_d)² / (sum_d b_d)²
+
+    with ``b_d`` the number of scored tokens for means, and ``a_d`` and ``b_d`` the differences of
+    cross-entropies for ``ce_recovered``.
+
+    The model runs four times and once more up to the site. Its logits are computed for as many
+    tokens at a time as give about four million of them. Losses are computed in float32 at least and
+    summed in float64. The result does not depend on `batch_tokens`, up to the rounding of the
+    model's arithmetic.
+
+    References
+    ----------
+    .. [1] Bricken, T. et al. (2023). Towards monosemanticity: decomposing language models with
+       dictionary learning. Transformer Circuits Thread.
+    .. [2] Gao, L. et al. (2024). Scaling and evaluating sparse autoencoders. arXiv:2406.04093.
+
+    Examples
+    --------
+    >>> from sksae import TopKSAE
+    >>> from sksae.datasets import TINY_LM_PATH, load_corpus
+    >>> from sksae.language_models import ActivationExtractor, downstream_metrics
+    >>> extractor = ActivationExtractor(TINY_LM_PATH, layer=2)
+    >>> texts = load_corpus().data[:12]
+    >>> sae = TopKSAE(256, k=8, max_iter=5, random_state=0).fit(extractor.transform(texts[4:]))
+    >>> metrics = downstream_metrics(extractor, sae, texts[:4])
+    >>> metrics["ce_clean"] < metrics["ce_patched"] < metrics["ce_zero"]
+    True
+    >>> 0 < metrics["ce_recovered"] < 1, metrics["l0"], metrics["n_texts"]
+    (True, 8.0, 4)
+    """
+    check_extractor(extractor)
+    mean = check_mean(mean)
+    fitted_autoencoder(sae)
+    passes = DownstreamPasses(extractor, texts, mean)
+    replace = reconstruction(sae, passes.width)
+    sums = passes.sums({"patched": replace, **ablations(passes)}, clean=True)
+    return metrics_of(sums, replace.l0())
+
+
+def check_extractor(extractor):
+    """Raise a TypeError unless `extractor` is one."""
+    if not isinstance(extractor, ActivationExtractor):
+        raise TypeError(
+            f"extractor must be an ActivationExtractor. Got {type(extractor).__name__} instead."
+        )
+
+
+def check_mean(mean):
+    """Return `mean` as a vector of float64, or None."""
+    if mean is None:
+        return None
+    mean = np.asarray(mean, dtype=np.float64)
+    if mean.ndim != 1 or not np.isfinite(mean).all():
+        raise ValueError(f"mean must be a finite vector. Got shape {mean.shape}: {mean!r}.")
+    return mean
+
+
+def reconstruction(sae, width):
+    """Return the `Reconstruction` of a fitted estimator, after a look at its width."""
+    fitted_autoencoder(sae)
+    check_fitted_on(sae, width)
+    return Reconstruction(sae)
+
+
+def ablations(passes):
+    """Return the replacements of the two ablations: zeros and means."""
+    mean = torch.from_numpy(passes.mean())
+    return {
+        "zero": torch.zeros_like,
+        "mean": lambda rows: mean.to(rows.device, rows.dtype).expand_as(rows),
+    }
+
+
+def metrics_of(sums, l0):
+    """Return the metrics that follow from sums over the scored tokens.
+
+    Parameters
+    ----------
+    sums : dict of str to ndarray of shape (n_texts,)
+        Sums over the scored tokens of each text, as `DownstreamPasses.sums` returns them. Without
+        ``"kl_patched"`` and ``"agree_patched"``, what needs them is left out.
+    l0 : float
+        Mean number of nonzero codes per row.
+    """
+    sums = {name: values[sums["n"] > 0] for name, values in sums.items()}
+    n = sums["n"]
+    metrics = {"n_tokens": int(n.sum()), "n_texts": len(n), "l0": float(l0)}
+
+    def put(name, numerators, denominators=n):
+        metrics[name], metrics[f"{name}_se"] = ratio(numerators, denominators)
+        if abs(denominators.sum()) < _SMALLEST * n.sum():
+            metrics[name] = metrics[f"{name}_se"] = float("nan")
+
+    for name in ("clean", "patched", "zero", "mean"):
+        put(f"ce_{name}", sums[f"ce_{name}"])
+    put("delta_ce", sums["ce_patched"] - sums["ce_clean"])
+    for name, ablated in (("ce_recovered", "ce_zero"), ("ce_recovered_mean", "ce_mean")):
+        put(name, sums[ablated] - sums["ce_patched"], sums[ablated] - sums["ce_clean"])
+    if "kl_patched" not in sums:
+        return metrics
+    for name, key in (("kl", "kl_patched"), ("kl_zero", "kl_zero"), ("kl_mean", "kl_mean")):
+        put(name, sums[key])
+    put("kl_recovered", sums["kl_zero"] - sums["kl_patched"], sums["kl_zero"])
+    put("top1_agreement", sums["agree_patched"])
+    return metrics
+
+
+def ratio(numerators, denominators):
+    """Return the ratio of two sums over texts, and its standard error, NaN for one text."""
+    total, n_texts = denominators.sum(), len(denominators)
+    if not total:
+        return float("nan"), float("nan")
+    value = numerators.sum() / total
+    if n_texts < 2:
+        return float(value), float("nan")
+    errors = (numerators - value * denominators) / total
+    return float(value), float(np.sqrt(n_texts / (n_texts - 1) * np.square(errors).sum()))

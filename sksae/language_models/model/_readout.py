@@ -1,0 +1,270 @@
+"""Readout of the residual stream: the final norm, found by probing, and the unembedding.
+
+The output of the last block becomes, for all families, ``logits = W (gain * C x / s + bias) + b``:
+`C` subtracts the mean (LayerNorm) or does nothing (RMSNorm), `s` is the size of ``C x``, one number
+per token. With `s` held fixed this is linear, so that it can be read for a part of `x` alone.
+
+The gain is measured, not read: Gemma's is one plus its weight, and weights that accelerate has
+offloaded cannot be read at all. Modules are called, which fetches them.
+"""
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sksae._modes import own_modes
+from sksae.language_models.model._hooks import own_pass, without_cache, without_interventions
+from sksae.language_models.model._scopes import scope
+from sksae.language_models.model._site_checks import short_inputs
+from sksae.language_models.model._sites import base_of, find_blocks, text_config
+from sksae.language_models.model._torch_dictionary import wide
+
+# Beside 64², no norm's epsilon is seen; its square fits into float16, and it is exact in any dtype.
+_PROBE = 64.0
+_ROWS_AT_A_TIME = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """The map from the stream behind the last block to logits.
+
+    Parameters
+    ----------
+    norm : torch.nn.Module or None
+        The final norm, where there is one.
+    tail : tuple of torch.nn.Module
+        Linear maps between the norm and the unembedding (OPT's `project_out`).
+    head : torch.nn.Module
+        The unembedding.
+    gain, bias : Tensor of shape (width,)
+        Of the norm; ones and zeros without one. At least float32.
+    centred : bool
+        Whether the norm subtracts the mean.
+    factor : float
+        The factor of the logits (Cohere, Granite).
+    softcap : float or None
+        The bound of the logits in models with ``softcap * tanh(logits / softcap)`` (Gemma 2). No
+        method here applies it.
+    dtype : torch.dtype
+        Of the stream.
+    """
+
+    norm: nn.Module | None
+    tail: tuple
+    head: nn.Module
+    gain: torch.Tensor
+    bias: torch.Tensor
+    centred: bool
+    factor: float
+    softcap: float | None
+    dtype: torch.dtype
+
+    @property
+    def width(self):
+        """The features of the stream."""
+        return len(self.gain)
+
+    def direction(self, d):
+        """Return ``gain * C d``: what `d`, (..., width), is behind a norm of scale 1."""
+        d = d.to(self.gain)
+        return self.gain * (d - d.mean(-1, keepdim=True) if self.centred else d)
+
+    @torch.no_grad()
+    def scale(self, x):
+        """Return the scale `s` of each token of the stream, (..., width): one number each."""
+        if self.norm is None:
+            return torch.ones(x.shape[:-1], dtype=self.gain.dtype, device=self.gain.device)
+        x = x.to(self.gain.device, self.dtype)
+        normed, direction = self.norm(x).to(self.gain) - self.bias, self.direction(x)
+        return (direction * direction).sum(-1) / (direction * normed).sum(-1)
+
+    def unembed(self, v):
+        """Return the logits of `v`, (..., width), behind the norm: linear, without constants."""
+        v = v.to(self.gain.device, self.dtype)
+        return self._logits(v).to(wide(v)) - self._logits(v.new_zeros(self.width))
+
+    @torch.no_grad()
+    def constants(self):
+        """Return the logits that do not depend on the stream: of the biases, (n_tokens,)."""
+        return self._logits(self.bias.to(self.dtype)).to(self.gain.dtype)
+
+    def rows(self, ids):
+        """Return, for each token id, the vector whose product with `x` / `s` is its logit.
+
+        (n_ids, width): a row of the unembedding as the stream sees it.
+        """
+        parts = []
+        for block in ids.to(self.gain.device).split(_ROWS_AT_A_TIME):
+            # The logits are linear in v: their gradient is the row, wherever the weights are.
+            with torch.enable_grad():
+                v = torch.zeros(len(block), self.width, dtype=self.dtype, device=self.gain.device)
+                logits = self._logits(v.requires_grad_())
+                parts.append(torch.autograd.grad(logits.gather(1, block[:, None]).sum(), v)[0])
+        rows = torch.cat(parts).to(self.gain) * self.gain
+        return rows - rows.mean(-1, keepdim=True) if self.centred else rows
+
+    def _logits(self, v):
+        for module in self.tail:
+            v = module(v)
+        return self.factor * self.head(v)
+
+
+def find_readout(model):
+    """Return the `Readout` of a causal language model, after a test on six tokens.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A model that predicts tokens.
+
+    Returns
+    -------
+    readout : Readout
+        The map from the stream behind the last block to logits.
+
+    Raises
+    ------
+    ValueError
+        If that is something else than a norm, linear maps and a factor.
+    """
+    with own_modes(), torch.no_grad(), without_interventions(), own_pass(model):
+        stream, calls, read, raw, logits = _watched(model)
+        chain, end = _chain(stream, calls)
+        factor, softcap = _bending(model, raw, logits)
+        norm = chain.pop(0) if chain and _is_norm(chain[0], stream) else None
+        before = _ratio(read, end)
+        if before is None:
+            raise ValueError(_unknown(model, "its unembedding does not read the final norm"))
+        if before != 1:
+            chain.append(lambda v: before * v)
+        gain, bias, centred = _probed(norm, stream)
+        readout = Readout(
+            norm=norm,
+            tail=tuple(chain),
+            head=model.get_output_embeddings(),
+            gain=gain,
+            bias=bias,
+            centred=centred,
+            factor=factor,
+            softcap=softcap,
+            dtype=stream.dtype,
+        )
+        # Half of it, twice: nonlinear parts show.
+        half = readout.direction(stream) / readout.scale(stream)[..., None] / 2
+        if not _close(2 * readout.unembed(half) + readout.constants(), factor * raw):
+            why = "its final norm is no LayerNorm and no RMSNorm, or its unembedding is not linear"
+            raise ValueError(_unknown(model, why))
+    return readout
+
+
+def _watched(model):
+    """Run six tokens and watch the modules behind the last block.
+
+    Returns the stream, the calls of modules after it as ``(module, input, output)``, input and
+    output of the unembedding, and the logits.
+    """
+    base = base_of(model)
+    path = find_blocks(base)
+    last, head = base.get_submodule(path)[-1], model.get_output_embeddings()
+    record = {"calls": []}
+
+    def note(module, args, kwargs, output):
+        if not passes.is_here():
+            return
+        output = output[0] if isinstance(output, tuple) else output
+        if module is last:
+            record.update(stream=output.clone(), calls=[])
+            return
+        argument = next(iter((*args, *kwargs.values())), None)
+        if not isinstance(argument, torch.Tensor) or not isinstance(output, torch.Tensor):
+            return
+        if module is head:
+            record.update(read=argument.clone(), raw=output.clone())
+        else:
+            record["calls"].append((module, argument.clone(), output.clone()))
+
+    with contextlib.ExitStack() as handles:
+        passes = handles.enter_context(scope())
+        for module in {last, head, *_beside(base, path)}:
+            handle = module.register_forward_hook(note, with_kwargs=True)
+            handles.callback(handle.remove)
+        logits = model(**short_inputs(base), **without_cache(model)).logits
+    if "raw" not in record or "stream" not in record:
+        raise ValueError(_unknown(model, "its unembedding is not called"))
+    return record["stream"], record["calls"], record["read"], record["raw"], logits
+
+
+def _beside(base, path):
+    """Yield the modules next to the stack of blocks, and next to the modules around it."""
+    around = base
+    for name in path.split("."):
+        yield from (module for child, module in around.named_children() if child != name)
+        around = getattr(around, name)
+
+
+def _chain(stream, calls):
+    """Return the modules that the stream goes through, one after the other, and their result."""
+    chain, x = [], stream
+    for module, argument, output in calls:
+        if argument.shape == x.shape and torch.equal(argument, x.to(argument.device)):
+            chain.append(module)
+            x = output
+    return chain, x
+
+
+def _bending(model, raw, logits):
+    """Return ``(factor, softcap)`` of the output of the unembedding."""
+    cap = getattr(text_config(base_of(model)), "final_logit_softcapping", None)
+    if cap and _close(cap * torch.tanh(raw.to(wide(raw)) / cap), logits):
+        return 1.0, float(cap)
+    factor = _ratio(logits, raw)
+    if factor is None:
+        raise ValueError(_unknown(model, "its logits are not a multiple of its unembedding's"))
+    return factor, None
+
+
+def _ratio(x, y):
+    """Return the number r with ``x = r * y``, or None if there is none."""
+    if x.shape != y.shape:
+        return None
+    x, y = x.to(wide(x)), y.to(x.device, wide(x))
+    if torch.equal(x, y):
+        return 1.0
+    ratio = float((x * y).sum() / (y * y).sum())
+    return ratio if _close(ratio * y, x) else None
+
+
+def _is_norm(module, x):
+    """Whether `module` maps `x` and twice `x` to the same."""
+    once, twice = module(x), module(x + x)
+    return once.shape == x.shape and bool((twice - once).norm() < 0.1 * once.norm())
+
+
+def _probed(norm, stream):
+    """Return ``(gain, bias, centred)`` of a norm, measured on three vectors."""
+    width = stream.shape[-1]
+    pattern = torch.ones(width, dtype=wide(stream), device=stream.device)
+    if norm is None:
+        return pattern, torch.zeros_like(pattern), False
+    constant = _PROBE * pattern
+    # Of mean zero, so that a LayerNorm takes nothing off, and zero nowhere.
+    pattern[1::2] = -1
+    if width % 2:
+        pattern[-3:] = torch.tensor([1.0, 1.0, -2.0])
+    probes = torch.stack([torch.zeros_like(pattern), _PROBE * pattern, constant])
+    bias, swung, flat = norm(probes[None].to(stream.dtype))[0].to(pattern)
+    gain = (swung - bias) * pattern.square().mean().sqrt() / pattern
+    return gain, bias, bool((flat - bias).norm() < 0.5 * gain.norm())
+
+
+def _close(x, y):
+    """Whether two tensors are equal up to the rounding of the coarser of them."""
+    eps = max(torch.finfo(x.dtype).eps, torch.finfo(y.dtype).eps)
+    x, y = x.to(wide(x)), y.to(x.device, wide(y))
+    return bool((x - y).abs().max() <= max(1e-4, 16 * eps) * y.abs().max())
+
+
+def _unknown(model, why):
+    return f"How {type(model).__name__} makes logits of its last block is not known: {why}."

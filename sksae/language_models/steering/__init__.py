@@ -1,1 +1,0 @@
-"""Features turned up, down or off, and reconstructions put in, while a model runs."""
