@@ -25,6 +25,7 @@ LEVELS = {
     "_optional": LOWEST,
     "_params": LOWEST,
     "_reprs": LOWEST,
+    "_runs": LOWEST,
     "_signs": LOWEST,
     "_threads": LOWEST,
     "kernels": 1,
