@@ -2,4 +2,17 @@
 
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 
-__all__ = ["CallbackSupportMixin", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "asked_for_steps", "step_context", "with_callbacks"]
+
+
+def asked_for_steps(estimator):
+    """Return the callbacks of an estimator that are to be called at every optimiser step."""
+    callbacks = getattr(estimator, "_skl_callbacks", [])
+    return [callback for callback in callbacks if getattr(callback, "every_step", False)]
+
+
+def step_context(task, callbacks):
+    """Return the context of one optimiser step of a pass, for some of the callbacks alone."""
+    context = task.subcontext(task_name="step")
+    context._callbacks = callbacks
+    return context

@@ -1,5 +1,6 @@
-"""Torch's ambient modes set aside: inside a `no_grad` or autocast block, a fit is still a fit."""
+"""Torch's ambient modes set aside: gradients, autocast, the default device, compilation."""
 
+import threading
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -23,3 +24,43 @@ def own_modes():
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         yield
+
+
+class _Uncompiled:
+    """The compiler's stance "force_eager", from the first block that needs it to the last."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._n_blocks = 0
+        self._stance = None
+
+    def begin(self):
+        with self._lock:
+            if not self._n_blocks:
+                self._stance = torch.compiler.set_stance("force_eager")
+            self._n_blocks += 1
+
+    def end(self):
+        with self._lock:
+            self._n_blocks -= 1
+            if not self._n_blocks:
+                # Puts back the stance that there was.
+                self._stance.__exit__(None, None, None)
+
+
+_uncompiled = _Uncompiled()
+
+
+@contextmanager
+def uncompiled():
+    """Run what `torch.compile` has made as the plain code that it was made of.
+
+    Compiled code does not look at hooks that were registered later, whichever way it was compiled:
+    a whole model, some of its modules, a `forward`, or a function that calls a model. The stance is
+    one of the process: compiled code in other threads is slower meanwhile, and the same otherwise.
+    """
+    _uncompiled.begin()
+    try:
+        yield
+    finally:
+        _uncompiled.end()

@@ -1,4 +1,4 @@
-"""What all tests share: array API support switched on, and the estimators as parameters.
+"""Array API support, fonts that every machine has, and the estimators as parameters.
 
 scipy reads ``SCIPY_ARRAY_API`` once, when it is imported, and scikit-learn refuses array API
 dispatch without it. pytest has no setting for the environment; it imports this file, as the
@@ -6,13 +6,16 @@ conftest of one of the ``testpaths``, before it collects anything, doctests unde
 included, and this file imports scipy last.
 """
 
+import importlib.util
 import os
 import sys
+from pathlib import Path
 
 if "scipy" in sys.modules:
     raise RuntimeError("A pytest plugin imported scipy before SCIPY_ARRAY_API could be set.")
 os.environ["SCIPY_ARRAY_API"] = "1"
 
+import hypothesis
 import numpy as np
 import pytest
 import sklearn
@@ -21,6 +24,44 @@ import torch
 from tests.estimators import SAES, instances, name_of
 
 PASSES = 20
+
+# Examples that failed on another day are not replayed, and nothing is written to the checkout.
+hypothesis.settings.register_profile("sksae", database=None)
+hypothesis.settings.load_profile("sksae")
+
+
+def hide_installed_fonts():
+    """Leave matplotlib its own fonts, so that pictures are the same on every machine.
+
+    Returns
+    -------
+    hidden : list of matplotlib.font_manager.FontEntry
+        The fonts of this machine, which matplotlib knows no longer.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        return []
+    from matplotlib import get_data_path
+    from matplotlib.font_manager import fontManager
+
+    own, hidden = [], []
+    for font in fontManager.ttflist:
+        (own if Path(font.fname).is_relative_to(get_data_path()) else hidden).append(font)
+    fontManager.ttflist = own
+    return hidden
+
+
+INSTALLED_FONTS = (
+    hide_installed_fonts()
+)  # at once, for the sake of doctests, which have no fixtures
+
+
+@pytest.fixture
+def installed_fonts(monkeypatch):
+    """Give matplotlib the fonts of this machine back for one test, and return their names."""
+    font_manager = pytest.importorskip("matplotlib.font_manager")
+    known = [*font_manager.fontManager.ttflist, *INSTALLED_FONTS]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", known)
+    return {font.name for font in known}
 
 
 def pytest_generate_tests(metafunc):

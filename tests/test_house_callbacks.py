@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from sklearn.callback import ProgressBar
+from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sksae.metrics import sae_scorer
 from sksae.training import TrainingRun
-from tests.estimators import arrays_of, wide
+from tests.estimators import PREDICTORS, arrays_of, wide
 
 pytestmark = pytest.mark.usefixtures("unchanged_world")
 
@@ -169,3 +170,101 @@ def test_verbose_prints_a_line_a_pass_and_silence_is_the_default(SAE, X, capsys)
     lines = capsys.readouterr().out.splitlines()
     assert 50 <= len(lines) <= 110
     assert lines[-1].startswith(f"[{SAE.__name__}] pass 400/400")
+
+
+class Watcher:
+    """Keep what the model is and what it has lost so far, at every hook of every task."""
+
+    def __init__(self, rows, stop=lambda task, number: False, *, every_step=True):
+        self.rows, self.stop, self.every_step, self.seen = rows, stop, every_step, []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context, *, fitted_estimator):
+        self._keep("begin", context, fitted_estimator)
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        self._keep("end", context, fitted_estimator)
+        return self.stop(context.task_name, context.task_id)
+
+    def _keep(self, event, context, model):
+        assert len(model.loss_curve_) == model.n_iter_
+        found = event, context.task_name, model.n_steps_, model.loss_curve_, model.score(self.rows)
+        self.seen.append(found)
+
+    def of(self, event, task):
+        return [rest for e, t, *rest in self.seen if (e, t) == (event, task)]
+
+
+def test_every_hook_is_given_a_fitted_model_with_the_loss_so_far(SAE, X):
+    watcher = Watcher(X)
+    sae = wide(SAE, max_iter=3).set_callbacks(watcher).fit(X)
+    plain = wide(SAE, max_iter=3).fit(X)
+    assert sae.loss_curve_ == plain.loss_curve_
+    assert_array_equal(sae.components_, plain.components_)
+    [(steps, losses, score)] = watcher.of("end", "fit")
+    assert (steps, losses, score) == (12, plain.loss_curve_, plain.score(X))
+    assert watcher.of("end", "pass")[-1] == [steps, losses, score]
+    assert [found[0] for found in watcher.of("begin", "step")] == list(range(12))
+    assert [found[0] for found in watcher.of("end", "step")] == list(range(1, 13))
+    for number, (_, losses, _) in enumerate(watcher.of("end", "step")):
+        assert losses[:-1] == plain.loss_curve_[: number // 4]
+    # At the end of a pass, the mean over its steps is that of the pass.
+    assert watcher.of("end", "step")[3][1] == plain.loss_curve_[:1]
+    assert watcher.of("begin", "fit")[0][:2] == [0, []]
+
+
+def test_a_step_can_end_its_pass_and_a_pass_the_fit(SAE, X):
+    def stop(task, number):
+        return (task, number) in {("step", 1), ("pass", 2)}
+
+    sae = wide(SAE, max_iter=9).set_callbacks(Watcher(X, stop)).fit(X)
+    assert (sae.n_iter_, sae.n_steps_, len(sae.loss_curve_)) == (3, 6, 3)
+
+
+def test_steps_are_for_callbacks_that_ask(SAE, X):
+    asking, other = Watcher(X), Watcher(X, every_step=False)
+    wide(SAE, max_iter=2).set_callbacks(other, asking, ProgressBar()).fit(X)
+    assert len(asking.of("end", "step")) == 8
+    assert {task for _, task, *_ in other.seen} == {"fit", "pass"}
+
+
+def test_the_loss_of_an_interrupted_first_pass_is_that_so_far(SAE, X):
+    def interrupt(task, number):
+        if (task, number) == ("step", 1):
+            raise KeyboardInterrupt
+
+    watcher = Watcher(X, interrupt)
+    sae = wide(SAE).set_callbacks(watcher)
+    with pytest.warns(UserWarning, match="interrupted") as caught:
+        sae.fit(X)
+    assert caught[0].filename == __file__
+    assert sae.loss_curve_ == watcher.of("end", "step")[-1][1]
+    assert np.isfinite(sae.loss_curve_).all()
+
+
+@pytest.mark.parametrize("weight", [None, np.arange(1.0, 401.0)])
+def test_the_scoring_monitor_of_scikit_learn_works_with_a_target(SAE, X, weight):
+    monitor = ScoringMonitor(scoring=sae_scorer)
+    sae = wide(SAE, max_iter=3).set_callbacks(monitor)
+    sae.fit(X, np.zeros(len(X)), sample_weight=weight)
+    logs = monitor.get_logs().data
+    assert [log["task_name"] for log in logs] == ["fit", "pass", "pass", "pass"]
+    expected = sae_scorer(sae, X, sample_weight=weight)
+    for name, value in expected.items():
+        assert logs[0][name] == logs[-1][name] == pytest.approx(value, rel=1e-9), name
+
+
+@pytest.mark.parametrize("Model", PREDICTORS)
+@pytest.mark.parametrize("columns", [0, slice(0, 3)])
+def test_the_scoring_monitor_follows_a_regressor(Model, columns, X):
+    monitor, y = ScoringMonitor(scoring="r2"), X[:, columns]
+    model = wide(Model, max_iter=3).set_callbacks(monitor).fit(X, y)
+    logs = monitor.get_logs().data
+    assert [log["task_name"] for log in logs] == ["fit", "pass", "pass", "pass"]
+    assert logs[0]["r2"] == logs[-1]["r2"] > logs[1]["r2"]
+    assert model.single_target_ == (columns == 0)

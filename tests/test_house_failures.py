@@ -97,6 +97,7 @@ def test_codes_that_do_not_fit_in_memory_are_refused_before_they_are_made(SAE, X
     assert sae.set_params(sparse_output=False).score(X) < 1
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_few_rows_are_a_fit_or_an_error_that_counts_them(SAE, X, rows):
     sae = wide(SAE, max_iter=3).fit(X[:rows])
@@ -126,11 +127,15 @@ def test_few_rows_are_a_fit_or_an_error_that_counts_them(SAE, X, rows):
     ],
 )
 @pytest.mark.parametrize("dead_window", [None, 1])
-def test_degenerate_rows_are_learnt_without_a_warning(sae, X, degenerate, dead_window):
+def test_degenerate_rows_are_learnt_and_equal_ones_are_said_to_be(sae, X, degenerate, dead_window):
     rows = degenerate(X)
     sae.set_params(dead_window=dead_window, batch_size=100)
+    equal = (rows == rows[0]).all()
     for dtype in (np.float32, np.float64):
-        sae.fit(rows.astype(dtype))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            sae.fit(rows.astype(dtype))
+        assert [str(w.message)[:24] for w in caught] == ["All rows of X, or all ta"] * int(equal)
         for name in ("components_", "encoder_coef_", "encoder_intercept_", "intercept_"):
             assert np.isfinite(getattr(sae, name)).all(), name
         assert np.isfinite(sae.score(rows.astype(dtype)))
@@ -168,3 +173,41 @@ def test_a_failed_fit_leaves_the_fitted_model_usable(SAE, X):
     with pytest.raises(ValueError, match="'max_iter'"):
         sae.set_params(max_iter=0).fit(X)
     assert (sae.transform(X) == before).all()
+
+
+@pytest.mark.parametrize("exponent", [-126, -118, -100, 90])
+def test_rows_of_any_size_are_learnt_alike(SAE, X, exponent):
+    """A power of two changes no digit: codes and reconstructions are those times it."""
+    X = X.astype(np.float32)
+    X -= X.mean(axis=0)
+    X = (X / np.float32(2.0**-10)).round() * np.float32(2.0**-10)  # exact below 2 ** -126, too
+    size = np.float32(2.0**exponent)
+    once, scaled = wide(SAE, max_iter=10).fit(X), wide(SAE, max_iter=10).fit(X * size)
+    assert scaled.score(X * size) == pytest.approx(once.score(X), abs=1e-3)
+    codes, expected = scaled.transform(X * size) / size, once.transform(X)
+    assert np.abs(codes - expected).max() < 5e-3 * expected.max()
+
+
+def test_more_codes_than_components_are_all_kept_with_a_warning(SAE, X):
+    if "k" not in SAE._param_rules:
+        pytest.skip("no k")
+    with pytest.warns(UserWarning, match="k=65 is greater than the number of components, 64"):
+        sae = wide(SAE, k=65, max_iter=1).fit(X)
+    assert sae.k_ == 64
+    wide(SAE, k=64, max_iter=1).fit(X)
+
+
+def test_more_components_than_rows_are_learnt_with_a_warning(SAE, X):
+    with pytest.warns(UserWarning, match="learns 64 components from 63 rows") as caught:
+        wide(SAE, max_iter=1).fit(X[:63])
+    assert caught[0].filename == __file__
+    wide(SAE, max_iter=1).fit(X[:64])
+
+
+def test_steps_that_were_too_large_are_said_to_be(SAE, X):
+    if SAE.__name__ == "GatedSAE":
+        pytest.skip("its loss stops being finite first")
+    with pytest.warns(ConvergenceWarning, match="Lower learning_rate") as caught:
+        sae = wide(SAE, learning_rate=1e3).fit(X)
+    assert sae.score(X) < -1
+    assert caught[0].filename == __file__

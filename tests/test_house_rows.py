@@ -121,3 +121,16 @@ def test_codes_follow_the_documented_formula(SAE, X):
     error, spread = ((X - rebuilt) ** 2).sum(), ((X - X.mean(axis=0)) ** 2).sum()
     assert sae.score(X) == pytest.approx(1 - error / spread, rel=1e-10)
     assert_allclose(sae.activation_frequency_, (expected > 0).mean(axis=0), atol=1e-12)
+
+
+@pytest.mark.parametrize("offset", [2.0**10, 2.0**20])
+def test_rows_far_from_the_origin_keep_their_digits(SAE, X, offset):
+    """The mean is a million times the deviation: each code is that of exact arithmetic."""
+    X = (X + offset).astype(np.float32)
+    sae = wide(SAE, max_iter=10).fit(X)
+    codes = sae.transform(X)
+    alone = np.vstack([sae.transform(row[None]) for row in X[:40]])
+    assert np.abs(alone - codes[:40]).max() < 2e-6 * codes.max()
+    assert np.abs(sae.transform(X.astype(np.float64)) - codes).max() < 2e-6 * codes.max()
+    double = wide(SAE, max_iter=10).fit(X.astype(np.float64))
+    assert sae.score(X) == pytest.approx(double.score(X.astype(np.float64)), abs=0.02)

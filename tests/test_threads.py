@@ -1,9 +1,18 @@
 """sksae/_threads.py: small work on one thread, and the caller's number back."""
 
-import pytest
-import torch
+import os
+import subprocess
+import sys
 
+import numpy as np
+import pytest
+import sklearn
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sksae import metrics
 from sksae._threads import threads_for
+from tests.estimators import FAMILY, PREDICTORS, instances, name_of, predictors
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +53,80 @@ def test_one_thread_stays_one():
     with threads_for(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 1
+
+
+NO_WORK = {torch.ops.aten.empty.memory_format, torch.ops.aten.lift_fresh.default}
+
+
+class Threads(TorchDispatchMode):
+    """The numbers of threads that operators run on, by the operator."""
+
+    def __init__(self):
+        super().__init__()
+        self.by_operator = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view and func not in NO_WORK:
+            self.by_operator.setdefault(str(func), set()).add(torch.get_num_threads())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("namespace", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}])
+@pytest.mark.parametrize(
+    "estimator", [*instances(max_iter=2), *predictors(max_iter=2)], ids=name_of
+)
+def test_no_operator_of_a_small_fit_or_its_use_starts_threads(estimator, settings, namespace, X):
+    targets = [namespace(X[:, :3])] if type(estimator) in PREDICTORS else []
+    estimator = sklearn.clone(estimator).set_params(random_state=0, **settings)
+    if namespace is not np.asarray:
+        estimator.set_params(sparse_output=False)
+    rows, weight = namespace(X), np.arange(1.0, len(X) + 1)
+    with sklearn.config_context(array_api_dispatch=True), Threads() as threads:
+        estimator.fit(rows, *targets, sample_weight=weight)
+        if not settings:
+            estimator.partial_fit(rows, *targets)
+        codes = estimator.transform(rows)
+        estimator.score(rows, *targets)
+        if not getattr(estimator, "skip", False):
+            estimator.inverse_transform(codes)
+        if not targets and not estimator.sparse_output:
+            metrics.explained_variance(rows, estimator.inverse_transform(codes))
+    started = {name for name, used in threads.by_operator.items() if used != {1}}
+    assert len(threads.by_operator) > 20
+    assert started == set()
+
+
+IN_A_CHILD = """
+import multiprocessing, sys
+import numpy as np, torch
+from sksae import {names}
+
+X = np.random.default_rng(0).normal(size=(70_000, 16)).astype(np.float32)
+
+def everything(cls, n):
+    sae = cls({width}, max_iter=1, random_state=0)
+    targets = (X[:n],) if cls is Transcoder else ()
+    sae.fit(X[:n], *targets)
+    sae.transform(X[:n])
+    return sae.score(X[:n], *targets)
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    torch.ones(3000, 3000) @ torch.ones(3000, 3000)  # threads that a child does not have
+    tasks = [(cls, n) for cls in ({names},) for n in (300, {many})]
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        there = pool.starmap_async(everything, tasks).get(60)
+    torch.set_num_threads(1)
+    here = [everything(*task) for task in tasks]
+    assert np.allclose(there, here, atol=1e-4), (there, here)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_child_fits_and_codes_whatever_threads_its_parent_used():
+    names = ", ".join(cls.__name__ for cls in FAMILY)
+    script = IN_A_CHILD.format(names=names, width=16, many=40_000)
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

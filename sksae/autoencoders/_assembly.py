@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from sksae._drafts import on_a_draft
 from sksae._params import check_params
 from sksae.autoencoders._folding import WEIGHTS
-from sksae.autoencoders._naming import forget_names
+from sksae.autoencoders._naming import forget_fit
 from sksae.autoencoders._predicting import PredictingSAE
 
 
@@ -82,7 +83,13 @@ def fitted(estimator, weights, *, source=None):
             raise ValueError(f"{key} has shape {np.shape(value)}; {expected} is needed.")
         if not np.isfinite(value).all():
             raise ValueError(f"{key} has entries that are not finite.")
-    forget_names(estimator)
+    return _store(estimator, weights, (m, d, t), source)
+
+
+@on_a_draft
+def _store(estimator, weights, shape, source):
+    m, d, t = shape
+    forget_fit(estimator)
     for key, value in weights.items():
         setattr(estimator, key + "_", value)
     if isinstance(estimator, PredictingSAE):
@@ -94,4 +101,3 @@ def fitted(estimator, weights, *, source=None):
     estimator.n_iter_, estimator.n_steps_, estimator.loss_curve_ = 0, 0, []
     estimator._stream = None
     estimator.source_ = dict(source or {})
-    return estimator

@@ -34,7 +34,9 @@ from sksae._arrays import (
     to_torch,
 )
 from sksae._callbacks import CallbackSupportMixin, with_callbacks
+from sksae._drafts import on_a_draft
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
+from sksae._threads import threads_for
 from sksae.autoencoders import _fitting, _folding, _inference
 from sksae.autoencoders._naming import NamedFeaturesMixin
 from sksae.autoencoders._saving import SavingMixin
@@ -180,6 +182,7 @@ class BaseSAE(
 
     # Fitting -------------------------------------------------------------------------------------
 
+    @on_a_draft
     @with_callbacks
     def fit(self, X, y=None, sample_weight=None):
         """Learn the dictionary from the rows of X.
@@ -206,12 +209,23 @@ class BaseSAE(
             If a parameter breaks its rule or X is not a finite matrix.
         FloatingPointError
             If the loss stops being finite.
+
+        Warns
+        -----
+        UserWarning
+            If all rows are equal, `n_components` is more than there are rows, `k` is more than
+            there are components (all are kept then), or training was interrupted.
+        ConvergenceWarning
+            If reconstructions end much further from the rows than their mean is, as after steps
+            that were too large, or a `tol` or a `target_l0` was not reached.
         """
         check_params(self)
+        _fitting.forget_unless_continued(self)
         X, sample_weight = self._check_rows(X, sample_weight, reset=not self._continues())
         _fitting.fit(self, X, sample_weight, y)
         return self
 
+    @on_a_draft
     def partial_fit(self, X, y=None, sample_weight=None):
         """Continue with one pass over X, in mini-batches.
 
@@ -245,8 +259,9 @@ class BaseSAE(
         return self
 
     def _check_rows(self, X, sample_weight, *, reset):
-        X = as_input(X)
-        X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
+        with threads_for(0):  # of a tensor; numpy has no threads here
+            X = as_input(X)
+            X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
         return X, row_weights(sample_weight, X.shape[0])
 
     def _check_streams(self):
@@ -308,8 +323,9 @@ class BaseSAE(
             Reconstructed rows.
         """
         check_is_fitted(self)
-        X = as_input(X)
-        codes = check_array(X, accept_sparse="csr", dtype=float_dtypes(X)[:2])
+        with threads_for(0):
+            X = as_input(X)
+            codes = check_array(X, accept_sparse="csr", dtype=float_dtypes(X)[:2])
         if codes.shape[1] != self.components_.shape[0]:
             raise ValueError(
                 f"X has {codes.shape[1]} columns, but this {type(self).__name__} has "
@@ -348,18 +364,12 @@ class BaseSAE(
         score : float
             Explained variance, at most 1.
         """
-        X, space = self._check_new_rows(X, "score")
-        encoder = self._encoder(X, space)
-        weight = row_weights(sample_weight, X.shape[0])
-        rows = _fitting.batches_of(X, weight)
-        return _inference.pooled_r2(
-            encoder, self.components_, self.intercept_, X, weight=weight, rows=rows
-        )
+        X, _ = self._check_new_rows(X, "score")
+        return _fitting.score(self, X, row_weights(sample_weight, X.shape[0]))
 
     def _check_new_rows(self, X, method):
         check_is_fitted(self)
-        X = as_input(X)
-        X = validate_data(self, X, reset=False, dtype=float_dtypes(X), order="C")
+        X, _ = self._check_rows(X, None, reset=False)
         space = space_of(X)
         check_same_space(self, method, space_of(self.components_), space)
         return X, space
@@ -373,7 +383,17 @@ class BaseSAE(
             device,
             compute_dtype(X, device),
             self.precision,
+            centre=self._centre,
         )
+
+    @property
+    def _centre(self):
+        """A point near the rows that the encoder reads, or None where no fitted array is one."""
+        return self.intercept_
+
+    @property
+    def _decoder(self):
+        return self.components_, self.intercept_, getattr(self, "skip_coef_", None)
 
     # scikit-learn's contract ---------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The procedure of `BaseSAE.fit`: plan, split, train, fold."""
 
 import warnings
-from functools import partial
+from functools import partial, wraps
 
 import numpy as np
 import torch
@@ -17,20 +17,41 @@ from sksae._arrays import (
     to_torch,
 )
 from sksae._modes import own_modes
+from sksae._threads import threads_for
 from sksae.autoencoders._held_out import HeldOut, split, weighted_rows
-from sksae.autoencoders._inference import firing_frequency
-from sksae.autoencoders._naming import forget_names
+from sksae.autoencoders._inference import firing_frequency, pooled_r2
+from sksae.autoencoders._naming import forget_fit
 from sksae.autoencoders._passes import Passes
-from sksae.autoencoders._plan import make_plan, make_schedule
+from sksae.autoencoders._plan import make_plan, make_schedule, shape_of_step
 from sksae.training import Batches, Engine, Normalization, SparsityController, TrainingRun
 
-# What an earlier fit, with other parameters, or a file may have left.
-_PASSING = {"alpha_", "gain_", "gate_intercept_", "k_", "skip_coef_", "source_", "threshold_"}
 _CONTROLS = 200
 _TOLERANCE = 0.1
+_SAMPLE = 2048
+_BLOCK = 1024
+_DIVERGED = -100.0
 
 
-@own_modes()
+def forget_unless_continued(sae):
+    """Begin a fit without what an earlier one has stored, unless it goes on from there."""
+    if not sae._continues():
+        forget_fit(sae)
+
+
+def _on_its_own(function):
+    """Run ``function(sae, X, ...)`` in modes of its own, on the threads that a step is worth."""
+
+    @wraps(function)
+    def run(sae, X, *args, **options):
+        width = int(sae.components_.shape[0]) if sae._is_fitted() else None
+        m, batch_size = shape_of_step(sae, *X.shape, width)
+        with own_modes(), threads_for(2 * batch_size * X.shape[1] * m):
+            return function(sae, X, *args, **options)
+
+    return run
+
+
+@_on_its_own
 def fit(sae, X, sample_weight, y=None, targets=None):
     """Fit `sae` in place: all passes over the rows, then the fold to raw units.
 
@@ -45,6 +66,7 @@ def fit(sae, X, sample_weight, y=None, targets=None):
     training = data(batch_size=plan.batch_size, rows=rows, generator=generator)
     normalization = Normalization.from_rows(training, sae.normalize)
     training.normalize(normalization)
+    _check_sense(sae, plan, training, normalization)
     held_out = None
     if held_out_rows is not None:
         held_out = HeldOut(
@@ -58,29 +80,26 @@ def fit(sae, X, sample_weight, y=None, targets=None):
     del weights  # float64, twice the size of those of the run
     controller = _controller(sae, run, held_out, plan)
     run.after_step += sae._after_step(training, plan.n_steps, generator)
-    calibrate = partial(sae._calibrated, engine=run.engine, rows=training.shuffled(0))
-    snapshot = partial(
-        _fitted, sae, calibrate=calibrate, normalization=normalization, plan=plan, X=X
-    )
-    passes = Passes(sae, run, training, held_out, plan.max_iter, snapshot)
-    passes.execute(X, y)
+    snapshot = partial(_fitted, sae, run, training, normalization, plan, X)
+    record = partial(_store_progress, sae, before, run)
+    passes = Passes(sae, run, training, held_out, plan.max_iter, snapshot=snapshot, record=record)
+    metadata = None if sample_weight is None else {"sample_weight": sample_weight.numpy()}
+    told = {"estimator": sae, "X": X, "y": y, "metadata": metadata}
+    root = passes.execute(told)
+    _check_converged(sae, run, data, rows, normalization)
     run.moments.clear()  # two thirds of the memory, before the fold needs some
 
     if controller is not None:
         plan.hyperparameters["alpha_"] *= controller.factor
         _check_target(sae, held_out.l0(run.weights))
-    _store(sae, snapshot(run.weights), continues)
-    _store_progress(sae, before, len(passes.losses), run.n_steps, passes.losses)
-    if sae.early_stopping:
-        sae.validation_scores_ = before.get("validation_scores_", []) + passes.scores
-    elif hasattr(sae, "validation_scores_"):
-        del sae.validation_scores_
+    vars(sae).update(snapshot())
     sae._stream = None
     inputs = data(rows=rows, batch_size=_chunk(sae.n_components_), targets=None)
     _store_frequency(sae, inputs, X)
+    root.call_on_fit_task_end(**told, reconstruction_attributes=dict)  # `sae` is fitted itself
 
 
-@own_modes()
+@_on_its_own
 def partial_fit(sae, X, sample_weight, targets=None):
     """Continue `sae` with one pass over X; everything the next call needs stays in ``_stream``."""
     stream = getattr(sae, "_stream", None)
@@ -114,9 +133,9 @@ def partial_fit(sae, X, sample_weight, targets=None):
     done = run.n_steps
     loss = run.run_pass(training, progress=bool(sae.verbose))
 
-    calibrate = partial(sae._calibrated, engine=run.engine, rows=training.shuffled(0))
-    _store(sae, _fitted(sae, run.weights, calibrate, normalization, plan, X), continues)
-    _store_progress(sae, before, 1, run.n_steps - done, [loss])
+    vars(sae).update(_fitted(sae, run, training, normalization, plan, X))
+    before["n_steps_"] -= done
+    _store_progress(sae, before, run, [loss])
     sae._stream = {
         "run": run.state(),
         "generator": generator.get_state().numpy().copy(),
@@ -125,6 +144,13 @@ def partial_fit(sae, X, sample_weight, targets=None):
         "dead_window": plan.dead_window,
     }
     _store_frequency(sae, data(batch_size=_chunk(sae.n_components_), targets=None), X)
+
+
+def score(sae, X, weight, targets=None):
+    """Explained variance of X, or of the targets, by a fitted `sae`."""
+    rows = batches_of(X, weight, targets=targets)
+    options = {"rows": rows, "weight": weight, "targets": targets}
+    return pooled_r2(sae._encoder(X, space_of(X)), X, sae._decoder, **options)
 
 
 def new_generator(sae):
@@ -218,16 +244,53 @@ def _check_target(sae, l0):
             f"The codes of held-out rows have {l0:.3g} non-zeros a row, target_l0 asked for "
             f"{sae.target_l0:.3g}. Increase max_iter, or choose another n_components.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=7,
         )
 
 
-def _fitted(sae, weights, calibrate, normalization, plan, X):
-    """Return the fitted attributes that `weights` make, in X's namespace and dtype."""
+def _check_sense(sae, plan, training, normalization):
+    """Warn of what scikit-learn would warn of: it can be done, but it hardly is what was meant."""
+    name, m, k = type(sae).__name__, plan.n_components, getattr(sae, "k", None)
+    messages = []
+    if k is not None and "k_" in plan.hyperparameters and k > m:
+        messages.append(f"k={k} is greater than the number of components, {m}: all are kept.")
+    if sae.n_components is not None and m > training.n_samples:
+        messages.append(
+            f"{name} learns {m} components from {training.n_samples} rows: each can learn a row by "
+            "heart. Lower n_components, or give more rows."
+        )
+    if normalization.constant:
+        messages.append("All rows of X, or all targets, are equal: there is nothing to learn.")
+    for message in messages:
+        warnings.warn(message, UserWarning, stacklevel=7)
+
+
+def _check_converged(sae, run, data, rows, normalization):
+    sample = rows[torch.arange(min(len(rows), _SAMPLE)) * len(rows) // min(len(rows), _SAMPLE)]
+    sample = data(rows=sample, batch_size=_chunk(len(run.weights["components"])))
+    explained = HeldOut(run.engine, sample.normalize(normalization)).explained_variance(run.weights)
+    if explained < _DIVERGED:
+        warnings.warn(
+            f"{type(sae).__name__} did not converge: its reconstructions are much further from the "
+            f"rows than the mean is (explained variance {explained:.3g}). Lower learning_rate.",
+            ConvergenceWarning,
+            stacklevel=7,
+        )
+
+
+def _fitted(sae, run, training, normalization, plan, X):
+    """Return the fitted attributes that the weights so far make, in X's namespace and dtype."""
+    weights = sae._calibrated(run.weights, run.engine, training.shuffled(0))
     dtype, space = compute_dtype(X, torch.device("cpu")), space_of(X)
+    folded = sae._fold(weights, normalization)
+    # Far from the origin, what the encoder's rows lose by rounding the intercept makes up for.
+    coef = folded["encoder_coef"]
+    centre = normalization.mean[: coef.shape[1]]
+    lost = [(block - block.to(dtype).double()) @ centre for block in coef.split(_BLOCK)]
+    folded["encoder_intercept"] += torch.cat(lost)
     arrays = {
         name + "_": from_torch(value.to(dtype).contiguous(), space)
-        for name, value in sae._fold(calibrate(weights), normalization).items()
+        for name, value in folded.items()
     }
     return {
         **arrays,
@@ -238,15 +301,6 @@ def _fitted(sae, weights, calibrate, normalization, plan, X):
     }
 
 
-def _store(sae, fitted, continues):
-    if not continues:
-        forget_names(sae)
-        for name in _PASSING - set(fitted):
-            vars(sae).pop(name, None)
-    for name, value in fitted.items():
-        setattr(sae, name, value)
-
-
 def _progress(sae, continues):
     """What a fit adds to: the counts and curves so far, or none."""
     if not continues:
@@ -255,10 +309,15 @@ def _progress(sae, continues):
     return {name: getattr(sae, name) for name in names if hasattr(sae, name)}
 
 
-def _store_progress(sae, before, n_iter, n_steps, losses):
-    sae.n_iter_ = before["n_iter_"] + n_iter
-    sae.n_steps_ = before["n_steps_"] + n_steps
+def _store_progress(sae, before, run, losses, scores=()):
+    """Store the counts and curves so far, those of an earlier fit that this one continues first."""
+    sae.n_iter_ = before["n_iter_"] + len(losses)
+    sae.n_steps_ = before["n_steps_"] + run.n_steps
     sae.loss_curve_ = before.get("loss_curve_", []) + losses
+    if sae.early_stopping:
+        sae.validation_scores_ = before.get("validation_scores_", []) + list(scores)
+    else:
+        vars(sae).pop("validation_scores_", None)
 
 
 def _store_frequency(sae, rows, X):

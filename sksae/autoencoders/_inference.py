@@ -1,10 +1,13 @@
 """Fitted arrays at work: rows to codes and back, chunk by chunk, never a needless dense matrix."""
 
+import math
+from functools import wraps
+
 import numpy as np
 import torch
 from scipy import sparse
 
-from sksae._arrays import from_torch, row_chunks, stack_csr, to_torch
+from sksae._arrays import from_torch, row_chunks, rows_per_chunk, stack_csr, to_torch
 from sksae._modes import own_modes
 from sksae._threads import threads_for
 from sksae.kernels import (
@@ -16,6 +19,9 @@ from sksae.kernels import (
     runs_on,
     threshold_codes,
 )
+
+_CANCELS = 16
+_BLOCK = 1024
 
 
 class Encoder:
@@ -32,21 +38,43 @@ class Encoder:
         Of the arithmetic.
     precision : {"float32", "bfloat16"}
         Whether codes are exact, or may be left in bfloat16 where that is faster.
+    centre : array of shape (d,), default=None
+        A point near the rows, subtracted before the product if that keeps digits: where rows are
+        far from the origin, product and intercept are large and nearly cancel.
     """
 
-    def __init__(self, coef, intercept, rule, device, dtype, precision="float32"):
-        self.coef = to_torch(coef, device, dtype)
-        self.intercept = to_torch(intercept, device, dtype)
-        self.rule, self.device, self.dtype = rule, device, dtype
-        if rule.k is None:
-            bound = to_torch(rule.bound, device, dtype).clamp(min=0)
-            self.rule = rule._replace(bound=bound.expand(len(self.coef)))
+    def __init__(self, coef, intercept, rule, device, dtype, precision="float32", *, centre=None):
+        self._centre = None
+        with threads_for(coef.shape[0] * coef.shape[1]):
+            self.coef = to_torch(coef, device, dtype)
+            self.intercept = to_torch(intercept, device, dtype)
+            self.rule, self.device, self.dtype = rule, device, dtype
+            if rule.k is None:
+                bound = to_torch(rule.bound, device, dtype).clamp(min=0)
+                self.rule = rule._replace(bound=bound.expand(len(self.coef)))
+            if centre is not None and dtype == torch.float32 and device.type != "mps":
+                self._move_to(to_torch(centre, device, dtype), intercept)
         self._search = Search(exact=precision == "float32")
+
+    def _move_to(self, centre, intercept):
+        blocks = self.coef.split(_BLOCK)
+        shift = torch.cat([torch.mv(block.double(), centre.double()) for block in blocks])
+        near = to_torch(intercept, self.device, torch.float64) + shift
+        if bool(shift.abs().max() > _CANCELS * near.abs().max()):
+            self._centre, self.intercept = centre, near.to(self.dtype)
 
     @property
     def width(self):
         """Number of latents."""
         return len(self.coef)
+
+    def threads(self, n_samples):
+        """Return `threads_for` the work on a chunk of rows."""
+        return threads_for(2 * min(n_samples, self._step) * self.coef.numel())
+
+    @property
+    def _step(self):
+        return rows_per_chunk(max(self.coef.shape))
 
     @torch.no_grad()
     def __call__(self, x):
@@ -54,11 +82,11 @@ class Encoder:
         if halves(x, self.width):
             active, values = self.active(x)
             return active.to_dense(values)
-        with threads_for(2 * len(x) * self.coef.numel()):
-            z = torch.addmm(self.intercept, x, self.coef.T)
-            if self.rule.k is not None:
-                return keep_top_k(z, self.rule.k)
-            return threshold_codes(z, self.rule.bound)
+        x = x if self._centre is None else x - self._centre
+        z = torch.addmm(self.intercept, x, self.coef.T)
+        if self.rule.k is not None:
+            return keep_top_k(z, self.rule.k)
+        return threshold_codes(z, self.rule.bound)
 
     @torch.no_grad()
     def active(self, x):
@@ -67,8 +95,8 @@ class Encoder:
             codes = self(x)
             positions = flat_nonzero(codes > 0)
             return ActiveSet.from_flat(positions, *codes.shape), codes.flatten()[positions]
-        with threads_for(2 * len(x) * self.coef.numel()):
-            active, values = self._search(x, self.coef, self.intercept, self.rule)
+        x = x if self._centre is None else x - self._centre
+        active, values = self._search(x, self.coef, self.intercept, self.rule)
         positive = values > 0
         if bool(positive.all()):
             return active, values
@@ -77,11 +105,22 @@ class Encoder:
     def chunks(self, X):
         """Yield ``(rows, x)`` over all rows of `X`: a slice and a tensor."""
         X = X if isinstance(X, np.ndarray) else to_torch(X)
-        for rows in row_chunks(X.shape[0], max(self.width, X.shape[1])):
+        for rows in row_chunks(X.shape[0], max(self.coef.shape)):
             yield rows, to_torch(X[rows], self.device, self.dtype)
 
 
-@own_modes()
+def _of_rows(function):
+    """Run ``function(encoder, X, ...)`` in modes of its own, on the threads that X is worth."""
+
+    @wraps(function)
+    def run(encoder, X, *args, **options):
+        with own_modes(), torch.no_grad(), encoder.threads(X.shape[0]):
+            return function(encoder, X, *args, **options)
+
+    return run
+
+
+@_of_rows
 def dense_codes(encoder, X, space):
     """Codes as one dense array of `space`, filled in place."""
     shape = (X.shape[0], encoder.width)
@@ -96,7 +135,7 @@ def dense_codes(encoder, X, space):
     return from_torch(out, space)
 
 
-@own_modes()
+@_of_rows
 def csr_codes(encoder, X):
     """Codes as a CSR container with sorted indices and no explicit zero."""
     blocks = []
@@ -133,41 +172,68 @@ def decode(codes, components, intercept):
         return np.asarray(codes @ components) + intercept
     if isinstance(codes, np.ndarray):
         return codes @ components + intercept
-    return torch.addmm(intercept, codes, components)
+    with threads_for(2 * len(codes) * components.numel()):
+        return torch.addmm(intercept, codes, components)
 
 
-@own_modes()
-@torch.no_grad()
-def predictions(encoder, X, space, *, components, intercept, skip_coef=None):
-    """``codes @ components + intercept``, and ``X @ skip_coef.T``, without all codes at once."""
-    components = to_torch(components, encoder.device, encoder.dtype)
-    intercept = to_torch(intercept, encoder.device, encoder.dtype)
-    out = intercept.new_empty((X.shape[0], components.shape[1]))
+@_of_rows
+def predictions(encoder, X, space, decoder):
+    """Return ``codes @ components + intercept (+ X @ skip_coef.T)``, never all codes at once."""
+    decode_chunk, width = _decoder_of(encoder, decoder)
+    out = torch.empty((X.shape[0], width), dtype=encoder.dtype, device=encoder.device)
     for rows, x in encoder.chunks(X):
-        torch.addmm(intercept, encoder(x), components, out=out[rows])
-        if skip_coef is not None:
-            out[rows] += x @ to_torch(skip_coef, encoder.device, encoder.dtype).T
+        out[rows] = decode_chunk(x)
     return from_torch(out, space)
 
 
-@own_modes()
-def pooled_r2(encoder, components, intercept, X, *, weight, rows):
-    """``1 - sum w |x - x^|^2 / sum w |x - mean|^2``, streamed in float64.
+def _decoder_of(encoder, decoder):
+    """Return what predicts from a chunk of rows, and the number of columns that it predicts."""
+    arrays = [a if a is None else to_torch(a, encoder.device, encoder.dtype) for a in decoder]
+    components, intercept, skip_coef = arrays
 
-    A constant X scores 1 if it is reconstructed exactly and 0 otherwise, as in `r2_score`.
+    def decode_chunk(x):
+        prediction = torch.addmm(intercept, encoder(x), components)
+        return prediction if skip_coef is None else prediction.addmm_(x, skip_coef.T)
+
+    return decode_chunk, components.shape[1]
+
+
+@_of_rows
+def pooled_r2(encoder, X, decoder, *, rows, weight, targets):
+    """``1 - sum w |y - y^|^2 / sum w |y - mean|^2``, streamed in float64; y is X without targets.
+
+    Constant targets score 1 if they are predicted exactly and 0 otherwise, as in `r2_score`.
     """
     wide = torch.float32 if encoder.device.type == "mps" else torch.float64
-    mean = rows.average(lambda x: x).to(wide).to(encoder.device)
-    components = to_torch(components, encoder.device, encoder.dtype)
-    intercept = to_torch(intercept, encoder.device, encoder.dtype)
-    residual, total = 0.0, 0.0
+    mean, size = _mean_and_size(rows)
+    mean = mean.to(wide).to(encoder.device)
+    outputs = X if targets is None else targets
+    outputs = outputs if isinstance(outputs, np.ndarray) else to_torch(outputs)
+    start = 0 if weight is None else int(weight.argmax())
+    first = to_torch(outputs[start : start + 1], encoder.device, wide)
+    decode_chunk, _ = _decoder_of(encoder, decoder)
+    residual, total, constant = 0.0, 0.0, True
     for chunk, x in encoder.chunks(X):
-        reconstruction = torch.addmm(intercept, encoder(x), components)
-        error = (x - reconstruction).to(wide).square().sum(1)
-        spread = (x.to(wide) - mean).square().sum(1)
-        w = 1.0 if weight is None else weight[chunk].to(wide).to(x.device)
+        y = x.to(wide) if targets is None else to_torch(outputs[chunk], encoder.device, wide)
+        error = ((y - decode_chunk(x).to(wide)) / size).square().sum(1)
+        spread = ((y - mean) / size).square().sum(1)
+        w = torch.ones(len(y)) if weight is None else weight[chunk]
+        w = w.to(y)
         residual += float((error * w).sum())
         total += float((spread * w).sum())
-    if total == 0:
+        constant = constant and not bool(((y != first).any(1) & (w > 0)).any())
+    if constant:  # the total has nothing but the rounding of the mean
         return 1.0 if residual == 0 else 0.0
     return 1.0 - residual / total
+
+
+def _mean_and_size(rows):
+    """Mean of what is predicted, and a power of two near its size: squares of the ratio exist."""
+    columns = rows.parts[-1]
+
+    def both(x):
+        return torch.cat([x[:, columns], x[:, columns].abs().amax(1, keepdim=True)], 1)
+
+    *mean, size = rows.average(both)
+    exponent = math.frexp(float(size))[1] if math.isfinite(float(size)) else 1023
+    return torch.stack(mean), 2.0 ** max(-1000, min(1000, exponent))

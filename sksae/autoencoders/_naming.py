@@ -78,6 +78,13 @@ def forget_names(sae):
     vars(sae).pop("explanations_", None)
 
 
+def forget_fit(sae):
+    """Remove all that a fit, or `set_feature_names` after it, has stored."""
+    fitted = [name for name in vars(sae) if name.endswith("_") and not name.startswith("_")]
+    for name in [*fitted, "_stream"]:
+        vars(sae).pop(name, None)
+
+
 def _explained(names, found):
     """Return what the names that are records say, as plain dicts by component."""
     pairs = names.items() if hasattr(names, "items") else enumerate(() if names is None else names)

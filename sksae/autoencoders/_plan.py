@@ -36,8 +36,7 @@ def make_plan(sae, n_samples, n_features, *, width=None, n_targets=None):
     `width` is the number of components of the fit that this one continues, if it does; `n_targets`
     that of the columns that are reconstructed, if they are not those of the rows.
     """
-    m = width or int(sae.n_components or 0) or max(1, round(sae.expansion_factor * n_features))
-    batch_size = min(n_samples, int(sae.batch_size or 0) or default_batch_size(n_samples))
+    m, batch_size = shape_of_step(sae, n_samples, n_features, width)
     per_pass = -(-n_samples // batch_size)
     max_iter = int(sae.max_iter or 0) or default_max_iter(per_pass)
     return Plan(
@@ -49,6 +48,12 @@ def make_plan(sae, n_samples, n_features, *, width=None, n_targets=None):
         dead_window=int(sae.dead_window or 0) or default_dead_window(batch_size, n_samples),
         hyperparameters=sae._hyperparameters(n_features, m, n_targets or n_features),
     )
+
+
+def shape_of_step(sae, n_samples, n_features, width=None):
+    """Numbers of components and of rows of an optimiser step."""
+    m = width or int(sae.n_components or 0) or max(1, round(sae.expansion_factor * n_features))
+    return m, min(n_samples, int(sae.batch_size or 0) or default_batch_size(n_samples))
 
 
 def make_schedule(sae, plan, controller=None):

@@ -1,4 +1,4 @@
-"""Pictures of codes, fits, searches, dictionaries and texts, in the manner of scikit-learn."""
+"""Displays of codes, fits, searches, dictionaries and texts, with scikit-learn's interface."""
 
 from sksae.displays._attribution import AttributionDisplay
 from sksae.displays._codes import CodesDisplay

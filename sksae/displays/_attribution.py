@@ -1,4 +1,4 @@
-"""Which features at which tokens a prediction rests on."""
+"""Heat map of what features contribute to a prediction, by token."""
 
 import numpy as np
 

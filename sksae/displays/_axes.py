@@ -1,4 +1,4 @@
-"""Where a display draws, in which colours, and what a reader cannot mistake in grey print."""
+"""Axes, colours, markers and ticks that the displays share."""
 
 import numpy as np
 
@@ -52,3 +52,23 @@ def plain_log_ticks(axis):
 def percent(share):
     """Return a share as a short percentage."""
     return f"{np.format_float_positional(float(f'{100 * share:.2g}'), trim='-')} %"
+
+
+def note_line(ax, value, note):
+    """Write a note at the top of a vertical line, on the side of it that has more space.
+
+    The limits of the axes must be final.
+    """
+    share = ax.transAxes.inverted().transform(ax.transData.transform((value, 0)))[0]
+    on_right = share < 0.5
+    ax.annotate(
+        note,
+        (value, 0.97),
+        xycoords=("data", "axes fraction"),
+        xytext=(4 if on_right else -4, 0),
+        textcoords="offset points",
+        ha="left" if on_right else "right",
+        va="top",
+        fontsize=9,
+        color=INK,
+    )

@@ -1,4 +1,4 @@
-"""The candidates of a search, read from its `cv_results_`."""
+"""Candidates of a search, read from its `cv_results_`."""
 
 import re
 from numbers import Real
@@ -19,7 +19,7 @@ def read_candidates(cv_results, score, param_name):
     score : str
         Name of the score.
     param_name : str or None
-        The parameter of the horizontal axis; None takes the measured active latents a row.
+        The parameter of the horizontal axis; None takes the measured active latents per row.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Four views of the same codes in one call."""
+"""Four views of the same codes in one figure."""
 
 import numpy as np
 
@@ -6,12 +6,13 @@ from sksae.displays._axes import check_matplotlib
 from sksae.displays._density import DensityHistogramDisplay
 from sksae.displays._heat_map import ActivationHeatmapDisplay
 from sksae.displays._l0 import L0HistogramDisplay
+from sksae.displays._labels import set_names
 from sksae.displays._magnitudes import CodeMagnitudeDisplay
-from sksae.displays._reading import codes_of
+from sksae.displays._plotted_data import codes_of
 
 
 class CodesDisplay:
-    """Codes seen four ways: heat map, densities, active latents a row, magnitudes.
+    """Codes seen four ways: heat map, densities, active latents per row, magnitudes.
 
     The first thing to look at after a fit. It is recommended to use :meth:`from_estimator` or
     :meth:`from_codes`.
@@ -23,7 +24,7 @@ class CodesDisplay:
     density : DensityHistogramDisplay
         How often latents fire.
     l0 : L0HistogramDisplay
-        How many are active on a row.
+        How many are active per row.
     magnitudes : CodeMagnitudeDisplay
         How large the codes are.
 
@@ -79,10 +80,11 @@ class CodesDisplay:
             What was drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
-        return cls.from_codes(codes_of(estimator, X), tokens=tokens, axes=axes)
+        codes, names = codes_of(estimator, X), set_names(estimator)
+        return cls.from_codes(codes, tokens=tokens, names=names, axes=axes)
 
     @classmethod
-    def from_codes(cls, codes, *, tokens=None, axes=None):
+    def from_codes(cls, codes, *, tokens=None, names=None, axes=None):
         """Draw codes.
 
         Parameters
@@ -91,6 +93,9 @@ class CodesDisplay:
             Codes, dense or sparse.
         tokens : sequence of str or TokenTable of length n_samples, default=None
             What each row is.
+        names : mapping of int to str or sequence of str, default=None
+            Names of latents: of some by number, or of all. None takes the names of the columns of
+            a data frame.
         axes : array-like of four matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
 
@@ -107,7 +112,9 @@ class CodesDisplay:
         axes = _four_axes(f"{cls.__name__}.from_codes", axes)
         first, second, third, fourth = axes.ravel()
         display = cls(
-            heat_map=ActivationHeatmapDisplay.from_codes(codes, tokens=tokens, ax=first),
+            heat_map=ActivationHeatmapDisplay.from_codes(
+                codes, tokens=tokens, names=names, ax=first
+            ),
             density=DensityHistogramDisplay.from_codes(codes, ax=second),
             l0=L0HistogramDisplay.from_codes(codes, ax=third),
             magnitudes=CodeMagnitudeDisplay.from_codes(codes, ax=fourth),

@@ -1,14 +1,14 @@
-"""The dictionary as a map: latents with similar directions are near each other."""
+"""Map of a dictionary: latents with similar directions are near each other."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from sklearn.decomposition import PCA
 
-from sksae._params import Option, Seed, check_option
+from sksae._params import Int, Option, Seed, check_option
 from sksae.displays._axes import BLUE, GREY, INK, check_matplotlib, percent, place
-from sksae.displays._fonts import drawn
-from sksae.displays._reading import as_array, fitted_step
+from sksae.displays._labels import latent_labels, place_labels, set_names
+from sksae.displays._plotted_data import as_array, fitted_step
 
 _NAMES = {"pca": "principal component", "umap": "UMAP"}
 _NEIGHBORS, _MIN_DISTANCE = 15, 0.05
@@ -72,7 +72,9 @@ class DecoderMapDisplay:
         self.axis_name = axis_name
 
     @classmethod
-    def from_estimator(cls, estimator, *, method="pca", random_state=0, ax=None, **kwargs):
+    def from_estimator(
+        cls, estimator, *, method="pca", random_state=0, annotate=(), ax=None, **kwargs
+    ):
         """Draw the dictionary of a fitted estimator.
 
         Parameters
@@ -84,6 +86,9 @@ class DecoderMapDisplay:
             How directions become points; see :meth:`from_directions`.
         random_state : int, RandomState instance or None, default=0
             Seeds the method.
+        annotate : mapping of int to str, or list of int, default=()
+            Latents whose number is written beside the point, with the name of the mapping or, in a
+            list, the name that the estimator has for it.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
         **kwargs : dict
@@ -96,11 +101,15 @@ class DecoderMapDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         step = fitted_step(estimator, "components_")
+        if not isinstance(annotate, Mapping):
+            names = set_names(step)
+            annotate = {latent: names.get(latent, "") for latent in annotate}
         return cls.from_directions(
             as_array(step.components_),
             density=as_array(getattr(step, "activation_frequency_", None)),
             method=method,
             random_state=random_state,
+            annotate=annotate,
             ax=ax,
             **kwargs,
         )
@@ -205,11 +214,13 @@ class DecoderMapDisplay:
         if len(dead):
             self.dead_.set_label(f"{len(dead)} dead")
             ax.legend(handles=[self.dead_], frameon=False, loc="upper right")
-        self.texts_ = _annotations(ax, points, names)
+        marked = points[list(names)]
+        ax.scatter(*marked.T, s=50, facecolors="none", edgecolors=INK, linewidths=1)
         if self.axis_name:
             ax.set(xlabel=f"{self.axis_name} 1", ylabel=f"{self.axis_name} 2")
         ax.set_aspect("equal", "datalim")
         ax.tick_params(labelsize=8)
+        self.texts_ = place_labels(ax, marked, latent_labels(names, names))
         return self
 
     def _checked(self, annotate):
@@ -221,9 +232,17 @@ class DecoderMapDisplay:
         if density.shape != (len(points),):
             raise ValueError(f"density has shape {density.shape}; ({len(points)},) is needed.")
         pairs = annotate.items() if isinstance(annotate, Mapping) else ((f, "") for f in annotate)
-        names = {int(feature): str(name) for feature, name in pairs}
-        if names and not 0 <= min(names) <= max(names) < len(points):
-            raise ValueError(f"annotate must name latents between 0 and {len(points) - 1}.")
+        names = {feature: str(name) for feature, name in pairs}
+        for feature in names:
+            if not Int(0, len(points) - 1).accepts(feature):
+                raise ValueError(
+                    f"annotate must name latents between 0 and {len(points) - 1}. "
+                    f"Got {feature!r} instead."
+                )
+        if not ((density >= 0) & (density <= 1)).all():
+            raise ValueError("density must have one share between 0 and 1 per latent.")
+        if not np.isfinite(points).all():
+            raise ValueError("positions contains NaN or infinity.")
         return points, density.astype(np.float64), names
 
 
@@ -241,27 +260,6 @@ def _colorbar(ax, points):
     )
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
     return bar
-
-
-def _annotations(ax, points, names):
-    """Write numbers and names beside points, with a white edge, and return the texts."""
-    from matplotlib.patheffects import withStroke
-
-    labels, properties = drawn([f"{feature} {name}".strip() for feature, name in names.items()])
-    ax.scatter(*points[list(names)].T, s=50, facecolors="none", edgecolors=INK, linewidths=1)
-    return [
-        ax.annotate(
-            label,
-            points[feature],
-            xytext=(5, 5),
-            textcoords="offset points",
-            fontsize=8,
-            color=INK,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            **properties,
-        )
-        for feature, label in zip(names, labels, strict=True)
-    ]
 
 
 def _principal(directions, random_state):

@@ -1,15 +1,15 @@
-"""How often latents fire, over all of them."""
+"""Histogram of how often latents fire."""
 
 import math
 
 import numpy as np
 
 from sksae._params import Int, check_option
-from sksae.displays._axes import BLUE, INK, RED, bare, check_matplotlib, percent, place
-from sksae.displays._reading import as_array, codes_of, fitted_step
+from sksae.displays._axes import BLUE, INK, RED, bare, check_matplotlib, note_line, percent, place
+from sksae.displays._plotted_data import as_array, codes_of, fitted_step
 from sksae.metrics import latent_density
 
-_DECADES = 5  # labelled at most, or there is no room
+_DECADES = 5  # labelled at most, so that labels do not overlap
 
 
 class DensityHistogramDisplay:
@@ -120,7 +120,7 @@ class DensityHistogramDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
         bins_per_decade : int, default=4
-            Bars for a factor of ten.
+            Bars per factor of ten.
         **kwargs : dict
             Passed on to :meth:`matplotlib.axes.Axes.bar` for the latents that fire.
 
@@ -137,6 +137,7 @@ class DensityHistogramDisplay:
             If a density is not a share.
         """
         check_option("bins_per_decade", bins_per_decade, Int(1))
+        check_option("n_rows", self.n_rows, Int(1, none=True))
         density = _shares(self.density)
         alive, limit = density[density > 0], 3 / self.n_rows if self.n_rows else 1.0
         lowest = min([float(alive.min(initial=0.1)), 0.1, limit])
@@ -152,11 +153,11 @@ class DensityHistogramDisplay:
         )
         note = {"xytext": (0, 3), "textcoords": "offset points", "fontsize": 9, "color": INK}
         ax.annotate(f"{n_dead} dead", (middle, n_dead), ha="center", **note)
-        self.limit_ = _limit(ax, limit)
         decades = range(0, first - 1, -math.ceil(-first / _DECADES))[::-1]
         ax.set_xticks([middle, *decades], ["never", *(percent(10.0**e) for e in decades)])
         ax.set_xlim(1.24 * first - width, 0.5 * width)
         ax.set_ylim(0, 1.18 * max(heights.max(initial=0), n_dead, 1))
+        self.limit_ = _limit(ax, limit)
         ax.set(xlabel="share of rows on which a latent fires (log scale)", ylabel="latents")
         bare(ax)
         return self
@@ -179,14 +180,5 @@ def _limit(ax, share):
     if share >= 1:
         return None
     line = ax.axvline(math.log10(share), color=INK, linestyle="--", linewidth=1)
-    ax.annotate(
-        "3 rows",
-        (math.log10(share), 0.97),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="top",
-        fontsize=9,
-        color=INK,
-    )
+    note_line(ax, math.log10(share), "3 rows")
     return line

@@ -1,4 +1,4 @@
-"""Strings of a user in a picture: nothing in them is markup, and what no font has is a box."""
+"""Strings of a user in a picture: never markup, and a box for characters that no font has."""
 
 import unicodedata
 from functools import lru_cache

@@ -1,7 +1,8 @@
-"""What sparsity costs: the candidates of a search, score against active latents."""
+"""Sparsity against score for the candidates of a search."""
 
 import numpy as np
 
+from sksae._params import Int, check_option
 from sksae._signs import fit_columns, visible
 from sksae.displays._axes import (
     CYCLE,
@@ -15,6 +16,7 @@ from sksae.displays._axes import (
 )
 from sksae.displays._candidates import read_candidates
 from sksae.displays._fonts import drawn
+from sksae.displays._labels import place_labels
 
 _NAME_COLUMNS = 40
 
@@ -22,12 +24,13 @@ _NAME_COLUMNS = 40
 class SparsityFrontierDisplay:
     """Score of the candidates of a search against how sparse they are, the chosen one marked.
 
-    It is recommended to use :meth:`from_estimator` or :meth:`from_cv_results`.
+    Displays that are drawn on the same axes have different colours and share a legend. It is
+    recommended to use :meth:`from_estimator` or :meth:`from_cv_results`.
 
     Parameters
     ----------
     sparsity : array-like of shape (n_candidates,)
-        Active latents a row, or a parameter.
+        Active latents per row, or a parameter.
     score : array-like of shape (n_candidates,)
         Mean score over the splits.
     score_error : array-like of shape (n_candidates,), default=None
@@ -50,7 +53,7 @@ class SparsityFrontierDisplay:
     figure_ : matplotlib Figure
         Figure with the axes.
     lines_ : list of matplotlib ErrorbarContainer
-        One line a group.
+        One line per group.
     best_ : matplotlib Line2D or None
         The mark of the chosen candidate.
 
@@ -109,7 +112,7 @@ class SparsityFrontierDisplay:
         score : str, default="explained_variance"
             Name of the score, as in the column `mean_test_explained_variance`.
         param_name : str, default=None
-            A parameter for the horizontal axis. None takes the measured active latents a row.
+            A parameter for the horizontal axis. None takes the measured active latents per row.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
         **kwargs : dict
@@ -160,7 +163,7 @@ class SparsityFrontierDisplay:
         score : str, default="explained_variance"
             Name of the score, as in the column `mean_test_explained_variance`.
         param_name : str, default=None
-            A parameter for the horizontal axis. None takes the measured active latents a row, the
+            A parameter for the horizontal axis. None takes the measured active latents per row, the
             column `mean_test_neg_l0`, and without one the parameter that sets the sparsity.
         best_index : int, default=None
             The chosen candidate.
@@ -183,17 +186,19 @@ class SparsityFrontierDisplay:
         display = cls(**read_candidates(cv_results, score, param_name), best_index=best_index)
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, annotate=True, **kwargs):
+    def plot(self, ax=None, *, annotate=None, **kwargs):
         """Draw the frontier.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
-        annotate : bool, default=True
-            Whether to write the value of the parameter beside each candidate.
+        annotate : bool, default=None
+            Whether to write the value of the parameter beside each candidate. None does so where
+            there is one group only.
         **kwargs : dict
-            Passed on to :meth:`matplotlib.axes.Axes.errorbar`.
+            Passed on to :meth:`matplotlib.axes.Axes.errorbar`. A `label` names the display in the
+            legend, before the names of its groups where it has several.
 
         Returns
         -------
@@ -205,45 +210,54 @@ class SparsityFrontierDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If no candidate has a finite score.
+            If no candidate has a finite score, the lengths differ, `best_index` is no candidate,
+            or there are no labels to write.
         """
-        x, y = (np.asarray(v, dtype=np.float64) for v in (self.sparsity, self.score))
+        x, y, error, groups = self._checked(annotate)
         fine = np.isfinite(x) & np.isfinite(y)
-        if not fine.any():
-            raise ValueError("No candidate has a finite score and a finite sparsity.")
         ax = place(self, ax)
-        groups = np.asarray(self.groups if self.groups is not None else [""] * len(x), dtype=object)
-        error = np.zeros(len(x)) if self.score_error is None else np.asarray(self.score_error)
         names = list(dict.fromkeys(groups[fine].tolist()))
-        shown, properties = drawn([fit_columns(visible(name), _NAME_COLUMNS) for name in names])
         self.lines_, self.best_ = [], None
-        for number, group in enumerate(names):
+        n_before = len(_error_bars(ax))  # lines of displays drawn on these axes before
+        for group, shown in zip(names, _legend_names(names, kwargs.pop("label", "")), strict=True):
             mine = np.flatnonzero(fine & (groups == group))
             mine = mine[np.argsort(x[mine], kind="stable")]
-            style = {"color": CYCLE[number % 6], "marker": MARKERS[number % 6], "capsize": 3}
-            style |= {"markersize": 5, "label": shown[number] or "_candidates", **kwargs}
+            number = (n_before + len(self.lines_)) % len(CYCLE)
+            style = {"color": CYCLE[number], "marker": MARKERS[number], "capsize": 3}
+            style |= {"markersize": 5, "label": shown or "_candidates", **kwargs}
             self.lines_.append(ax.errorbar(x[mine], y[mine], error[mine], **style))
-        ax.set_xscale(scale_for(x[fine]))
-        if ax.get_xscale() == "log" and x[fine].max() < 1000 * x[fine].min():
-            plain_log_ticks(ax.xaxis)
+        _scale(ax, x[fine])
         if self.best_index is not None:
             self._mark_best(ax, x, y)
-        if annotate and self.labels is not None and len(names) == 1:
-            _annotate(ax, x, y, self.labels, fine)
-        self._legend(ax, properties)
+        _legend(ax)
         several = " (mean ± standard error)" if error.any() else ""
         ax.set_xlabel(self.sparsity_name, parse_math=False)
         ax.set_ylabel(self.score_name + several, parse_math=False)
         bare(ax)
+        one_group = self.labels is not None and len(names) == 1
+        if one_group if annotate is None else annotate:
+            labels = [str(self.labels[i]) for i in np.flatnonzero(fine)]
+            place_labels(ax, np.c_[x, y][fine], labels)
         return self
 
-    def _legend(self, ax, properties):
-        handles = [*self.lines_, *([] if self.best_ is None else [self.best_])]
-        handles = [one for one in handles if not one.get_label().startswith("_")]
-        if handles:
-            font = {"family": properties["family"]}
-            for text in ax.legend(handles=handles, frameon=False, prop=font).get_texts():
-                text.set_parse_math(False)
+    def _checked(self, annotate):
+        """Return sparsity, score, standard error and group of each candidate."""
+        x, y = (np.asarray(v, dtype=np.float64) for v in (self.sparsity, self.score))
+        error = np.zeros(len(x)) if self.score_error is None else np.asarray(self.score_error)
+        groups = np.asarray([""] * len(x) if self.groups is None else self.groups, dtype=object)
+        given = {"score": y, "score_error": error, "groups": groups, "labels": self.labels}
+        for name, values in given.items():
+            if values is not None and len(values) != len(x):
+                raise ValueError(
+                    f"{name} must have one value for each of the {len(x)} candidates. "
+                    f"Got {len(values)} instead."
+                )
+        if not (np.isfinite(x) & np.isfinite(y)).any():
+            raise ValueError("No candidate has a finite score and a finite sparsity.")
+        check_option("best_index", self.best_index, Int(0, len(x) - 1, none=True))
+        if annotate and self.labels is None:
+            raise ValueError("annotate=True needs labels, and this display has none.")
+        return x, y, error, groups
 
     def _mark_best(self, ax, x, y):
         best = int(self.best_index)
@@ -254,15 +268,38 @@ class SparsityFrontierDisplay:
         )
 
 
-def _annotate(ax, x, y, labels, fine):
-    labels, properties = drawn(labels)
-    for i in np.flatnonzero(fine).tolist():
-        ax.annotate(
-            labels[i],
-            (x[i], y[i]),
-            xytext=(8, -12),
-            textcoords="offset points",
-            fontsize=8,
-            color=INK,
-            **properties,
-        )
+def _error_bars(ax):
+    """Return the lines of all displays on these axes."""
+    from matplotlib.container import ErrorbarContainer
+
+    return [one for one in ax.containers if isinstance(one, ErrorbarContainer)]
+
+
+def _legend_names(groups, label):
+    """Return what the legend says of each group of a display with a label."""
+    if not label or len(groups) == 1:
+        groups = [label or group for group in groups]
+    else:
+        groups = [f"{label}: {group}" if group else label for group in groups]
+    return [fit_columns(visible(str(group)), _NAME_COLUMNS) for group in groups]
+
+
+def _scale(ax, x):
+    """Set the scale of the horizontal axis by `x` and the candidates drawn before."""
+    lines = (bars.lines[0] for bars in _error_bars(ax))
+    x = np.concatenate([x, *(line.get_xdata() for line in lines if line is not None)])
+    ax.set_xscale(scale_for(x))
+    if ax.get_xscale() == "log" and x.max() < 1000 * x.min():
+        plain_log_ticks(ax.xaxis)
+
+
+def _legend(ax):
+    """Draw one legend for all displays on these axes: their lines, then the chosen candidates."""
+    handles = [*_error_bars(ax), *ax.lines]
+    handles = [one for one in handles if not str(one.get_label()).startswith("_")]
+    if not handles:
+        return
+    names, properties = drawn([one.get_label() for one in handles])
+    font = {"family": properties["family"]}
+    for text in ax.legend(handles, names, frameon=False, prop=font).get_texts():
+        text.set_parse_math(False)

@@ -1,6 +1,7 @@
-"""Some rows and some latents of a code matrix, as a picture."""
+"""Heat map of some rows and latents of a code matrix."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -8,14 +9,16 @@ from sksae._params import Int, check_option
 from sksae._signs import edges_visible, fit_columns
 from sksae.displays._axes import check_matplotlib, place
 from sksae.displays._fonts import drawn
-from sksae.displays._reading import codes_of, matrix, stored
+from sksae.displays._labels import latent_labels, names_by_latent, set_names
+from sksae.displays._plotted_data import codes_of, matrix, stored
 
-_LABEL_INCHES = 0.12  # where there is less, every second or third has one
+_LABEL_INCHES = 0.12  # per label; with less space, every second or third latent has one
 _LABEL_COLUMNS = 16
+_POSITIVE_CMAP, _SIGNED_CMAP = "YlGnBu", "RdBu_r"
 
 
 class ActivationHeatmapDisplay:
-    """Heat map of codes: a line a row, a column a latent, white where nothing fires.
+    """Heat map of codes: a line per row, a column per latent, white where nothing fires.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_codes`, which show the busiest
     latents on the first rows and never make more of sparse codes dense than that.
@@ -30,6 +33,9 @@ class ActivationHeatmapDisplay:
         Which rows of it.
     labels : list of str of length n_rows, default=None
         What to write beside each row, such as its token. None writes the numbers of the rows.
+    names : mapping of int to str or sequence of str, default=None
+        Names of latents: of some by their column in the code matrix, or one for each of `features`.
+        None writes numbers only.
 
     Attributes
     ----------
@@ -41,6 +47,7 @@ class ActivationHeatmapDisplay:
         The cells.
     colorbar_ : matplotlib Colorbar
         What the colours mean. The darkest stands for the largest 1 % of the codes shown.
+        Negative codes, if there are any, have colours of their own.
 
     See Also
     --------
@@ -57,14 +64,15 @@ class ActivationHeatmapDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, *, activations, features, rows, labels=None):
+    def __init__(self, *, activations, features, rows, labels=None, names=None):
         self.activations = activations
         self.features = features
         self.rows = rows
         self.labels = labels
+        self.names = names
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, tokens=None, ax=None, **kwargs):
+    def from_estimator(cls, estimator, X, *, tokens=None, names=None, ax=None, **kwargs):
         """Draw codes that an estimator makes of rows.
 
         Parameters
@@ -75,6 +83,8 @@ class ActivationHeatmapDisplay:
             Rows.
         tokens : sequence of str or TokenTable of length n_samples, default=None
             What each row is.
+        names : mapping of int to str or sequence of str, default=None
+            Names of latents. None takes those that the estimator was given.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
         **kwargs : dict
@@ -86,7 +96,9 @@ class ActivationHeatmapDisplay:
             What was drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
-        return cls.from_codes(codes_of(estimator, X), tokens=tokens, ax=ax, **kwargs)
+        codes = codes_of(estimator, X)
+        names = set_names(estimator) if names is None else names
+        return cls.from_codes(codes, tokens=tokens, names=names, ax=ax, **kwargs)
 
     @classmethod
     def from_codes(
@@ -98,6 +110,7 @@ class ActivationHeatmapDisplay:
         rows=None,
         n_features=40,
         n_rows=40,
+        names=None,
         ax=None,
         **kwargs,
     ):
@@ -118,6 +131,9 @@ class ActivationHeatmapDisplay:
             How many latents, where `features` is None.
         n_rows : int, default=40
             How many rows, where `rows` is None.
+        names : mapping of int to str or sequence of str, default=None
+            Names of latents: of some by number, or of all. None takes the names of the columns of
+            a data frame.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
         **kwargs : dict
@@ -134,7 +150,9 @@ class ActivationHeatmapDisplay:
             If a row or a latent is chosen that does not exist, or the tokens do not fit the rows.
         """
         check_matplotlib(f"{cls.__name__}.from_codes")
+        names = list(codes.columns) if names is None and hasattr(codes, "columns") else names
         codes = matrix(codes)
+        names = names_by_latent(names, codes.shape[1])
         rows = _chosen("rows", rows, n_rows, codes.shape[0])
         fires = np.asarray((codes[rows] != 0).sum(axis=0)).ravel()
         if features is None:
@@ -143,8 +161,7 @@ class ActivationHeatmapDisplay:
         features = _chosen("features", features, n_features, codes.shape[1])
         labels = None
         if tokens is not None:
-            strings = list(getattr(tokens, "string", tokens))
-            strings = list(tokens["string"]) if isinstance(tokens, dict) else strings
+            strings = _strings(tokens)
             if len(strings) != codes.shape[0]:
                 raise ValueError(
                     f"There are {len(strings)} tokens for {codes.shape[0]} rows of codes; "
@@ -152,19 +169,24 @@ class ActivationHeatmapDisplay:
                 )
             labels = [str(strings[row]) for row in rows.tolist()]
         display = cls(
-            activations=stored(codes, features, rows), features=features, rows=rows, labels=labels
+            activations=stored(codes, features, rows),
+            features=features,
+            rows=rows,
+            labels=labels,
+            names=names,
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, cmap="YlGnBu", colorbar=True, **kwargs):
+    def plot(self, ax=None, *, cmap=None, colorbar=True, **kwargs):
         """Draw the heat map.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
-        cmap : str or Colormap, default="YlGnBu"
-            Colours from zero to the largest code, from light to dark so that they print.
+        cmap : str or Colormap, default=None
+            Colours of the codes. None takes "YlGnBu", from light to dark so that it prints, and
+            "RdBu_r" where a code is negative.
         colorbar : bool, default=True
             Whether to draw what the colours mean.
         **kwargs : dict
@@ -194,17 +216,20 @@ class ActivationHeatmapDisplay:
         n_rows, n_features = values.shape
         size = (2.5 + 0.16 * min(n_features, 80), 1.2 + 0.16 * min(n_rows, 80))
         ax = place(self, ax, size)
-        positive = values[values > 0]
-        top = float(np.quantile(positive, 0.99)) if len(positive) else 1.0
+        sizes = np.abs(values[(values != 0) & np.isfinite(values)])
+        top = float(np.quantile(sizes, 0.99)) if len(sizes) else 1.0
+        low = -top if (values < 0).any() else 0
+        cmap = cmap or (_SIGNED_CMAP if low else _POSITIVE_CMAP)
         if isinstance(cmap, str):
             cmap = colormaps[cmap].copy()
         # zeros are paper, not the lightest ink
         shown = np.ma.masked_where(values == 0, values)
-        style = {"aspect": "auto", "interpolation": "nearest", "vmin": 0, "vmax": top, **kwargs}
+        style = {"aspect": "auto", "interpolation": "nearest", "vmin": low, "vmax": top, **kwargs}
         self.image_ = ax.imshow(shown, cmap=cmap, **style)
         self.colorbar_ = None
         if colorbar:
-            extend = "max" if values.max(initial=0) > style["vmax"] else "neither"
+            beyond = values.min(initial=0) < style["vmin"], values.max(initial=0) > style["vmax"]
+            extend = ("neither", "max", "min", "both")[2 * beyond[0] + beyond[1]]
             self.colorbar_ = ax.figure.colorbar(
                 self.image_, ax=ax, label="activation", extend=extend, aspect=30
             )
@@ -214,12 +239,14 @@ class ActivationHeatmapDisplay:
     def _label_axes(self, ax, n_rows, n_features):
         inches = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
         every = _every(n_features, 0.85 * inches.width)
-        ax.set_xticks(
-            range(0, n_features, every),
-            [str(int(f)) for f in self.features[::every]],
-            rotation=90,
-            fontsize=7,
-        )
+        names = self.names
+        if not isinstance(names, Mapping):
+            given = names_by_latent(names, n_features)
+            names = {int(self.features[column]): name for column, name in given.items()}
+        shown = [int(feature) for feature in self.features[::every]]
+        labels, properties = drawn(latent_labels(shown, names))
+        places = range(0, n_features, every)
+        ax.set_xticks(places, labels, rotation=90, fontsize=7, **properties)
         every = _every(n_rows, inches.height)
         labels, properties = [str(int(row)) for row in self.rows], {}
         if self.labels is not None:
@@ -230,8 +257,15 @@ class ActivationHeatmapDisplay:
         ax.set(xlabel="latent", ylabel="row" if self.labels is None else "token")
 
 
+def _strings(tokens):
+    """Return one string per row, from a list of them or from a table with a column of them."""
+    if isinstance(tokens, Mapping) or hasattr(tokens, "columns"):
+        return list(tokens["string"])
+    return list(getattr(tokens, "string", tokens))
+
+
 def _every(n_labels, inches):
-    """Return that every first, second or n-th of the labels has room."""
+    """Return n such that every n-th label fits into so many inches."""
     return math.ceil(n_labels / max(1, inches / _LABEL_INCHES))
 
 

@@ -1,4 +1,4 @@
-"""Text with its tokens highlighted: in a notebook, in a terminal, in a figure."""
+"""Text with highlighted tokens, for notebooks, terminals and figures."""
 
 import html
 
@@ -74,7 +74,7 @@ class HighlightedText:
         tokens : sequence of str of length n_tokens
             The text in pieces, spaces included.
         activations : array-like of shape (n_tokens,)
-            One number a piece; negative ones have another colour.
+            One number per piece; negative ones have another colour.
         max_activation : float, default=None
             What has the full colour. None takes the largest absolute value.
 
@@ -88,7 +88,7 @@ class HighlightedText:
         TypeError
             If `tokens` is a single string.
         ValueError
-            If there is not one finite number a token.
+            If there is not one finite number per token.
         """
         if isinstance(tokens, str):
             raise TypeError("tokens is a single string; a list of pieces of text is needed.")
@@ -154,9 +154,9 @@ class HighlightedText:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on, whose width sets the size of the letters; None makes a figure.
+            Axes to draw on, whose size sets that of the letters; None makes a figure.
         width : int, default=80
-            Characters on a line.
+            Characters per line.
         **kwargs : dict
             Passed on to :meth:`matplotlib.axes.Axes.text`.
 
@@ -180,8 +180,8 @@ class HighlightedText:
         ax = place(self, ax, (inches[0] + _PAD, inches[1] + _PAD))
         ax.set_xlim(0, width)
         ax.axis("off")
-        points, room = (points, n_lines) if points else _fitting(ax, width)
-        ax.set_ylim(max(room, n_lines), 0)
+        points, n_fitting = (points, n_lines) if points else _fitting(ax, width, n_lines)
+        ax.set_ylim(n_fitting, 0)
         strings, properties = drawn([piece[2] for piece in pieces], family="monospace")
         style = {"fontsize": points, "color": INK, "va": "center", **properties, **kwargs}
         self.texts_, self.boxes_ = [], []
@@ -277,12 +277,13 @@ def _parts(string, width):
     return parts
 
 
-def _fitting(ax, width):
-    """Return the size of letters of which `width` fit into the axes, and how many lines do."""
-    ax.figure.canvas.figure.draw_without_rendering()  # only now does a layout have its sizes
+def _fitting(ax, width, n_lines):
+    """Return the size of letters with which the text fits, and the number of lines that do."""
+    ax.figure.draw_without_rendering()  # only now does a layout have its sizes
     box = ax.get_window_extent()
-    points = min(72 * box.width / ax.figure.dpi / width / _ADVANCE, _POINTS)
-    return points, 72 * box.height / ax.figure.dpi / points / _LEADING
+    wide, high = 72 * box.width / ax.figure.dpi, 72 * box.height / ax.figure.dpi
+    points = min(wide / width / _ADVANCE, high / n_lines / _LEADING, _POINTS)
+    return points, high / points / _LEADING
 
 
 def _box(ax, line, column, n_columns, shade):

@@ -1,18 +1,18 @@
-"""How many latents are active on a row."""
+"""Histogram of the number of active latents per row."""
 
 import math
 
 import numpy as np
 
-from sksae.displays._axes import BLUE, INK, bare, check_matplotlib, place
-from sksae.displays._reading import codes_of
+from sksae.displays._axes import BLUE, INK, bare, check_matplotlib, note_line, place
+from sksae.displays._plotted_data import codes_of
 from sksae.metrics import l0_per_row
 
 _BARS = 60  # at most; beyond, a bar holds several counts
 
 
 class L0HistogramDisplay:
-    """Histogram of the number of active latents a row, with its mean.
+    """Histogram of the number of active latents per row, with its mean.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_codes`.
 
@@ -118,7 +118,9 @@ class L0HistogramDisplay:
         """
         counts = np.asarray(self.counts)
         if counts.ndim != 1 or not len(counts):
-            raise ValueError(f"counts must be one number a row. Got shape {counts.shape} instead.")
+            raise ValueError(
+                f"counts must be one number per row. Got shape {counts.shape} instead."
+            )
         low, high = int(counts.min()), int(counts.max())
         step = max(1, math.ceil((high - low + 1) / _BARS))
         n_bars = (high - low) // step + 1
@@ -127,20 +129,9 @@ class L0HistogramDisplay:
         ax, mean = place(self, ax), counts.mean()
         self.bars_ = ax.bar(middles, heights, **{"width": 0.92 * step, "color": BLUE, **kwargs})
         self.mean_line_ = ax.axvline(mean, color=INK, linestyle="--", linewidth=1)
-        room = max(1.5 * step, (n_bars < 5) * 3)
-        ax.set_xlim(max(low - room, -0.75 * step), middles[-1] + room)
-        on_left = mean < (low + high) / 2 or n_bars == 1
-        ax.annotate(
-            f"mean {mean:.4g}",
-            (mean, 0.97),
-            xycoords=("data", "axes fraction"),
-            xytext=(4 if on_left else -4, 0),
-            textcoords="offset points",
-            ha="left" if on_left else "right",
-            va="top",
-            fontsize=9,
-            color=INK,
-        )
+        margin = max(1.5 * step, (n_bars < 5) * 3)
+        ax.set_xlim(max(low - margin, -0.75 * step), middles[-1] + margin)
+        note_line(ax, mean, f"mean {mean:.4g}")
         ax.set_ylim(0, 1.18 * heights.max())
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel="active latents per row (L0)", ylabel="share of rows")

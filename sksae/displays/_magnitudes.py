@@ -1,18 +1,26 @@
-"""How large the codes are that are not zero."""
+"""Histogram of the codes that are not zero."""
 
 import numpy as np
 from scipy import sparse
 
 from sksae._params import Int, check_option
-from sksae.displays._axes import BLUE, INK, bare, check_matplotlib, place, plain_log_ticks
-from sksae.displays._reading import codes_of, matrix
+from sksae.displays._axes import (
+    BLUE,
+    INK,
+    bare,
+    check_matplotlib,
+    note_line,
+    place,
+    plain_log_ticks,
+)
+from sksae.displays._plotted_data import codes_of, matrix
 
 
 class CodeMagnitudeDisplay:
     """Histogram of the codes that are not zero, on a logarithmic axis, with their median.
 
-    A pile at the left end is a threshold; a single spike far to the right is often one latent that
-    marks the first token of a text. It is recommended to use :meth:`from_estimator` or
+    Many codes at the left end mean a threshold; a narrow peak far to the right is often one latent
+    that marks the first token of a text. It is recommended to use :meth:`from_estimator` or
     :meth:`from_codes`.
 
     Parameters
@@ -38,7 +46,7 @@ class CodeMagnitudeDisplay:
     See Also
     --------
     CodesDisplay : This beside three other views of the same codes.
-    L0HistogramDisplay : How many there are on a row.
+    L0HistogramDisplay : How many there are per row.
 
     Examples
     --------
@@ -165,16 +173,7 @@ class CodeMagnitudeDisplay:
             ax.text(0.5, 0.5, "every code is zero", ha="center", transform=ax.transAxes)
         if self.median is not None:
             self.median_line_ = ax.axvline(self.median, color=INK, linestyle="--", linewidth=1)
-            ax.annotate(
-                f"median {self.median:.3g}",
-                (self.median, 0.97),
-                xycoords=("data", "axes fraction"),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="top",
-                fontsize=9,
-                color=INK,
-            )
+            note_line(ax, self.median, f"median {self.median:.3g}")
         ax.set(xlabel="activation (log scale)", ylabel="non-zero codes")
         bare(ax)
         return self

@@ -1,23 +1,23 @@
-"""How a fit went, pass by pass."""
+"""Curves of the training loss and of the validation score."""
 
 import numpy as np
 
 from sksae.displays._axes import (
-    BLUE,
-    RED,
+    CYCLE,
     bare,
     check_matplotlib,
     place,
     plain_log_ticks,
     scale_for,
 )
-from sksae.displays._reading import fitted_step
+from sksae.displays._plotted_data import fitted_step
 
 
 class TrainingCurveDisplay:
     """Training loss of every pass, and the validation score where rows were held out.
 
-    It is recommended to use :meth:`from_estimator`.
+    Displays that are drawn on the same axes have different colours and share a legend. It is
+    recommended to use :meth:`from_estimator`.
 
     Parameters
     ----------
@@ -116,40 +116,72 @@ class TrainingCurveDisplay:
         """
         losses = np.asarray(self.loss_curve, dtype=np.float64)
         if losses.ndim != 1 or not len(losses):
-            raise ValueError(f"loss_curve must be one loss a pass. Got shape {losses.shape}.")
+            raise ValueError(f"loss_curve must be one loss per pass. Got shape {losses.shape}.")
         ax = place(self, ax)
         few = "o" if len(losses) <= 30 else None
-        style = {"color": BLUE, "marker": few, "markersize": 3.5, "label": "training loss"}
+        color, score_color = _colors(len(ax.lines))
+        style = {"color": color, "marker": few, "markersize": 3.5, "label": "training loss"}
         (self.line_,) = ax.plot(np.arange(1, len(losses) + 1), losses, **{**style, **kwargs})
-        ax.set_yscale(scale_for(losses))
-        if ax.get_yscale() == "log" and losses.max() < 200 * losses.min():
+        drawn_losses = np.concatenate([line.get_ydata() for line in ax.lines])
+        ax.set_yscale(scale_for(drawn_losses))
+        if ax.get_yscale() == "log" and drawn_losses.max() < 200 * drawn_losses.min():
             plain_log_ticks(ax.yaxis)
-        if len(losses) <= 10:
+        if max(len(line.get_xdata()) for line in ax.lines) <= 10:
             ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel="pass over the data", ylabel="training loss (internal unit)")
         bare(ax)
         self.score_ax_ = self.score_line_ = self.best_ = None
         if self.validation_scores is not None and len(self.validation_scores):
-            self._plot_scores(ax, few)
+            before = f"{kwargs['label']}, " if "label" in kwargs else ""
+            self._plot_scores(ax, {"color": score_color, "marker": few}, before)
+        _legend(ax)
         return self
 
-    def _plot_scores(self, ax, marker):
+    def _plot_scores(self, ax, style, before):
+        """Draw the scores on axes of their own; `before` begins their names in the legend."""
         scores = np.asarray(self.validation_scores, dtype=np.float64)
         passes = np.arange(1, len(scores) + 1)
-        self.score_ax_ = over = ax.twinx()
-        style = {"color": RED, "linestyle": "--", "marker": marker, "markersize": 3.5}
-        (self.score_line_,) = over.plot(passes, scores, label="validation score", **style)
+        self.score_ax_ = over = _twin(ax) or ax.twinx()
+        style = {"linestyle": "--", "markersize": 3.5, **style}
+        (self.score_line_,) = over.plot(passes, scores, label=f"{before}validation score", **style)
         best = int(np.nanargmax(scores)) if np.isfinite(scores).any() else 0
         (self.best_,) = over.plot(
             passes[best],
             scores[best],
             "*",
-            color=RED,
+            color=style["color"],
             markersize=13,
             markeredgecolor="white",
-            label=f"best: {scores[best]:.3g} after pass {passes[best]}",
+            label=f"{before}best: {scores[best]:.3g} after pass {passes[best]}",
         )
         over.set_ylabel("validation score (explained variance)")
         over.spines["top"].set_visible(False)
-        lines = [self.line_, self.score_line_, self.best_]
-        over.legend(lines, [line.get_label() for line in lines], frameon=False, loc="center right")
+
+
+def _colors(n_before):
+    """Return the colours of a loss and of its scores, by the number of losses drawn before."""
+    return CYCLE[2 * n_before % len(CYCLE)], CYCLE[(2 * n_before + 1) % len(CYCLE)]
+
+
+def _twin(ax):
+    """Return the axes with scores that an earlier display put over these, None without one."""
+    cell = _cell(ax)
+    for other in ax.figure.axes:
+        if other is not ax and ax.get_shared_x_axes().joined(ax, other) and _cell(other) == cell:
+            return other
+    return None
+
+
+def _cell(ax):
+    """Return the cell of the grid of subplots, or the position of axes outside of a grid."""
+    cell = ax.get_subplotspec()
+    return ax.get_position().bounds if cell is None else cell
+
+
+def _legend(ax):
+    """Draw one legend for all curves on these axes, unless there is a single loss."""
+    over = _twin(ax)
+    lines = [*ax.lines, *(over.lines if over else ())]
+    if len(lines) > 1:
+        names = [line.get_label() for line in lines]
+        (over or ax).legend(lines, names, frameon=False, loc="center right" if over else "best")

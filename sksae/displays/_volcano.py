@@ -1,13 +1,11 @@
-"""Which features tell two groups of rows apart: effect against evidence."""
-
-from collections.abc import Mapping
+"""Volcano plot of a contrast between two groups of rows: effect against evidence."""
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._params import Int, Option, check_option
 from sksae.displays._axes import BLUE, GREY, INK, RED, bare, check_matplotlib, place
-from sksae.displays._fonts import drawn
+from sksae.displays._labels import latent_labels, names_by_latent, place_labels
 
 _LEAST = 1e-300  # a q-value that is not distinguished from 0
 _EFFECTS = {
@@ -34,12 +32,15 @@ class ContrastVolcanoDisplay:
     Parameters
     ----------
     effect : array-like of shape (n_components,)
-        Effect of each feature; positive where it is stronger in the group of interest.
+        Effect of each feature; positive where it is stronger in the group of interest. Infinite
+        effects are drawn beyond the largest finite one; features with NaN are left out.
     qvalues : array-like of shape (n_components,)
         Corrected p-values between 0 and 1, such as those of Benjamini and Hochberg; NaN where there
         is none.
     selected : array-like of bool of shape (n_components,), default=None
         Which features are selected. None takes ``qvalues <= alpha``.
+    names : mapping of int to str or sequence of str, default=None
+        Names of features: of some by number, or of all.
     alpha : float, default=0.05
         The largest q-value that is selected, drawn as a line.
     effect_name : str, default="effect"
@@ -81,6 +82,7 @@ class ContrastVolcanoDisplay:
         effect,
         qvalues,
         selected=None,
+        names=None,
         alpha=0.05,
         effect_name="effect",
         qvalue_name="q",
@@ -88,12 +90,13 @@ class ContrastVolcanoDisplay:
         self.effect = effect
         self.qvalues = qvalues
         self.selected = selected
+        self.names = names
         self.alpha = alpha
         self.effect_name = effect_name
         self.qvalue_name = qvalue_name
 
     @classmethod
-    def from_estimator(cls, contrast, *, effect=None, ax=None, **kwargs):
+    def from_estimator(cls, contrast, *, effect=None, names=None, ax=None, **kwargs):
         """Draw a fitted contrast of two groups of rows.
 
         Parameters
@@ -102,6 +105,9 @@ class ContrastVolcanoDisplay:
             Fitted. Where it has p-values by permutation, these are drawn.
         effect : {None, "log_odds", "mean_difference", "cohen_d"}, default=None
             Which of its effects is drawn; None takes the one that goes with its statistic.
+        names : mapping of int to str or sequence of str, default=None
+            Names of features. None takes the names of the columns that the contrast was fitted on,
+            if they had any.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
         **kwargs : dict
@@ -124,6 +130,7 @@ class ContrastVolcanoDisplay:
             effect=getattr(contrast, f"{effect}_") if effect else contrast.effects_,
             qvalues=contrast.family_pvalues_ if permuted else contrast.qvalues_,
             selected=contrast.get_support(),
+            names=getattr(contrast, "feature_names_in_", None) if names is None else names,
             alpha=contrast.alpha,
             effect_name=_BY_STATISTIC[effect or contrast.statistic],
             qvalue_name="family-wise p" if permuted else "q",
@@ -138,7 +145,7 @@ class ContrastVolcanoDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
         names : mapping of int to str or sequence of str, default=None
-            Names of features: of some by number, or of all.
+            Names of features. None takes those of the display.
         n_annotated : int, default=8
             How many of the selected features, those with the most evidence, are named.
         **kwargs : dict
@@ -158,10 +165,10 @@ class ContrastVolcanoDisplay:
         """
         check_option("n_annotated", n_annotated, Int(0))
         effect, qvalues, selected = self._checked()
-        names = _by_feature(names, len(effect))
+        names = names_by_latent(self.names if names is None else names, len(effect))
         evidence = -np.log10(np.maximum(qvalues, _LEAST))
         ax = place(self, ax, (6.4, 4.8))
-        known = np.isfinite(effect) & np.isfinite(evidence)
+        known, effect = ~np.isnan(effect) & np.isfinite(evidence), _drawable(effect)
         groups = {
             "rest_": (known & ~selected, GREY, ".", 25, "not selected"),
             "stronger_": (known & selected & (effect >= 0), RED, "^", 35, "selected, stronger"),
@@ -174,7 +181,6 @@ class ContrastVolcanoDisplay:
             setattr(self, attribute, points)
         shown = np.flatnonzero(known & selected)
         shown = shown[np.lexsort((-np.abs(effect[shown]), -evidence[shown]))][:n_annotated]
-        self.texts_ = _annotations(ax, effect, evidence, shown.tolist(), names)
         ax.axvline(0, color=INK, linewidth=0.8, linestyle=":")
         self.limit_ = ax.axhline(-np.log10(self.alpha), color=INK, linewidth=0.8, linestyle="--")
         ax.margins(x=0.1, y=0.12)
@@ -183,6 +189,8 @@ class ContrastVolcanoDisplay:
         ax.set_ylabel(f"evidence, −log₁₀ {self.qvalue_name}", parse_math=False)
         ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8)
         bare(ax)
+        points, labels = np.c_[effect, evidence][shown], latent_labels(shown.tolist(), names)
+        self.texts_ = place_labels(ax, points, labels)
         return self
 
     def _checked(self):
@@ -198,44 +206,8 @@ class ContrastVolcanoDisplay:
         return effect, qvalues, selected.astype(bool)
 
 
-def _by_feature(names, n_features):
-    """Return a mapping of names, however they were given."""
-    if names is None or isinstance(names, Mapping):
-        return names or {}
-    if isinstance(names, str) or len(names) != n_features:
-        raise ValueError(f"names must be a mapping, or have one name for each of {n_features}.")
-    return dict(enumerate(names))
-
-
-def _annotations(ax, x, y, shown, names):
-    from matplotlib.patheffects import withStroke
-
-    labels, properties = drawn([f"{i} {names.get(i, '')}".strip() for i in shown])
-    lifts = _lifts(x[shown], y[shown])
-    return [
-        ax.annotate(
-            label,
-            (x[i], y[i]),
-            xytext=(6 if x[i] >= 0 else -6, 3 + 10 * lift),
-            textcoords="offset points",
-            ha="left" if x[i] >= 0 else "right",
-            fontsize=8,
-            color=INK,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            **properties,
-        )
-        for i, label, lift in zip(shown, labels, lifts, strict=True)
-    ]
-
-
-def _lifts(x, y):
-    """Return how many lines higher each label goes, so that points side by side can be read."""
-    wide, high = max(x, default=0) - min(x, default=0), max(y, default=0)
-    lifts = np.zeros(len(x), dtype=int)
-    done = []
-    for i in np.argsort(x, kind="stable").tolist():
-        near = [j for j in done if x[i] - x[j] < 0.15 * wide and abs(y[i] - y[j]) < 0.05 * high]
-        taken = {lifts[j] for j in near}
-        lifts[i] = next(lift for lift in range(len(x)) if lift not in taken)
-        done.append(i)
-    return lifts.tolist()
+def _drawable(effect):
+    """Return effects with the infinite ones a little beyond the largest finite one."""
+    finite = np.abs(effect[np.isfinite(effect)])
+    edge = 1.1 * float(finite.max(initial=0)) or 1.0
+    return np.where(np.isinf(effect), np.copysign(edge, effect), effect)

@@ -5,6 +5,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sksae._arrays import check_rows
+from sksae._drafts import on_a_draft
 from sksae._params import Option, check_params
 
 _EPSILON = 1e-5
@@ -57,6 +58,7 @@ class RowNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def __init__(self, method="layer_norm"):
         self.method = method
 
+    @on_a_draft
     def fit(self, X, y=None):
         """Check the rows; there is nothing to learn.
 

@@ -2,9 +2,10 @@
 
 import re
 
+from sksae._hook_names import IN_BLOCKS, site_of_hook
 from sksae._params import Bool, Float, Instance, Int, Option
 
-SITES = r"resid_pre|resid_mid|resid_post|attn_out|mlp_out"
+SITES = "|".join(IN_BLOCKS)
 TEXT = Instance(str, description="a str")
 SIZE, FLAG, POSITIVE = Int(1), Bool(), Float(0, open_="low")
 DTYPE = Option("float32", "float64", None)
@@ -17,9 +18,9 @@ def source_facts(kind, *, hook_name=None, **facts):
     `ActivationExtractor`.
     """
     facts = {name: value for name, value in facts.items() if value is not None}
-    found = re.fullmatch(rf"blocks\.(\d+)\.hook_({SITES})", hook_name or "")
+    found = site_of_hook(hook_name or "")
     if found:
-        facts = {"layer": int(found[1]), "site": found[2], **facts}
+        facts = {"layer": found[0], "site": found[1], **facts}
     elif hook_name and (layer := re.match(r"blocks\.(\d+)\.", hook_name)):
         facts = {"layer": int(layer[1]), **facts}
     named = {} if hook_name is None else {"hook_name": hook_name}

@@ -11,6 +11,7 @@ from scipy import sparse
 from sksae._arrays import two_axes
 from sksae._coding import as_csr
 from sksae._runs import ranks_in_runs
+from sksae._threads import threads_for
 
 _CHECKED_ROWS = 64
 BLOCK_SIZE = 2**20  # codes read at a time
@@ -167,8 +168,8 @@ def check_codes(codes):
         codes = as_csr(codes)
     elif isinstance(codes, torch.Tensor):
         codes = codes.detach().cpu()
-        # numpy has no bfloat16
-        codes = (codes.float() if codes.dtype == torch.bfloat16 else codes).numpy()
+        with threads_for(codes.numel()):  # numpy has no bfloat16
+            codes = (codes.float() if codes.dtype == torch.bfloat16 else codes).numpy()
     else:
         codes = np.asarray(codes)
     if codes.ndim != 2:

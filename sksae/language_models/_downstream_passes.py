@@ -13,6 +13,7 @@ from sksae.language_models._head import check_head, final_hidden, logits_of
 from sksae.language_models._hooks import untouched
 from sksae.language_models._loading import load
 from sksae.language_models._sites import reads_images
+from sksae.language_models.extraction._batching import batching_of
 from sksae.language_models.extraction._encoding import bare_frame
 from sksae.language_models.extraction._parameters import check_parameters
 from sksae.language_models.extraction._passes import Passes
@@ -100,6 +101,10 @@ class DownstreamPasses:
         with untouched(), torch.no_grad():
             width = reader.width()
             one = final_hidden(self.model, reader.source.probe())[0]
+            # Padding may reach predictions where it does not reach the rows.
+            trial, given = reader.source.trial, extractor.position_ids
+            self._batching = batching_of(self.base, None, trial, self._final_hidden, inputs=given)
+            self._rows_batching = reader.batching()
             self.n_vocabulary = logits_of(self.model, one).shape[-1]
         if mean is not None and len(mean) != width:
             raise ValueError(f"mean has {len(mean)} entries, but the site has {width} features.")
@@ -137,11 +142,15 @@ class DownstreamPasses:
         progress = Progress(self.extractor.verbose, n_tokens=n_tokens)
         with torch.no_grad():
             for piece, some in zip(self.pieces, lengths, strict=True):
-                for batch in batches(piece.scored, self.extractor.batch_tokens):
+                sizes = self.extractor.batch_tokens, self._batching
+                for batch in batches(piece.scored, *sizes):
                     self._add(totals, piece, batch, variants, clean)
                     progress.add(int(some[batch].sum()))
         progress.close()
         return totals
+
+    def _final_hidden(self, inputs, _shape):
+        return final_hidden(self.model, inputs)
 
     def mean(self):
         """Return the mean of the rows, ndarray of shape (width,)."""
@@ -154,7 +163,9 @@ class DownstreamPasses:
         total, n_rows, pieces = np.zeros(self.width), 0, []
         sizes = self.extractor.batch_tokens, self.extractor.max_norm_ratio
         for piece in self.pieces:
-            passes = Passes(self.base, self.place, piece.reading, *sizes, Progress(0))
+            passes = Passes(
+                self.base, self.place, piece.reading, self._rows_batching, *sizes, Progress(0)
+            )
             rows, windows = passes.token_rows()
             pieces.append(piece._replace(windows=windows))
             if rows is not None:
@@ -214,7 +225,7 @@ def _replaced(x, *, where, replace):
     if x.shape[:2] != where.shape or x.ndim != 3:
         raise ValueError(
             f"The activations have shape {tuple(x.shape)} for {where.shape[0]} sequences of "
-            f"{where.shape[1]} tokens; one row a token is needed."
+            f"{where.shape[1]} tokens; one row per token is needed."
         )
     where = where.to(x.device)
     new = x.clone()

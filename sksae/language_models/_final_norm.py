@@ -16,13 +16,9 @@ from torch import nn
 
 from sksae._modes import own_modes
 from sksae.language_models._dictionary import wide
-from sksae.language_models._hooks import (
-    evaluation,
-    one_pass_at_a_time,
-    untouched,
-    without_cache,
-)
+from sksae.language_models._hooks import own_pass, untouched, without_cache
 from sksae.language_models._identities import short_inputs
+from sksae.language_models._scopes import scope
 from sksae.language_models._sites import base_of, find_blocks, text_config
 
 # Beside 64², no norm's epsilon is seen; its square fits into float16, and it is exact in any dtype.
@@ -133,7 +129,7 @@ def find_readout(model):
     ValueError
         If that is something else than a norm, linear maps and a factor.
     """
-    with own_modes(), torch.no_grad(), untouched(), one_pass_at_a_time, evaluation(model):
+    with own_modes(), torch.no_grad(), untouched(), own_pass(model):
         stream, calls, read, raw, logits = _watched(model)
         chain, end = _chain(stream, calls)
         factor, softcap = _bending(model, raw, logits)
@@ -175,6 +171,8 @@ def _watched(model):
     seen = {"calls": []}
 
     def note(module, args, kwargs, output):
+        if not here.is_here():
+            return
         output = output[0] if isinstance(output, tuple) else output
         if module is last:
             seen.update(stream=output.clone(), calls=[])
@@ -188,6 +186,7 @@ def _watched(model):
             seen["calls"].append((module, given.clone(), output.clone()))
 
     with contextlib.ExitStack() as handles:
+        here = handles.enter_context(scope())
         for module in {last, head, *_beside(base, path)}:
             handle = module.register_forward_hook(note, with_kwargs=True)
             handles.callback(handle.remove)

@@ -11,15 +11,10 @@ import torch
 
 from sksae._modes import own_modes
 from sksae.language_models._dictionary import wide
-from sksae.language_models._hooks import (
-    evaluation,
-    one_pass_at_a_time,
-    untouched,
-    visiting,
-    without_cache,
-)
+from sksae.language_models._hooks import own_pass, untouched, visiting, without_cache
 from sksae.language_models._identities import short_inputs
 from sksae.language_models._loading import check_causal
+from sksae.language_models._scopes import scope
 from sksae.language_models._sites import base_of, find_blocks, input_device
 
 _passed = weakref.WeakSet()
@@ -54,7 +49,7 @@ def final_hidden(model, inputs, visits=()):
         As for `visiting`.
     """
     base = base_of(model)
-    with one_pass_at_a_time, evaluation(base), visiting(base, visits):
+    with own_pass(base), visiting(base, visits):
         return base(**inputs, **without_cache(base))[0]
 
 
@@ -68,10 +63,11 @@ def logits_of(model, hidden):
     # Nobody reads these ids; they are as many as there are rows.
     ids = torch.zeros(rows.shape[:2], dtype=torch.long, device=input_device(base))
     with contextlib.ExitStack() as stack:
-        for context in (one_pass_at_a_time, untouched(), evaluation(model)):
-            stack.enter_context(context)
+        stack.enter_context(own_pass(model))
+        stack.enter_context(untouched())
+        here = stack.enter_context(scope())
         for path in _trunks(model):
-            stack.enter_context(_handing_over(base.get_submodule(path), _Output(rows)))
+            stack.enter_context(_handing_over(base.get_submodule(path), _Output(rows), here))
         logits = model(input_ids=ids, **without_cache(model))[0]
     return logits.reshape(*hidden.shape[:-1], logits.shape[-1])
 
@@ -92,11 +88,15 @@ def _trunks(model):
 
 
 @contextlib.contextmanager
-def _handing_over(module, output):
-    """Let `module` return `output`, whatever it is called with."""
+def _handing_over(module, output, here):
+    """Let `module` return `output` in the scope `here`, whatever it is called with."""
     # accelerate has put a forward of its own on the object; it goes back.
-    earlier = vars(module).get("forward")
-    module.forward = lambda *args, **kwargs: output
+    earlier, plain = vars(module).get("forward"), module.forward
+
+    def forward(*args, **kwargs):
+        return output if here.is_here() else plain(*args, **kwargs)
+
+    module.forward = forward
     try:
         yield
     finally:
@@ -112,7 +112,7 @@ def check_head(model):
     if model in _passed:
         return
     inputs = short_inputs(base_of(model))
-    with own_modes(), torch.no_grad(), untouched(), one_pass_at_a_time, evaluation(model):
+    with own_modes(), torch.no_grad(), untouched(), own_pass(model):
         expected = model(**inputs, **without_cache(model))[0]
         try:
             logits = logits_of(model, final_hidden(model, inputs))

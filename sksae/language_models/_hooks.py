@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-# A hook fires for every forward pass of its module, whichever thread runs it.
+from sksae._modes import uncompiled
+from sksae.language_models._scopes import is_inherited, scope
+
+# Training flags and the forward of a base are changed for a pass: they belong to the model.
 one_pass_at_a_time = threading.RLock()
 
 _this_thread = threading.local()
@@ -96,8 +99,7 @@ def capture(model, places, inputs):
 
     visits = [(place, lambda x, name=name: keep(name, x)) for name, place in places.items()]
     with (
-        one_pass_at_a_time,
-        evaluation(model),
+        own_pass(model),
         torch.no_grad(),
         visiting(model, visits),
         contextlib.suppress(_FoundAll),
@@ -113,6 +115,9 @@ def capture(model, places, inputs):
 def visiting(model, visits):
     """Let functions see, and change, what passes places of `model` while the context is open.
 
+    They get what passes in this context only (see `_scopes`), and compiled code runs as the plain
+    code that it was made of, in which hooks are looked at.
+
     Parameters
     ----------
     model : torch.nn.Module
@@ -120,15 +125,22 @@ def visiting(model, visits):
     visits : list of (Place, callable)
         ``visit(x)`` gets the tensor of the place, which it must not change in place, and returns
         None or the tensor that the model goes on with. Visits of one place run in this order.
+
+    Raises
+    ------
+    ValueError
+        If a place is inside of code that looks at no hooks.
     """
-    with contextlib.ExitStack() as handles:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(uncompiled())
+        here = stack.enter_context(scope())
         for place, visit in visits:
-            handles.enter_context(_visited(model, place, visit))
+            stack.enter_context(_visited(model, place, visit, here))
         yield
 
 
 @contextlib.contextmanager
-def _visited(model, place, visit):
+def _visited(model, place, visit, here):
     earlier = threading.local()
 
     def remember(x):
@@ -142,9 +154,9 @@ def _visited(model, place, visit):
         new = visit(x)
         return None if new is None else place.seen(seen, x, new)
 
-    first = _attach(model, place.other, remember) if place.other else None
+    first = _attach(model, place.other, remember, here) if place.other else None
     try:
-        second = _attach(model, place, change)
+        second = _attach(model, place, change, here)
         try:
             yield
         finally:
@@ -154,12 +166,15 @@ def _visited(model, place, visit):
             first.remove()
 
 
-def _attach(model, place, change):
-    """Register the hook of one plain place and return its handle."""
+def _attach(model, place, change, here):
+    """Register the hook of one plain place, for passes in the scope `here`; return its handle."""
     module = model.get_submodule(place.path)
+    _refuse_scripted(model, place)
     if place.side == "output":
 
         def after(_module, _args, output):
+            if not here.is_here():
+                return None
             # Some blocks return a tuple; [0] of a tensor would be the first sequence of the batch.
             whole = isinstance(output, torch.Tensor)
             new = change(_tensor(output if whole else output[0], place))
@@ -170,6 +185,8 @@ def _attach(model, place, change):
         return module.register_forward_hook(after)
 
     def before(_module, args, kwargs):
+        if not here.is_here():
+            return None
         # Blocks get their hidden states by position, most attention modules by keyword.
         new = change(_tensor(args[0] if args else kwargs["hidden_states"], place))
         if new is None:
@@ -179,6 +196,18 @@ def _attach(model, place, change):
         return args, {**kwargs, "hidden_states": new}
 
     return module.register_forward_pre_hook(before, with_kwargs=True)
+
+
+def _refuse_scripted(model, place):
+    """Raise a ValueError if TorchScript runs what is around the module of a place."""
+    names = place.path.split(".")
+    for around in (".".join(names[:n]) for n in range(len(names) if place.path else 0)):
+        if isinstance(model.get_submodule(around), torch.jit.ScriptModule):
+            where = f"The module {around!r}" if around else type(model).__name__
+            raise ValueError(
+                f"{where} was scripted or traced by torch.jit, which ignores hooks inside of it: "
+                f"{place} cannot be seen or changed. Use the module that it was made of."
+            )
 
 
 def _tensor(value, place):
@@ -211,6 +240,27 @@ def without_cache(model):
     return (
         {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
     )
+
+
+@contextlib.contextmanager
+def own_pass(model):
+    """Run passes of `model` as in evaluation, uncompiled, and one thread at a time.
+
+    Raises
+    ------
+    RuntimeError
+        In a thread that was started inside of a `steer` or `patch` block: whether the passes belong
+        to it is not known. Those of `generate` do, but rows may be wanted as they are.
+    """
+    if is_inherited() and not is_untouched():
+        raise RuntimeError(
+            f"This thread was started inside of a block that steers or patches a model. Whether "
+            f"what is read of {type(model).__name__} here is to be changed is not known: read in "
+            f"the thread of the block, or start this one outside of it. If it is to be changed, "
+            f"run it by contextvars.copy_context().run."
+        )
+    with one_pass_at_a_time, evaluation(model), uncompiled():
+        yield
 
 
 @contextlib.contextmanager

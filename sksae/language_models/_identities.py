@@ -1,4 +1,4 @@
-"""What has to hold for a site to be what its name says, tried on the model itself."""
+"""Checks on the model itself that a site is what its name says."""
 
 import weakref
 
@@ -9,11 +9,13 @@ from sksae.language_models._hooks import Place, capture, untouched
 from sksae.language_models._sites import (
     SITES,
     base_of,
+    canonical,
     find_blocks,
     find_place,
     input_device,
     parts_of,
     reads_images,
+    takes,
     text_config,
 )
 
@@ -47,6 +49,7 @@ def attach(model, layer, site):
         As `find_place`, and if the test fails: it says which sum does not come out.
     """
     base = base_of(model)
+    layer, site = canonical(layer, site)
     place = find_place(base, layer, site)
     passed = _passed.setdefault(base, set())
     if site in SITES and site != "embeddings" and place not in passed:
@@ -133,7 +136,7 @@ def short_inputs(base):
         image = torch.randn(1, config.num_channels, height, width, generator=generator)
         return {"pixel_values": image.to(device, dtype)}
     ids = torch.arange(1, 1 + _N_TOKENS) % base.get_input_embeddings().num_embeddings
-    return {
-        "input_ids": ids[None].to(device),
-        "attention_mask": torch.ones(1, len(ids), dtype=int).to(device),
-    }
+    inputs = {"input_ids": ids[None].to(device)}
+    if takes(base, "attention_mask"):
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    return inputs

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from sksae._arrays import choose_device
-from sksae.language_models._sites import reads_images
+from sksae.language_models._sites import plain, reads_images
 
 _models = weakref.WeakValueDictionary()
 _boxes = weakref.WeakKeyDictionary()
@@ -50,7 +50,7 @@ def load(extractor, *, head=False):
 
     With `head` the model predicts tokens; whoever asks for less afterwards gets the same one.
     """
-    model, tokenizer = extractor.model, extractor.tokenizer
+    model, tokenizer = plain(extractor.model), extractor.tokenizer
     box = _box(extractor)
     if is_name(model):
         key = _source(model), str(choose_device(extractor.device)), extractor.dtype
@@ -88,6 +88,7 @@ def load_causal(model, tokenizer=None):
         tokenizer = model if tokenizer is None else tokenizer
         model = _load_causal(_source(model), str(choose_device("auto")), "auto")
     else:
+        model = plain(model)
         check_causal(model)
     if is_name(tokenizer):
         tokenizer = _load_tokenizer(_source(tokenizer))

@@ -1,18 +1,81 @@
-"""Models in pickles: by name, with a digest of their weights, where a name brings them back."""
+"""Models in pickles: a name in place of the model, and a fingerprint to recognise the model by."""
 
-import hashlib
+import json
+import types
 import weakref
+import zlib
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
+from sksae.language_models._hooks import one_pass_at_a_time
 from sksae.language_models._loading import is_name
-from sksae.language_models._sites import base_of, find_blocks
+from sksae.language_models._sites import base_of
 
-_SAMPLES = 64  # of each parameter; training changes them all
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+_LARGEST_DERIVED = 4096  # numbers of a derived buffer that are kept as they are
+_NOT_FOREIGN = ("transformers", "accelerate", "torch")
 
-_digests = weakref.WeakKeyDictionary()
+# Settings and attributes that do not change hidden states, or that every loading sets anew.
+_SETTINGS_WITHOUT_EFFECT = {
+    "architectures",
+    "bos_token_id",
+    "dtype",
+    "eos_token_id",
+    "id2label",
+    "label2id",
+    "output_attentions",
+    "output_hidden_states",
+    "pad_token_id",
+    "problem_type",
+    "return_dict",
+    "tie_word_embeddings",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+}
+_ATTRIBUTES_WITHOUT_EFFECT = {"training", "gradient_checkpointing", "max_seq_len_cached"}
+
+_fingerprints = weakref.WeakKeyDictionary()
+
+
+class Fingerprint(NamedTuple):
+    """What two models must have in common for their activations to be the same.
+
+    Parameters
+    ----------
+    settings : dict of str to str
+        The entries of the configuration as JSON, by their dotted names.
+    base : dict of str to int
+        A checksum per parameter, buffer and module of the model without its head, by name.
+    derived : dict of str to ndarray
+        Small buffers that the model computes when it is built, such as the frequencies of rotary
+        positions: devices round them differently, so that they are compared as numbers.
+    head : dict of str to int
+        The checksums of what is not in the base; empty for a model without a head.
+    """
+
+    settings: dict
+    base: dict
+    derived: dict
+    head: dict
+
+    def difference(self, other):
+        """Say in what `other` differs from this fingerprint; empty if in nothing."""
+        for what, one, two in (
+            ("the configuration", self.settings, other.settings),
+            ("the model", self.base, other.base),
+            ("the head", self.head, other.head if self.head else {}),
+        ):
+            # A head counts only where both models have one.
+            if what == "the head" and not two:
+                continue
+            if names := _differing(one, two, lambda a, b: a == b):
+                return f"{what} ({_some(names)})"
+        names = _differing(self.derived, other.derived, _close)
+        return f"the model ({_some(names)})" if names else ""
 
 
 def by_name(state):
@@ -20,54 +83,177 @@ def by_name(state):
 
     The name is where `from_pretrained` found the model. Without one, the model itself is in the
     pickle: there is no other way to have it back.
+
+    Raises
+    ------
+    ValueError
+        If the weights are not in memory, or modules have hooks that a name does not bring back.
     """
     model = state["model"]
-    name = None if is_name(model) else _name_of(model)
+    if is_name(model):
+        return state
+    _check_in_memory(model)
+    name = _name_of(model)
     if name is None:
         return state
+    # The hooks of a pass that another thread runs at this moment would be taken for foreign ones.
+    with one_pass_at_a_time:
+        _check_hooks(model)
+        fingerprint = fingerprint_of(model)
     # A model from a GPU may come back where there is none.
     device = "cpu" if model.device.type == "cpu" else "auto"
     changed = {"model": name, "device": device, "dtype": _DTYPES[model.dtype]}
-    return {**state, **changed, "_weights": (name, digest_of(model))}
+    return {**state, **changed, "_weights": (name, fingerprint)}
 
 
 def check_weights(extractor, model):
-    """Raise a ValueError if an extractor loaded another model than it was pickled with."""
-    name, digest = vars(extractor).get("_weights", (None, None))
-    if digest is None or extractor.model != name:
+    """Raise a ValueError if an extractor loaded another model than it was pickled with.
+
+    The fingerprint of a loaded model is taken once.
+    """
+    name, pickled = vars(extractor).get("_weights", (None, None))
+    if pickled is None or extractor.model != name:
         return
-    if model not in _digests:
-        _digests[model] = digest_of(model)
-    if _digests[model] != digest:
+    if model not in _fingerprints:
+        _fingerprints[model] = fingerprint_of(model)
+    if difference := pickled.difference(_fingerprints[model]):
         raise ValueError(
             f"The weights of {name!r} are not those of the model that the extractor had when it "
-            f"was pickled: it was changed after loading. Save it with save_pretrained and give the "
-            f"extractor that path."
+            f"was pickled: {difference} was changed after loading. Save it with save_pretrained "
+            f"and give the extractor that path."
         )
 
 
-def digest_of(model):
-    """Return a digest of some numbers of each parameter of the blocks and of the embedding."""
-    base, digest = base_of(model), hashlib.sha256()
-    parts = {"embedding": base.get_input_embeddings()}
-    try:
-        parts["blocks"] = base.get_submodule(find_blocks(base))
-    except ValueError:  # several stacks: all of it
-        parts["base"] = base
-    for part, module in parts.items():
-        for name, parameter in module.named_parameters():
-            values = parameter.detach().flatten()
-            some = values[:: max(1, len(values) // _SAMPLES)].float().cpu().contiguous()
-            digest.update(f"{part}.{name}{tuple(parameter.shape)}".encode())
-            digest.update(some.numpy().tobytes())
-    return digest.hexdigest()
+def fingerprint_of(model):
+    """Return the `Fingerprint` of a model, which reads every number of it once.
+
+    Checksums are CRC-32, which finds every change within four bytes for certain and any other one
+    with a probability of 1 - 2**-32; one core reads some gigabytes per second.
+    """
+    base = base_of(model)
+    found, derived = {}, {}
+    for name, module in base.named_modules():
+        if name.split(".")[0] == "pooler":
+            # It gives no row, and files of models without one leave it to chance.
+            continue
+        found[f"{name}()"] = zlib.crc32(_code_of(module).encode())
+        for own, tensor in _tensors(module):
+            path = f"{name}.{own}" if name else own
+            if _set_in_each_pass(module, own):
+                continue
+            computed = own in module._non_persistent_buffers_set and tensor.is_floating_point()
+            if computed and tensor.numel() <= _LARGEST_DERIVED:
+                derived[path] = tensor.detach().cpu().double().numpy()
+            else:
+                found[path] = _checksum(tensor)
+    inside = {id(tensor) for module in base.modules() for _, tensor in _tensors(module)}
+    head = {
+        f"{name}.{own}": _checksum(tensor)
+        for name, module in model.named_modules()
+        for own, tensor in _tensors(module)
+        if id(tensor) not in inside
+    }
+    return Fingerprint(_settings(base.config.to_dict()), found, derived, head)
+
+
+def _set_in_each_pass(module, name):
+    """Whether a buffer holds rotary frequencies for the length last read, made from others."""
+    kinds = getattr(module, "rope_type", None)
+    kinds = kinds.values() if isinstance(kinds, dict) else [kinds]
+    chosen = any(kind in ("dynamic", "longrope") for kind in kinds)
+    return chosen and name.endswith("inv_freq") and "original" not in name
+
+
+def _tensors(module):
+    """Yield the parameters and buffers that a module itself owns."""
+    yield from module.named_parameters(recurse=False)
+    yield from module.named_buffers(recurse=False)
+
+
+def _checksum(tensor):
+    """Return a checksum of the shape, the dtype and the bytes of a tensor."""
+    facts = f"{tuple(tensor.shape)} {tensor.dtype}".encode()
+    values = tensor.detach().contiguous().flatten().view(torch.uint8)
+    return zlib.crc32(values.cpu().numpy(), zlib.crc32(facts))
+
+
+def _code_of(module):
+    """Return the class of a module, and the numbers and functions that are its attributes."""
+    lines = [type(module).__qualname__]
+    for name, value in sorted(vars(module).items()):
+        if name.startswith("_") or name in _ATTRIBUTES_WITHOUT_EFFECT:
+            continue
+        if isinstance(value, (bool, int, float)):
+            lines.append(f"{name}={value!r}")
+        elif isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
+            lines.append(f"{name}={value.__module__}.{value.__qualname__}")
+    return "\n".join(lines)
+
+
+def _settings(config, prefix=""):
+    """Return the entries of a nested configuration as JSON, by their dotted names."""
+    found = {}
+    for name, value in config.items():
+        name = str(name)
+        if name.startswith("_") or name in _SETTINGS_WITHOUT_EFFECT:
+            continue
+        if isinstance(value, dict):
+            found |= _settings(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = json.dumps(value, default=str)
+    return found
+
+
+def _check_in_memory(model):
+    """Raise a ValueError if weights are on the meta device, as offloaded ones are."""
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise ValueError(
+                f"The weights of the {type(model).__name__} are not in memory ({name}), so that a "
+                f"pickle can neither hold nor compare them. Give the extractor the model's name or "
+                f"path instead."
+            )
+
+
+def _check_hooks(model):
+    """Raise a ValueError if a module has a hook, or a forward pass, that is not of its library."""
+    for name, module in model.named_modules():
+        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        foreign = [hook for hook in hooks if _origin(hook).split(".")[0] not in _NOT_FOREIGN]
+        # accelerate, which leaves an _hf_hook, replaces the forward pass to move inputs.
+        replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
+        if foreign or replaced:
+            what = "a hook" if foreign else "a forward pass of its own"
+            raise ValueError(
+                f"The module {name!r} of the {type(model).__name__} has {what}, which is not there "
+                f"when the model is loaded by name in another process. Take it away before the "
+                f"extractor is pickled (an open `steer` or `patch` is one as well)."
+            )
+
+
+def _origin(hook):
+    """Return the name of the module that a hook was defined in."""
+    return getattr(hook, "__module__", None) or type(hook).__module__
+
+
+def _differing(one, other, same):
+    """Return the names whose values differ or that only one of two dicts has."""
+    names = sorted(one.keys() | other.keys())
+    return [n for n in names if n not in one or n not in other or not same(one[n], other[n])]
+
+
+def _close(one, other):
+    return one.shape == other.shape and np.allclose(one, other, rtol=1e-5, atol=0, equal_nan=True)
+
+
+def _some(names):
+    return ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
 
 
 def _name_of(model):
     """Return the name or path that brings a model back, or None."""
     name = getattr(model, "name_or_path", "")
-    elsewhere = any(parameter.is_meta for parameter in model.parameters())
-    if not name or elsewhere or model.dtype not in _DTYPES:
+    if not name or model.dtype not in _DTYPES:
         return None
     if Path(name).is_dir():
         return str(Path(name).resolve())

@@ -5,10 +5,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sksae.language_models._sites import base_of, input_device
+from sksae.language_models._sites import base_of, input_device, reads_images
 from sksae.language_models.extraction._encoding import bare_frame
 from sksae.language_models.extraction._extractor import ActivationExtractor
+from sksae.language_models.extraction._parameters import check_parameters
 from sksae.language_models.extraction._passes import context_length
+from sksae.language_models.extraction._sources import TextSource
+from sksae.language_models.extraction._texts import check_items
 from sksae.language_models.extraction._tokens import TokenTable
 
 
@@ -16,7 +19,7 @@ class Prompt(NamedTuple):
     """The tokens of one prompt, special ones included."""
 
     ids: torch.Tensor  # (1, n_tokens), on the device of the model's input
-    tokens: TokenTable  # one line a token
+    tokens: TokenTable  # one line per token
     special: torch.Tensor  # (n_tokens,): whether the token is a special one
 
     @property
@@ -35,21 +38,24 @@ def read_prompt(model, tokenizer, prompt):
     """
     if tokenizer is None:
         raise ValueError("With a model object the 'tokenizer' parameter is needed as well.")
-    # The first block's input is all that this runs, and its table has everything about the tokens.
+    base = base_of(model)
+    if reads_images(model):
+        raise ValueError(f"{type(model).__name__} reads images, and a prompt is text.")
     extractor = ActivationExtractor(
-        model,
-        site="embeddings",
-        tokenizer=tokenizer,
-        include_special_tokens=True,
-        drop_first_position=False,
+        model, tokenizer=tokenizer, include_special_tokens=True, drop_first_position=False
     )
-    _, tokens = extractor.extract([prompt])
-    limit, _ = context_length(base_of(model), tokenizer)
+    check_parameters(extractor)
+    kind, values = check_items([prompt])
+    if kind == "image":
+        raise ValueError("A prompt is a text, token ids or chat messages, and no image.")
+    reading = TextSource(base, tokenizer, extractor).read(kind, values, {}, spans=True)
+    tokens = reading.table(reading.windows)
+    limit, _ = context_length(base, tokenizer)
     if not 0 < len(tokens) <= limit:
         raise ValueError(
             f"A prompt has 1 to {limit} tokens for {type(model).__name__}; this one has "
             f"{len(tokens)}."
         )
-    ids = torch.from_numpy(tokens.id)[None].to(input_device(base_of(model)))
+    ids = torch.from_numpy(tokens.id)[None].to(input_device(base))
     special = np.isin(tokens.id, bare_frame(tokenizer).special)
     return Prompt(ids, tokens, torch.from_numpy(special))

@@ -1,4 +1,4 @@
-"""Where the activations are in a Hugging Face model: sites by name, blocks without a table.
+"""Sites: the activations of a Hugging Face model by name, its blocks found without a table.
 
 The residual stream of block ``l`` enters as ``resid_pre``, is ``resid_mid`` between attention and
 MLP, and leaves as ``resid_post``. ``attn_out`` and ``mlp_out`` are what the two parts add to it.
@@ -7,21 +7,47 @@ in `_families`.
 """
 
 import difflib
+import inspect
 from numbers import Integral
 
 import torch
 from torch import nn
 
+from sksae._hook_names import IN_BLOCKS, point_of_hook, site_of_hook
 from sksae.language_models._families import family_of
 from sksae.language_models._hooks import Place
 
-SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "embeddings")
+SITES = (*IN_BLOCKS, "embeddings")
 """The sites that have a name; any module path is a site as well."""
+
+# Hooks of TransformerLens that are a side of a module: its path in a block, whichever is there.
+_POINTS = {
+    "mlp.hook_post": ("mlp.act", "mlp.down_proj.input"),
+    "attn.hook_z": ("attn.c_proj.input", "attention.dense.input", "self_attn.o_proj.input"),
+}
 
 
 def base_of(model):
-    """Return the part of `model` that computes hidden states, without the head on top."""
-    return getattr(model, "base_model", model)
+    """Return the part of `model` that computes hidden states, without the head on top.
+
+    Raises
+    ------
+    TypeError
+        If `model` is a wrapper that spreads a model over devices.
+    """
+    model = plain(model)
+    base = plain(getattr(model, "base_model", model))
+    if not hasattr(base, "config") and isinstance(getattr(base, "module", None), nn.Module):
+        raise TypeError(
+            f"{type(base).__name__} is a wrapper around a model, and may run copies of it: give "
+            f"the model itself, its attribute 'module', and run that."
+        )
+    return base
+
+
+def plain(model):
+    """Return the model that `torch.compile` was given, if `model` is what it made of one."""
+    return getattr(model, "_orig_mod", model)
 
 
 def find_place(model, layer, site):
@@ -36,7 +62,7 @@ def find_place(model, layer, site):
         module paths.
     site : str
         One of `SITES`, or the path of a module whose output is wanted, or its input if the path is
-        followed by ``".input"``.
+        followed by ``".input"``, or the name of a hook of TransformerLens, which has its layer.
 
     Returns
     -------
@@ -49,6 +75,7 @@ def find_place(model, layer, site):
         If the model has no such layer or no such site, with what it has instead.
     """
     base = base_of(model)
+    layer, site = canonical(layer, site)
     if site not in SITES or site == "embeddings":
         # Block 0's input has what the embedding modules alone lack: positions, scale, LayerNorm.
         at_front = site == "embeddings"
@@ -65,6 +92,20 @@ def find_place(model, layer, site):
     return _inside(base, block, site)
 
 
+def canonical(layer, site):
+    """Return ``(layer, site)`` in the words used here where they are those of TransformerLens.
+
+    Raises
+    ------
+    ValueError
+        If the name of a hook, which has its layer, comes with another one.
+    """
+    found = site_of_hook(site)
+    if found and layer not in (None, found[0]):
+        raise ValueError(f"layer must be None for site={site!r}, got {layer!r}.")
+    return found or (layer, site)
+
+
 def split_site(site):
     """Return ``(layer, name)`` of a site written in one piece.
 
@@ -72,7 +113,7 @@ def split_site(site):
     ----------
     site : str or (int, str)
         ``"3.resid_post"`` or ``(3, "resid_post")``; ``"embeddings"`` and module paths have no
-        layer.
+        layer. ``"blocks.3.hook_resid_post"``, as TransformerLens writes it, is the same.
 
     Raises
     ------
@@ -85,11 +126,11 @@ def split_site(site):
             return int(layer), name
         if site in SITES and site != "embeddings":
             raise ValueError(f"site={site!r} needs a layer: write '3.{site}' or (3, {site!r}).")
-        return None, site
+        return canonical(None, site)
     if isinstance(site, (tuple, list)) and len(site) == 2:
         layer, name = site
         if isinstance(name, str) and (layer is None or isinstance(layer, Integral)):
-            return layer, name
+            return canonical(layer, name)
     raise ValueError(
         f"A site is written '3.resid_post', (3, 'resid_post'), 'embeddings' or as the path of a "
         f"module. Got {site!r}."
@@ -100,17 +141,19 @@ def find_blocks(base):
     """Return the path of the `ModuleList` that holds the blocks of `base`.
 
     It is the outermost list of modules of one class; when there are several, the one whose
-    modules the model itself declares as not to be split over devices.
+    modules the model itself declares as not to be split over devices. Modules that it declares so
+    may be of several classes (Jamba's blocks of attention and of Mamba).
     """
-    lists = {
-        path: module
-        for path, module in base.named_modules()
-        if isinstance(module, nn.ModuleList) and len({type(block) for block in module}) == 1
-    }
+    unsplit = set(getattr(base, "_no_split_modules", None) or ())
+    lists = {}  # path: (modules, names of their classes)
+    for path, module in base.named_modules():
+        if isinstance(module, nn.ModuleList):
+            classes = {type(plain(block)).__name__ for block in module}
+            if len(classes) == 1 or (classes and classes <= unsplit):
+                lists[path] = module, classes
     outermost = [path for path in lists if not any(path.startswith(f"{p}.") for p in lists)]
-    unsplit = getattr(base, "_no_split_modules", None) or ()
-    declared = [path for path in outermost if type(lists[path][0]).__name__ in unsplit]
-    candidates = declared or [path for path in outermost if len(lists[path]) > 1]
+    declared = [path for path in outermost if lists[path][1] <= unsplit]
+    candidates = declared or [path for path in outermost if len(lists[path][0]) > 1]
     # Models of images and text answer in text.
     candidates = [path for path in candidates if "language_model" in path.split(".")] or candidates
     if len(candidates) != 1:
@@ -125,6 +168,12 @@ def find_blocks(base):
 def reads_images(model):
     """Whether a model's main input is pixels."""
     return getattr(model, "main_input_name", None) == "pixel_values"
+
+
+def takes(base, name):
+    """Whether the forward pass of `base` has a parameter `name`, or any keyword."""
+    parameters = inspect.signature(base.forward).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def input_device(base):
@@ -195,9 +244,28 @@ def text_config(base):
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
+def _module_of_hook(base, hook, paths):
+    """Return the path of the module that a hook of TransformerLens is a side of."""
+    layer, point = point_of_hook(hook)
+    if point in _POINTS:
+        blocks = find_blocks(base)
+        block = f"{blocks}.{_check_layer(base, blocks, layer)}"
+        for path in _POINTS[point]:
+            if f"{block}.{path.removesuffix('.input')}" in paths:
+                return f"{block}.{path}"
+    known = ", ".join([*(f"hook_{site}" for site in IN_BLOCKS), *_POINTS])
+    raise ValueError(
+        f"The hook {hook!r} of TransformerLens has no counterpart in {type(base).__name__} that is "
+        f"known here; in a block {known} can have one. If it is what some module puts out, give "
+        f"the path of that module."
+    )
+
+
 def _path(base, site):
     """Return a side of the module at a path, written with or without the head's prefix."""
     paths = {path for path, _ in base.named_modules() if path}
+    if point_of_hook(site) and site not in paths:
+        site = _module_of_hook(base, site, paths)
     module = site.removesuffix(".input")
     relative = module.removeprefix(f"{getattr(base, 'base_model_prefix', '')}.")
     for path in (module, relative):

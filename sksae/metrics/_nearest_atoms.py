@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from sklearn.utils import gen_batches
 
+from sksae._threads import threads_for
 from sksae.metrics._row_blocks import check_dense
 
 BLOCK_SIZE = 2**23  # cosines computed at a time: 64 MB of float64
@@ -78,7 +79,8 @@ def unit_rows(dictionary, name):
     rows = check_dense(dictionary, name)
     if isinstance(rows, torch.Tensor):
         rows = rows.detach().cpu()
-        rows = (rows.float() if rows.dtype == torch.bfloat16 else rows).numpy()
+        with threads_for(rows.numel()):
+            rows = (rows.float() if rows.dtype == torch.bfloat16 else rows).numpy()
     in_float32 = rows.dtype.kind == "f" and rows.dtype.itemsize < 8
     rows = rows.astype(np.float32 if in_float32 else np.float64)
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))

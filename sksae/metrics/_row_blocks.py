@@ -7,6 +7,7 @@ from sklearn.utils import gen_batches
 
 from sksae._arrays import two_axes
 from sksae._coding import as_csr
+from sksae._threads import threads_for
 
 BLOCK_SIZE = 2**18  # numbers in a block: 2 MB of float64, which stays in a core's cache
 
@@ -54,7 +55,8 @@ def dense_rows(X, rows, name):
     """Rows of an array or tensor as float64; a ValueError if one of them is not finite."""
     block = X[rows]
     if isinstance(block, torch.Tensor):
-        block = block.detach().to(device="cpu", dtype=torch.float64).numpy()
+        with threads_for(block.numel()):
+            block = block.detach().to(device="cpu", dtype=torch.float64).numpy()
     else:
         block = block.astype(np.float64, copy=False)
     _check_finite(block, name)
@@ -66,8 +68,8 @@ def code_rows(codes, rows, name="codes"):
     block = codes[rows]
     if isinstance(block, torch.Tensor):
         block = block.detach().cpu()
-        # numpy has no bfloat16
-        block = (block.float() if block.dtype == torch.bfloat16 else block).numpy()
+        with threads_for(block.numel()):  # numpy has no bfloat16
+            block = (block.float() if block.dtype == torch.bfloat16 else block).numpy()
     values = block.data if sparse.issparse(block) else block
     _check_finite(values, name)
     if sparse.issparse(block) and not values.all():

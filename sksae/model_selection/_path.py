@@ -12,6 +12,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import as_input, check_sample_weight
+from sksae._drafts import on_a_draft
 from sksae._params import Float, Int, check_params
 from sksae.metrics import sae_scorer
 from sksae.model_selection._refit import Knee
@@ -112,6 +113,7 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         self.scoring = scoring
         self.n_jobs = n_jobs
 
+    @on_a_draft
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the path in every split, choose a value, and fit it on all rows.
 

@@ -1,4 +1,4 @@
-"""What a sparse autoencoder found, as a page for a browser and as lines for a terminal."""
+"""Reports about features: a page for a browser, and lines for a terminal."""
 
 from sksae.report._page import write_page
 from sksae.report._terminal import feature_lines, table_lines

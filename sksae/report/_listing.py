@@ -1,4 +1,4 @@
-"""What the page says about all features at once: the list, the histogram, the map, the start."""
+"""Data of the page about all features: list, histogram, map and those to start with."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ MAP_STEPS = 1000
 
 
 class Listing:
-    """Collects a line a feature, as columns.
+    """Lines of the list, one per feature, as columns.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Listing:
 
 
 def _focus(feature):
-    """How much a feature is about few words; 0 if it has too little to show."""
+    """Return how much a feature is about few words; 0 if it has too little to show."""
     known = feature.n_active >= MIN_ACTIVE and feature.n_texts >= MIN_TEXTS and feature.examples
     if feature.flags or not known:
         return 0.0

@@ -1,4 +1,4 @@
-"""The page: one HTML file, beside a folder with the details where there are many features."""
+"""Page about features: one HTML file, with a folder of details where there are many."""
 
 import base64
 import hashlib

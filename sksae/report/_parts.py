@@ -1,4 +1,4 @@
-"""The details of some features as a part of the page: small, and read in one go by a browser.
+"""Details of some features as a part of the page: small, and read in one go by a browser.
 
 A part is base64 of zlib of: the length of its header, little-endian in four bytes; the header,
 which is JSON; the tokens of all examples, numbers in the header's `words`, seven bits a byte, low

@@ -1,4 +1,4 @@
-"""The same for a terminal: a table, and features with their examples."""
+"""Lines for a terminal: a table, and features with their examples."""
 
 import os
 import shutil

@@ -12,6 +12,8 @@ from sksae._arrays import row_chunks, to_torch
 _MAX_SHUFFLED = 10_000_000
 _BLOCK = 4096
 _SMALLEST = 1e-300
+_ROUNDING = 2.0**-46
+_LARGE = 2.0**100
 
 
 class Normalization(NamedTuple):
@@ -22,10 +24,13 @@ class Normalization(NamedTuple):
     mean : Tensor of shape (d,), float64, on the CPU
     scale : float or Tensor of shape (d,)
         A tensor where inputs and targets, side by side, have a scale each.
+    constant : bool
+        Whether all rows (all inputs or all targets) are equal, but for rounding.
     """
 
     mean: torch.Tensor
     scale: float | torch.Tensor
+    constant: bool = False
 
     @classmethod
     def from_rows(cls, rows, method):
@@ -46,12 +51,14 @@ class Normalization(NamedTuple):
         if len(parts) == 1:
             return parts[0]
         scales = [torch.full_like(part.mean, part.scale) for part in parts]
-        return cls(torch.cat([part.mean for part in parts]), torch.cat(scales))
+        constant = any(part.constant for part in parts)
+        return cls(torch.cat([part.mean for part in parts]), torch.cat(scales), constant)
 
     @classmethod
     def _measured(cls, rows, method, columns, mean):
         d = len(mean)
-        centre = mean if method == "rms" else torch.zeros_like(mean)
+        # What is subtracted is subtracted in the dtype of the rows.
+        centre = mean.to(rows.dtype).double() if method == "rms" else torch.zeros_like(mean)
         if method == "anthropic":
             norm = rows.average(lambda x: x[:, columns].norm(dim=1, keepdim=True))
             size = float(norm) ** 2
@@ -60,10 +67,14 @@ class Normalization(NamedTuple):
             size = float(square)
         if not (bool(torch.isfinite(mean).all()) and math.isfinite(size)):
             raise ValueError("Input X contains NaN, infinity or a value too large for its dtype.")
-        scale = math.sqrt(1 if method == "unit" else d) / max(math.sqrt(size), _SMALLEST)
-        # Rows that the dtype cannot scale up differ by nothing but its rounding.
-        unscaled = method is None or scale >= torch.finfo(rows.dtype).max ** 0.9
-        return cls(centre, 1.0 if unscaled else scale)
+        size, constant = math.sqrt(size), False
+        if method == "rms" and size <= _ROUNDING * float(mean.norm()):
+            # Equal rows differ from their mean by its rounding: they are the centre and the unit.
+            size, constant = float(mean.norm()), True
+            centre = rows.take(torch.zeros(1, dtype=torch.int64))[0][0, columns].cpu().double()
+        unscaled = method is None or size < _SMALLEST
+        scale = 1.0 if unscaled else math.sqrt(1 if method == "unit" else d) / size
+        return cls(centre, scale, constant)
 
     def part(self, columns):
         """Return the map of some columns that share a scale, which is then a float."""
@@ -122,15 +133,17 @@ class Batches:
         d = int(X.shape[1])
         self.parts = [slice(0, d), slice(d, self.n_features)][: len(arrays)]
         self.batch_size = min(batch_size, self.n_samples)
-        self._normalization, self._shift, self._scale = None, None, None
+        self._normalization, self._shift, self._scales = None, None, ()
 
     def normalize(self, normalization):
         """Yield rows in the internal unit from now on; return self."""
         self._normalization = normalization
         self._shift = normalization.mean.to(self.dtype).to(self.device)
-        self._scale = normalization.scale
-        if torch.is_tensor(self._scale):
-            self._scale = self._scale.to(self.dtype).to(self.device)
+        # In two factors: a scale that makes up for subnormal rows is no number in their dtype.
+        self._scales = [
+            part.to(self.dtype).to(self.device) if torch.is_tensor(part) else part
+            for part in _factors(normalization.scale)
+        ]
         return self
 
     def shuffled(self, seed):
@@ -187,7 +200,9 @@ class Batches:
             x = x.pin_memory()  # so that the host does not wait for the copy
         x = x.to(self.device, self.dtype, non_blocking=True)
         if self._normalization is not None:
-            x.sub_(self._shift).mul_(self._scale)  # `x` is ours: `_read` copies
+            x.sub_(self._shift)  # `x` is ours: `_read` copies
+            for scale in self._scales:
+                x.mul_(scale)
         if self._weight is None:
             return x, torch.ones(len(x), dtype=self.dtype, device=self.device)
         return x, self._weight[index].to(self.dtype).to(self.device)
@@ -199,6 +214,17 @@ class Batches:
         if parts[0].device != parts[1].device:  # only one of them found room on the GPU
             parts = [part.to(self.device) for part in parts]
         return torch.cat(parts, 1)
+
+
+def _factors(scale):
+    """Return one or two factors of a scale that float32 can hold."""
+    largest = float(scale.max()) if torch.is_tensor(scale) else scale
+    if largest < _LARGE:
+        return [scale]
+    if torch.is_tensor(scale):
+        first = torch.where(scale < _LARGE, 1.0, _LARGE)
+        return [first, scale / first]
+    return [_LARGE, scale / _LARGE]
 
 
 def _rows_of(array, index):

@@ -7,7 +7,6 @@ import torch
 from torch.optim.adam import adam
 from tqdm import tqdm
 
-from sksae._threads import threads_for
 from sksae.kernels import update_latents
 from sksae.training._leaves import MATRICES
 
@@ -67,7 +66,7 @@ class TrainingRun:
         }
         components = self.weights["components"]
         self.since_fired = torch.zeros(len(components), dtype=torch.int64, device=components.device)
-        self.n_steps = 0
+        self.n_steps, self._loss, self._weight = 0, 0.0, 0.0
         self.after_step = []
 
     def dead(self):
@@ -82,20 +81,23 @@ class TrainingRun:
         FloatingPointError
             If the loss is no longer finite.
         """
-        total, weight = 0.0, 0.0
-        n, (m, d) = batches.batch_size, self.weights["components"].shape
+        self._loss, self._weight = 0.0, 0.0
         bar = tqdm(batches, leave=False, disable=not (progress and len(batches) > _LONG_PASS))
-        with threads_for(2 * n * m * d):
-            for x, w in bar:
-                size = w.sum()
-                total = total + self.step(x, w) * size
-                weight = weight + size
-                for hook in self.after_step:
-                    hook(self)
-                if self.n_steps % _CHECK_EVERY == 0:
-                    self._check_finite(total)
-        self._check_finite(total)
-        return float(total / weight)
+        for x, w in bar:
+            size = w.sum()
+            self._loss = self._loss + self.step(x, w) * size
+            self._weight = self._weight + size
+            for hook in self.after_step:
+                hook(self)
+            if self.n_steps % _CHECK_EVERY == 0:
+                self._check_finite(self._loss)
+        self._check_finite(self._loss)
+        return self.mean_loss
+
+    @property
+    def mean_loss(self):
+        """Mean loss per row of the pass so far."""
+        return float(self._loss / self._weight)
 
     def step(self, x, w):
         """One optimiser step on rows `x` of weight `w`; return the loss, detached."""

@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sksae import Transcoder
+from sksae import SparseAutoencoder, Transcoder
 from sksae.autoencoders import _folding, fitted
 from sksae.metrics import explained_variance_scorer, neg_l0_scorer
 from sksae.training import Batches, Normalization, _engine
@@ -247,7 +247,7 @@ def test_a_stream(pairs):
     for _ in range(30):
         model.partial_fit(X, Y)
     assert model.score(X, Y) > before
-    with pytest.raises(ValueError, match=r"y has 4 targets, but this Transcoder continues .* 5"):
+    with pytest.raises(ValueError, match=r"y has 4 targets, but this Transcoder was fitted with 5"):
         model.partial_fit(X, Y[:, :4])
 
 
@@ -353,3 +353,46 @@ def test_scorers_of_reconstructions_say_what_to_use(pairs):
     with pytest.raises(TypeError, match=r"its own score\(X, y\)"):
         explained_variance_scorer(model, X)
     assert neg_l0_scorer(model, X) == -(model.transform(X) > 0).sum(1).mean()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [("f4", 1), ("f4", 2.0**100), ("f4", 2.0**-100), ("f8", 2.0**600), ("f8", 2.0**-600)],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_score_is_summed_in_float64_at_every_scale(dtype, scale, weighted):
+    """Targets 4096 +- 1 predicted by 4095.5: 1 - 1.25 / 1, or 1 - 7 / 3 with weights 3 and 1."""
+    n = 200_000
+    y = np.tile(np.array([4097, 4095], dtype) * dtype_scale(scale, dtype), n // 2)
+    X = np.ones((n, 1), dtype)
+    weights = {
+        "components": np.ones((1, 1), dtype),
+        "encoder_coef": -np.ones((1, 1), dtype),
+        "encoder_intercept": np.zeros(1, dtype),
+        "intercept": np.array([4095.5], dtype) * dtype_scale(scale, dtype),
+    }
+    predicting = fitted(Transcoder(1, activation="relu"), weights)
+    reconstructing = fitted(SparseAutoencoder(1), weights)
+    weight = np.tile([3.0, 1.0], n // 2) if weighted else None
+    expected = 1 - 7 / 3 if weighted else -0.25
+    assert_allclose(predicting.score(X, y, sample_weight=weight), expected, rtol=1e-9)
+    score = reconstructing.score(y[:, None], sample_weight=weight)
+    assert_allclose(score, expected, rtol=1e-9)
+    assert predicting.score(X, np.full_like(y, weights["intercept"][0])) == 1
+
+
+def dtype_scale(scale, dtype):
+    return np.dtype(dtype).type(scale)
+
+
+def test_a_score_without_targets_or_with_others_is_refused(pairs):
+    X, Y = pairs
+    model = small().fit(X, Y)
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        model.score(X)
+    with pytest.raises(ValueError, match=r"y has 1 targets, but this Transcoder was fitted with"):
+        model.score(X, Y[:, 0])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.score(X, Y[:-1])
+    constant = np.full_like(Y, 0.1)
+    assert model.score(X, constant) == 0

@@ -1,4 +1,4 @@
-"""A canvas that needs no screen, and no figure left open."""
+"""A canvas that needs no screen, and checks of where labels are drawn."""
 
 import pytest
 

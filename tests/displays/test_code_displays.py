@@ -1,6 +1,9 @@
 """Four views of codes: what the artists hold is what was counted by hand."""
 
+import copy
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import sparse
 from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sksae import TopKSAE
 from sksae.displays import (
@@ -19,6 +23,7 @@ from sksae.displays import (
     DensityHistogramDisplay,
     L0HistogramDisplay,
 )
+from tests.displays.labels import check_labels
 
 CODES = np.array([[0, 1.5, 0, 0], [2, 1, 0, 0], [3, 0, 0, 4], [1, 0, 0, 0]], dtype=np.float32)
 FORMS = {
@@ -124,8 +129,20 @@ def test_a_wide_range_has_few_bars_and_loses_no_row():
     np.testing.assert_allclose(sum(heights(display.bars_)), 1)
 
 
+@pytest.mark.parametrize("value", ["first", "last"])
+def test_the_note_beside_a_line_is_inside_the_axes(value):
+    n_rows = {"first": 10**6, "last": 4}[value]
+    display = DensityHistogramDisplay(density=[1e-5, 0.5], n_rows=n_rows).plot()
+    check_labels(display.ax_, [text for text in display.ax_.texts if text.get_text() == "3 rows"])
+    median = {"first": 1.0, "last": 100.0}[value]
+    display = CodeMagnitudeDisplay(counts=[1, 9], edges=[1, 10, 100], median=median).plot()
+    check_labels(display.ax_, display.ax_.texts)
+    with pytest.raises(ValueError, match="n_rows must be an int >= 1 or None"):
+        DensityHistogramDisplay(density=[0.5], n_rows=0).plot()
+
+
 def test_there_is_a_row_at_least():
-    with pytest.raises(ValueError, match="one number a row"):
+    with pytest.raises(ValueError, match="one number per row"):
         L0HistogramDisplay(counts=[]).plot()
 
 
@@ -184,9 +201,60 @@ def test_the_heat_map_shows_what_was_chosen():
     )
     np.testing.assert_array_equal(display.activations, [[4, 3], [0, 2]])
     labels = display.ax_.get_yticklabels()
-    assert [label.get_text() for label in labels] == ["␣한", "$b$"]
+    assert [label.get_text() for label in labels] == ["␣□", "$b$"]  # no font here has Hangul
     assert not any(label.get_parse_math() for label in labels)
     display.figure_.canvas.draw()
+
+
+def ticks(display):
+    return [label.get_text() for label in display.ax_.get_xticklabels()]
+
+
+def test_the_heat_map_names_latents(model):
+    frame = pd.DataFrame(CODES, columns=["cold", "x $y$", "topksae7", "warm"])
+    display = ActivationHeatmapDisplay.from_codes(frame, features=[3, 2, 0])
+    assert ticks(display) == ["3 warm", "topksae7", "0 cold"]
+    assert ticks(display.plot()) == ["3 warm", "topksae7", "0 cold"]
+    four = CodesDisplay.from_codes(frame)
+    assert ticks(four.heat_map) == ["0 cold", "1 x $y$", "topksae7", "3 warm"]
+    some = ActivationHeatmapDisplay.from_codes(CODES, features=[3, 2], names={2: "tea"})
+    assert ticks(some) == ["3", "2 tea"]
+    shown = ActivationHeatmapDisplay(activations=CODES[:, :2], features=[5, 9], rows=[0, 1, 2, 3])
+    assert ticks(shown.plot()) == ["5", "9"]
+    shown.names = ["five", "nine"]
+    assert ticks(shown.plot()) == ["5 five", "9 nine"]
+    with pytest.raises(ValueError, match="one name for each of 4"):
+        ActivationHeatmapDisplay.from_codes(CODES, names=["a"])
+    with pytest.raises(ValueError, match=r"latents between 0 and 3 as keys\. Got 4"):
+        ActivationHeatmapDisplay.from_codes(CODES, names={4: "a"})
+
+
+def test_the_heat_map_has_the_names_that_an_estimator_was_given(model):
+    estimator, X = model
+    named = copy.deepcopy(estimator).set_feature_names({3: "cold"})
+    display = ActivationHeatmapDisplay.from_estimator(named, X, features=[2, 3])
+    assert ticks(display) == ["2", "3 cold"]
+    pipe = make_pipeline(FunctionTransformer(), FrozenEstimator(named)).fit(X)
+    assert ticks(ActivationHeatmapDisplay.from_estimator(pipe, X, features=[3])) == ["3 cold"]
+    unnamed = FunctionTransformer(np.abs).fit(X)
+    assert ticks(ActivationHeatmapDisplay.from_estimator(unnamed, X, features=[3])) == ["3"]
+    assert "3 cold" in ticks(CodesDisplay.from_estimator(named, X).heat_map)
+    assert ticks(ActivationHeatmapDisplay.from_estimator(PCA(3).fit(X), X)) == ["0", "1", "2"]
+
+
+def test_negative_codes_have_colours_of_their_own():
+    display = ActivationHeatmapDisplay.from_codes([[-4.0, 0.0], [1.0, 2.0]])
+    low, high = display.image_.get_clim()
+    assert low == -high < 0
+    assert display.image_.get_cmap().name == "RdBu_r"
+    assert ActivationHeatmapDisplay.from_codes(CODES).image_.get_clim()[0] == 0
+
+
+@pytest.mark.parametrize("make", [dict, pd.DataFrame])
+def test_tokens_may_be_a_table(make):
+    tokens = make({"text": [0, 0, 1, 1], "string": ["a", "b", "c", "d"]})
+    display = ActivationHeatmapDisplay.from_codes(CODES, tokens=tokens, rows=[2, 0])
+    assert display.labels == ["c", "a"]
 
 
 @pytest.mark.parametrize(

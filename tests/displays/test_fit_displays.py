@@ -3,6 +3,7 @@
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
@@ -19,6 +20,7 @@ from sksae.displays import (
 from sksae.interpret import FeatureContrast
 from sksae.metrics import sae_scorer
 from sksae.model_selection import Knee, SparsityPathCV
+from tests.displays.labels import check_labels
 
 RESULTS = {
     "params": [{"sae__k": 2, "sae__n_components": 8}, {"sae__k": 1, "sae__n_components": 8}],
@@ -63,7 +65,7 @@ def test_the_loss_axis_is_logarithmic_where_that_helps(losses, scale):
 def test_what_was_not_trained_has_no_curve(X):
     with pytest.raises(TypeError, match="PCA has no attribute 'loss_curve_'"):
         TrainingCurveDisplay.from_estimator(PCA(2).fit(X))
-    with pytest.raises(ValueError, match="one loss a pass"):
+    with pytest.raises(ValueError, match="one loss per pass"):
         TrainingCurveDisplay(loss_curve=[]).plot()
 
 
@@ -141,7 +143,7 @@ def test_the_map_is_the_principal_plane_of_the_directions():
     directions = np.random.default_rng(0).normal(size=(30, 5))
     density = np.r_[0, 0, np.geomspace(1e-3, 0.5, 28)]
     display = DecoderMapDisplay.from_directions(
-        3 * directions, density=density, annotate={4: "$x$ 특징"}
+        3 * directions, density=density, annotate={4: "$x$ é"}
     )
     unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     np.testing.assert_allclose(display.positions, PCA(2).fit_transform(unit), atol=1e-12)
@@ -150,7 +152,7 @@ def test_the_map_is_the_principal_plane_of_the_directions():
     # frequent latents are drawn first, so that the rare ones are seen
     np.testing.assert_allclose(display.points_.get_array(), density[:1:-1])
     (text,) = display.texts_
-    assert text.get_text() == "4 $x$ 특징"
+    assert text.get_text() == "4 $x$ é"
     assert not text.get_parse_math()
     assert display.ax_.get_xlabel() == "principal component 1"
     assert display.colorbar_.ax.get_ylabel().startswith("share of rows")
@@ -169,6 +171,10 @@ def test_the_map_of_an_estimator_has_its_densities(X):
     display = DecoderMapDisplay.from_estimator(make_pipeline(PCA(6), estimator).fit(X))
     assert display.density.shape == (12,)
     assert DecoderMapDisplay.from_estimator(PCA(4).fit(X)).density is None
+    named = DecoderMapDisplay.from_estimator(
+        estimator.set_feature_names({3: "cold"}), annotate=[3, 5]
+    )
+    assert [text.get_text() for text in named.texts_] == ["3 cold", "5"]
 
 
 def test_the_map_says_what_is_wrong(monkeypatch):
@@ -200,12 +206,16 @@ def test_umap_keeps_groups_together():
     assert (distance.argmin(axis=1) // 20 == np.arange(40) // 20).all()
 
 
-def contrast(**options):
+def contrast_codes():
     rng = np.random.default_rng(0)
     codes = rng.exponential(size=(200, 30)) * (rng.random((200, 30)) < 0.2)
     codes[100:160, 7] += 1
     codes[:60, 3] += 1
-    return FeatureContrast(**options).fit(codes, np.repeat([0, 1], 100))
+    return codes
+
+
+def contrast(**options):
+    return FeatureContrast(**options).fit(contrast_codes(), np.repeat([0, 1], 100))
 
 
 @pytest.mark.parametrize("effect", [None, "mean_difference"])
@@ -234,17 +244,101 @@ def test_p_values_by_permutation_are_drawn_where_they_decide():
 
 def test_a_q_value_of_zero_has_a_place_and_names_are_no_markup():
     display = ContrastVolcanoDisplay(effect=[1.0, 0.5], qvalues=[0.0, 0.9])
-    assert display.plot(names={0: "a $b 한국어"}, n_annotated=5) is display
+    assert display.plot(names={0: "a $b é"}, n_annotated=5) is display
     np.testing.assert_allclose(display.stronger_.get_offsets(), [[1, 300]])
     (text,) = display.texts_
-    assert text.get_text() == "0 a $b 한국어"
+    assert text.get_text() == "0 a $b é"
     display.figure_.canvas.draw()
 
 
 def test_labels_of_points_side_by_side_are_on_lines_of_their_own():
-    display = ContrastVolcanoDisplay(effect=[1.0, 1.1, 5.0], qvalues=[1e-3, 1e-3, 1e-3]).plot()
-    heights = {text.get_text(): text.get_position()[1] for text in display.texts_}
-    assert heights == {"0": 3, "1": 13, "2": 3}
+    # in one place at the top edge, at the right edge, and spread
+    for effect in (np.ones(8), np.r_[np.zeros(4), np.full(4, 5.0)], np.linspace(-3, 3, 8)):
+        names = [f"a name of some length, {i}" for i in range(8)]
+        display = ContrastVolcanoDisplay(effect=effect, qvalues=np.zeros(8), names=names).plot()
+        check_labels(display.ax_, display.texts_)
+        assert len({text.get_text() for text in display.texts_}) == 8
+
+
+def test_an_infinite_effect_is_drawn_beyond_the_others():
+    display = ContrastVolcanoDisplay(effect=[np.inf, 2.0, -np.inf, np.nan], qvalues=[1e-3] * 4)
+    display.plot()
+    np.testing.assert_allclose(display.stronger_.get_offsets(), [[2.2, 3], [2, 3]])
+    np.testing.assert_allclose(display.weaker_.get_offsets(), [[-2.2, 3]])
+
+
+def test_labels_of_a_map_are_inside_of_it():
+    positions = np.r_[np.eye(4, 2), np.ones((4, 2))]
+    names = {i: f"a name of some length, {i}" for i in range(8)}
+    display = DecoderMapDisplay(positions=positions).plot(annotate=names)
+    check_labels(display.ax_, display.texts_)
+
+
+def test_labels_of_candidates_are_inside_of_the_axes():
+    from matplotlib.figure import Figure
+
+    ax = Figure(figsize=(5, 4)).subplots()  # without a layout that would make space
+    labels = [f"target_l0 = {i}" for i in range(6)]
+    display = SparsityFrontierDisplay(
+        sparsity=[1, 1.01, 2, 3, 4, 4], score=[0.1, 0.1, 0.5, 0.7, 0.7, 0.7], labels=labels
+    ).plot(ax)
+    assert [text.get_text() for text in ax.texts] == labels
+    check_labels(display.ax_, ax.texts)
+
+
+def test_two_frontiers_share_axes():
+    first = SparsityFrontierDisplay.from_cv_results(RESULTS, best_index=1, label="A")
+    second = SparsityFrontierDisplay(sparsity=[10, 20], score=[0.3, 0.4]).plot(
+        first.ax_, label="$B"
+    )
+    lines = [bars[0] for bars in (*first.lines_, *second.lines_)]
+    assert len({line.get_color() for line in lines}) == 2
+    assert len({line.get_marker() for line in lines}) == 2
+    legend = first.ax_.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["A", "$B", "chosen: k = 1"]
+    assert first.ax_.get_xscale() == "log"  # from 1 to 20, where neither spans a factor of 5
+    groups = SparsityFrontierDisplay(sparsity=[1, 2], score=[0, 1], groups=["a", "b"])
+    groups.plot(first.ax_, label="C")
+    assert [bars.get_label() for bars in groups.lines_] == ["C: a", "C: b"]
+    assert len({bars[0].get_color() for bars in (*first.lines_, *groups.lines_)}) == 3
+    first.figure_.canvas.draw()
+
+
+def test_two_training_curves_share_axes():
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(layout="constrained")
+    figure.draw_without_rendering()  # from here on the layout has moved the axes
+    first = TrainingCurveDisplay(loss_curve=[3, 2, 1], validation_scores=[0.1, 0.2, 0.15]).plot(ax)
+    second = TrainingCurveDisplay(loss_curve=[90, 20], validation_scores=[0.3, 0.2])
+    second.plot(first.ax_, label="B")
+    assert second.score_ax_ is first.score_ax_
+    lines = [first.line_, first.score_line_, second.line_, second.score_line_]
+    assert len({line.get_color() for line in lines}) == 4
+    legend = [text.get_text() for text in first.score_ax_.get_legend().get_texts()]
+    assert legend == [
+        "training loss",
+        "B",
+        "validation score",
+        "best: 0.2 after pass 2",
+        "B, validation score",
+        "B, best: 0.3 after pass 1",
+    ]
+    assert first.ax_.get_yscale() == "log"
+
+
+def test_what_a_frontier_cannot_show_is_refused():
+    for name, values in (("groups", ["a"]), ("labels", ["a"]), ("score_error", [0.1])):
+        with pytest.raises(ValueError, match=f"{name} must have one value for each of the 2"):
+            SparsityFrontierDisplay(sparsity=[1, 2], score=[0, 1], **{name: values}).plot()
+    with pytest.raises(ValueError, match="best_index must be an int in"):
+        SparsityFrontierDisplay(sparsity=[1, 2], score=[0, 1], best_index=-1).plot()
+    with pytest.raises(ValueError, match="annotate=True needs labels"):
+        SparsityFrontierDisplay(sparsity=[1, 2], score=[0, 1]).plot(annotate=True)
+    with pytest.raises(ValueError, match="share between 0 and 1 per latent"):
+        DecoderMapDisplay(positions=np.eye(4, 2), density=[0.5, np.nan, 0, 1]).plot()
+    with pytest.raises(ValueError, match=r"between 0 and 3\. Got 1\.7"):
+        DecoderMapDisplay(positions=np.eye(4, 2)).plot(annotate=[1.7])
 
 
 def test_the_volcano_says_what_is_wrong():
@@ -265,3 +359,17 @@ def test_names_of_all_features_are_names_by_number():
     for some in (names, names.tolist(), dict(enumerate(names))):
         display = ContrastVolcanoDisplay.from_estimator(fitted, names=some)
         assert {text.get_text() for text in display.texts_} == {"3 name 3", "7 name 7"}
+
+
+def test_names_of_columns_are_names_of_features():
+    frame = pd.DataFrame(contrast_codes(), columns=[f"name {i}" for i in range(30)])
+    fitted = FeatureContrast(alpha=1e-3).fit(frame, np.repeat([0, 1], 100))
+    display = ContrastVolcanoDisplay.from_estimator(fitted)
+    assert {text.get_text() for text in display.texts_} == {"3 name 3", "7 name 7"}
+    assert {text.get_text() for text in display.plot().texts_} == {"3 name 3", "7 name 7"}
+    other = ContrastVolcanoDisplay.from_estimator(fitted, names={3: "tea"})
+    assert {text.get_text() for text in other.texts_} == {"3 tea", "7"}
+    frame = frame.rename(columns=lambda name: name.replace("name ", "topksae"))
+    fitted = FeatureContrast(alpha=1e-3).fit(frame, np.repeat([0, 1], 100))
+    display = ContrastVolcanoDisplay.from_estimator(fitted)
+    assert {text.get_text() for text in display.texts_} == {"topksae3", "topksae7"}

@@ -110,11 +110,12 @@ def test_text_is_drawn_on_lines_that_fit():
     text = HighlightedText.from_tokens(["ab", "cdef", " 희소", "x" * 12], [0, 1.0, -2.0, 0.5])
     text.plot(width=8)
     strings = [t.get_text() for t in text.texts_]
-    assert strings == ["ab", "cdef", " 희소", "x" * 8, "x" * 4]
+    # no font here has Hangul; a syllable takes two columns of the line, and its box one
+    assert strings == ["ab", "cdef", " □□", "x" * 8, "x" * 4]
     assert [t.get_position() for t in text.texts_] == [
         (0, 0.5), (2, 0.5), (0, 1.5), (0, 2.5), (0, 3.5)
     ]  # fmt: skip
-    assert [box.get_width() for box in text.boxes_] == [4, 5, 8, 4]
+    assert [box.get_width() for box in text.boxes_] == [4, 3, 8, 4]
     text.figure_.canvas.draw()
 
 
@@ -153,13 +154,32 @@ def test_characters_without_a_font_are_boxes():
     assert properties["family"] == list(mpl.rcParams["font.family"])
 
 
-def test_without_a_korean_font_a_picture_is_still_drawn(monkeypatch):
-    from sksae.displays import _fonts
-
-    monkeypatch.setattr(_fonts, "_installed", lambda: {"DejaVu Sans"})
+def test_without_a_korean_font_a_picture_is_still_drawn():
     (string,), _ = drawn(["한 a"])
     assert string == "□ a"
     HighlightedText.from_tokens(["한", " a"], [1, 2]).plot().figure_.canvas.draw()
+
+
+def test_with_a_korean_font_every_syllable_is_drawn(installed_fonts):
+    known = installed_fonts & {"Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "UnDotum"}
+    if not known:
+        pytest.skip("no font with Hangul is installed; what is checked are the boxes without one")
+    strings, properties = drawn(["한 a", "$희소"])
+    assert strings == ["한 a", "$희소"]
+    assert set(properties["family"]) & known
+    text = HighlightedText.from_tokens([" 희소", "a"], [1, 2]).plot()
+    assert [one.get_text() for one in text.texts_] == [" 희소", "a"]
+    text.figure_.canvas.draw()  # a warning about a missing glyph would be an error
+
+
+def test_many_lines_fit_into_given_axes():
+    from matplotlib.figure import Figure
+
+    ax = Figure(figsize=(4, 1), dpi=100).add_axes((0, 0, 1, 1))
+    text = HighlightedText.from_tokens(["abcde"] * 20, np.ones(20)).plot(ax, width=5)
+    # 20 lines of 1.6 times their size on an inch of 72 points
+    np.testing.assert_allclose(text.texts_[0].get_fontsize(), 72 / 20 / 1.6)
+    np.testing.assert_allclose(ax.get_ylim(), (20, 0))
 
 
 def attribution():

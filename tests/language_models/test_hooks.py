@@ -175,3 +175,98 @@ def test_visits_run_in_their_order_and_come_off(gpt2):
     ):
         pass
     assert hooks_of(gpt2) == before
+
+
+# Code that looks at no hooks
+
+
+class Steps(torch.nn.Module):
+    """Adds one, twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = torch.nn.ModuleList([One(), One()])
+
+    def forward(self, x):
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+class One(torch.nn.Module):
+    def forward(self, x):
+        return x + 1
+
+
+def compiled(how):
+    """`Steps`, compiled in one of the usual ways, and what a user calls."""
+    model = Steps()
+    options = {"backend": "eager"}
+    call = model
+    if how == "model.compile":
+        model.compile(**options)
+    elif how == "torch.compile":
+        call = torch.compile(model, **options)
+    elif how == "forward":
+        model.forward = torch.compile(model.forward, **options)
+    elif how == "modules":
+        model.steps[0].compile(**options)
+        model.steps[1] = torch.compile(model.steps[1], **options)
+    else:
+        call = torch.compile(lambda x: model(x), **options)
+    return model, call
+
+
+COMPILED = ("model.compile", "torch.compile", "forward", "modules", "function")
+
+
+@pytest.mark.parametrize("how", COMPILED)
+def test_compiled_code_is_visited(how):
+    model, call = compiled(how)
+    x = torch.zeros(2)
+    assert call(x).tolist() == [2, 2]
+    for path in ("steps.0", "steps.1"):
+        with visiting(model, [(Place(path), lambda x: x + 9)]):
+            assert call(x).tolist() == [11, 11]
+        assert call(x).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("how", COMPILED)
+def test_what_is_compiled_while_visited_is_not_visited_later(how):
+    model, call = compiled(how)
+    x = torch.zeros(2)
+    with visiting(model, [(Place("steps.0"), lambda x: x * 5)]):
+        assert call(x).tolist() == [6, 6]
+    assert call(x).tolist() == [2, 2]
+
+
+def test_passes_of_other_threads_are_not_visited():
+    model, x = Steps(), torch.zeros(2)
+    before = threading.Barrier(2)
+
+    def plain():
+        before.wait(20)
+        found.append(model(x).tolist())
+
+    found = []
+    thread = threading.Thread(target=plain)
+    thread.start()
+    with visiting(model, [(Place("steps.0"), lambda x: x * 5)]):
+        before.wait(20)
+        thread.join()
+        assert model(x).tolist() == [6, 6]
+    assert found == [[2, 2]]
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_scripted_code_is_refused():
+    model = Steps()
+    model.steps[0] = torch.jit.trace(model.steps[0], torch.zeros(2))
+    with visiting(model, [(Place("steps.0"), lambda x: x * 5)]):
+        assert model(torch.zeros(2)).tolist() == [6, 6]
+    traced = torch.jit.trace(Steps(), torch.zeros(2))
+    with (
+        pytest.raises(ValueError, match=r"scripted or traced by torch.jit.*'steps.0'"),
+        visiting(traced, [(Place("steps.0"), lambda x: x * 5)]),
+    ):
+        pass

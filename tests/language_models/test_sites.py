@@ -3,8 +3,17 @@ import torch
 import transformers
 from torch.testing import assert_close
 
+from sksae import TopKSAE
+from sksae.language_models import (
+    ActivationExtractor,
+    attribute,
+    describe_behaviour,
+    downstream_metrics,
+    patch,
+    steer,
+)
 from sksae.language_models._hooks import Place, capture
-from sksae.language_models._identities import short_inputs
+from sksae.language_models._identities import attach, short_inputs
 from sksae.language_models._sites import base_of, find_blocks, find_place, split_site
 from tests.language_models.families import HEADLESS, IMAGES, KINDS, MASKED, PARALLEL, POST_NORM
 
@@ -242,3 +251,94 @@ def test_sites_in_one_piece():
     for wrong in (3, None, ("resid_post", 3), (1, "resid_post", 2), ("3", "resid_post")):
         with pytest.raises(ValueError, match="A site is written"):
             split_site(wrong)
+
+
+def test_names_of_transformer_lens_are_the_sites_they_name(tiny):
+    for kind in ("gpt2", "llama", "gemma2", "neox_serial"):
+        model = tiny(kind, head=True)
+        for site in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"):
+            hook = f"blocks.1.hook_{site}"
+            assert split_site(hook) == split_site((None, hook)) == (1, site)
+            for layer in (None, 1):
+                assert find_place(model, layer, hook) == find_place(model, 1, site)
+                assert attach(model, layer, hook) == find_place(model, 1, site)
+        with pytest.raises(ValueError, match=r"layer must be None for site='blocks\.1\.hook"):
+            find_place(model, 2, "blocks.1.hook_mlp_out")
+        with pytest.raises(ValueError, match=r"has 3 layers.* Got 7"):
+            find_place(model, None, "blocks.7.hook_resid_post")
+        for hook in ("blocks.1.attn.hook_q", "hook_embed", "ln_final.hook_normalized"):
+            with pytest.raises(ValueError, match=f"The hook '{hook}' of TransformerLens"):
+                find_place(model, None, hook)
+
+
+@pytest.mark.parametrize(
+    ("kind", "z", "post"),
+    [
+        ("gpt2", "h.1.attn.c_proj", "h.1.mlp.c_proj"),
+        ("llama", "layers.1.self_attn.o_proj", "layers.1.mlp.down_proj"),
+        ("neox_serial", "layers.1.attention.dense", "layers.1.mlp.dense_4h_to_h"),
+    ],
+)
+def test_hooks_of_transformer_lens_are_what_the_last_weights_of_a_part_read(tiny, kind, z, post):
+    base = tiny(kind)
+    for hook, path in (("attn.hook_z", z), ("mlp.hook_post", post)):
+        places = {"hook": find_place(base, None, f"blocks.1.{hook}"), "made": Place(path)}
+        found = capture(base, places, short_inputs(base))
+        with torch.no_grad():
+            assert_close(base.get_submodule(path)(found["hook"]), found["made"])
+
+
+def test_whatever_takes_a_site_takes_the_name_of_a_hook(tiny, bpe):
+    model, text = tiny("gpt2", head=True), "The cat sat on the mat."
+    site, hook, part = "1.mlp_out", "blocks.1.hook_mlp_out", "blocks.1.mlp.hook_post"
+    rows = [
+        ActivationExtractor(model, *where, tokenizer=bpe).transform([text])
+        for where in ((1, "mlp_out"), (None, hook), (1, hook))
+    ]
+    assert (rows[0] == rows[1]).all()
+    assert (rows[0] == rows[2]).all()
+    sae = TopKSAE(24, k=4, max_iter=1, random_state=0).fit(rows[0])
+    inputs = bpe(text, return_tensors="pt")
+    options = {"counterfactual": text.replace("cat", "dog"), "tokenizer": bpe}
+    for change in (lambda at: steer(model, at, sae, {3: 5.0}), lambda at: patch(model, at, sae)):
+        logits = []
+        for at in (site, hook, (None, hook)):
+            with torch.no_grad(), change(at):
+                logits.append(model(**inputs).logits)
+        assert torch.equal(logits[0], logits[1])
+        assert torch.equal(logits[0], logits[2])
+    tables = [attribute(model, at, sae, text, **options) for at in (site, hook)]
+    assert list(tables[0].completeness) == list(tables[1].completeness) == [site]
+    assert (tables[0].effect == tables[1].effect).all()
+    tables = [describe_behaviour(model, at, sae, text, tokenizer=bpe) for at in (site, hook)]
+    assert (tables[0].direct_logit == tables[1].direct_logit).all()
+    scores = [
+        downstream_metrics(ActivationExtractor(model, *at, tokenizer=bpe), sae, [text] * 2)
+        for at in ((1, "mlp_out"), (None, hook))
+    ]
+    assert scores[0] == scores[1]
+    wide = ActivationExtractor(model, None, part, tokenizer=bpe).transform([text])
+    assert wide.shape[1] == 64
+    inner = TopKSAE(24, k=4, max_iter=1, random_state=0).fit(wide)
+    assert list(attribute(model, part, inner, text, **options).completeness) == [part]
+
+
+def test_blocks_of_several_classes_are_one_stack():
+    config = transformers.AutoConfig.for_model(
+        "jamba",
+        vocab_size=64,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=24,
+        attn_layer_period=2,
+        attn_layer_offset=1,
+        num_experts=2,
+        mamba_d_state=4,
+        use_mamba_kernels=False,
+    )
+    model = transformers.AutoModel.from_config(config)
+    assert len({type(block) for block in model.layers}) == 2
+    assert find_blocks(model) == "layers"
+    assert find_place(model, -1, "resid_post") == Place("layers.2")

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from sksae._arrays import objects
 from sksae._coding import sparse_coder
 from sksae._optional import needed
+from sksae._drafts import on_a_draft
 from sksae._params import Int, check_option, check_params
 from sksae._reprs import ShortRepr
 from sksae._signs import edges_visible
@@ -149,6 +150,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         self.n_tokens = n_tokens
         self.random_state = random_state
 
+    @on_a_draft
     def fit(self, X, tokens=None):
         """Make the pass.
 

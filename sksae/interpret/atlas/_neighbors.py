@@ -5,8 +5,10 @@ import torch
 from scipy import sparse
 
 from sksae._runs import ranks_in_runs
+from sksae._threads import threads_for
 
 _PRODUCTS = 2**22  # pairs counted per block
+_DIRECTIONS = 1024  # compared with all others at a time
 _MOST_PAIRS = 2**22
 _LEAST_SHARED = 5  # rows on which two features fire together, for a partner to be named
 
@@ -149,12 +151,17 @@ def neighbor_arrays(coactivation, components, n_neighbors):
 
 def nearest_directions(components, size):
     """Return the features with the most similar directions, and the cosines: (m, size) each."""
-    directions = torch.as_tensor(np.asarray(components), dtype=torch.float32)
+    components = np.asarray(components)
+    with threads_for(2 * min(len(components), _DIRECTIONS) * components.size):
+        return _nearest(torch.as_tensor(components, dtype=torch.float32), size)
+
+
+def _nearest(directions, size):
     norms = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
     directions = directions / norms.clamp(min=torch.finfo(torch.float32).tiny)
     features, cosines = [], []
-    for start in range(0, len(directions), 1024):
-        block = directions[start : start + 1024] @ directions.T
+    for start in range(0, len(directions), _DIRECTIONS):
+        block = directions[start : start + _DIRECTIONS] @ directions.T
         line = torch.arange(len(block))
         block[line, start + line] = -2  # less than any cosine: no feature is its own neighbor
         best = block.topk(size)

@@ -9,6 +9,7 @@ from sklearn.utils import ClassifierTags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sksae._arrays import check_rows
+from sksae._drafts import on_a_draft
 from sksae._params import Float, Int, Option, Seed, check_params
 from sksae.interpret.contrast._columns import CENTRED, STATISTICS, effect_of, measures
 from sksae.interpret.contrast._documents import (
@@ -186,6 +187,7 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         self.held_out = held_out
         self.random_state = random_state
 
+    @on_a_draft
     def fit(self, X, y, groups=None):
         """Test every feature for a difference between the two classes.
 

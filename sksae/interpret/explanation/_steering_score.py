@@ -148,7 +148,7 @@ class _Studio:
         self.model, self.site, self.sae, self.tokenizer = model, site, sae, tokenizer
         self.maxima, self.strength = maxima, strength
         device = model.get_input_embeddings().weight.device
-        self.inputs = [tokenizer(p, return_tensors="pt").to(device) for p in prompts]
+        self.inputs = [_inputs(tokenizer, prompt, device) for prompt in prompts]
         self._unsteered = {}
 
     def _run(self, work, number):
@@ -175,9 +175,8 @@ class _Studio:
         padding = self.tokenizer.eos_token_id if padding is None else padding
 
         def work(inputs):
-            ids = {name: inputs[name] for name in ("input_ids", "attention_mask")}
             options = {"max_new_tokens": n_tokens, "do_sample": False, "pad_token_id": padding}
-            found = self.model.generate(**ids, **options)
+            found = self.model.generate(**inputs, **options)
             new = found[0, inputs["input_ids"].shape[1] :]
             return self.tokenizer.decode(new, skip_special_tokens=True)
 
@@ -187,8 +186,7 @@ class _Studio:
         """Return the log-probabilities of the next token, without and with the feature."""
 
         def work(inputs):
-            ids = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-            return self.model(**ids).logits[0, -1].double().log_softmax(-1).cpu().numpy()
+            return self.model(**inputs).logits[0, -1].double().log_softmax(-1).cpu().numpy()
 
         return self._both("log_probabilities", work, number)
 
@@ -273,6 +271,15 @@ def _is_right(answer, place):
         return None if isinstance(answer, Exception) else read_choice(answer, 2) == place
     except ValueError:
         return None
+
+
+def _inputs(tokenizer, prompt, device):
+    """Return ids and mask of a prompt; a start token that the text has is not added once more."""
+    inputs = tokenizer(prompt, return_tensors="pt")
+    start = tokenizer.bos_token_id
+    twice = start is not None and inputs["input_ids"][0, :2].tolist() == [start, start]
+    first = int(twice and tokenizer(prompt, add_special_tokens=False)["input_ids"][:1] == [start])
+    return {name: inputs[name][:, first:].to(device) for name in ("input_ids", "attention_mask")}
 
 
 def _prompts(prompts):

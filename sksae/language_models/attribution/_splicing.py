@@ -16,13 +16,7 @@ from typing import NamedTuple
 import torch
 
 from sksae.language_models._dictionary import wide
-from sksae.language_models._hooks import (
-    capture,
-    evaluation,
-    one_pass_at_a_time,
-    visiting,
-    without_cache,
-)
+from sksae.language_models._hooks import capture, own_pass, visiting, without_cache
 from sksae.language_models._sites import base_of
 
 
@@ -61,11 +55,7 @@ class Splicer(NamedTuple):
         inputs = {name: x.expand(n, -1).contiguous() for name, x in self.inputs.items()}
         if last and "logits_to_keep" in inspect.signature(self.model.forward).parameters:
             inputs["logits_to_keep"] = 1
-        with (
-            one_pass_at_a_time,
-            evaluation(self.model),
-            visiting(base_of(self.model), list(visits)),
-        ):
+        with own_pass(self.model), visiting(base_of(self.model), list(visits)):
             return self.model(**inputs, **without_cache(self.model)).logits
 
     @torch.no_grad()

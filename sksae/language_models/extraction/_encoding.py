@@ -6,7 +6,7 @@ import numpy as np
 
 from sksae.language_models.extraction._spans import decoded_spans, give_back_spaces, outer_spaces
 
-_TEXTS_AT_A_TIME = 1024  # offsets come as Python tuples, a hundred bytes a token
+_TEXTS_AT_A_TIME = 1024  # offsets come as Python tuples, a hundred bytes per token
 _BYTES = 4  # of a character, at most; what is unfinished after as many tokens stays so
 
 
@@ -25,7 +25,6 @@ class Frame(NamedTuple):
     prefix: np.ndarray
     suffix: np.ndarray
     special: np.ndarray
-    once: bool = False  # whether a window that begins with the prefix gets none
 
 
 def encode(tokenizer, texts, *, spans):
@@ -112,7 +111,7 @@ def with_bos(tokenizer, frame):
         )
     if len(frame.prefix) and frame.prefix[0] == bos:
         return frame
-    return frame._replace(prefix=np.append(bos, frame.prefix), once=not len(frame.prefix))
+    return frame._replace(prefix=np.append(bos, frame.prefix))
 
 
 def _offsets(tokenizer, texts, ids, batch):

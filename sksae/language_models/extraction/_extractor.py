@@ -1,4 +1,4 @@
-"""ActivationExtractor: texts in, activations of a language model out."""
+"""ActivationExtractor: the transformer from texts to activations of a language model."""
 
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
@@ -14,7 +14,7 @@ from sksae.language_models.extraction._texts import check_container, check_items
 class ActivationExtractor(
     ShortRepr, ForSAE, SharedModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
-    """Activations of a language model, one row a token or one row a text.
+    """Activations of a language model, one row per token or one row per text.
 
     X is an iterable of texts (str), of token ids, of conversations (lists of dict with "role" and
     "content", written by the tokenizer's template), of mappings with one of the keys "messages",
@@ -24,7 +24,9 @@ class ActivationExtractor(
 
     What is read runs through the model up to the hooked module and no further. A text longer than
     the model's context is cut into consecutive windows; the model reads each window by itself.
-    Padding never becomes a row. Of an image the patches are the tokens.
+    Padding never becomes a row: token ids that come with an ``"attention_mask"`` are cut down to
+    the tokens whose mask is 1, which must be consecutive; token ids without one are all read. Of
+    an image the patches are the tokens.
 
     Parameters
     ----------
@@ -44,13 +46,14 @@ class ActivationExtractor(
         - ``"attn_out"``, ``"mlp_out"``: what attention and MLP add to the stream;
         - ``"embeddings"``: what enters the first block, positions and all;
         - any other string is the path of a module whose output is wanted (or its input, as in
-          ``"h.3.attn.c_proj.input"``), from ``model.named_modules()``, as ``"h.3.mlp.act"``.
+          ``"h.3.attn.c_proj.input"``), from ``model.named_modules()``, as ``"h.3.mlp.act"``;
+        - a name of TransformerLens, as ``"blocks.3.hook_resid_post"``, has layer and site.
     tokenizer : str, Path or tokenizer, default=None
         None takes the one that goes with the model's name or path. Models of images need none.
     image_processor : str, Path or image processor, default=None
         None takes the one that goes with the model's name or path, if the images need it.
     pooling : {None, "mean", "max", "first", "last"}, default=None
-        None gives one row a token; the others one row a text, pooled over the tokens that would
+        None gives one row per token; the others one row per text, pooled over the tokens that would
         have become rows. Only these fit into a Pipeline with a target.
     max_length : int, default=None
         The tokens of a window at most, special ones included. None is the model's limit.
@@ -64,6 +67,8 @@ class ActivationExtractor(
         become no rows. None leaves none out.
     prepend_bos : bool, default=False
         Whether to put the tokenizer's BOS in front of each window, if it does not do so itself.
+        Special tokens that a text begins or ends with, because it was rendered before, are not
+        added a second time.
     position_ids : bool, default=False
         Whether to tell the model the positions.
     batch_tokens : int, default=4096
@@ -84,9 +89,15 @@ class ActivationExtractor(
     Notes
     -----
     Neither `clone` nor a search copies the model; over models, search by name. A pickle, and what
-    joblib sends to other processes, has its name, from which it is loaded again; weights that are
-    not the same then are an error. A model that `from_pretrained` did not make is pickled whole.
-    The rows of a text do not depend on other texts, up to rounding.
+    joblib sends to other processes, has its name, from which it is loaded again. With it goes a
+    checksum of all parameters and buffers, of the configuration and of the modules (0.1 seconds
+    for a hundred million parameters): a model that was changed after loading is an error in the
+    other process, and hooks of others and weights that are not in memory are an error at once. A
+    model that `from_pretrained` did not make is pickled whole.
+
+    The rows of a text do not depend on other texts, up to rounding. Where padding reaches the
+    tokens of a model, or sequences reach each other, only windows of one length, or none, share a
+    pass: a few short passes tell, the first time that a place in a model is read.
 
     Examples
     --------
@@ -176,13 +187,14 @@ class ActivationExtractor(
         Returns
         -------
         rows : ndarray of shape (n_tokens, n_features) or (n_texts, n_features), dtype=float32
-            One row a token, text after text, or one row a text if `pooling` is set.
+            One row per token, text after text, or one row per text if `pooling` is set.
 
         Raises
         ------
         ValueError
-            If `X` is not what it should be, the model has no such layer or site, or a text without
-            tokens is to be pooled.
+            If `X` is not what it should be, the model has no such layer or site, the module runs
+            several times in a pass or has not one row per token, or a text without tokens is to be
+            pooled.
         """
         reader, items = Reader(self), check_items(X)
         if self.pooling is None:
@@ -190,7 +202,7 @@ class ActivationExtractor(
         return reader.text_rows(*items, self.pooling)
 
     def extract(self, X):
-        """Return one row a token, whatever `pooling` is, and which token each row is.
+        """Return one row per token, whatever `pooling` is, and which token each row is.
 
         Parameters
         ----------
@@ -229,7 +241,7 @@ class ActivationExtractor(
         return ((c.first, c.rows, c.tokens) for c in Reader(self).chunks(X, table=True))
 
     def stream(self, X, *, chunk_rows=16384, buffer_rows=None, random_state=None):
-        """Return the rows of the tokens in random order, a chunk at a time, for `partial_fit`.
+        """Return the rows of the tokens in random order, chunk by chunk, for `partial_fit`.
 
         Parameters
         ----------
@@ -257,7 +269,7 @@ class ActivationExtractor(
         return shuffled(blocks, chunk_rows, buffer_rows, random_state)
 
     def to_memmap(self, X, path, dtype="float16"):
-        """Write one row a token to a folder and open it; more than fits in memory is fine.
+        """Write one row per token to a folder and open it; more than fits in memory is fine.
 
         A crash at any moment costs at most what was added last, about 65,000 tokens: call it again
         with the same texts and parameters, and it continues. A complete folder is opened and never

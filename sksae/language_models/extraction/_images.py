@@ -7,6 +7,7 @@ import torch
 
 from sksae._arrays import objects
 from sksae.language_models._sites import input_device
+from sksae.language_models.extraction._batching import Trial
 from sksae.language_models.extraction._passes import hidden_of
 from sksae.language_models.extraction._sources import Reading
 from sksae.language_models.extraction._tokens import TokenTable
@@ -64,6 +65,12 @@ class ImageSource:
         texts = [f"image {first + i}" for i in range(n)]
         table = partial(_table, texts, names, policy=policy)
         return Reading(windows, partial(self._feed, windows, values, size, first), table)
+
+    def trial(self):
+        """Return three images of noise to try the model with."""
+        shape = 3, *self._default_size()
+        images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        return Trial(*images, (None, None), self._inputs)
 
     def probe(self):
         """Return the inputs of one image that is black."""

@@ -1,4 +1,4 @@
-"""The parameters of an extractor: their rules, and which of them decide what becomes a row."""
+"""The parameters of an extractor: their rules, and those that decide which tokens become rows."""
 
 import copy
 
@@ -37,7 +37,7 @@ POLICY = (
     "prepend_bos",
     "position_ids",
 )
-"""What a token table says about how its rows came about, besides model, site and kind of X."""
+"""Parameters that a token table records, besides model, site and kind of X."""
 
 
 def check_parameters(extractor):

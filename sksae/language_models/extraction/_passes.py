@@ -23,6 +23,8 @@ class Passes:
         Where in `base` the activations are.
     reading : Reading
         The windows and what the model gets for a batch of them.
+    batching : str
+        Which windows may share a pass, as `batching_of` returns it.
     batch_tokens : int
         The most tokens of one pass.
     max_norm_ratio : float or None
@@ -31,11 +33,12 @@ class Passes:
         What shows how far the passes are.
     """
 
-    def __init__(self, base, place, reading, batch_tokens, max_norm_ratio, progress):
+    def __init__(self, base, place, reading, batching, batch_tokens, max_norm_ratio, progress):
         self.base = base
         self.place = place
         self.windows = reading.windows
         self.feed = reading.feed
+        self.batching = batching
         self.batch_tokens = batch_tokens
         self.max_norm_ratio = max_norm_ratio
         self.progress = progress
@@ -84,7 +87,7 @@ class Passes:
     def _run(self):
         """Yield ``(batch, hidden, keep)``, the padded activations of each batch of windows."""
         lengths = np.diff(self.windows.bounds)
-        for batch in batches(self.windows, self.batch_tokens):
+        for batch in batches(self.windows, self.batch_tokens, self.batching):
             inputs, keep = self.feed(batch)
             hidden = hidden_of(self.base, self.place, inputs, keep.shape)
             yield batch, hidden, torch.from_numpy(keep).to(hidden.device)
@@ -124,7 +127,8 @@ def to_array(tensor):
 def context_length(base, tokenizer):
     """Return the most tokens that `base` can read and that its tokenizer recommends."""
     limit = getattr(text_config(base), "max_position_embeddings", None) or _UNLIMITED
-    limit -= first_position(base)
+    # XLNet says -1.
+    limit = (limit if limit > 0 else _UNLIMITED) - first_position(base)
     # Tokenizers without a limit say 1e30.
     return limit, int(min(limit, getattr(tokenizer, "model_max_length", limit)))
 

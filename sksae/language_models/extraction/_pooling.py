@@ -1,4 +1,4 @@
-"""One row a text: of activations, window by window where they are computed; of sparse codes."""
+"""Pooling to one row per text: of activations, window by window; of sparse codes."""
 
 import numpy as np
 import torch

@@ -1,5 +1,6 @@
-"""An extractor at work: X in, rows with their texts and tokens out, at once or in chunks."""
+"""Reader: from an extractor and X to rows with their texts and tokens, at once or in chunks."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from sksae.language_models._identities import attach
 from sksae.language_models._loading import is_name, load, load_image_processor
 from sksae.language_models._pickling import check_weights
 from sksae.language_models._sites import base_of, reads_images
+from sksae.language_models.extraction._batching import batching_of, check_attention
 from sksae.language_models.extraction._images import ImageSource
 from sksae.language_models.extraction._parameters import POLICY, check_parameters
 from sksae.language_models.extraction._passes import Passes, hidden_of
@@ -31,7 +33,7 @@ class Chunk(NamedTuple):
 
 
 class Reader:
-    """What the parameters of an extractor stand for: a model, a place in it, a way to read X.
+    """A model, a place in it and a way to read X, as the parameters of an extractor say.
 
     Parameters
     ----------
@@ -45,6 +47,7 @@ class Reader:
         model, tokenizer = load(extractor)
         check_weights(extractor, model)
         self.base = base_of(model)
+        check_attention(self.base)
         self.place = attach(model, extractor.layer, extractor.site)
         if reads_images(model):
             self.source = ImageSource(
@@ -114,6 +117,12 @@ class Reader:
         """Whether the model rounds to 16 bits."""
         return next(self.base.parameters()).dtype.itemsize < 4
 
+    def batching(self):
+        """Return which windows may share a pass, as `batching_of` does."""
+        read = partial(hidden_of, self.base, self.place)
+        given = self.extractor.position_ids
+        return batching_of(self.base, self.place, self.source.trial, read, inputs=given)
+
     def width(self):
         """Return the number of features, from a pass over one token."""
         return hidden_of(self.base, self.place, self.source.probe()).shape[-1]
@@ -134,7 +143,7 @@ class Reader:
             total = int(lengths[rows_of(reading.windows) > 0].sum())
             progress = Progress(extractor.verbose, n_tokens=total)
         sizes = extractor.batch_tokens, extractor.max_norm_ratio
-        return Passes(self.base, self.place, reading, *sizes, progress)
+        return Passes(self.base, self.place, reading, self.batching(), *sizes, progress)
 
     def _check_poolable(self, windows, n_texts):
         tokens = np.bincount(windows.text, weights=rows_of(windows), minlength=n_texts)
@@ -145,7 +154,7 @@ class Reader:
         raise ValueError(
             f"There is nothing to pool in texts without tokens: X[{empty[0]}]"
             + f" and {len(empty) - 1} more" * (len(empty) > 1)
-            + ". Leave them out, or extract one row a token with pooling=None."
+            + ". Leave them out, or extract one row per token with pooling=None."
             + " Without a special token in front, the only token of a text is in its first "
             "position, which drop_first_position=False keeps." * bool(lost)
         )

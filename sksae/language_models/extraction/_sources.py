@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from sksae.language_models._sites import input_device
+from sksae.language_models._sites import input_device, takes
+from sksae.language_models.extraction._batching import text_trial
 from sksae.language_models.extraction._encoding import (
     bare_frame,
     encode,
@@ -79,6 +80,11 @@ class TextSource:
         table = partial(table_of, self.tokenizer, texts, encoding, policy=policy)
         return Reading(windows, partial(self._feed, windows), table)
 
+    def trial(self):
+        """Return the sequences to try the model with."""
+        limit, _ = context_length(self.base, self.tokenizer)
+        return text_trial(self.base, limit, self._inputs)
+
     def probe(self):
         """Return the inputs of one token, whatever it is."""
         one = torch.full((1, 1), _ANY_TOKEN)
@@ -104,7 +110,9 @@ class TextSource:
 
     def _inputs(self, ids, mask):
         device = input_device(self.base)
-        inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        inputs = {"input_ids": ids.to(device)}
+        if takes(self.base, "attention_mask"):
+            inputs["attention_mask"] = mask.to(device)
         if self.extractor.position_ids:
             positions = torch.arange(ids.shape[1], device=device) + first_position(self.base)
             inputs["position_ids"] = positions.expand(ids.shape)

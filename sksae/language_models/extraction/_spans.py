@@ -1,4 +1,4 @@
-"""Which characters of a text each of its tokens stands for."""
+"""Spans: the characters of a text that each of its tokens stands for."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""What X may hold: texts, token ids, conversations, rows of a data set, or images."""
+"""The items of X: texts, token ids, conversations, rows of a data set, or images."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,14 @@ KINDS = {
     "image": "an image",
 }
 """The kinds of items, which are also the keys that a row of a data set is asked for, in order."""
+
+_BESIDE_IDS = (
+    "decoder_input_ids",
+    "input_features",
+    "inputs_embeds",
+    "pixel_values",
+    "pixel_values_videos",
+)
 
 
 def read_items(X):
@@ -49,6 +57,12 @@ def check_container(X):
         raise ValueError(
             "X must be an iterable of texts, one str each. Got one text: wrap it, [X]."
         )
+    if "input_ids" in (X if isinstance(X, Mapping) else getattr(X, "columns", ())):
+        raise ValueError(
+            "X must be an iterable of rows. Got columns, with 'input_ids': give one mapping per "
+            "row, with its mask, as in [{'input_ids': ids, 'attention_mask': mask} for ids, mask "
+            "in zip(X['input_ids'], X['attention_mask'])]."
+        )
     if isinstance(X, Mapping):
         raise ValueError(f"X must be an iterable of texts. Got a mapping: {_keys(X)}; take one.")
     if hasattr(X, "columns"):
@@ -81,12 +95,74 @@ def _of_row(row, i):
             found, value = _item(row[kind], f"X[{i}][{kind!r}]")
             if found != kind:
                 raise ValueError(f"X[{i}][{kind!r}] is {KINDS[found]}, not {wanted}.")
-            return found, value
+            return found, _real_ids(value, row, i) if kind == "input_ids" else value
     hint = " A conversation is a list of messages: wrap it, [X]." * ("role" in row)
     raise ValueError(
         f"X[{i}] is a mapping with none of the keys {', '.join(map(repr, KINDS))}: "
         f"{_keys(row)}.{hint}"
     )
+
+
+def _real_ids(ids, row, i):
+    """Return the ids of a row of a data set without the padding that its mask tells of.
+
+    The other columns that tokenizers write may say only what a pass over these ids assumes
+    anyway: tokens of one type, at consecutive positions.
+    """
+    for name in _BESIDE_IDS:
+        if row.get(name) is not None:
+            raise ValueError(
+                f"X[{i}] has {name!r} beside its token ids, but only the ids would be read. Take "
+                f"the key out to have them read alone."
+            )
+    real = slice(None)
+    if row.get("attention_mask") is not None:
+        real = _real_part(row["attention_mask"], len(ids), f"X[{i}]['attention_mask']")
+    for name in ("token_type_ids", "position_ids"):
+        if row.get(name) is None:
+            continue
+        values = _as_array(row[name])
+        expected = np.zeros(len(ids)) if name == "token_type_ids" else np.arange(len(ids))
+        expected = expected[: len(ids[real])]
+        if values.shape != ids.shape or not np.array_equal(values[real], expected):
+            what = "all 0" if name == "token_type_ids" else "0, 1, 2, ... for its tokens"
+            raise ValueError(
+                f"X[{i}][{name!r}] must be {what}: the model reads each row as one text of its "
+                f"own. Leave the key out to have it read so."
+            )
+    return ids[real]
+
+
+def _real_part(mask, n_tokens, name):
+    """Return the slice of the tokens whose mask is 1."""
+    mask = _as_array(mask)
+    if mask.shape != (n_tokens,):
+        raise ValueError(
+            f"{name} must have one entry per token id, shape ({n_tokens},). Got shape {mask.shape}."
+        )
+    if mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"{name} must have no entries but 0, for padding, and 1. Got {mask!r}.")
+    columns = np.flatnonzero(mask)
+    if not len(columns):
+        return slice(0)
+    first, end = int(columns[0]), int(columns[-1]) + 1
+    if len(columns) < end - first:
+        hole = first + int(np.argmin(mask[first:end]))
+        raise ValueError(
+            f"{name} is 0 at position {hole}, between tokens whose mask is 1. Padding is left out "
+            f"at both ends of a row only: give the tokens that the model is to read as one run."
+        )
+    return slice(first, end)
+
+
+def _as_array(values):
+    """Return a column of a row as an ndarray; ragged values get the shape ()."""
+    if isinstance(values, torch.Tensor):
+        return _array(values)
+    try:
+        return np.asarray(values if len(values) else np.zeros(0, dtype=np.int64))
+    except (TypeError, ValueError):
+        return np.asarray(None)
 
 
 def _item(item, name):
@@ -145,7 +221,7 @@ def _is_int(value):
 def _is_image(item):
     if isinstance(item, (np.ndarray, torch.Tensor)):
         return item.ndim == 3
-    # Whoever has an image has imported the package that made it.
+    # An image of Pillow exists only if Pillow has been imported.
     pillow = sys.modules.get("PIL.Image")
     return pillow is not None and isinstance(item, pillow.Image)
 

@@ -1,4 +1,4 @@
-"""The token table: which token of which text each row of activations belongs to."""
+"""The token table: the token and the text that each row of activations belongs to."""
 
 from dataclasses import dataclass, field, fields, replace
 
@@ -11,7 +11,7 @@ from sksae._signs import SHOWN, TableRepr, edges_visible
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TokenTable(TableRepr):
-    """One line a row: where in which text it came from.
+    """The origin of each row: one line per row, with its text and its place there.
 
     Indexing with a slice, a mask or an array of row numbers gives the table of those rows; its
     `repr` shows the first ten.

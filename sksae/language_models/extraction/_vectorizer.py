@@ -1,4 +1,4 @@
-"""SAEVectorizer: texts in, one row of sparse features a text out."""
+"""SAEVectorizer: the transformer from texts to one row of sparse features per text."""
 
 import copy
 
@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import check_fits_in_memory, stack_csr
 from sksae._coding import sparse_coder, sparse_codes
+from sksae._drafts import on_a_draft
 from sksae._params import Bool, Instance, Option, check_params
 from sksae._reprs import ShortRepr
 from sksae.language_models.extraction._extractor import ActivationExtractor
@@ -45,7 +46,7 @@ class _AutoOrBool:
 
 
 class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
-    """Sparse features of texts: activations of a language model, coded and pooled, a row a text.
+    """Sparse features of texts: activations of a language model, coded and pooled per text.
 
     It stands where TfidfVectorizer would stand. `transform` streams: neither all activations nor
     any dense matrix of codes exists at once.
@@ -73,7 +74,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
 
     See Also
     --------
-    ActivationExtractor : One row of activations a token, or a text.
+    ActivationExtractor : One row of activations per token or per text.
     sklearn.feature_extraction.text.TfidfVectorizer : Words instead of features.
 
     Notes
@@ -118,6 +119,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         self.sparse_output = sparse_output
         self.prefit = prefit
 
+    @on_a_draft
     def fit(self, X, y=None):
         """Fit the autoencoder on the activations of the tokens of texts, unless it is fitted.
 
@@ -162,7 +164,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         Returns
         -------
         features : {sparse matrix, ndarray} of shape (n_texts, n_codes), dtype=float32
-            One row a text.
+            One row per text.
         """
         check_params(self)
         if self._is_prefit():
@@ -182,7 +184,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         Returns
         -------
         features : {sparse matrix, ndarray} of shape (n_texts, n_codes), dtype=float32
-            One row a text; empty for a text without tokens.
+            One row per text; empty for a text without tokens.
 
         Raises
         ------
@@ -206,7 +208,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         Returns
         -------
         names : ndarray of shape (n_codes,), dtype=object
-            One name a feature.
+            One name per feature.
         """
         check_is_fitted(self)
         return sparse_coder(self._fitted()).get_feature_names_out()

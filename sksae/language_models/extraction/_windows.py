@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sksae.language_models.extraction._batching import ALONE, EQUAL_LENGTHS, PADDED
 from sksae.language_models.extraction._encoding import joined
 from sksae.language_models.extraction._tokens import TokenTable, strings
 
 
 class Windows(NamedTuple):
-    """What the model reads, window by window, end to end and in the order of the texts."""
+    """The token sequences that the model reads, end to end and in the order of the texts."""
 
     ids: np.ndarray  # (n_read,): with the special tokens of each window
     source: np.ndarray  # (n_read,): index in `Encoding.ids`, -1 for an added special token
@@ -21,19 +22,19 @@ class Windows(NamedTuple):
 
 def cut(encoding, frame, max_length, *, include_special, drop_first):
     """Return the `Windows` of consecutive pieces of each text, at most `max_length` tokens each."""
-    room = max_length - len(frame.prefix) - len(frame.suffix)
-    if room < 1:
+    n_added = len(frame.prefix) + len(frame.suffix)
+    if max_length <= n_added:
         raise ValueError(
-            f"max_length={max_length} leaves no room for text: each window has "
-            f"{len(frame.prefix) + len(frame.suffix)} special tokens."
+            f"max_length={max_length} leaves nothing for text: each window has {n_added} special "
+            f"tokens."
         )
-    pieces = list(_pieces(encoding, frame, room))
-    added = np.full(max_length - room, -1, dtype=np.int64)
+    pieces = list(_pieces(encoding, frame, max_length))
+    added = np.full(n_added, -1, dtype=np.int64)
     ids, source, lengths = [], [], []
-    for _, prefix, begin, end in pieces:
-        ids += [prefix, encoding.ids[begin:end], frame.suffix]
-        source += [added[: len(prefix)], np.arange(begin, end), added[: len(frame.suffix)]]
-        lengths.append(len(prefix) + end - begin + len(frame.suffix))
+    for _, prefix, begin, end, suffix in pieces:
+        ids += [prefix, encoding.ids[begin:end], suffix]
+        source += [added[: len(prefix)], np.arange(begin, end), added[: len(suffix)]]
+        lengths.append(len(prefix) + end - begin + len(suffix))
     ids, source = joined(ids), joined(source)
     bounds = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     special = (source < 0) | np.isin(ids, frame.special)
@@ -44,27 +45,51 @@ def cut(encoding, frame, max_length, *, include_special, drop_first):
     return Windows(ids, source, keep, bounds, np.array([text for text, *_ in pieces], np.int64))
 
 
-def _pieces(encoding, frame, room):
-    """Yield ``(text, prefix, begin, end)``: each window's part of the tokens, and its prefix."""
+def _pieces(encoding, frame, max_length):
+    """Yield ``(text, prefix, begin, end, suffix)``, the tokens of a text around which a window is.
+
+    What the text has of the special tokens itself, because it was rendered before, is not added.
+    """
     for text, (begin, end) in enumerate(pairwise(encoding.bounds.tolist())):
         while begin < end:
-            there = frame.once and encoding.ids[begin] == frame.prefix[0]
-            prefix = frame.prefix[:0] if there else frame.prefix
-            stop = min(begin + room + len(frame.prefix) - len(prefix), end)
-            yield text, prefix, begin, stop
+            prefix = _missing_in_front(frame.prefix, encoding.ids[begin:end])
+            stop = min(begin + max_length - len(prefix) - len(frame.suffix), end)
+            suffix = _missing_behind(frame.suffix, encoding.ids[begin:stop])
+            yield text, prefix, begin, stop, suffix
             begin = stop
 
 
-def batches(windows, batch_tokens):
+def _missing_in_front(prefix, ids):
+    """Return what of `prefix` has to be put in front of `ids`, which may begin with a part of it.
+
+    A text that begins with the first token of the prefix has its beginning already.
+    """
+    for n in range(len(prefix)):
+        if np.array_equal(ids[: len(prefix) - n], prefix[n:]):
+            return prefix[:n]
+    return prefix[:0] if len(prefix) and ids[0] == prefix[0] else prefix
+
+
+def _missing_behind(suffix, ids):
+    """Return what of `suffix` has to be put behind `ids`, which may end with a part of it."""
+    return _missing_in_front(suffix[::-1], ids[::-1])[::-1]
+
+
+def batches(windows, batch_tokens, batching=PADDED):
     """Yield arrays of window indices, longest first, whose padded size is at most `batch_tokens`.
 
     Windows that keep no row are left out; one that is too long alone is a batch by itself.
+    `batching` says which windows may share a batch, as `batching_of` returns it.
     """
     lengths = np.diff(windows.bounds)
     order = np.argsort(-lengths, kind="stable")
     order = order[rows_of(windows)[order] > 0]
     while len(order):
         size = max(1, batch_tokens // lengths[order[0]])
+        if batching == EQUAL_LENGTHS:
+            size = min(size, np.count_nonzero(lengths[order] == lengths[order[0]]))
+        elif batching == ALONE:
+            size = 1
         yield order[:size]
         order = order[size:]
 

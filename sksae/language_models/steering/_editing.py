@@ -1,4 +1,4 @@
-"""Rows of a site changed while a context is open: the ground of `steer` and `patch`."""
+"""Rows of a site changed while a context is open, as `steer` and `patch` do."""
 
 import contextlib
 
@@ -8,7 +8,9 @@ from sksae._modes import own_modes
 from sksae.language_models._dictionary import wide
 from sksae.language_models._hooks import capture, is_untouched, untouched, visiting
 from sksae.language_models._identities import attach, short_inputs
+from sksae.language_models._scopes import inherited_by_threads, scope
 from sksae.language_models._sites import SITES, base_of, split_site, text_config
+from sksae.language_models.steering._positions import Positions
 
 
 def editable(model, site):
@@ -39,9 +41,11 @@ def editable(model, site):
         return place, capture(base, {"x": place}, short_inputs(base))["x"].shape[-1]
 
 
-@contextlib.contextmanager
-def editing(model, place, positions, edit):
-    """Let a function change rows of a place while the context is open.
+class Editing(contextlib.ContextDecorator):
+    """A context in which a function changes rows of a place.
+
+    It can be entered as often as wanted, also while it is open: then the rows are changed twice, as
+    by two contexts, one inside of the other.
 
     Parameters
     ----------
@@ -49,22 +53,105 @@ def editing(model, place, positions, edit):
         The model, with or without a head.
     place : Place
         Where.
-    positions : Positions
-        Which rows.
+    where : str or Tensor
+        Which rows, as from `read_where`.
     edit : callable
         ``edit(rows)`` gets those rows, (n, width), at least float32, and returns rows like them.
         Where they are equal, the model's own stay as they are, bit for bit.
     """
-    base = base_of(model)
 
-    def visit(x):
-        if is_untouched():
-            return None
-        with own_modes():
-            return _edited(x, positions.mask(x), edit)
+    def __init__(self, model, place, where, edit):
+        self._model = model
+        self._base = base_of(model)
+        self._place = place
+        self._where = where
+        self._edit = edit
+        self._entries = []  # (Scope, ExitStack) of each time that it is open
 
-    with positions.following(base, place.path), visiting(base, [(place, visit)]):
-        yield
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(inherited_by_threads())
+            here = stack.enter_context(scope())
+            positions = Positions(self._where)
+            watch = _Watch(self._base, self._place)
+
+            def visit(x):
+                if is_untouched():
+                    return None
+                watch.visited()
+                with own_modes():
+                    return _edited(x, positions.mask(x), self._edit)
+
+            stack.push(watch.check)
+            stack.enter_context(positions.following(self._base, self._place.path, here))
+            stack.enter_context(watch.counting(here))
+            stack.enter_context(visiting(self._base, [(self._place, visit)]))
+            self._entries.append((here, stack.pop_all()))
+
+    def __exit__(self, *error):
+        entries = self._entries
+        # Threads and tasks may have entered in between: the last one of this context.
+        last = next((i for i in range(len(entries))[::-1] if entries[i][0].is_here()), -1)
+        return entries.pop(last)[1].__exit__(*error)
+
+
+class _Watch:
+    """What tells whether a model that runs inside of a block is changed there.
+
+    Parameters
+    ----------
+    base : torch.nn.Module
+        The model without its head.
+    place : Place
+        Where it is to be changed.
+    """
+
+    def __init__(self, base, place):
+        self._base = base
+        self._place = place
+        self._n_passes = 0  # that came to their end
+        self._n_visits = 0
+
+    @contextlib.contextmanager
+    def counting(self, here):
+        """Count the passes in the scope `here` while the context is open."""
+
+        def count(*_):
+            if here.is_here() and not is_untouched():
+                self._n_passes += 1
+
+        handle = self._base.register_forward_hook(count)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def visited(self):
+        """Take note that a tensor passes the place.
+
+        Raises
+        ------
+        RuntimeError
+            If it will pass again in a backward pass, which may come after the block.
+        """
+        self._n_visits += 1
+        base = self._base
+        if not (base.training and torch.is_grad_enabled()):
+            return
+        if any(getattr(module, "gradient_checkpointing", False) for module in base.modules()):
+            raise RuntimeError(
+                f"{type(base).__name__} has gradient checkpointing on, which runs blocks once "
+                f"more in the backward pass, where nothing would be changed: switch "
+                f"it off before."
+            )
+
+    def check(self, error, *_):
+        """Raise a RuntimeError at the end of a block in which nothing passed the place."""
+        if error is None and self._n_passes and not self._n_visits:
+            raise RuntimeError(
+                f"Nothing was changed: {type(self._base).__name__} ran {self._n_passes} times in "
+                f"the block, and never {self._place}."
+            )
 
 
 def _edited(x, mask, edit):

@@ -1,4 +1,4 @@
-"""What steering does to the rows of a site: a step in the span of some features' directions."""
+"""Steps that steering adds to the rows of a site, in the span of some features' directions."""
 
 from collections.abc import Mapping
 from numbers import Integral, Real

@@ -2,8 +2,8 @@
 
 from sksae._params import Bool
 from sksae.language_models._dictionary import check_fitted_on, fitted, reconstruct
-from sksae.language_models.steering._editing import editable, editing
-from sksae.language_models.steering._positions import Positions
+from sksae.language_models.steering._editing import Editing, editable
+from sksae.language_models.steering._positions import read_where
 
 
 def patch(model, site, sae, *, where="all", with_error=False):
@@ -19,7 +19,7 @@ def patch(model, site, sae, *, where="all", with_error=False):
         The model whose passes are changed.
     site : str or (int, str)
         Where in the model: ``"3.resid_post"`` or ``(3, "resid_post")``, ``"embeddings"``, or the
-        path of a module; see `ActivationExtractor` for the names.
+        path of a module, or the name of a hook of TransformerLens; see `ActivationExtractor`.
     sae : estimator
         A fitted autoencoder, or anything with `transform` and `inverse_transform`: a pipeline, a
         PCA.
@@ -44,7 +44,7 @@ def patch(model, site, sae, *, where="all", with_error=False):
         an option is not one of those above. In a pass: if a position or the mask lies outside of
         the prompt.
     RuntimeError
-        If `site` is a module that never runs.
+        If `site` is a module that never runs, and as for `steer`.
 
     See Also
     --------
@@ -55,7 +55,8 @@ def patch(model, site, sae, *, where="all", with_error=False):
     -----
     Only tokens that are patched are encoded. Special tokens, and the first position where a model
     has outliers there, are often not among the rows an autoencoder was fitted on; `where` can leave
-    them out. Gradients do not pass the reconstruction.
+    them out. Gradients do not pass the reconstruction. Threads, contexts that are entered again and
+    compiled models are as for `steer`.
 
     Examples
     --------
@@ -80,7 +81,7 @@ def patch(model, site, sae, *, where="all", with_error=False):
     """
     if not Bool().accepts(with_error):
         raise ValueError(f"with_error must be {Bool()}. Got {with_error!r} instead.")
-    positions = Positions(where)
+    where = read_where(where)
     place, width = editable(model, site)
     sae = fitted(sae)
     if width is not None:
@@ -90,4 +91,4 @@ def patch(model, site, sae, *, where="all", with_error=False):
         made = reconstruct(sae, rows)
         return made + (rows - made) if with_error else made
 
-    return editing(model, place, positions, edit)
+    return Editing(model, place, where, edit)

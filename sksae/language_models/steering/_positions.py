@@ -1,4 +1,4 @@
-"""Which tokens of a forward pass are meant, also where `generate` feeds them one by one."""
+"""The tokens of a forward pass that are meant, also where `generate` feeds them one by one."""
 
 import contextlib
 import inspect
@@ -9,17 +9,22 @@ import numpy as np
 import torch
 
 from sksae.language_models._hooks import is_untouched
+from sksae.language_models._sites import plain
 
 WHERE = ("all", "last", "generated")
+
+# Arguments in which a model is given what it has read before: keys and values, or a state.
+_MEMORIES = ("past_key_values", "cache_params", "state")
 
 
 class _Pass(NamedTuple):
     """What a model is given in one forward pass; columns count from the first token of all."""
 
     tokens: torch.Tensor | None  # ids (n, t), or embeddings (n, t, width)
-    first: int  # column of the first of them: how many are in the cache
+    first: int  # column of the first of them: how many were read before
     real: torch.Tensor  # (n, t): False for padding
     cached: bool  # whether there is a cache to write to
+    counted: bool = True  # whether `first` is known; if not, it is 0
 
     @property
     def end(self):
@@ -36,7 +41,7 @@ class _Pass(NamedTuple):
         if self.first:
             # More than one token at once are not generated: the next prompt of a conversation.
             return self.first == before.end and self.real.shape[1] == 1
-        if self.cached or self.tokens is None or prompt.tokens is None:
+        if self.cached or self.tokens is None or prompt.tokens is None or not prompt.counted:
             return False
         # Without a cache each pass starts with the prompt again.
         n = prompt.end
@@ -47,8 +52,8 @@ class Positions:
     """The tokens that are meant by `where`, pass by pass.
 
     What the model is given says which pass belongs to which prompt: a pass whose tokens follow
-    those of the pass before in the cache, or that starts with a whole prompt again, goes on with
-    that prompt; every other pass is a prompt of its own.
+    those of the pass before in the cache or state, or that starts with a whole prompt again, goes
+    on with that prompt; every other pass is a prompt of its own.
 
     Parameters
     ----------
@@ -67,31 +72,38 @@ class Positions:
         self._seen = threading.local()
 
     @contextlib.contextmanager
-    def following(self, base, path):
-        """Watch, while the context is open, what reaches the module at `path` inside of `base`."""
+    def following(self, base, path, here):
+        """Watch what reaches the module at `path` inside of `base`, in passes in a scope."""
         reader = _reader(base, path)
         if reader is None:
             yield
             return
-        names = list(inspect.signature(reader.forward).parameters)
+        names = _parameters(reader)
 
         def before(_module, args, kwargs):
-            if not is_untouched():
-                self.begin(_read(dict(zip(names, args, strict=False)) | kwargs))
+            if here.is_here() and not is_untouched():
+                call = dict(zip(names, args, strict=False)) | kwargs
+                self.begin(_read(call, self._seen.__dict__.get("now")))
+
+        def after(*_):
+            if here.is_here() and not is_untouched():
+                self._seen.running = False
 
         self._followed = True
-        handle = reader.register_forward_pre_hook(before, with_kwargs=True)
-        try:
+        with contextlib.ExitStack() as handles:
+            for handle in (
+                reader.register_forward_pre_hook(before, with_kwargs=True),
+                reader.register_forward_hook(after, always_call=True),
+            ):
+                handles.callback(handle.remove)
             yield
-        finally:
-            handle.remove()
 
     def begin(self, this):
         """Take note of a pass that begins."""
         seen = self._seen.__dict__
         if "prompt" not in seen or not this.continues(seen["prompt"], seen["now"]):
             seen["prompt"] = this
-        seen["now"] = this
+        seen["now"], seen["running"] = this, True
 
     def mask(self, x):
         """Return which rows of `x` are meant, a bool tensor (...) for x of shape (..., width).
@@ -100,12 +112,20 @@ class Positions:
         ------
         ValueError
             If `x` has not one row a token, or `where` does not fit the prompt.
+        RuntimeError
+            If the model was not called: what it was given is not known.
         """
         seen = self._seen.__dict__
-        if not self._followed or "now" not in seen:
+        if self._followed and not seen.get("running"):
+            raise RuntimeError(
+                "A part of the model runs without the model: call the model itself, neither its "
+                "method `forward` nor a module inside of it, so that it is known which tokens pass."
+            )
+        if not self._followed:
             self.begin(_Pass(None, 0, _ones(x.shape[:-1][:2], x.device), cached=False))
         now = seen["now"]
-        if x.shape[:-1].numel() != now.real.numel():
+        # Some modules see all sequences as one.
+        if x.shape[:-1] not in (now.real.shape, (now.real.numel(),)):
             raise ValueError(
                 f"A site has one row a token; a tensor of shape {tuple(x.shape)} passes this one "
                 f"for {len(now.real)} sequences of {now.real.shape[1]} tokens."
@@ -143,7 +163,9 @@ def _chosen(where, prompt, now):
         # After the prompt each token was the last one of its pass.
         return after if where == "generated" else after | (columns == prompt.last().to(device))
     if where.dtype is torch.bool:
+        _refuse_uncounted(prompt)
         return _masked(where.to(device), prompt, now, columns)
+    _refuse_uncounted(prompt)
     low, high = int(where.min()), int(where.max())
     if high >= prompt.end or low < -prompt.end:
         raise ValueError(
@@ -151,6 +173,14 @@ def _chosen(where, prompt, now):
             f"{prompt.end} tokens."
         )
     return torch.isin(columns, torch.where(where < 0, where + prompt.end, where).to(device))
+
+
+def _refuse_uncounted(prompt):
+    if not prompt.counted:
+        raise ValueError(
+            "Positions are not known: the model goes on from a state that was made outside of the "
+            "block. Read the prompt inside of it, or take where='all', 'last' or 'generated'."
+        )
 
 
 def _masked(mask, prompt, now, columns):
@@ -170,31 +200,59 @@ def _masked(mask, prompt, now, columns):
 
 def _reader(base, path):
     """Return the innermost module around `path` that is given tokens; None for images."""
-    while True:
-        module = base.get_submodule(path)
-        parameters = inspect.signature(module.forward).parameters
-        if {"input_ids", "attention_mask"} <= set(parameters):
+    names = path.split(".") if path else []
+    for n in range(len(names), -1, -1):
+        module = base.get_submodule(".".join(names[:n]))
+        # BERT's embeddings take ids as well, but no mask.
+        if {"input_ids", "attention_mask"} <= set(_parameters(module)):
             return module
-        if not path:
-            return None
-        path = path.rpartition(".")[0]
+    # Nor does all of xLSTM.
+    return base if "input_ids" in _parameters(base) else None
 
 
-def _read(call):
-    """Return the `_Pass` of a call's arguments."""
+def _parameters(module):
+    """Return the names of the arguments of a module's forward pass."""
+    if isinstance(module, torch.jit.ScriptModule):  # has no signature
+        return []
+    return list(inspect.signature(plain(module).forward).parameters)
+
+
+def _read(call, before):
+    """Return the `_Pass` of a call's arguments; `before` is the pass before, or None."""
     tokens = call.get("input_ids")
     tokens = call.get("inputs_embeds") if tokens is None else tokens
     if tokens is None:
         raise ValueError("A model that is steered or patched needs input_ids or inputs_embeds.")
-    cache = call.get("past_key_values")
-    first = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
+    memories = [call[name] for name in _MEMORIES if call.get(name) is not None]
+    lengths = [_length(memory) for memory in memories]
+    counted = None not in lengths
+    first = max(lengths, default=0) if counted else 0
+    if not counted and before is not None:
+        counted, first = before.counted, before.end
     real = _ones(tokens.shape[:2], tokens.device)
     mask = call.get("attention_mask")
     # One of four dimensions says what is attended to; padding is what nothing attends to, so
     # whatever happens there has no effect.
     if isinstance(mask, torch.Tensor) and mask.ndim == 2:
         real = mask[:, -tokens.shape[1] :].to(tokens.device) != 0
-    return _Pass(tokens, first, real, cached=cache is not None)
+    return _Pass(tokens, first, real, cached=bool(memories), counted=counted)
+
+
+def _length(memory):
+    """Return how many tokens were read before, None for a state that does not say so."""
+    if hasattr(memory, "seqlen_offset"):  # xLSTM
+        return int(memory.seqlen_offset)
+    if not hasattr(memory, "get_seq_length"):  # RWKV: a list of tensors, made by the first pass
+        return None
+    try:
+        length = int(memory.get_seq_length())
+    except ValueError:  # nothing but states in it (Mamba)
+        return None if memory.has_previous_state() else 0
+    if length:
+        return length
+    # The first layer may have its state elsewhere (MiniMax).
+    layers = [layer for layer in getattr(memory, "layers", ()) if hasattr(layer, "get_seq_length")]
+    return max((int(layer.get_seq_length()) for layer in layers), default=0)
 
 
 def _ones(shape, device):

@@ -3,9 +3,9 @@
 from sksae._modes import own_modes
 from sksae._params import Bool, Option, check_option
 from sksae.language_models._dictionary import Dictionary
-from sksae.language_models.steering._editing import editable, editing
+from sksae.language_models.steering._editing import Editing, editable
 from sksae.language_models.steering._feature_edits import read_edit
-from sksae.language_models.steering._positions import Positions
+from sksae.language_models.steering._positions import read_where
 
 _RULES = {
     "how": Option("add", "clamp", "scale", "ablate", "project_out"),
@@ -43,7 +43,7 @@ def steer(
         something else that uses the model.
     site : str or (int, str)
         Where in the model: ``"3.resid_post"`` or ``(3, "resid_post")``, ``"embeddings"``, or the
-        path of a module; see `ActivationExtractor` for the names.
+        path of a module, or the name of a hook of TransformerLens; see `ActivationExtractor`.
     sae : estimator
         A sparse autoencoder fitted on activations of that site.
     features : mapping of int to float
@@ -94,13 +94,16 @@ def steer(
     Raises
     ------
     TypeError
-        If `model` is not a model object, `sae` has no directions, or a value is not a number.
+        If `model` is not a model object or is a wrapper around one, `sae` has no directions, or a
+        value is not a number.
     ValueError
         If the model has no such site, the autoencoder was fitted on rows of another width, there
         is no such feature, or an option is not one of those above. In a pass: if a position or
         the mask lies outside of the prompt.
     RuntimeError
-        If `site` is a module that never runs.
+        If `site` is a module that never runs. In a pass: if gradient checkpointing will repeat it,
+        or a part of the model is called instead of the model. At the end of the block: if the
+        model ran and nothing could be changed.
 
     See Also
     --------
@@ -117,8 +120,15 @@ def steer(
 
     Results are the same with and without a cache and with beams. In a left-padded batch a position
     is a column, padding included: count from the end, or give a mask. Not supported are assisted
-    decoding, which generates several tokens in one pass, prompts that are read in chunks, and
-    compiled models, which may ignore hooks.
+    decoding, which generates several tokens in one pass, and prompts that are read in chunks.
+
+    A block holds for the passes of the thread or asyncio task that entered it, and of threads and
+    tasks that are started inside of it, such as one that runs `generate` for a streamer; extractors
+    and other readers refuse to work in such a thread. Others, on the same model at the same time,
+    are left alone, or have blocks of their own: a thread that was there before, as those of a pool
+    are, belongs to the block by ``contextvars.copy_context().run`` only. A context can be entered
+    again, also inside of itself: then it acts twice. While a block is open, all that
+    `torch.compile` has made in this process runs uncompiled.
 
     References
     ----------
@@ -155,13 +165,13 @@ def steer(
     _check(how=how, unit=unit, only_active=only_active, preserve_norm=preserve_norm)
     if unit != "absolute" and how != "add":
         raise ValueError(f"unit={unit!r} is for how='add'; how={how!r} has units of its own.")
-    positions = Positions(where)
+    where = read_where(where)
     place, width = editable(model, site)
     dictionary = Dictionary(sae, width)
     with own_modes():
         edit = read_edit(dictionary, features, how, unit, maxima)
     edit = edit._replace(gated=bool(only_active), level=bool(preserve_norm))
-    return editing(model, place, positions, edit)
+    return Editing(model, place, where, edit)
 
 
 def _check(**options):

@@ -90,8 +90,9 @@ function heatTable(prompt, number, entries, chosen, asked) {
     rows.get(entry.feature).set(entry.token, entry);
   }
   // Those of the chosen token first; then in the order in which they fire, along the text.
-  const here = [...rows].filter(([, cells]) => asked && cells.has(chosen)).slice(0, MOST_HERE);
-  const some = [...new Set([...here, ...rows])].slice(0, MOST_FEATURES);
+  const all = [...rows];  // once, because a Set tells pairs apart by identity
+  const here = all.filter(([, cells]) => asked && cells.has(chosen)).slice(0, MOST_HERE);
+  const some = [...new Set([...here, ...all])].slice(0, MOST_FEATURES);
   const peak = cells => [...cells.values()].reduce((a, b) => (b.share ?? 0) > (a.share ?? 0) ? b : a).token;
   some.splice(here.length, MOST_FEATURES, ...some.slice(here.length).sort((a, b) => peak(a[1]) - peak(b[1])));
   const head = make("tr", null, make("th", { scope: "col" }, `${Math.min(rows.size, MOST_FEATURES)} of ${plural(rows.size, "feature")}`),

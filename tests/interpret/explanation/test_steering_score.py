@@ -1,9 +1,11 @@
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
+from tokenizers import processors
 
 from sksae.datasets import load_tiny_lm
 from sksae.interpret import Explanation, score_by_steering
@@ -64,6 +66,21 @@ def test_words_that_a_feature_promotes_become_more_probable(planted):
         assert score["low"] < score["value"] < score["high"]
         assert score["n"] == 8
         assert score["baseline"]["random"] < score["value"]
+
+
+def test_a_start_token_in_a_prompt_is_the_only_one(planted):
+    model, site, sae, tokenizer = planted
+    tokenizer = copy.deepcopy(tokenizer)
+    start = tokenizer.bos_token = tokenizer.bos_token or tokenizer.eos_token
+    special = [(start, tokenizer.bos_token_id)]
+    tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A", special_tokens=special
+    )
+    plain, rendered = (
+        scored((model, site, sae, tokenizer), {0: "scipy"}, prompts=prompt, strength=0.5)
+        for prompt in ("In", f"{start}In")
+    )
+    assert rendered[0].scores["steering"]["value"] == plain[0].scores["steering"]["value"]
 
 
 def test_the_change_is_that_of_the_next_token(planted):

@@ -7,9 +7,12 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from sksae.language_models import ActivationExtractor
+from sksae import TopKSAE
+from sksae.language_models import ActivationExtractor, downstream_metrics
+from sksae.language_models._prompts import read_prompt
 from sksae.language_models.extraction import _reader
 from sksae.language_models.extraction._reader import Reader
+from sksae.language_models.extraction._windows import _missing_behind, _missing_in_front
 
 TEXTS = ["The cat sat on the mat.", "hello", "희소 특징 👩", "a dog and a log and a cat and a mat"]
 LONG = "the cat sat on the mat and " * 12
@@ -101,6 +104,95 @@ def test_rows_of_a_data_set_in_any_form(extractor, bpe):
     np.testing.assert_array_equal(extractor.transform(rows), expected)
 
 
+def with_padding(ids, side, fill, n=5):
+    """A row as tokenizers pad it."""
+    pad, hide, ones = [fill] * n, [0] * n, [1] * len(ids)
+    if side == "left":
+        return {"input_ids": pad + ids, "attention_mask": hide + ones}
+    return {"input_ids": ids + pad, "attention_mask": ones + hide}
+
+
+@pytest.mark.parametrize("kind", ["bert", "clip_text", "gpt2", "llama", "modernbert", "roberta"])
+def test_padding_of_a_row_is_cut_off(kind, tiny, bpe):
+    extractor = ActivationExtractor(tiny(kind), 1, tokenizer=bpe, drop_first_position=False)
+    ids = [bpe(text).input_ids for text in TEXTS]
+    expected, table = extractor.extract(ids)
+    pooled = clone(extractor).set_params(pooling="mean")
+    for side in ("left", "right"):
+        for fill in (bpe.eos_token_id, bpe.unk_token_id, 7):
+            rows = [with_padding(one, side, fill) for one in ids]
+            values, tokens = extractor.extract(rows)
+            np.testing.assert_array_equal(values, expected)
+            same_tables(tokens, table)
+            np.testing.assert_array_equal(extractor.transform(rows), expected)
+            np.testing.assert_array_equal(pooled.transform(rows), pooled.transform(ids))
+
+
+def test_padding_is_cut_off_wherever_rows_are_given(tiny, bpe, tmp_path):
+    model = tiny("gpt2", head=True)
+    extractor = ActivationExtractor(model, 1, tokenizer=bpe)
+    ids = [bpe(text).input_ids for text in TEXTS]
+    rows = [
+        with_padding(one, side, 9) for one, side in zip(ids, ["left", "right"] * 2, strict=True)
+    ]
+    expected = extractor.transform(ids)
+    stored, table = extractor.to_memmap(rows, tmp_path / "rows", dtype="float32")
+    np.testing.assert_array_equal(stored, expected)
+    assert len(table.texts[0]) == len(TEXTS[0])
+    mixed = np.concatenate(list(extractor.stream(rows, random_state=0)))
+    order = [np.lexsort(values.T) for values in (mixed, expected)]
+    np.testing.assert_array_equal(mixed[order[0]], expected[order[1]])
+    sae = TopKSAE(16, k=4, max_iter=2, random_state=0).fit(expected)
+    assert downstream_metrics(extractor, sae, rows) == downstream_metrics(extractor, sae, ids)
+    prompt = read_prompt(model, bpe, rows[0])
+    assert prompt.ids.tolist() == [ids[0]]
+
+
+def test_masks_in_any_form(extractor, bpe):
+    ids = bpe(TEXTS[0]).input_ids
+    expected = extractor.transform([ids])
+    row = with_padding(ids, "right", 9)
+    for form in (np.array, torch.tensor, tuple, lambda mask: np.array(mask, dtype=bool)):
+        given = {"input_ids": row["input_ids"], "attention_mask": form(row["attention_mask"])}
+        np.testing.assert_array_equal(extractor.transform([given]), expected)
+    given = {**row, "token_type_ids": [0] * len(ids) + [3] * 5, "position_ids": None}
+    np.testing.assert_array_equal(extractor.transform([given]), expected)
+    np.testing.assert_array_equal(extractor.transform([bpe(TEXTS[0])]), expected)
+    nothing = {"input_ids": [3, 4], "attention_mask": [0, 0]}
+    np.testing.assert_array_equal(extractor.transform([nothing, row]), expected)
+
+
+def test_columns_of_a_tokenised_batch(extractor, trained):
+    tokenizer = trained()
+    tokenizer.pad_token = tokenizer.eos_token
+    for options in ({}, {"return_tensors": "pt"}, {"return_tensors": "np"}):
+        columns = tokenizer(TEXTS, padding=True, **options)
+        for X in (columns, dict(columns)):
+            with pytest.raises(ValueError, match=r"one mapping per row, with its mask"):
+                extractor.transform(X)
+        pairs = zip(columns["input_ids"], columns["attention_mask"], strict=True)
+        rows = [{"input_ids": ids, "attention_mask": mask} for ids, mask in pairs]
+        np.testing.assert_array_equal(extractor.transform(rows), extractor.transform(TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"attention_mask": [1, 1]}, r"X\[1\]\['attention_mask'\] must have one entry per token"),
+        ({"attention_mask": [[1, 1, 1, 1]]}, r"Got shape \(1, 4\)"),
+        ({"attention_mask": [1, 0, 1, 1]}, "is 0 at position 1, between"),
+        ({"attention_mask": [1, 2, 2, 1]}, "no entries but 0, for padding, and 1"),
+        ({"attention_mask": [1.0, 1.0, 0.5, 0.0]}, "no entries but 0, for padding, and 1"),
+        ({"token_type_ids": [0, 0, 1, 1]}, r"\['token_type_ids'\] must be all 0"),
+        ({"pixel_values": np.zeros((3, 4, 4))}, "has 'pixel_values' beside its token ids"),
+        ({"position_ids": [0, 1, 0, 1]}, r"\['position_ids'\] must be 0, 1, 2"),
+    ],
+)
+def test_columns_that_cannot_be_honoured_are_refused(extractor, more, message):
+    with pytest.raises(ValueError, match=message):
+        extractor.transform([{"input_ids": [3]}, {"input_ids": [3, 4, 5, 6], **more}])
+
+
 def test_images_are_for_models_of_images(extractor):
     with pytest.raises(ValueError, match=r"X\[0\] is an image, but GPT2Model reads text"):
         extractor.transform(np.zeros((1, 3, 8, 8), np.float32))
@@ -119,6 +211,46 @@ def test_no_word_is_lost_behind_a_special_token(gpt2, trained):
     np.testing.assert_array_equal(all_rows[all_tokens.position >= 0], rows)
     n_windows = -(-len(tokenizer(LONG).input_ids[1:]) // 7) + 1
     assert (all_tokens.position < 0).sum() == n_windows
+
+
+@pytest.mark.parametrize("prepend_bos", [False, True])
+def test_a_start_token_in_the_text_is_the_only_one(gpt2, trained, prepend_bos):
+    # Windows of 8 tokens: the later ones of a long text have a start token as well.
+    extractor = ActivationExtractor(
+        gpt2, 1, tokenizer=trained(bos=True), prepend_bos=prepend_bos, max_length=8
+    )
+    texts = [*TEXTS, LONG]
+    np.testing.assert_array_equal(
+        extractor.transform(["<|endoftext|>" + text for text in texts]), extractor.transform(texts)
+    )
+    everything = clone(extractor).set_params(include_special_tokens=True)
+    _, tokens = everything.extract(["<|endoftext|>hello", "hello", "<|endoftext|>"])
+    assert tokens.id[tokens.text == 0].tolist() == tokens.id[tokens.text == 1].tolist()
+    assert tokens.id[tokens.text == 2].tolist() == [0]
+    assert tokens.position[:2].tolist() == [0, 1]  # the text has the token itself
+
+
+def test_special_tokens_that_a_text_has_on_both_sides(bert, wordpiece):
+    extractor = ActivationExtractor(bert, 1, tokenizer=wordpiece, include_special_tokens=True)
+    expected = extractor.transform(["the cat sat"])
+    for text in ("[CLS] the cat sat [SEP]", "[CLS] the cat sat", "the cat sat [SEP]"):
+        np.testing.assert_array_equal(extractor.transform([text]), expected)
+    _, tokens = extractor.extract(["[CLS] the [SEP] cat [SEP]"])
+    assert tokens.string.tolist() == ["[CLS]", "the", "[SEP]", "cat", "[SEP]"]
+
+
+def test_a_part_of_several_special_tokens_in_the_text():
+    prefix = np.array([1, 2, 3])
+    for begins, missing in (
+        ([9, 9], [1, 2, 3]),
+        ([1, 2, 3, 9], []),
+        ([2, 3, 9], [1]),
+        ([3, 9], [1, 2]),
+        ([1, 9], []),
+        ([2, 9], [1, 2, 3]),
+    ):
+        assert _missing_in_front(prefix, np.array(begins)).tolist() == missing
+    assert _missing_behind(prefix, np.array([9, 1])).tolist() == [2, 3]
 
 
 def loud(tiny, token):

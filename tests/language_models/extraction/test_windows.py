@@ -60,7 +60,7 @@ def test_first_positions_are_left_out():
 
 
 def test_no_room_for_text():
-    with pytest.raises(ValueError, match=r"max_length=2 leaves no room.*2 special tokens"):
+    with pytest.raises(ValueError, match=r"max_length=2 leaves nothing for text.*2 special tokens"):
         cut(ENCODING, frame([1], [2]), 2, include_special=False, drop_first=False)
 
 

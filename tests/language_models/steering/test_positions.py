@@ -1,5 +1,7 @@
 """Which tokens are meant, as columns known in advance."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sksae.language_models._hooks import untouched
+from sksae.language_models._hooks import is_untouched, untouched
+from sksae.language_models._scopes import scope
 from sksae.language_models.steering._positions import Positions, read_where
 
 
@@ -21,7 +24,7 @@ class Reader(nn.Module):
     def forward(
         self, input_ids=None, attention_mask=None, past_key_values=None, inputs_embeds=None
     ):
-        return input_ids if inputs_embeds is None else inputs_embeds
+        return self.inner(input_ids if inputs_embeds is None else inputs_embeds)
 
 
 class Cache:
@@ -37,21 +40,29 @@ class Follower:
 
     def __init__(self, where):
         self.positions, self.reader = Positions(where), Reader()
-        self.context = self.positions.following(self.reader, "inner")
+        self.shape = None  # of the rows, where it is not that of the tokens
 
     def __enter__(self):
-        self.context.__enter__()
+        self.stack = contextlib.ExitStack()
+        here = self.stack.enter_context(scope())
+        self.stack.enter_context(self.positions.following(self.reader, "inner", here))
+        self.stack.callback(self.reader.inner.register_forward_hook(self.look).remove)
         return self
 
     def __exit__(self, *error):
-        self.context.__exit__(*error)
+        self.stack.close()
 
-    def __call__(self, ids, attention=None, cached=None):
+    def look(self, _module, _args, x):
+        if is_untouched():
+            return
+        shape = self.shape or x.shape[:2]
+        self.found = self.positions.mask(torch.zeros(*shape, 3)).int().tolist()
+
+    def __call__(self, ids=None, attention=None, cached=None, **others):
         cache = None if cached is None else Cache(cached)
-        self.reader(
-            torch.tensor(ids), None if attention is None else torch.tensor(attention), cache
-        )
-        return self.positions.mask(torch.zeros(*np.shape(ids), 3)).int().tolist()
+        ids, attention = (None if x is None else torch.tensor(x) for x in (ids, attention))
+        self.reader(ids, attention, cache, **others)
+        return self.found
 
 
 PROMPT = [[7, 8, 9], [4, 5, 6]]
@@ -181,33 +192,43 @@ def test_passes_with_a_cache_add_up_to_the_pass_without(n, new, where, data):
 
 
 def test_embeddings_are_tokens_too():
-    positions, reader = Positions("generated"), Reader()
     x = torch.randn(2, 4, 3)
-    with positions.following(reader, "inner"):
-        reader(inputs_embeds=x[:, :3])
-        assert not positions.mask(x[:, :3]).any()
-        reader(inputs_embeds=x)
-        assert positions.mask(x).int().tolist() == [[0, 0, 0, 1]] * 2
-        reader(inputs_embeds=x + 1)
-        assert not positions.mask(x).any()
+    with Follower("generated") as ask:
+        assert ask(inputs_embeds=x[:, :3]) == [[0] * 3] * 2
+        assert ask(inputs_embeds=x) == [[0, 0, 0, 1]] * 2
+        assert ask(inputs_embeds=x + 1) == [[0] * 4] * 2
         with pytest.raises(ValueError, match="input_ids or inputs_embeds"):
-            reader()
+            ask()
 
 
 def test_rows_may_be_flat():
-    positions, reader = Positions([1]), Reader()
-    with positions.following(reader, "inner"):
-        reader(torch.tensor(PROMPT))
-        assert positions.mask(torch.zeros(6, 5)).int().tolist() == [0, 1, 0, 0, 1, 0]
-        with pytest.raises(
-            ValueError, match=r"shape \(5, 5\) passes this one for 2 sequences of 3 tokens"
-        ):
-            positions.mask(torch.zeros(5, 5))
+    with Follower([1]) as ask:
+        ask.shape = (6,)
+        assert ask(PROMPT) == [0, 1, 0, 0, 1, 0]
+        for wrong in ((5,), (3, 2), (6, 1)):
+            ask.shape = wrong
+            with pytest.raises(
+                ValueError, match=rf"shape \({wrong[0]}, .*3\) passes this one for 2 sequences of 3"
+            ):
+                ask(PROMPT)
+
+
+def test_a_part_that_runs_without_the_model_is_refused():
+    with Follower("all") as ask:
+        for _ in range(2):  # never called, and called before
+            with pytest.raises(RuntimeError, match="call the model itself"):
+                ask.reader.forward(torch.tensor(PROMPT))
+            assert ask(PROMPT) == [[1] * 3] * 2
+        ask.shape = (5,)
+        with pytest.raises(ValueError, match="has one row a token"):
+            ask(PROMPT)
+        with pytest.raises(RuntimeError, match="call the model itself"):
+            ask.reader.forward(torch.tensor(PROMPT))
 
 
 def test_without_tokens_the_rows_themselves_are_counted():
     positions = Positions("last")
-    with positions.following(nn.Sequential(nn.Identity()), "0"):
+    with scope() as here, positions.following(nn.Sequential(nn.Identity()), "0", here):
         assert positions.mask(torch.zeros(2, 3, 4)).int().tolist() == [[0, 0, 1]] * 2
         assert positions.mask(torch.zeros(1, 2, 4)).int().tolist() == [[0, 1]]
 

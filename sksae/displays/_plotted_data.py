@@ -1,4 +1,4 @@
-"""What displays read from estimators: sparse codes of rows, and attributes of a fitted step."""
+"""Data for displays: sparse codes of rows, and attributes of fitted estimators."""
 
 from collections.abc import Iterable
 

@@ -1,0 +1,221 @@
+"""Trial passes that tell which windows a model may read in one batch.
+
+The activations of a text must not depend on the texts beside it. In most models a mask keeps the
+padding away from the tokens. Where it does not (a Fourier transform over all positions, a
+convolution, a forward pass that drops the mask), only windows of one length are read together;
+where sequences of one length reach each other, each window is read alone.
+"""
+
+import contextlib
+import inspect
+import weakref
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from sksae.language_models._hooks import (
+    evaluation,
+    one_pass_at_a_time,
+    untouched,
+    visiting,
+    without_cache,
+)
+from sksae.language_models._sites import text_config
+
+PADDED = "padded"
+EQUAL_LENGTHS = "equal lengths"
+ALONE = "alone"
+
+_LONG, _SHORT = 11, 4  # tokens of the trial's sequences; three of them are no square batch
+
+# The largest difference that is rounding, relative to the norm of a row: by bytes per number.
+_ROUNDING = {2: 0.03, 4: 1e-3, 8: 1e-3}
+# Reading each window alone is slow: that sequences of one length mix has to be beyond doubt.
+_BEYOND_DOUBT = 8
+
+_known = weakref.WeakKeyDictionary()
+
+
+class Trial(NamedTuple):
+    """Sequences to try a model with.
+
+    Parameters
+    ----------
+    long, other, short : object
+        Three sequences, of which the first two have the same length.
+    lengths : tuple of int
+        Numbers of tokens of `long` and of `short`.
+    inputs : callable
+        A list of sequences to the keyword arguments of a forward pass, padded to the longest.
+    """
+
+    long: object
+    other: object
+    short: object
+    lengths: tuple
+    inputs: object
+
+
+def text_trial(base, limit, inputs):
+    """Return the `Trial` of a model that reads at most `limit` tokens.
+
+    Parameters
+    ----------
+    base : torch.nn.Module
+        A model without its head.
+    limit : int
+        The most tokens that it reads.
+    inputs : callable
+        Ids and mask, two int64 tensors of shape (n_sequences, n_tokens), to keyword arguments.
+    """
+    n_long = min(_LONG, limit)
+    n_short = min(_SHORT, max(1, n_long // 2))
+    n_tokens = base.get_input_embeddings().num_embeddings
+    ids = (1 + np.arange(2 * n_long + n_short)) % n_tokens
+
+    def padded(sequences):
+        mask = np.arange(max(map(len, sequences))) < np.array([[len(s)] for s in sequences])
+        filled = np.zeros(mask.shape, dtype=np.int64)
+        filled[mask] = np.concatenate(sequences)
+        return inputs(torch.from_numpy(filled), torch.from_numpy(mask).long())
+
+    sequences = np.split(ids, [n_long, 2 * n_long])
+    return Trial(*sequences, (n_long, n_short), padded)
+
+
+def batching_of(base, place, trial, read, *, inputs=()):
+    """Return which windows may share a forward pass up to a place; each place is tried once.
+
+    Parameters
+    ----------
+    base : torch.nn.Module
+        A model without its head.
+    place : Place or None
+        The place whose activations are read; None is what the model hands to its head.
+    trial : callable
+        Returns the `Trial`; called the first time.
+    read : callable
+        ``read(inputs, shape)`` returns the activations, (n_sequences, n_tokens, n_features), and
+        raises a ValueError if the first two are not `shape`; None allows any.
+    inputs : hashable, default=()
+        What the inputs depend on besides the sequences.
+
+    Returns
+    -------
+    batching : {"padded", "equal lengths", "alone"}
+        All, those of one length, or none.
+
+    Raises
+    ------
+    ValueError
+        If the module runs several times in a pass, reads other tokens than those given, or has not
+        one row per token.
+    """
+    known, key = _known.setdefault(base, {}), (place, inputs)
+    if key not in known:
+        with untouched():
+            sequences = trial()
+            if place is not None:
+                _check_one_row(base, place, sequences.inputs([sequences.long]))
+            known[key] = _compared(sequences, read)
+    if known[key] == PADDED and _positions_depend_on_length(text_config(base)):
+        return EQUAL_LENGTHS
+    return known[key]
+
+
+def _compared(trial, read):
+    """Return which windows may share a forward pass, from passes over some and over each alone."""
+    n_long, n_short = trial.lengths
+    sequences = [trial.long, trial.other, trial.short]
+    lengths = [n_long, n_long, n_short]
+    alone = [
+        read(trial.inputs([one]), n and (1, n)) for one, n in zip(sequences, lengths, strict=True)
+    ]
+    together = read(trial.inputs(sequences), n_long and (3, n_long))
+    if all(_same(row[: len(one[0])], one[0]) for row, one in zip(together, alone, strict=True)):
+        return PADDED
+    together = read(trial.inputs(sequences[:2]), n_long and (2, n_long))
+    pairs = zip(together, alone[:2], strict=True)
+    if all(_same(row, one[0], _BEYOND_DOUBT) for row, one in pairs):
+        return EQUAL_LENGTHS
+    return ALONE
+
+
+def _check_one_row(base, place, inputs):
+    """Raise a ValueError if a token has several rows at a place, or that of another token.
+
+    The pass runs to its end: a module may run once more behind all others.
+    """
+    n_runs, others_read = 0, False
+
+    def count(_):
+        nonlocal n_runs
+        n_runs += 1
+
+    def compare(module, args, kwargs):
+        nonlocal others_read
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        if isinstance(ids, torch.Tensor):
+            others_read |= not torch.equal(ids.cpu(), inputs["input_ids"].cpu())
+
+    with contextlib.ExitStack() as stack:
+        for context in (one_pass_at_a_time, evaluation(base), torch.no_grad()):
+            stack.enter_context(context)
+        for module in _given_ids(base, place.path) if "input_ids" in inputs else ():
+            handle = module.register_forward_pre_hook(compare, with_kwargs=True)
+            stack.callback(handle.remove)
+        stack.enter_context(visiting(base, [(place, count)]))
+        try:
+            base(**inputs, **without_cache(base))
+        except Exception:
+            # Behind the place a model may need more, as T5's decoder does; that is never run.
+            if not n_runs:
+                raise
+    if n_runs > 1:
+        raise ValueError(
+            f"The module {place.path!r} runs {n_runs} times in one forward pass of "
+            f"{type(base).__name__}, whose layers share it: a token has not one row there, but "
+            f"{n_runs}. Name a module that runs once."
+        )
+    if others_read:
+        raise ValueError(
+            f"The module {place.path!r} of {type(base).__name__} is in a decoder that reads other "
+            f"tokens than those given, shifted by one: its rows would stand beside the wrong "
+            f"tokens. Name a module of the encoder."
+        )
+
+
+def _given_ids(base, path):
+    """Return the modules inside of `base` and around `path` that are given token ids."""
+    names = path.split(".")
+    around = [base.get_submodule(".".join(names[:n])) for n in range(1, len(names) + 1)]
+    return [m for m in around if "input_ids" in inspect.signature(m.forward).parameters]
+
+
+def check_attention(base):
+    """Raise a ValueError if `base` chooses its attention by the lengths that it has read."""
+    if getattr(base, "attention_type", None) == "block_sparse":
+        raise ValueError(
+            f"{type(base).__name__} attends block by block only in batches of long texts, and to "
+            f"everything in all that come after a short one: the rows of a text would depend on "
+            f"other texts. Load it with attention_type='original_full' and give the model itself."
+        )
+
+
+def _positions_depend_on_length(config):
+    """Whether rotary frequencies are chosen by the longest sequence of a batch."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
+
+
+def _same(rows, expected, n_times=1):
+    """Whether rows differ from those expected by at most so many times what rounding makes."""
+    tolerance = n_times * _ROUNDING[expected.dtype.itemsize]
+    rows, expected = rows.double().cpu(), expected.double().cpu()
+    if not torch.equal(rows.isfinite(), expected.isfinite()):
+        return False
+    rows, expected = (x.nan_to_num(0, 0, 0) for x in (rows, expected))
+    difference = torch.linalg.vector_norm(rows - expected, dim=-1)
+    return bool((difference <= tolerance * torch.linalg.vector_norm(expected, dim=-1)).all())
