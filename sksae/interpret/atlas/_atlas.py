@@ -8,8 +8,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import objects
 from sksae._coding import sparse_coder
-from sksae._optional import needed
 from sksae._drafts import on_a_draft
+from sksae._optional import needed
 from sksae._params import Int, check_option, check_params
 from sksae._reprs import ShortRepr
 from sksae._signs import edges_visible
