@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from sksae._arrays import objects
 from sksae._coding import sparse_coder
 from sksae._drafts import on_a_draft
+from sksae._files import damage_named
 from sksae._optional import needed
 from sksae._params import Int, check_option, check_params
 from sksae._reprs import ShortRepr
@@ -16,8 +17,8 @@ from sksae._signs import edges_visible
 from sksae.interpret._examples import Example
 from sksae.interpret._feature import Feature, Related
 from sksae.interpret._strongest import check_features
+from sksae.interpret.atlas._atlas_file import PARAMETERS, read_atlas, write_atlas
 from sksae.interpret.atlas._collection import N_OCTAVES, Collection, coded_chunks
-from sksae.interpret.atlas._files import read_atlas, write_atlas
 from sksae.interpret.atlas._neighbors import neighbor_arrays
 from sksae.interpret.atlas._tallies import EDGES, PER_OCTAVE
 from sksae.language_models import logit_lens
@@ -428,7 +429,15 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
             If the file cannot be written.
         """
         check_is_fitted(self, "facts_")
-        return write_atlas(self, path)
+        parameters = {name: int(getattr(self, name)) for name in PARAMETERS}
+        return write_atlas(
+            path,
+            parameters=parameters,
+            arrays=self._arrays,
+            strings=self._strings,
+            sources=self._sources,
+            facts=self.facts_,
+        )
 
     @classmethod
     def load(cls, path):
@@ -452,7 +461,10 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
             If it is no atlas, is damaged, or was written by a newer version.
         """
         parameters, *content = read_atlas(path)
-        return cls(**parameters)._set(*content)
+        atlas = cls(**parameters)
+        with damage_named(path, "is no whole file of an atlas"):
+            check_params(atlas)
+        return atlas._set(*content)
 
 
 def _flags(arrays, n_rows, n_first):
