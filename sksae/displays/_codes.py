@@ -3,11 +3,13 @@
 import numpy as np
 
 from sksae.displays._axes import check_matplotlib
-from sksae.displays._density import DensityHistogramDisplay
 from sksae.displays._heat_map import ActivationHeatmapDisplay
-from sksae.displays._l0 import L0HistogramDisplay
+from sksae.displays._histograms import (
+    CodeMagnitudeDisplay,
+    DensityHistogramDisplay,
+    L0HistogramDisplay,
+)
 from sksae.displays._labels import set_names
-from sksae.displays._magnitudes import CodeMagnitudeDisplay
 from sksae.displays._plotted_data import codes_of
 
 
