@@ -1,6 +1,6 @@
 """Displays of codes, fits, searches, dictionaries and texts, with scikit-learn's interface."""
 
-from sksae.displays._attribution import AttributionDisplay
+from sksae.displays._attribution_heat_map import AttributionDisplay
 from sksae.displays._codes import CodesDisplay
 from sksae.displays._decoder_map import DecoderMapDisplay
 from sksae.displays._frontier import SparsityFrontierDisplay

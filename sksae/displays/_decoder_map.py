@@ -26,7 +26,7 @@ class DecoderMapDisplay:
     density : array-like of shape (n_components,), default=None
         Share of the rows on which each latent fires; those that never fire are grey crosses.
     axis_name : str, default=""
-        What the axes are, as in "principal component".
+        Name of the axes, such as "principal component".
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class DecoderMapDisplay:
     dead_ : matplotlib PathCollection
         Latents that never fire.
     colorbar_ : matplotlib Colorbar or None
-        What the colours mean.
+        Colour bar.
     texts_ : list of matplotlib Annotation
         Names of latents.
 
@@ -97,7 +97,7 @@ class DecoderMapDisplay:
         Returns
         -------
         display : DecoderMapDisplay
-            What was drawn.
+            The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         step = fitted_step(estimator, "components_")
@@ -140,7 +140,7 @@ class DecoderMapDisplay:
         Returns
         -------
         display : DecoderMapDisplay
-            What was drawn.
+            The display, drawn.
 
         Raises
         ------

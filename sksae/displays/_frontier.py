@@ -42,7 +42,7 @@ class SparsityFrontierDisplay:
     groups : list of str of length n_candidates, default=None
         Candidates of the same group are one line, and the group its name.
     labels : list of str of length n_candidates, default=None
-        What to write beside each candidate.
+        Label of each candidate.
     best_index : int, default=None
         The chosen candidate.
     sparsity_name : str, default="active latents per row (L0)"
@@ -125,7 +125,7 @@ class SparsityFrontierDisplay:
         Returns
         -------
         display : SparsityFrontierDisplay
-            What was drawn.
+            The display, drawn.
 
         Raises
         ------
@@ -179,7 +179,7 @@ class SparsityFrontierDisplay:
         Returns
         -------
         display : SparsityFrontierDisplay
-            What was drawn.
+            The display, drawn.
 
         Raises
         ------

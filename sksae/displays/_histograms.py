@@ -81,7 +81,7 @@ class L0HistogramDisplay:
         Returns
         -------
         display : L0HistogramDisplay
-            What was drawn.
+            The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         return cls.from_codes(codes_of(estimator, X), ax=ax, **kwargs)
@@ -102,7 +102,7 @@ class L0HistogramDisplay:
         Returns
         -------
         display : L0HistogramDisplay
-            What was drawn.
+            The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_codes")
         return cls(counts=l0_per_row(codes)).plot(ax=ax, **kwargs)
@@ -221,7 +221,7 @@ class DensityHistogramDisplay:
         Returns
         -------
         display : DensityHistogramDisplay
-            What was drawn.
+            The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         if X is not None:
@@ -245,7 +245,7 @@ class DensityHistogramDisplay:
         Returns
         -------
         display : DensityHistogramDisplay
-            What was drawn.
+            The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_codes")
         display = cls(density=latent_density(codes), n_rows=np.shape(codes)[0])
@@ -373,7 +373,7 @@ class CodeMagnitudeDisplay:
         Returns
         -------
         display : CodeMagnitudeDisplay
-            What was drawn.
+            The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         return cls.from_codes(codes_of(estimator, X), n_bins=n_bins, ax=ax, **kwargs)
@@ -396,7 +396,7 @@ class CodeMagnitudeDisplay:
         Returns
         -------
         display : CodeMagnitudeDisplay
-            What was drawn.
+            The display, drawn.
 
         Raises
         ------

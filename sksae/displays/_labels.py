@@ -146,8 +146,9 @@ def _free_place(anchor, size, inside, taken, pixels):
         lines = (number + 1) // 2 * (1 if number % 2 else -1)  # 0, 1, -1, 2, -2 and so on
         for dx in (gap, -gap):
             dy = lines * step
-            left = anchor[0] + (dx if dx > 0 else dx - size[0])
-            box = (left, anchor[1] + dy - size[1] / 2, left + size[0], anchor[1] + dy + size[1] / 2)
+            x = anchor[0] + (dx if dx > 0 else dx - size[0])
+            y = anchor[1] + dy - size[1] / 2
+            box = (x, y, x + size[0], y + size[1])
             cost = _outside(box, inside) + sum(_overlap(box, obstacle) for obstacle in taken)
             if best is None or cost < best[0]:
                 best = cost, (dx, dy), box
