@@ -1,4 +1,4 @@
-"""FeatureAtlas: everything about every feature of a sparse autoencoder, from one pass over data."""
+"""FeatureAtlas: records of all features of a sparse autoencoder, from one pass over the data."""
 
 import re
 
@@ -28,35 +28,37 @@ DENSE, FEW_TEXTS, MOSTLY = 0.1, 10, 0.5
 
 
 class FeatureAtlas(ShortRepr, BaseEstimator):
-    """Everything about every feature from one pass over the data, in bounded memory.
+    """Records of all features from one pass over the data, in bounded memory.
 
-    For all features at once: the windows in which they fire most, random windows from all
-    strengths, windows in which they are silent, how often and on what they fire, histograms, and
-    which other features are near or fire along. Windows never leave their text, those that read
-    the same are kept once, and tokens that share a character are one piece.
+    For all features at once, an atlas has the windows in which they fire most, random windows from
+    all strengths, windows in which they are silent, counts of rows, texts and tokens, histograms,
+    and the features with similar directions or on the same rows. Windows never extend beyond their
+    text, windows that read the same are kept once, and tokens that share a character are one piece.
 
     Parameters
     ----------
     sae : estimator, default=None
-        A fitted sparse autoencoder, or another fitted transformer that makes codes. None takes
-        codes.
+        A fitted sparse autoencoder, or another fitted transformer with non-negative codes. None
+        fits the atlas on codes.
     extractor : ActivationExtractor, default=None
-        Reads texts for `sae`. None takes rows.
+        Extractor of the rows that `sae` codes; the atlas is then fitted on texts. None fits it on
+        rows.
     language_model : str, Path or PreTrainedModel, default=None
-        A model that predicts tokens, for those that features promote, as in
+        A model with an unembedding, for the tokens that features promote, as in
         :func:`~sksae.language_models.logit_lens`. None leaves them out.
     tokenizer : str, Path or tokenizer, default=None
-        None takes the one that goes with the name or path of `language_model`.
+        Tokenizer of `language_model`. None takes the one of its name or path.
     n_examples : int, default=20
-        Windows kept where a feature fires most: one of a text, and one of those that read the same.
+        Windows kept per feature where it fires most: one per text, and one of those that read the
+        same.
     n_per_octave : int, default=10
-        Random windows kept between each activation and its double.
+        Random windows kept per feature and factor of two of its activations.
     n_silent : int, default=10
-        Windows of each kind shown in which a feature is silent.
+        Windows per feature and kind in which it is silent.
     before, after : int, default=24 and 8
         Pieces of text shown on either side.
     n_neighbors : int, default=10
-        Near features, and features that fire along.
+        Features with similar directions, and features on the same rows, per feature.
     n_tokens : int, default=10
         Pieces of text that a feature fires on most, and tokens that it promotes and suppresses.
     random_state : int, default=0
@@ -67,9 +69,9 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
     n_components_ : int
         Number of features.
     n_rows_, n_texts_ : int
-        Rows and texts of the pass.
+        Number of rows and of texts of the pass.
     n_active_ : ndarray of shape (n_components_,)
-        Rows on which each feature fires.
+        Number of rows on which each feature fires.
     density_ : ndarray of shape (n_components_,)
         Share of the rows on which each feature fires.
     max_activation_, mean_activation_ : ndarray of shape (n_components_,)
@@ -77,25 +79,26 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
     map_ : ndarray of shape (n_components_, 2) or None
         The directions in two dimensions, by PCA. None without directions.
     facts_ : dict
-        What was done: the model and the place in it, the autoencoder, the rows. Numbers, strings,
-        booleans and None only.
+        Description of the pass: the model and the site, the autoencoder, the rows. Numbers,
+        strings, booleans and None only.
 
     See Also
     --------
-    max_activating_examples : The windows alone, exact and for codes in memory.
-    explain : Descriptions of the features of an atlas.
-    sksae.report.write_page : A page to browse them.
+    max_activating_examples : The strongest windows alone, for codes in memory.
+    explain : Explanations of the features of an atlas.
+    sksae.report.write_page : A page to browse an atlas.
 
     Notes
     -----
-    Memory is bounded by the number of features, but for four bytes a token. Counts, maxima, the
-    strongest windows and the histograms are exact. Sampled windows are random among the *different*
-    contexts of eight pieces of text, so that what is repeated a thousand times does not crowd out
-    the rest; `Feature.n_unique` estimates how many contexts there are. Of the pieces that features
-    fire on, sums are exact until there are four million pairs; then each feature keeps its 64
-    largest. Which features fire together is counted on random rows where all would be too many.
+    Memory is bounded by the number of features, except for four bytes per token. Counts, maxima,
+    the strongest windows and the histograms are exact. Sampled windows are random among the
+    *different* contexts of eight pieces of text, so that frequent repetitions do not displace other
+    contexts; `Feature.n_unique` estimates the number of contexts. Sums per feature and piece are
+    exact until there are four million pairs; then each feature keeps its 64 largest. Pairs of
+    features that fire together are counted on random rows where all rows would be too many.
 
-    A text of more than 32,768 rows is read as several, and so is one whose rows are not together.
+    A text of more than 32,768 rows is treated as several, and so is one whose rows are not
+    contiguous.
 
     Examples
     --------
@@ -153,7 +156,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
 
     @on_a_draft
     def fit(self, X, tokens=None):
-        """Make the pass.
+        """Compute the atlas in one pass over the data.
 
         Parameters
         ----------
@@ -161,8 +164,8 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
             With an extractor, the texts. Without, the rows that `sae` codes, or without `sae`
             codes, dense or sparse, of shape (n_rows, n_components); a memory map will do.
         tokens : TokenTable, data frame, mapping or sequence of length n_rows, default=None
-            Where rows or codes came from, as for :func:`max_activating_examples`: a table with one
-            line a row, or one label a row. None labels rows by their numbers.
+            Tokens of the rows or codes, as for :func:`max_activating_examples`: a table with one
+            line per row, or one label per row. None labels rows by their numbers.
 
         Returns
         -------
@@ -180,7 +183,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         Warns
         -----
         UserWarning
-            If codes look like the rows that an autoencoder codes.
+            If codes look like activations.
         """
         check_params(self)
         coder = None if self.sae is None else sparse_coder(self.sae)
@@ -246,7 +249,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         return self
 
     def feature(self, feature):
-        """Return all about one feature.
+        """Return the record of one feature.
 
         Parameters
         ----------
@@ -256,7 +259,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         Returns
         -------
         feature : Feature
-            Counts, windows, tokens and neighbours.
+            Counts, windows, tokens and related features.
 
         Raises
         ------
@@ -363,12 +366,12 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         return [(self._strings[number], logit) for number, logit in pairs]
 
     def table(self, features=None):
-        """Return a data frame with one line a feature.
+        """Return a data frame with one line per feature.
 
         Parameters
         ----------
         features : array-like of int, default=None
-            The features of interest. None takes all.
+            Features, one per line of the table. None takes all.
 
         Returns
         -------
@@ -411,7 +414,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         return pd.DataFrame(columns, index=pd.Index(features, name="feature"))
 
     def save(self, path):
-        """Write the atlas to one file of arrays and JSON, whole or not at all.
+        """Write the atlas to one file of arrays and JSON.
 
         Parameters
         ----------
@@ -441,7 +444,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
 
     @classmethod
     def load(cls, path):
-        """Read an atlas that `save` wrote; nothing in the file is run.
+        """Read an atlas that `save` wrote; loading runs no code from the file.
 
         Parameters
         ----------
@@ -458,7 +461,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         OSError
             If the file cannot be read.
         ValueError
-            If it is no atlas, is damaged, or was written by a newer version.
+            If the file is not an atlas, is damaged, or was written by a newer version.
         """
         parameters, *content = read_atlas(path)
         atlas = cls(**parameters)
