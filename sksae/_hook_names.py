@@ -10,7 +10,7 @@ _POINT = re.compile(r"blocks\.(\d+)\.([\w.]*hook_\w+)|([\w.]*hook_\w+)")
 
 
 def site_of_hook(name):
-    """Return ``(layer, site)`` of a hook on the stream or on what is added to it, else None."""
+    """Return ``(layer, site)`` of a hook on the residual stream or on a term of it, else None."""
     match = _SITE.fullmatch(name)
     return (int(match[1]), match[2]) if match else None
 

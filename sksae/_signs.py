@@ -50,7 +50,7 @@ def edges_visible(string):
     Returns
     -------
     shown : str
-        What `visible` makes of it, with signs for outer spaces.
+        The token as `visible` returns it, with signs for outer spaces.
 
     See Also
     --------

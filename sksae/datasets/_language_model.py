@@ -43,7 +43,7 @@ def load_tiny_lm():
 
 @contextmanager
 def _silent_progress():
-    """Hide the progress bars of transformers, which tell nothing about 6 MB."""
+    """Hide the progress bars of transformers: the files have 6 MB."""
     from transformers.utils import logging
 
     enabled = logging.is_progress_bar_enabled()

@@ -83,15 +83,15 @@ class AttributionDisplay:
         Parameters
         ----------
         table : Attribution or Behaviour
-            What :func:`sksae.language_models.attribute` or
-            :func:`sksae.language_models.describe_behaviour` found.
+            Result of :func:`sksae.language_models.attribute` or of
+            :func:`sksae.language_models.describe_behaviour`.
         value : {None, "effect", "exact", "gradient", "direct_logit", "activation"}, default=None
             The column that is drawn. None takes "effect" or "gradient", whichever the table has.
         n_features : int, default=15
-            How many features, those with the largest sums of absolute values. Those of several
-            sites are told apart, and what an autoencoder leaves out counts as one feature.
+            Number of features, those with the largest sums of absolute values. Features of
+            several sites are distinct, and the error of an autoencoder counts as one feature.
         n_tokens : int, default=24
-            How many tokens, those with the largest sums, in their order.
+            Number of tokens, those with the largest sums, in their order.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
         **kwargs : dict

@@ -45,7 +45,7 @@ class DecoderMapDisplay:
 
     See Also
     --------
-    sksae.metrics.nearest_atoms : The neighbours themselves, which a map in two dimensions distorts.
+    sksae.metrics.nearest_atoms : Nearest atoms, without the distortion of a map.
 
     References
     ----------

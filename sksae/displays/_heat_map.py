@@ -265,7 +265,7 @@ def _strings(tokens):
 
 
 def _every(n_labels, inches):
-    """Return n such that every n-th label fits into so many inches."""
+    """Return n such that every n-th label fits into `inches`."""
     return math.ceil(n_labels / max(1, inches / _LABEL_INCHES))
 
 

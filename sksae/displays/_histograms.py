@@ -298,7 +298,7 @@ class DensityHistogramDisplay:
         ax.set_xticks([middle, *decades], ["never", *(percent(10.0**e) for e in decades)])
         ax.set_xlim(1.24 * first - width, 0.5 * width)
         ax.set_ylim(0, 1.18 * max(heights.max(initial=0), n_dead, 1))
-        # A limit of all rows says nothing.
+        # Three rows of at most three would be a share of 1.
         self.limit_ = noted_line(ax, math.log10(limit), "3 rows") if limit < 1 else None
         ax.set(xlabel="share of rows on which a latent fires (log scale)", ylabel="latents")
         bare(ax)

@@ -100,7 +100,7 @@ class Example:
             free = width - sum(0 if mark.startswith("\x1b") else columns(mark) for mark in marks)
             peak = fit_columns(peak, free)
             free -= columns(peak)
-            # Two thirds of the columns before the token: that is what the model has read.
+            # Two thirds of the columns go to the text before the token, which the model has read.
             after = min(columns(right), max(free // 3, free - columns(left)))
             left = fit_columns(left[::-1], free - after)[::-1]
             right = fit_columns(right, free - columns(left))

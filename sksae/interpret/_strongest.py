@@ -39,8 +39,8 @@ def taken(table, lines):
 class StrongestPool:
     """The strongest entries of every feature; of entries with the same identity, the strongest.
 
-    Lists of all features are kept in one table, feature by feature and from strong to weak. What
-    is kept does not depend on how the rows were cut into blocks.
+    Lists of all features are one table, feature by feature and from strong to weak. They do not
+    depend on how the rows were divided into blocks.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def strongest_entries(codes, features, text, size):
     Parameters
     ----------
     codes : {ndarray, CSR matrix} of shape (n_rows, n_components)
-        What `check_codes` returned.
+        Codes from `check_codes`.
     features : ndarray of shape (n_chosen,)
         Columns of `codes`; ``Entries.bucket`` counts along this array.
     text : ndarray of shape (n_rows,)

@@ -13,7 +13,7 @@ LONGEST_GAP = 20
 
 
 class TokenCells(NamedTuple):
-    """Cells of a token table: what a reader sees as one piece each.
+    """Cells of a token table, each shown as one piece of text.
 
     A cell is one row, or several rows that share a character. `begin` and `end` bound the cells of
     the same text, so that no window leaves its text.
@@ -99,7 +99,7 @@ def _cell_starts(text, group, position):
 
 
 def _whole_strings(tokens, text, string, firsts):
-    """Return the string of each cell, with what stands between it and the cell before."""
+    """Return the string of each cell, with the text between it and the cell before."""
     columns = [_column(tokens, name) for name in ("start", "end", "texts")]
     if any(column is None for column in columns):
         ends = np.append(firsts[1:], len(string))

@@ -46,8 +46,8 @@ def latent_precision_recall_f1(codes, codes_true, *, matches=None):
 
     Notes
     -----
-    What would be a division by zero counts as 0: a latent that never fires has precision, recall
-    and F1 of 0, and the means over latents include it.
+    Divisions by zero give 0: a latent that never fires has precision, recall and F1 of 0, and the
+    means over latents include it.
 
     Examples
     --------

@@ -68,7 +68,7 @@ def nearest_atoms(dictionary, other=None, *, absolute=False):
         cosines = atoms[rows] @ others.T
         if absolute:
             np.abs(cosines, out=cosines)
-        if other is None:  # no atom is its own neighbor
+        if other is None:  # no atom is its own neighbour
             cosines[np.arange(len(cosines)), np.arange(rows.start, rows.stop)] = -np.inf
         indices[rows] = cosines.argmax(axis=1)
         similarities[rows] = cosines[np.arange(len(cosines)), indices[rows]]

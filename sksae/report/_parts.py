@@ -75,7 +75,8 @@ def seven_bits(numbers):
     ends = np.cumsum(lengths)
     coded = np.zeros(int(ends[-1]) if len(ends) else 0, dtype=np.uint8)
     starts = ends - lengths
-    # Byte by byte: the numbers that have so many bytes, the eighth bit set if more bytes follow.
+    # Byte 0 of all numbers, then byte 1 of those that have it, and so on; the eighth bit is set
+    # if more bytes follow.
     for byte in range(int(lengths.max(initial=0))):
         longer = lengths > byte
         follows = (lengths[longer] > byte + 1) * 128

@@ -74,7 +74,7 @@ def write_atlas(path, *, parameters, arrays, strings, sources, facts):
     with replacing(path) as part:
         _write(part, np.savez_compressed, content)
         if sum(array.nbytes + _HEADER for array in content.values()) > most_unpacked(part):
-            # Readers refuse a file that unpacks to so many times its size.
+            # Readers refuse files that are compressed too well, as a protection from zip bombs.
             _write(part, np.savez, content)
     return path
 

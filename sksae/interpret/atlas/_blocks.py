@@ -19,9 +19,9 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 class Block(NamedTuple):
     """Positive codes of consecutive rows in order of the features, and the cells of these rows.
 
-    A cell is what a reader sees as one piece of text: a row, or rows that share characters. All
-    indices count from the beginning of the block; `start_row`, `start_cell` and `start_text` turn
-    them into indices of the whole pass. Sizes in the shapes are those of the block.
+    A cell is one piece of text for a reader: a row, or rows that share characters. All indices
+    count from the beginning of the block; `start_row`, `start_cell` and `start_text` turn them into
+    indices of the whole pass. Sizes in the shapes are those of the block.
     """
 
     codes: sparse.csc_array  # (n_rows, n_components)

@@ -85,7 +85,7 @@ def choose_features(atlas, *, n_features=12, min_active=20, min_texts=10):
 
 def _scores(arrays, n_components):
     """Return concentration times selectivity, and the main token, of every feature."""
-    # One line per feature and token of what is left of the table of sums.
+    # One line per feature and token, as far as the table of sums was kept.
     feature, number = arrays["sum_key"] >> 32, arrays["sum_key"] & 0xFFFFFFFF
     share = arrays["sum_total"] / arrays["total"][feature]
     score = np.bincount(feature, share**2, n_components)

@@ -174,7 +174,7 @@ class Collection:
         self.strongest.entries, self.sampled.places = strongest, sampled
 
     def arrays(self):
-        """Return the arrays of an atlas by name; those about neighbors and logits are not here."""
+        """Return the arrays of an atlas by name; without those about neighbours and logits."""
         self.sums.settle()
         tallies = self.tallies
         cell_string = np.concatenate([*self._cell_strings, np.zeros(0, dtype=np.int32)])

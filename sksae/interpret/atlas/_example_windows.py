@@ -63,7 +63,9 @@ class WindowCodes:
     def _append(self, counts, offset, value):
         self.bounds = np.concatenate([self.bounds, self.bounds[-1] + np.cumsum(counts)])
         self.offset = np.concatenate([self.offset, offset.astype(np.uint16)])
-        value = np.clip(value, *_SINGLE).astype(np.float32)  # what fires stays positive and finite
+        value = np.clip(value, *_SINGLE).astype(
+            np.float32
+        )  # non-zero codes stay positive and finite
         self.value = np.concatenate([self.value, value])
 
     def compacted(self, *groups):

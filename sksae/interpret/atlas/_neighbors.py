@@ -126,7 +126,7 @@ def neighbor_arrays(coactivation, components, n_neighbors):
     components : array-like of shape (n_components, n_features) or None
         Directions. Without them there are no nearest features, no cosines and no map.
     n_neighbors : int
-        Features per list, as far as there are so many others.
+        Features per list, at most.
     """
     size = max(min(n_neighbors, len(coactivation.n_active) - 1), 0)
     partners = coactivation.partners(size)
@@ -163,7 +163,7 @@ def _nearest(directions, size):
     for start in range(0, len(directions), _DIRECTIONS):
         block = directions[start : start + _DIRECTIONS] @ directions.T
         line = torch.arange(len(block))
-        block[line, start + line] = -2  # less than any cosine: no feature is its own neighbor
+        block[line, start + line] = -2  # less than any cosine: no feature is its own neighbour
         best = block.topk(size)
         features.append(best.indices.numpy().astype(np.int32))
         cosines.append(best.values.numpy())

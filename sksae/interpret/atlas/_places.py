@@ -71,7 +71,7 @@ def strongest_per_text(block, pool):
     ----------
     block : Block
     pool : StrongestPool
-        What is too weak for it is left out before anything is made of it.
+        Codes that are too weak for it are left out.
 
     Returns
     -------

@@ -90,7 +90,7 @@ def welch_of(block, labels):
     Parameters
     ----------
     block : csc_array of shape (n_rows, n_columns)
-        What `without_unit` returned.
+        Block from `without_unit`.
     labels : ndarray of shape (n_rows, n_labellings)
         1 for the positive class and 0 otherwise; each has as many positive rows.
     """
