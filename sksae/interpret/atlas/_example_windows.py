@@ -63,9 +63,8 @@ class WindowCodes:
     def _append(self, counts, offset, value):
         self.bounds = np.concatenate([self.bounds, self.bounds[-1] + np.cumsum(counts)])
         self.offset = np.concatenate([self.offset, offset.astype(np.uint16)])
-        value = np.clip(value, *_SINGLE).astype(
-            np.float32
-        )  # non-zero codes stay positive and finite
+        # Codes of float64 stay positive and finite in float32.
+        value = np.clip(value, *_SINGLE).astype(np.float32)
         self.value = np.concatenate([self.value, value])
 
     def compacted(self, *groups):
