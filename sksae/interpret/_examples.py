@@ -94,17 +94,17 @@ class Example:
         """
         strings = [visible(token) for token in self.tokens]
         peak = strings[self.peak]
-        left = "…" * self.cut_before + "".join(strings[: self.peak])
-        right = "".join(strings[self.peak + 1 :]) + "…" * self.cut_after
+        before = "…" * self.cut_before + "".join(strings[: self.peak])
+        after = "".join(strings[self.peak + 1 :]) + "…" * self.cut_after
         if width is not None:
             free = width - sum(0 if mark.startswith("\x1b") else columns(mark) for mark in marks)
             peak = fit_columns(peak, free)
             free -= columns(peak)
             # Two thirds of the columns go to the text before the token, which the model has read.
-            after = min(columns(right), max(free // 3, free - columns(left)))
-            left = fit_columns(left[::-1], free - after)[::-1]
-            right = fit_columns(right, free - columns(left))
-        return f"{left}{marks[0]}{peak}{marks[1]}{right}"
+            n_after = min(columns(after), max(free // 3, free - columns(before)))
+            before = fit_columns(before[::-1], free - n_after)[::-1]
+            after = fit_columns(after, free - columns(before))
+        return f"{before}{marks[0]}{peak}{marks[1]}{after}"
 
 
 def max_activating_examples(

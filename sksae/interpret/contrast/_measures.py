@@ -134,9 +134,10 @@ def _measured(block, positive, test):
     n_pos = int(positive.sum())
     n_neg = len(positive) - n_pos
     labels = positive[:, None].astype(np.float64)
-    both = np.column_stack([positive / n_pos, ~positive / n_neg])
-    mean_pos, mean_neg = (block.T @ both).T
-    active = with_values(block, np.maximum(block.data, 0)).T @ both
+    # A product with these columns gives the means over the two classes.
+    averages = np.column_stack([positive / n_pos, ~positive / n_neg])
+    mean_pos, mean_neg = (block.T @ averages).T
+    active = with_values(block, np.maximum(block.data, 0)).T @ averages  # (n_columns, 2)
     fired, fired_pos = (count[:, 0] for count in firings_of(block, labels))
     fired_neg = fired - fired_pos
     scaled = without_unit(block)
