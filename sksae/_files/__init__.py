@@ -1,13 +1,5 @@
 """Files: whole or not there when written, checked when read."""
 
-from sksae._files._atomic_writing import (
-    append_whole,
-    replacing,
-    sync,
-    sync_folder,
-    write_safetensors,
-    write_text,
-)
 from sksae._files._digests import digest_of
 from sksae._files._guarded_reading import (
     damage_named,
@@ -18,6 +10,14 @@ from sksae._files._guarded_reading import (
     whole_members,
 )
 from sksae._files._working_folders import BEFORE, remove_abandoned, working_place
+from sksae._files._writing import (
+    append_whole,
+    replacing,
+    sync,
+    sync_folder,
+    write_safetensors,
+    write_text,
+)
 
 __all__ = [
     "BEFORE",

@@ -16,8 +16,8 @@ _OF_THE_METRIC = ("effect", "exact", "gradient")
 class AttributionDisplay:
     """Heat map of the contributions of features at each token, with numbers in the cells.
 
-    Blue cells raise the metric and red ones lower it; each strong cell holds its number, so that
-    a print without colours can be read too. It is recommended to use :meth:`from_attribution`.
+    Blue cells are positive and red ones negative; each strong cell holds its number, so that a
+    print without colours can be read too. It is recommended to use :meth:`from_attribution`.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class AttributionDisplay:
     See Also
     --------
     HighlightedText : The effect of one feature, or of all, in the text itself.
-    sksae.language_models.attribute : Finds the contributions.
+    sksae.language_models.attribute : Computes the contributions.
 
     Examples
     --------

@@ -28,7 +28,7 @@ class CodesDisplay:
     l0 : L0HistogramDisplay
         Active latents per row.
     magnitudes : CodeMagnitudeDisplay
-        How large the codes are.
+        Magnitudes of the codes that are not zero.
 
     Attributes
     ----------

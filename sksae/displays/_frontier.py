@@ -26,7 +26,7 @@ _L0 = "neg_l0"
 
 
 class SparsityFrontierDisplay:
-    """Score of the candidates of a search against how sparse they are, the chosen one marked.
+    """Score of the candidates of a search against their sparsity, the chosen one marked.
 
     Displays that are drawn on the same axes have different colours and share a legend. It is
     recommended to use :meth:`from_estimator` or :meth:`from_cv_results`.

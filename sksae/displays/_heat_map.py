@@ -28,9 +28,9 @@ class ActivationHeatmapDisplay:
     activations : array-like of shape (n_rows, n_features)
         The codes that are shown.
     features : array-like of int of shape (n_features,)
-        Which columns of the code matrix they are.
+        Columns of the code matrix that they are.
     rows : array-like of int of shape (n_rows,)
-        Which rows of it.
+        Rows of the code matrix that they are.
     labels : list of str of length n_rows, default=None
         Label of each row, such as its token. None writes the numbers of the rows.
     names : mapping of int to str or sequence of str, default=None
@@ -51,7 +51,7 @@ class ActivationHeatmapDisplay:
 
     See Also
     --------
-    CodesDisplay : This beside three other views of the same codes.
+    CodesDisplay : Four views of the same codes.
 
     Examples
     --------
@@ -128,9 +128,9 @@ class ActivationHeatmapDisplay:
         rows : array-like of int, default=None
             The rows to show. None shows the first ones.
         n_features : int, default=40
-            How many latents, where `features` is None.
+            Number of latents, where `features` is None.
         n_rows : int, default=40
-            How many rows, where `rows` is None.
+            Number of rows, where `rows` is None.
         names : mapping of int to str or sequence of str, default=None
             Names of latents: of some by number, or of all. None takes the names of the columns of
             a data frame.

@@ -20,7 +20,7 @@ _FONTS = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono','Noto Sans Mono CJK KR'
 
 
 class HighlightedText:
-    """Text in which each token is as colourful as a feature is active on it.
+    """Text whose tokens are coloured by the activation of a feature.
 
     A notebook shows it as HTML that needs nothing else: every character of the text is escaped,
     line breaks and tabs have signs, and the value stands beside the pointer. `print` shows the
@@ -44,11 +44,11 @@ class HighlightedText:
     texts_ : list of matplotlib Text
         The tokens, in reading order; one that does not fit on a line has several.
     boxes_ : list of matplotlib Rectangle
-        The colour behind each of them whose value is not zero.
+        Coloured boxes behind the tokens whose value is not zero.
 
     See Also
     --------
-    sksae.interpret.max_activating_examples : Finds where a feature fires most.
+    sksae.interpret.max_activating_examples : Finds the examples.
     AttributionDisplay : Several features at once.
 
     Examples
@@ -113,7 +113,7 @@ class HighlightedText:
         feature : Feature
             Record of an atlas.
         n_examples : int, default=10
-            The most examples.
+            Largest number of examples.
 
         Returns
         -------

@@ -47,7 +47,7 @@ class L0HistogramDisplay:
 
     See Also
     --------
-    CodesDisplay : This beside three other views of the same codes.
+    CodesDisplay : Four views of the same codes.
     sksae.metrics.l0_per_row : The counts.
 
     Examples
@@ -163,7 +163,7 @@ class DensityHistogramDisplay:
     density : array-like of shape (n_components,)
         Share of the rows on which each latent fires.
     n_rows : int, default=None
-        How many rows it was measured on. None draws no line at three rows.
+        Number of rows of the measurement. None draws no line at three rows.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ class DensityHistogramDisplay:
 
     See Also
     --------
-    CodesDisplay : This beside three other views of the same codes.
+    CodesDisplay : Four views of the same codes.
     sksae.metrics.latent_density : The densities.
 
     Notes
@@ -211,7 +211,7 @@ class DensityHistogramDisplay:
         estimator : estimator
             A fitted transformer to sparse codes.
         X : array-like of shape (n_samples, n_features), default=None
-            Rows. None takes the densities that the autoencoder met in training, its
+            Rows. None takes the densities that the autoencoder had in training, its
             `activation_frequency_`.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
@@ -315,7 +315,7 @@ class CodeMagnitudeDisplay:
     Parameters
     ----------
     counts : array-like of shape (n_bins,)
-        How many codes have a magnitude between two edges.
+        Number of codes with a magnitude between two edges.
     edges : array-like of shape (n_bins + 1,)
         The edges, positive, in the unit of the codes.
     median : float, default=None
@@ -334,8 +334,8 @@ class CodeMagnitudeDisplay:
 
     See Also
     --------
-    CodesDisplay : This beside three other views of the same codes.
-    L0HistogramDisplay : How many there are per row.
+    CodesDisplay : Four views of the same codes.
+    L0HistogramDisplay : The number of codes per row that are not zero.
 
     Examples
     --------

@@ -71,7 +71,7 @@ class TrainingCurveDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None, **kwargs):
-        """Draw how a fitted estimator was trained.
+        """Draw the training curve of a fitted estimator.
 
         Parameters
         ----------

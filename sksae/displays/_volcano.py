@@ -38,7 +38,7 @@ class ContrastVolcanoDisplay:
         Corrected p-values between 0 and 1, such as those of Benjamini and Hochberg; NaN where there
         is none.
     selected : array-like of bool of shape (n_components,), default=None
-        Which features are selected. None takes ``qvalues <= alpha``.
+        Mask of the selected features. None takes ``qvalues <= alpha``.
     names : mapping of int to str or sequence of str, default=None
         Names of features: of some by number, or of all.
     alpha : float, default=0.05
@@ -63,8 +63,8 @@ class ContrastVolcanoDisplay:
 
     See Also
     --------
-    sksae.interpret.FeatureContrast : Finds them.
-    DecoderMapDisplay : Where the features are in the dictionary.
+    sksae.interpret.FeatureContrast : Computes effects and p-values.
+    DecoderMapDisplay : Map of all features of the dictionary.
 
     Examples
     --------
@@ -104,7 +104,7 @@ class ContrastVolcanoDisplay:
         contrast : FeatureContrast
             Fitted. Where it has p-values by permutation, these are drawn.
         effect : {None, "log_odds", "mean_difference", "cohen_d"}, default=None
-            Which of its effects is drawn; None takes the one that goes with its statistic.
+            Effect that is drawn; None takes the one of the contrast's statistic.
         names : mapping of int to str or sequence of str, default=None
             Names of features. None takes the names of the columns that the contrast was fitted on,
             if they had any.
@@ -147,7 +147,7 @@ class ContrastVolcanoDisplay:
         names : mapping of int to str or sequence of str, default=None
             Names of features. None takes those of the display.
         n_annotated : int, default=8
-            How many of the selected features, those with the most evidence, are named.
+            Number of selected features that are named, those with the most evidence.
         **kwargs : dict
             Passed on to :meth:`matplotlib.axes.Axes.scatter`.
 
