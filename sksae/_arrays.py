@@ -1,4 +1,4 @@
-"""Where X lives: numpy, an array API namespace, a torch device; dense or CSR out."""
+"""Array namespaces and devices of inputs and results, and checks of rows of numbers."""
 
 import os
 import reprlib
@@ -75,9 +75,9 @@ def as_input(X, name="X"):
 
 
 def check_rows(X, name):
-    """Raise a ValueError that names the remedy for what cannot be rows of numbers.
+    """Raise a ValueError that names the remedy if X cannot be rows of numbers.
 
-    Only the first of a list are looked at: what is wrong elsewhere is scikit-learn's to say.
+    Of a list only the first rows are checked; scikit-learn checks all of them.
     """
     if X is None:
         raise ValueError(f"{name} is None; rows of numbers are needed, (n_samples, n_features).")
@@ -96,7 +96,7 @@ def check_rows(X, name):
 
 
 def two_axes(shape):
-    """Return how an array of more than two axes becomes rows, or what else is needed."""
+    """Return the remedy for an array that is not 2-D, as the end of a message."""
     if len(shape) > 2:
         return f".reshape(-1, {shape[-1]}) makes a row of each position"
     return " must be 2-D, with at least one row and one column"
@@ -128,13 +128,11 @@ def _is_number(text):
 
 def check_same_space(estimator, method, fitted, given):
     """Raise when X's namespace differs from that of the arrays that `fit` stored."""
-    here, there = fitted.namespace, given.namespace
-    if here is not there and getattr(here, "__name__", None) != getattr(there, "__name__", None):
-        name = type(estimator).__name__
+    names = [getattr(space.namespace, "__name__", "numpy") for space in (fitted, given)]
+    if fitted.namespace is not given.namespace and names[0] != names[1]:
         raise ValueError(
-            f"Inputs passed to {name}.{method}() must use the same namespace as those passed to "
-            f"fit(); got {there.__name__ if there else 'numpy'} after a fit on "
-            f"{here.__name__ if here else 'numpy'}."
+            f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace "
+            f"as those passed to fit(); got {names[1]} after a fit on {names[0]}."
         )
 
 
@@ -176,9 +174,9 @@ def choose_device(name, space=NUMPY):
     ValueError
         If the name is unknown, the device absent, or at odds with that of a tensor X.
     """
-    own = space.device if space.namespace is torch else None
+    device_of_X = space.device if space.namespace is torch else None
     if name == "auto":
-        return own or _best_device()
+        return device_of_X or _best_device()
     try:
         device = torch.device(name)
         if device.type not in _DEVICES:
@@ -189,8 +187,8 @@ def choose_device(name, space=NUMPY):
             f"The 'device' parameter must be 'auto' or a torch device that this machine has, such "
             f"as 'cpu' or 'cuda'. Got {name!r}: {str(error).splitlines()[0]}"
         ) from error
-    if own is not None and own.type != device.type:
-        raise ValueError(f"X is a tensor on {own} but the 'device' parameter is {name!r}.")
+    if device_of_X is not None and device_of_X.type != device.type:
+        raise ValueError(f"X is a tensor on {device_of_X} but the 'device' parameter is {name!r}.")
     return device
 
 
@@ -209,7 +207,7 @@ def compute_dtype(X, device):
 
 
 def rows_per_chunk(width):
-    """Return how many rows a (rows, width) buffer of about `CHUNK_ENTRIES` entries has."""
+    """Return the number of rows of a (rows, width) buffer of about `CHUNK_ENTRIES` entries."""
     return max(1, CHUNK_ENTRIES // max(width, 1))
 
 
@@ -260,7 +258,7 @@ def check_sample_weight(sample_weight, n_samples):
     Raises
     ------
     ValueError
-        If there is not one weight a row, or they are not finite, non-negative and not all zero.
+        If there is not one weight per row, or they are not finite, non-negative and not all zero.
     """
     if sample_weight is None:
         return None

@@ -1,4 +1,4 @@
-"""Codes as CSR: of any transformer, and of whatever sparse container holds them."""
+"""Sparse codes of any transformer, wrapped or not, and sparse containers as CSR."""
 
 import copy
 
@@ -6,15 +6,16 @@ import numpy as np
 from scipy import sparse
 from sklearn import config_context
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 
-_ENTRIES = 2**22  # of a dense block
+_ENTRIES = 2**22  # per dense block
 
 
 def as_csr(codes):
-    """Return a sparse container as CSR whose entries are each of a cell of its own.
+    """Return a sparse container as CSR without duplicate entries.
 
-    Entries of one cell that are stored apart, which scipy takes for their sum, become one. The
-    container that was given is never changed.
+    Duplicate entries of a row and column, which scipy takes for their sum, become one. The
+    argument is never changed.
 
     Parameters
     ----------
@@ -24,7 +25,7 @@ def as_csr(codes):
     Returns
     -------
     codes : CSR container of shape (n_rows, n_components)
-        The same numbers, with sorted columns; the container itself if it is such already.
+        The same matrix, with sorted columns; `codes` itself if it has this form already.
 
     Examples
     --------
@@ -40,10 +41,47 @@ def as_csr(codes):
     return rows
 
 
-def sparse_coder(estimator):
-    """Return what codes rows, sparsely if it can; the estimator itself stays as it is.
+def estimator_layers(estimator, *, pipelines=True):
+    """Yield an estimator, the one that it wraps, the one that this one wraps, and so on.
 
-    A frozen estimator is unwrapped, and a search gives its best estimator.
+    Frozen estimators, fitted searches and pipelines wrap another estimator: a search its best one,
+    a pipeline its last step.
+
+    Parameters
+    ----------
+    estimator : estimator
+        An estimator, wrapped or not.
+    pipelines : bool, default=True
+        Whether pipelines are unwrapped. Without their first steps the last one sees other rows.
+
+    Yields
+    ------
+    layer : estimator
+        From the outermost to the innermost.
+
+    Examples
+    --------
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.frozen import FrozenEstimator
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sksae._coding import estimator_layers
+    >>> [type(layer).__name__ for layer in estimator_layers(FrozenEstimator(make_pipeline(PCA())))]
+    ['FrozenEstimator', 'Pipeline', 'PCA']
+    """
+    while estimator is not None:
+        yield estimator
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif isinstance(estimator, Pipeline):
+            estimator = estimator[-1] if pipelines else None
+        else:
+            estimator = getattr(estimator, "best_estimator_", None)
+
+
+def sparse_coder(estimator):
+    """Return the transformer that codes rows, with sparse output if it has the option.
+
+    Frozen estimators and searches are unwrapped. The estimator itself is never changed.
 
     Parameters
     ----------
@@ -67,18 +105,16 @@ def sparse_coder(estimator):
             f"{estimator.__name__} is a class; a fitted estimator is needed, as in "
             f"{estimator.__name__}(...).fit(X)."
         )
-    while isinstance(estimator, FrozenEstimator):
-        estimator = estimator.estimator
-    estimator = getattr(estimator, "best_estimator_", estimator)
+    *_, estimator = estimator_layers(estimator, pipelines=False)
     if not _can_be_sparse(estimator):
         return estimator
     estimator = copy.copy(estimator).set_params(sparse_output=True)
-    estimator._sklearn_output_config = {}  # frames that `set_output` asked the original for
+    estimator._sklearn_output_config = {}  # no data frames, whatever `set_output` says
     return estimator
 
 
 def sparse_codes(coder, rows, width):
-    """Return the codes of rows as CSR; where they come dense, a block at a time."""
+    """Return the codes of rows as CSR; dense ones are made one block at a time."""
     n_rows = rows.shape[0] if hasattr(rows, "shape") else len(rows)
     if not n_rows:
         return sparse.csr_array((0, width), dtype=np.float32)

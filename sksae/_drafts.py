@@ -4,7 +4,7 @@ from functools import wraps
 
 
 def on_a_draft(fit):
-    """Decorate a method that fits: it works on a draft, whose state is the estimator's at the end.
+    """Decorate a `fit` to work on a copy of the estimator, which takes over its state at the end.
 
     A fit that fails or is interrupted leaves the estimator as it was, and there is no moment at
     which some attributes are of the old fit and some of the new, in another thread either.

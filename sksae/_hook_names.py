@@ -1,18 +1,18 @@
-"""Names that TransformerLens has for sites: ``"blocks.3.hook_resid_post"`` is site 3.resid_post."""
+"""Names of sites in TransformerLens: ``"blocks.3.hook_resid_post"`` is site 3.resid_post."""
 
 import re
 
 IN_BLOCKS = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
-"""The sites of a block that have the same name here and there."""
+"""Sites of a block that have the same name in both libraries."""
 
 _SITE = re.compile(rf"blocks\.(\d+)\.hook_({'|'.join(IN_BLOCKS)})")
 _POINT = re.compile(r"blocks\.(\d+)\.([\w.]*hook_\w+)|([\w.]*hook_\w+)")
 
 
 def site_of_hook(name):
-    """Return ``(layer, site)`` of a hook on the stream or on what is added to it, else None."""
-    found = _SITE.fullmatch(name)
-    return (int(found[1]), found[2]) if found else None
+    """Return ``(layer, site)`` of a hook on the residual stream or on a term of it, else None."""
+    match = _SITE.fullmatch(name)
+    return (int(match[1]), match[2]) if match else None
 
 
 def point_of_hook(name):
@@ -20,7 +20,7 @@ def point_of_hook(name):
 
     The layer is None for hooks outside of the blocks.
     """
-    found = _POINT.fullmatch(name)
-    if not found:
+    match = _POINT.fullmatch(name)
+    if not match:
         return None
-    return (int(found[1]), found[2]) if found[1] else (None, found[3])
+    return (int(match[1]), match[2]) if match[1] else (None, match[3])

@@ -1,4 +1,4 @@
-"""Torch's ambient modes set aside: gradients, autocast, the default device, compilation."""
+"""Contexts without torch's ambient modes: autocast, default device, compilation, training."""
 
 import threading
 from contextlib import ExitStack, contextmanager

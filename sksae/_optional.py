@@ -1,4 +1,4 @@
-"""Packages that only some functions need, each brought by an extra of sksae."""
+"""Optional packages, each installed by an extra of sksae."""
 
 import importlib
 
@@ -6,7 +6,7 @@ _EXTRAS = {"matplotlib": "plot", "pandas": "pandas"}
 
 
 def needed(package, caller):
-    """Import an optional package, or say what needs it and what brings it.
+    """Import an optional package, or raise an error that names its extra.
 
     Parameters
     ----------

@@ -59,9 +59,9 @@ class Float:
         return above and below
 
     def __str__(self):
-        left = "(" if "low" in self.open_ else "["
-        right = ")" if "high" in self.open_ else "]"
-        return f"a float{_interval(self.low, self.high, left, right)}{' or None' * self.none}"
+        opening = "(" if "low" in self.open_ else "["
+        closing = ")" if "high" in self.open_ else "]"
+        return f"a float{_interval(self.low, self.high, opening, closing)}{' or None' * self.none}"
 
 
 class Option:
@@ -101,12 +101,13 @@ class Verbosity:
 
 
 class Seed:
-    """What `sklearn.utils.check_random_state` takes."""
+    """A seed that `sklearn.utils.check_random_state` accepts."""
 
     def accepts(self, value):
         """Whether `value` satisfies the rule."""
-        known = value is None or value is np.random or isinstance(value, np.random.RandomState)
-        return known or Int(0, 2**32 - 1).accepts(value)
+        if value is None or value is np.random or isinstance(value, np.random.RandomState):
+            return True
+        return Int(0, 2**32 - 1).accepts(value)
 
     def __str__(self):
         return "None, an int in [0, 4294967295] or a numpy.random.RandomState"
@@ -144,14 +145,14 @@ class Pair:
         return f"a pair, each {self.rule}"
 
 
-def _interval(low, high, left, right):
+def _interval(low, high, opening, closing):
     if low is None and high is None:
         return ""
     if high is None:
-        return f" {'>' if left == '(' else '>='} {low}"
+        return f" {'>' if opening == '(' else '>='} {low}"
     if low is None:
-        return f" {'<' if right == ')' else '<='} {high}"
-    return f" in {left}{low}, {high}{right}"
+        return f" {'<' if closing == ')' else '<='} {high}"
+    return f" in {opening}{low}, {high}{closing}"
 
 
 def check_params(estimator):

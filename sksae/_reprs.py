@@ -1,4 +1,4 @@
-"""Short forms of estimators that hold a model, for a terminal and a notebook."""
+"""Short representations of estimators that have a model as a parameter."""
 
 from sklearn.base import BaseEstimator
 
@@ -35,6 +35,6 @@ def _short(value):
         return _stand_in(value)
     if isinstance(value, _PLAIN) or hasattr(value, "get_params"):
         return value
-    where = getattr(value, "name_or_path", None)  # of what transformers loads
+    source = getattr(value, "name_or_path", None)  # of models and tokenizers of transformers
     kind = type(value).__name__
-    return _Named(f"{kind}({where!r})" if isinstance(where, str) and where else f"<{kind}>")
+    return _Named(f"{kind}({source!r})" if isinstance(source, str) and source else f"<{kind}>")

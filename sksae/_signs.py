@@ -1,4 +1,4 @@
-"""Strings and tables shown to a person: short lines, unable to steer a terminal."""
+"""Strings and tables for display: short lines without characters that control a terminal."""
 
 import unicodedata
 from html import escape
@@ -9,12 +9,12 @@ SHOWN = 10
 _CELL_COLUMNS = 60
 _VISIBLE = {"\n": "↵", "\r": "␍", "\t": "→"}
 _UNPRINTED = ("Cc", "Cs", "Zl", "Zp")
-# They would reorder everything that follows on the line.
+# They would reorder all characters after them on the line.
 _BIDI_CONTROLS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 
 def visible(string):
-    r"""Return a text with signs for line breaks and tabs, and no character that moves a cursor.
+    r"""Return a text with signs for line breaks and tabs, and without control characters.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def visible(string):
     Returns
     -------
     shown : str
-        Text that stays on one line and cannot steer a terminal.
+        Text of one line that cannot control a terminal.
 
     See Also
     --------
@@ -40,7 +40,7 @@ def visible(string):
 
 
 def edges_visible(string):
-    """Return a token as it can be shown alone, with signs for the spaces at its ends.
+    """Return a token with signs for the spaces at its ends.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def edges_visible(string):
     Returns
     -------
     shown : str
-        What `visible` makes of it, with signs for outer spaces.
+        The token as `visible` returns it, with signs for outer spaces.
 
     See Also
     --------
@@ -69,21 +69,21 @@ def edges_visible(string):
 
 
 def columns(string):
-    """Return how many columns of a terminal a string takes."""
+    """Return the number of columns of a terminal that a string takes."""
     return sum(map(_columns, string))
 
 
-def fit_columns(string, room):
-    """Return as much of the start of `string` as fits, with an ellipsis where some is missing."""
-    if columns(string) <= room:
+def fit_columns(string, width):
+    """Return the start of `string` that fits into `width` columns, cut with an ellipsis."""
+    if columns(string) <= width:
         return string
-    kept, used = [], 1
+    characters, used = [], 1  # one column for the ellipsis
     for character in string:
         used += _columns(character)
-        if used > room:
+        if used > width:
             break
-        kept.append(character)
-    return "".join(kept) + "…" * (room > 0)
+        characters.append(character)
+    return "".join(characters) + "…" * (width > 0)
 
 
 class TableRepr:
@@ -121,13 +121,13 @@ def aligned(lines):
     if not lines or not lines[0]:
         return []
     widths = [max(map(columns, column)) for column in zip(*lines, strict=True)]
-    found = []
+    texts = []
     for *cells, last in lines:
         padded = [
             " " * (width - columns(cell)) + cell for cell, width in zip(cells, widths, strict=False)
         ]
-        found.append("  ".join([*padded, last]).rstrip())
-    return found
+        texts.append("  ".join([*padded, last]).rstrip())
+    return texts
 
 
 def _visible(character):

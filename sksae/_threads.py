@@ -1,4 +1,4 @@
-"""Threads worth starting: none for small work, none in a child made by fork."""
+"""Number of threads: one for small work, and one in a forked process."""
 
 import os
 from contextlib import contextmanager

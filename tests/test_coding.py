@@ -1,13 +1,17 @@
-"""Codes that store a cell in parts: scipy takes their sum, and so does everything here."""
+"""Codes with duplicate entries, of which scipy takes the sum, and estimators in wrappers."""
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from sksae import displays, interpret, metrics
-from sksae._coding import as_csr
+from sksae import TopKSAE, displays, interpret, metrics
+from sksae._coding import as_csr, estimator_layers, sparse_coder
 from sksae.interpret import FeatureAtlas, FeatureContrast, PromptCodes, max_activating_examples
 from sksae.report._listing import prompt_lines
 
@@ -110,3 +114,32 @@ def test_what_has_one_entry_for_each_cell_is_not_copied():
     codes = sparse.csr_array(DENSE)
     assert as_csr(codes) is codes
     assert as_csr(in_parts()).nnz == 3 * N_ROWS
+
+
+@pytest.fixture(scope="module")
+def rows_and_sae():
+    X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    return X, TopKSAE(6, k=2, max_iter=1, random_state=0).fit(X)
+
+
+def test_layers_of_every_wrapper_in_any_order(rows_and_sae):
+    X, sae = rows_and_sae
+    search = GridSearchCV(make_pipeline(StandardScaler(), sae), {}, cv=2).fit(X)
+    *_, inner = layers = list(estimator_layers(FrozenEstimator(search)))
+    kinds = [FrozenEstimator, GridSearchCV, Pipeline, TopKSAE]
+    assert [type(layer) for layer in layers] == kinds
+    assert inner is search.best_estimator_[-1]
+    outer = list(estimator_layers(FrozenEstimator(search), pipelines=False))
+    assert [type(layer) for layer in outer] == kinds[:3]
+    # A search that is not fitted has no best estimator.
+    assert len(list(estimator_layers(GridSearchCV(sae, {})))) == 1
+
+
+def test_a_coder_is_unwrapped_to_any_depth_and_the_estimator_is_left_alone(rows_and_sae):
+    X, sae = rows_and_sae
+    search = GridSearchCV(sae, {}, cv=2).fit(X)
+    coder = sparse_coder(FrozenEstimator(FrozenEstimator(search)))
+    assert isinstance(coder, TopKSAE)
+    assert coder.sparse_output
+    assert not sae.sparse_output
+    assert_array_equal(coder.transform(X).toarray(), search.transform(X))

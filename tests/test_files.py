@@ -13,7 +13,14 @@ import pytest
 
 import sksae
 from sksae import _files
-from sksae._files import _places, _writing, append_whole, replacing, working_place, write_text
+from sksae._files import (
+    _working_folders,
+    _writing,
+    append_whole,
+    replacing,
+    working_place,
+    write_text,
+)
 from sksae.autoencoders import TopKSAE
 from sksae.formats import read, read_neuronpedia, read_openai
 from sksae.interpret import FeatureAtlas, load_explanations
@@ -121,7 +128,7 @@ with working_place(pathlib.Path(sys.argv[2])) as place:
 @posix
 def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(tmp_path):
     path = tmp_path / "file"
-    command = [sys.executable, "-c", KILLED, _places.__file__, str(tmp_path)]
+    command = [sys.executable, "-c", KILLED, _working_folders.__file__, str(tmp_path)]
     killed, living = (subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2))
     try:
         for process in (killed, living):

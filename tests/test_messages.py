@@ -265,7 +265,7 @@ def test_what_is_no_feature_and_no_codes(small, atlas):
     for use in (HighlightedText.from_feature, split_examples, explain_from_tokens):
         with pytest.raises(TypeError, match=r"such as atlas.feature\(0\). Got FeatureAtlas"):
             use(atlas)
-    with pytest.raises(TypeError, match="one label a row; got TopKSAE"):
+    with pytest.raises(TypeError, match="one label per row; got TopKSAE"):
         max_activating_examples(small.transform(X), small)
     for display in (CodeMagnitudeDisplay, ActivationHeatmapDisplay, L0HistogramDisplay):
         with pytest.raises(ValueError, match=r"codes (holds|is)"):

@@ -1,8 +1,7 @@
 """Files: whole or not there when written, checked when read."""
 
 from sksae._files._digests import digest_of
-from sksae._files._places import BEFORE, remove_abandoned, working_place
-from sksae._files._reading import (
+from sksae._files._guarded_reading import (
     damage_named,
     most_unpacked,
     opened_npz,
@@ -10,6 +9,7 @@ from sksae._files._reading import (
     regular,
     whole_members,
 )
+from sksae._files._working_folders import BEFORE, remove_abandoned, working_place
 from sksae._files._writing import (
     append_whole,
     replacing,

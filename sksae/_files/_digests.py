@@ -27,8 +27,8 @@ def digest_of(value, arrays=None):
     >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
     True
     """
-    found = hashlib.sha256(json.dumps(value, sort_keys=True).encode("ascii"))
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode("ascii"))
     for name, array in sorted((arrays or {}).items()):
-        found.update(json.dumps([name, array.dtype.str, list(array.shape)]).encode("ascii"))
-        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-    return found.hexdigest()
+        digest.update(json.dumps([name, array.dtype.str, list(array.shape)]).encode("ascii"))
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return digest.hexdigest()

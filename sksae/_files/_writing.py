@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writing: files that are whole or not there."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from sksae._files._places import LOCK, working_place
+from sksae._files._working_folders import LOCK, working_place
 
 _TRIES = 3
 

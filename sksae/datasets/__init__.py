@@ -1,4 +1,4 @@
-"""Data to learn from: a labelled corpus and a language model, both part of the installation."""
+"""Data sets: a corpus and a language model that are part of the installation, and a generator."""
 
 from sksae.datasets._corpus import load_corpus
 from sksae.datasets._language_model import TINY_LM_PATH, load_tiny_lm

@@ -1,4 +1,4 @@
-"""A labelled text corpus read from the docstrings of the installed packages.
+"""Labelled text corpus, read from the docstrings of the installed packages.
 
 No text is shipped: the documents are read, without importing anything, from the source files of
 the packages that sksae depends on. The same functions give the training text of the packaged
@@ -142,9 +142,9 @@ def load_corpus(*, return_X_y=False):
     """
     documents, target = [], []
     for label, source in enumerate(SOURCES):
-        found = _corpus_documents(source)
-        documents += found
-        target += [label] * len(found)
+        of_source = _corpus_documents(source)
+        documents += of_source
+        target += [label] * len(of_source)
     data = [text for _, text in documents]
     target = np.array(target, dtype=np.int64)
     if return_X_y:
@@ -184,7 +184,7 @@ def is_held_out(module):
 
 
 def drop_near_duplicates(documents):
-    """Documents of which at least half is not a repetition of the documents before them.
+    """Drop documents of which at least half repeats documents before them.
 
     Parameters
     ----------
@@ -193,20 +193,20 @@ def drop_near_duplicates(documents):
 
     Returns
     -------
-    kept : list of (str, str)
+    originals : list of (str, str)
         The first document of each group of near-duplicates, in the order given.
     """
-    seen, kept = set(), []
+    earlier, originals = set(), []
     for module, text in documents:
         shingles = _shingles(text)
-        if 2 * len(shingles & seen) < len(shingles):
-            kept.append((module, text))
-            seen |= shingles
-    return kept
+        if 2 * len(shingles & earlier) < len(shingles):
+            originals.append((module, text))
+            earlier |= shingles
+    return originals
 
 
 def drop_overlapping(documents, held_out):
-    """Documents that share less than half of the shorter text with every held-out document.
+    """Drop documents that share at least half of the shorter text with a held-out document.
 
     Parameters
     ----------
@@ -215,26 +215,27 @@ def drop_overlapping(documents, held_out):
 
     Returns
     -------
-    kept : list of (str, str)
-        What remains of `documents`, in the order given.
+    different : list of (str, str)
+        The other documents, in the order given.
     """
+    # Held-out documents that have each shingle, and the number of shingles of each document.
     owners, sizes = defaultdict(list), []
     for index, (_, text) in enumerate(held_out):
         shingles = _shingles(text)
         sizes.append(len(shingles))
         for shingle in shingles:
             owners[shingle].append(index)
-    kept = []
+    different = []
     for module, text in documents:
         shingles = _shingles(text)
         shared = Counter(owner for shingle in shingles for owner in owners.get(shingle, ()))
         if all(2 * n < min(len(shingles), sizes[owner]) for owner, n in shared.items()):
-            kept.append((module, text))
-    return kept
+            different.append((module, text))
+    return different
 
 
 def _corpus_documents(source):
-    """Held-out documents of one source, at most ``DOCUMENTS_PER_SOURCE``, evenly chosen."""
+    """Return held-out documents of one source, at most ``DOCUMENTS_PER_SOURCE``, evenly spaced."""
     root, prefix = source_root(source)
     documents = []
     for module in CORPUS_MODULES[source]:
@@ -253,7 +254,7 @@ def _corpus_documents(source):
 
 
 def _shingles(text):
-    """Hashes of all runs of eight words."""
+    """Return hashes of all runs of eight words."""
     words = re.findall(r"\w+", text.lower())
     starts = range(max(1, len(words) - SHINGLE_WORDS + 1))
     return {zlib.crc32(" ".join(words[i : i + SHINGLE_WORDS]).encode()) for i in starts}

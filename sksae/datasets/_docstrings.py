@@ -1,4 +1,4 @@
-"""Reading the docstrings of installed packages from their files, without importing them."""
+"""Docstrings of installed packages, read from their files without importing them."""
 
 import ast
 import importlib.util
@@ -7,7 +7,7 @@ import re
 import sysconfig
 from pathlib import Path
 
-# label -> top-level package; the label "Python" stands for the standard library and its topics
+# Label to top-level package; "Python" is the standard library with its help topics.
 SOURCES = {
     "numpy": "numpy",
     "scipy": "scipy",
@@ -24,7 +24,7 @@ _DOCUMENTED_NODES = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunct
 
 
 def source_root(source):
-    """Folder of a source, and the leading parts of the names of its modules."""
+    """Return the folder of a source, and the leading parts of the names of its modules."""
     package = SOURCES[source]
     if package is None:
         return Path(sysconfig.get_path("stdlib")), ()
@@ -35,7 +35,7 @@ def source_root(source):
 
 
 def find_modules(source):
-    """Files of one source by dotted module name, in sorted order; tests are left out."""
+    """Return the files of one source by dotted module name, sorted, without tests."""
     root, prefix = source_root(source)
     modules = {}
     for path in sorted(root.rglob("*.py")):
@@ -47,7 +47,7 @@ def find_modules(source):
 
 
 def read_documents(module, path):
-    """Docstrings of one file, cleaned, of at least ``MIN_CHARACTERS`` characters each.
+    """Return the docstrings of one file, cleaned, of at least ``MIN_CHARACTERS`` characters each.
 
     Docstrings that a package attaches by a call, as ``add_newdoc`` does, are read as well. Each
     topic of ``pydoc_data.topics`` counts as a module of its own.
@@ -67,15 +67,15 @@ def read_documents(module, path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     if module == _TOPICS:
         topics = ast.literal_eval(tree.body[-1].value)
-        found = [(f"{module}.{topic}", text) for topic, text in sorted(topics.items())]
+        texts = [(f"{module}.{topic}", text) for topic, text in sorted(topics.items())]
     else:
-        found = [(module, text) for text in _docstrings(tree)]
-    cleaned = ((name, inspect.cleandoc(text).strip()) for name, text in found)
+        texts = [(module, text) for text in _docstrings(tree)]
+    cleaned = ((name, inspect.cleandoc(text).strip()) for name, text in texts)
     return [(name, text) for name, text in cleaned if len(text) >= MIN_CHARACTERS]
 
 
 def _docstrings(tree):
-    """Docstrings of a syntax tree, and strings given to add_newdoc, add_docstr and the like."""
+    """Yield the docstrings of a syntax tree, and the strings given to calls such as add_newdoc."""
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED_NODES):
             yield ast.get_docstring(node, clean=False) or ""
@@ -84,12 +84,12 @@ def _docstrings(tree):
 
 
 def _called(call):
-    """Lower-case name of the function that is called, without its module."""
+    """Return the lower-case name of the function that is called, without its module."""
     return getattr(call.func, "attr", getattr(call.func, "id", "")).lower()
 
 
 def _attached(call):
-    """Strings among the arguments of a call; lines that are only a format field are left out."""
+    """Yield the strings among the arguments of a call, without lines that are only a field."""
     for argument in call.args:
         strings = [
             node.value

@@ -1,4 +1,4 @@
-"""The tiny language model that is part of the package."""
+"""Tiny language model that is part of the package."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,14 +43,14 @@ def load_tiny_lm():
 
 @contextmanager
 def _silent_progress():
-    """No progress bars of transformers for the moment; a bar for 6 MB tells nothing."""
+    """Hide the progress bars of transformers: the files have 6 MB."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    if shown:
+    enabled = logging.is_progress_bar_enabled()
+    if enabled:
         logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             logging.enable_progress_bar()

@@ -1,4 +1,4 @@
-"""Sparse features in superposition: data whose true dictionary and codes are known."""
+"""Data with a known dictionary and known codes: sparse features in superposition."""
 
 import math
 from numbers import Integral, Real
@@ -8,7 +8,7 @@ from scipy import sparse
 from scipy.special import ndtr
 from sklearn.utils import check_random_state, check_scalar, gen_batches
 
-BLOCK_SIZE = 2**22  # firing decisions drawn at a time: 16 MB of float32
+BLOCK_SIZE = 2**22  # draws per block: 16 MB of float32
 TIGHT_FRAME_STEPS = 10
 
 
@@ -36,8 +36,8 @@ def make_superposition(
     r"""Generate samples that are sparse sums of more directions than dimensions.
 
     The data are ``X = codes @ dictionary + bias + noise``. Each of the `n_components` directions
-    fires on a small share of the samples, with a non-negative code. What a sparse autoencoder
-    should find is thereby known.
+    fires on a small share of the samples, with a non-negative code. The result that a sparse
+    autoencoder should have is thereby known.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def make_superposition(
 
     See Also
     --------
-    sklearn.datasets.make_sparse_coded_signal : A fixed number of Gaussian codes a sample.
+    sklearn.datasets.make_sparse_coded_signal : A fixed number of Gaussian codes per sample.
 
     Notes
     -----
@@ -163,32 +163,36 @@ def make_superposition(
 
 
 class _Hierarchy:
-    """Which direction may fire given its parent, and with what probability."""
+    """Conditions under which directions fire, given their parents.
+
+    Direction i fires if its parent does and the uniform draw of column ``source[i]`` lies in
+    ``[low[i], high[i])``. Exclusive siblings share a column and divide its interval.
+    """
 
     def __init__(self, parents, densities, exclusive):
         n_components = len(densities)
         self.parents = _check_parents(parents, n_components)
         self.roots = np.flatnonzero(self.parents < 0)
         depth = np.zeros(n_components, dtype=np.intp)
-        # direction i fires if its parent does and the uniform draw of column source[i] lies in
-        # [low[i], high[i]); exclusive siblings share a column and divide its interval
         self.source = np.arange(n_components)
         self.low, self.high = np.zeros(n_components), np.array(densities, dtype=np.float64)
-        eldest, taken = {}, np.zeros(n_components)
+        # Of each parent: its first child, and the part of the interval that its children use.
+        eldest, used = {}, np.zeros(n_components)
         for child in np.flatnonzero(self.parents >= 0):
             parent = self.parents[child]
             depth[child] = depth[parent] + 1
             share = densities[child] / densities[parent] if densities[child] else 0.0
             if exclusive:
                 self.source[child] = eldest.setdefault(parent, child)
-                self.low[child] = taken[parent]
-                taken[parent] += share
+                self.low[child] = used[parent]
+                used[parent] += share
             self.high[child] = self.low[child] + share
             if self.high[child] > 1 + 1e-6:
                 raise ValueError(
                     f"Direction {child} {'and its siblings are' * exclusive or 'is'} denser than "
                     f"the parent, direction {parent}. Lower the density of the children."
                 )
+        # Directions by their depth: a level is decided after the one of its parents.
         self.levels = [np.flatnonzero(depth == level) for level in range(1, depth.max() + 1)]
 
     def fires(self, uniform):
@@ -201,19 +205,19 @@ class _Hierarchy:
 
 
 def _uniform(rng, n_samples, loadings, correlation, roots):
-    """Uniform draws (b, n_components) in which the roots follow a Gaussian copula."""
+    """Return uniform draws (b, n_components) in which the roots follow a Gaussian copula."""
     uniform = rng.random((n_samples, len(loadings)), dtype=np.float32)
     if correlation:
         common = rng.standard_normal((n_samples, loadings.shape[1]), dtype=np.float32)
-        own = rng.standard_normal((n_samples, len(roots)), dtype=np.float32)
+        specific = rng.standard_normal((n_samples, len(roots)), dtype=np.float32)
         gaussian = math.sqrt(correlation) * common @ loadings[roots].T
-        gaussian += math.sqrt(1 - correlation) * own
+        gaussian += math.sqrt(1 - correlation) * specific
         uniform[:, roots] = ndtr(gaussian)
     return uniform
 
 
 def _codes(rng, fires, magnitude, magnitude_std):
-    """Codes (b, n_components) as CSR in float64, where `fires` is true."""
+    """Return codes (b, n_components) as CSR in float64, where `fires` is true."""
     columns = np.nonzero(fires)[1]
     values = magnitude[columns] + magnitude_std[columns] * rng.standard_normal(len(columns))
     row_ends = np.r_[0, np.count_nonzero(fires, axis=1).cumsum()]
@@ -226,7 +230,7 @@ def _directions(rng, n_components, n_features, orthogonalize):
     """Draw unit rows (n_components, n_features), spread evenly if `orthogonalize`."""
     rows = _unit(rng.standard_normal((n_components, n_features)))
     for _ in range(TIGHT_FRAME_STEPS * orthogonalize):
-        # alternate between the nearest tight frame and the nearest unit rows
+        # Alternate between the nearest tight frame and the nearest unit rows.
         wide = rows if n_components <= n_features else rows.T
         values, vectors = np.linalg.eigh(wide @ wide.T)
         values = np.maximum(values, np.finfo(np.float64).eps * values[-1])
@@ -262,7 +266,7 @@ def _densities(density, min_density, exponent, n_components):
 
 
 def _per_column(value, name, n_columns):
-    """Broadcast a number, or one number a column, to float64 of shape (n_columns,)."""
+    """Broadcast a number, or one number per column, to float64 of shape (n_columns,)."""
     values = np.asarray(value, dtype=np.float64)
     if values.shape not in ((), (n_columns,)) or not np.isfinite(values).all():
         raise ValueError(f"{name} must be a finite number or {n_columns} of them. Got {value!r}.")
@@ -274,7 +278,7 @@ def _check_parents(parents, n_components):
         return np.full(n_components, -1)
     parents = np.asarray(parents)
     if parents.shape != (n_components,) or parents.dtype.kind not in "iu":
-        raise ValueError(f"parents must hold {n_components} integers, one a direction.")
+        raise ValueError(f"parents must hold {n_components} integers, one per direction.")
     if (parents < -1).any() or (parents >= np.arange(n_components)).any():
         raise ValueError("A parent must be -1 or come before its children.")
     return parents

@@ -1,14 +1,16 @@
 """Displays of codes, fits, searches, dictionaries and texts, with scikit-learn's interface."""
 
-from sksae.displays._attribution import AttributionDisplay
+from sksae.displays._attribution_heat_map import AttributionDisplay
 from sksae.displays._codes import CodesDisplay
 from sksae.displays._decoder_map import DecoderMapDisplay
-from sksae.displays._density import DensityHistogramDisplay
 from sksae.displays._frontier import SparsityFrontierDisplay
 from sksae.displays._heat_map import ActivationHeatmapDisplay
 from sksae.displays._highlighted import HighlightedText
-from sksae.displays._l0 import L0HistogramDisplay
-from sksae.displays._magnitudes import CodeMagnitudeDisplay
+from sksae.displays._histograms import (
+    CodeMagnitudeDisplay,
+    DensityHistogramDisplay,
+    L0HistogramDisplay,
+)
 from sksae.displays._training import TrainingCurveDisplay
 from sksae.displays._volcano import ContrastVolcanoDisplay
 

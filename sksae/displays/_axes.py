@@ -4,7 +4,12 @@ import numpy as np
 
 from sksae._optional import needed
 
-BLUE, RED, GREY, INK = "#0072b2", "#d55e00", "#8f8f8f", "#222222"  # apart for every kind of eye
+BLUE, RED, GREY, INK = (
+    "#0072b2",
+    "#d55e00",
+    "#8f8f8f",
+    "#222222",
+)  # distinct for colour-blind readers
 CYCLE = (BLUE, RED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = "osD^vP"
 _LOG_FROM = 5  # times the smallest value at which an axis becomes logarithmic, as scikit-learn's do
@@ -16,9 +21,9 @@ def check_matplotlib(caller):
 
 
 def place(display, ax, size=(6.4, 4.0)):
-    """Return the axes that `display` draws on, new ones if `ax` is None, and remember them.
+    """Return the axes that `display` draws on, new ones if `ax` is None.
 
-    Sets `ax_` and `figure_`.
+    They are stored as `ax_`, and their figure as `figure_`.
     """
     check_matplotlib(f"{type(display).__name__}.plot")
     import matplotlib.pyplot as plt
@@ -30,7 +35,7 @@ def place(display, ax, size=(6.4, 4.0)):
 
 
 def bare(ax):
-    """Take away the two spines that say nothing."""
+    """Hide the upper and the right spine."""
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -54,11 +59,23 @@ def percent(share):
     return f"{np.format_float_positional(float(f'{100 * share:.2g}'), trim='-')} %"
 
 
-def note_line(ax, value, note):
-    """Write a note at the top of a vertical line, on the side of it that has more space.
+def noted_line(ax, value, note):
+    """Draw a vertical line with a note at its top, on the side that has more space.
 
-    The limits of the axes must be final.
+    The limits of the horizontal axis must be final.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    value : float
+        Horizontal position, in data coordinates.
+    note : str
+
+    Returns
+    -------
+    line : matplotlib Line2D
     """
+    line = ax.axvline(value, color=INK, linestyle="--", linewidth=1)
     share = ax.transAxes.inverted().transform(ax.transData.transform((value, 0)))[0]
     on_right = share < 0.5
     ax.annotate(
@@ -72,3 +89,4 @@ def note_line(ax, value, note):
         fontsize=9,
         color=INK,
     )
+    return line

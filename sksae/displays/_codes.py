@@ -3,18 +3,20 @@
 import numpy as np
 
 from sksae.displays._axes import check_matplotlib
-from sksae.displays._density import DensityHistogramDisplay
 from sksae.displays._heat_map import ActivationHeatmapDisplay
-from sksae.displays._l0 import L0HistogramDisplay
+from sksae.displays._histograms import (
+    CodeMagnitudeDisplay,
+    DensityHistogramDisplay,
+    L0HistogramDisplay,
+)
 from sksae.displays._labels import set_names
-from sksae.displays._magnitudes import CodeMagnitudeDisplay
 from sksae.displays._plotted_data import codes_of
 
 
 class CodesDisplay:
-    """Codes seen four ways: heat map, densities, active latents per row, magnitudes.
+    """Four views of codes: heat map, densities, active latents per row, magnitudes.
 
-    The first thing to look at after a fit. It is recommended to use :meth:`from_estimator` or
+    A first overview after a fit. It is recommended to use :meth:`from_estimator` or
     :meth:`from_codes`.
 
     Parameters
@@ -22,11 +24,11 @@ class CodesDisplay:
     heat_map : ActivationHeatmapDisplay
         Some rows and latents.
     density : DensityHistogramDisplay
-        How often latents fire.
+        Firing frequencies of the latents.
     l0 : L0HistogramDisplay
-        How many are active per row.
+        Active latents per row.
     magnitudes : CodeMagnitudeDisplay
-        How large the codes are.
+        Magnitudes of the codes that are not zero.
 
     Attributes
     ----------
@@ -70,14 +72,14 @@ class CodesDisplay:
         X : array-like of shape (n_samples, n_features)
             Rows.
         tokens : sequence of str or TokenTable of length n_samples, default=None
-            What each row is.
+            Token of each row.
         axes : array-like of four matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
 
         Returns
         -------
         display : CodesDisplay
-            What was drawn.
+            The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         codes, names = codes_of(estimator, X), set_names(estimator)
@@ -92,7 +94,7 @@ class CodesDisplay:
         codes : {array-like, sparse matrix} of shape (n_samples, n_components)
             Codes, dense or sparse.
         tokens : sequence of str or TokenTable of length n_samples, default=None
-            What each row is.
+            Token of each row.
         names : mapping of int to str or sequence of str, default=None
             Names of latents: of some by number, or of all. None takes the names of the columns of
             a data frame.
@@ -102,7 +104,7 @@ class CodesDisplay:
         Returns
         -------
         display : CodesDisplay
-            What was drawn.
+            The display, drawn.
 
         Raises
         ------

@@ -22,11 +22,11 @@ class DecoderMapDisplay:
     Parameters
     ----------
     positions : array-like of shape (n_components, 2)
-        Where each latent is drawn, such as the `map_` of an atlas.
+        Coordinates of each latent, such as the `map_` of an atlas.
     density : array-like of shape (n_components,), default=None
         Share of the rows on which each latent fires; those that never fire are grey crosses.
     axis_name : str, default=""
-        What the axes are, as in "principal component".
+        Name of the axes, such as "principal component".
 
     Attributes
     ----------
@@ -39,13 +39,13 @@ class DecoderMapDisplay:
     dead_ : matplotlib PathCollection
         Latents that never fire.
     colorbar_ : matplotlib Colorbar or None
-        What the colours mean.
+        Colour bar.
     texts_ : list of matplotlib Annotation
         Names of latents.
 
     See Also
     --------
-    sksae.metrics.nearest_atoms : The neighbours themselves, which a map in two dimensions distorts.
+    sksae.metrics.nearest_atoms : Nearest atoms, without the distortion of a map.
 
     References
     ----------
@@ -83,9 +83,9 @@ class DecoderMapDisplay:
             Fitted, with `components_`; a pipeline that ends in one, or a search over one. Its
             `activation_frequency_`, if it has one, gives the colours.
         method : {"pca", "umap"}, default="pca"
-            How directions become points; see :meth:`from_directions`.
+            Projection of the directions; see :meth:`from_directions`.
         random_state : int, RandomState instance or None, default=0
-            Seeds the method.
+            Seed of the projection.
         annotate : mapping of int to str, or list of int, default=()
             Latents whose number is written beside the point, with the name of the mapping or, in a
             list, the name that the estimator has for it.
@@ -97,7 +97,7 @@ class DecoderMapDisplay:
         Returns
         -------
         display : DecoderMapDisplay
-            What was drawn.
+            The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         step = fitted_step(estimator, "components_")
@@ -131,7 +131,7 @@ class DecoderMapDisplay:
             needs umap-learn and keeps neighbourhoods by cosine (15 neighbours, least distance
             0.05) rather than distances.
         random_state : int, RandomState instance or None, default=0
-            Seeds the method.
+            Seed of the projection.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
         **kwargs : dict
@@ -140,7 +140,7 @@ class DecoderMapDisplay:
         Returns
         -------
         display : DecoderMapDisplay
-            What was drawn.
+            The display, drawn.
 
         Raises
         ------

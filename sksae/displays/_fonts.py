@@ -1,4 +1,4 @@
-"""Strings of a user in a picture: never markup, and a box for characters that no font has."""
+"""Fonts for a user's strings in a picture: never markup, a box for characters without a font."""
 
 import unicodedata
 from functools import lru_cache
@@ -59,18 +59,18 @@ def drawn(strings, *, family=None):
     first = [family] if family else list(mpl.rcParams["font.family"])
     strings = [visible(str(string)) for string in strings]
     characters = set("".join(strings))
-    unseen = {c for c in characters if unicodedata.category(c) == "Cf"}
-    missing = characters - unseen - _covered(first)
+    invisible = {c for c in characters if unicodedata.category(c) == "Cf"}
+    missing = characters - invisible - _covered(first)
     families = list(first)
     installed = _installed() if missing else ()
     for name in (name for name in _FALLBACKS if name in installed):
-        found = missing & _characters_of(name)
-        if found:
+        covered = missing & _characters_of(name)
+        if covered:
             families.append(name)
-            missing -= found
-    # without its base a mark has nothing to stand on, and joiners join nothing here
+            missing -= covered
+    # A mark has no meaning without its base character, and joiners join nothing here.
     table = {ord(c): "" if unicodedata.category(c)[0] == "M" else _BOX for c in missing}
-    table |= {ord(c): "" for c in unseen}
+    table |= {ord(c): "" for c in invisible}
     return [s.translate(table) for s in strings], {"family": families, "parse_math": False}
 
 

@@ -1,5 +1,8 @@
 """Sparsity against score for the candidates of a search."""
 
+import re
+from numbers import Real
+
 import numpy as np
 
 from sksae._params import Int, check_option
@@ -14,15 +17,16 @@ from sksae.displays._axes import (
     plain_log_ticks,
     scale_for,
 )
-from sksae.displays._candidates import read_candidates
 from sksae.displays._fonts import drawn
 from sksae.displays._labels import place_labels
 
 _NAME_COLUMNS = 40
+_SPARSITY_PARAMS = ("k", "alpha", "target_l0")
+_L0 = "neg_l0"
 
 
 class SparsityFrontierDisplay:
-    """Score of the candidates of a search against how sparse they are, the chosen one marked.
+    """Score of the candidates of a search against their sparsity, the chosen one marked.
 
     Displays that are drawn on the same axes have different colours and share a legend. It is
     recommended to use :meth:`from_estimator` or :meth:`from_cv_results`.
@@ -38,7 +42,7 @@ class SparsityFrontierDisplay:
     groups : list of str of length n_candidates, default=None
         Candidates of the same group are one line, and the group its name.
     labels : list of str of length n_candidates, default=None
-        What to write beside each candidate.
+        Label of each candidate.
     best_index : int, default=None
         The chosen candidate.
     sparsity_name : str, default="active latents per row (L0)"
@@ -121,7 +125,7 @@ class SparsityFrontierDisplay:
         Returns
         -------
         display : SparsityFrontierDisplay
-            What was drawn.
+            The display, drawn.
 
         Raises
         ------
@@ -175,7 +179,7 @@ class SparsityFrontierDisplay:
         Returns
         -------
         display : SparsityFrontierDisplay
-            What was drawn.
+            The display, drawn.
 
         Raises
         ------
@@ -183,7 +187,7 @@ class SparsityFrontierDisplay:
             If `cv_results` lacks a column.
         """
         check_matplotlib(f"{cls.__name__}.from_cv_results")
-        display = cls(**read_candidates(cv_results, score, param_name), best_index=best_index)
+        display = cls(**_read_candidates(cv_results, score, param_name), best_index=best_index)
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, annotate=None, **kwargs):
@@ -214,19 +218,19 @@ class SparsityFrontierDisplay:
             or there are no labels to write.
         """
         x, y, error, groups = self._checked(annotate)
-        fine = np.isfinite(x) & np.isfinite(y)
+        is_finite = np.isfinite(x) & np.isfinite(y)
         ax = place(self, ax)
-        names = list(dict.fromkeys(groups[fine].tolist()))
+        names = list(dict.fromkeys(groups[is_finite].tolist()))
         self.lines_, self.best_ = [], None
-        n_before = len(_error_bars(ax))  # lines of displays drawn on these axes before
+        n_before = len(_error_bars(ax))  # lines of displays that share the axes
         for group, shown in zip(names, _legend_names(names, kwargs.pop("label", "")), strict=True):
-            mine = np.flatnonzero(fine & (groups == group))
-            mine = mine[np.argsort(x[mine], kind="stable")]
+            members = np.flatnonzero(is_finite & (groups == group))
+            members = members[np.argsort(x[members], kind="stable")]
             number = (n_before + len(self.lines_)) % len(CYCLE)
             style = {"color": CYCLE[number], "marker": MARKERS[number], "capsize": 3}
             style |= {"markersize": 5, "label": shown or "_candidates", **kwargs}
-            self.lines_.append(ax.errorbar(x[mine], y[mine], error[mine], **style))
-        _scale(ax, x[fine])
+            self.lines_.append(ax.errorbar(x[members], y[members], error[members], **style))
+        _scale(ax, x[is_finite])
         if self.best_index is not None:
             self._mark_best(ax, x, y)
         _legend(ax)
@@ -236,8 +240,8 @@ class SparsityFrontierDisplay:
         bare(ax)
         one_group = self.labels is not None and len(names) == 1
         if one_group if annotate is None else annotate:
-            labels = [str(self.labels[i]) for i in np.flatnonzero(fine)]
-            place_labels(ax, np.c_[x, y][fine], labels)
+            labels = [str(self.labels[i]) for i in np.flatnonzero(is_finite)]
+            place_labels(ax, np.c_[x, y][is_finite], labels)
         return self
 
     def _checked(self, annotate):
@@ -245,8 +249,8 @@ class SparsityFrontierDisplay:
         x, y = (np.asarray(v, dtype=np.float64) for v in (self.sparsity, self.score))
         error = np.zeros(len(x)) if self.score_error is None else np.asarray(self.score_error)
         groups = np.asarray([""] * len(x) if self.groups is None else self.groups, dtype=object)
-        given = {"score": y, "score_error": error, "groups": groups, "labels": self.labels}
-        for name, values in given.items():
+        columns = {"score": y, "score_error": error, "groups": groups, "labels": self.labels}
+        for name, values in columns.items():
             if values is not None and len(values) != len(x):
                 raise ValueError(
                     f"{name} must have one value for each of the {len(x)} candidates. "
@@ -272,11 +276,11 @@ def _error_bars(ax):
     """Return the lines of all displays on these axes."""
     from matplotlib.container import ErrorbarContainer
 
-    return [one for one in ax.containers if isinstance(one, ErrorbarContainer)]
+    return [bars for bars in ax.containers if isinstance(bars, ErrorbarContainer)]
 
 
 def _legend_names(groups, label):
-    """Return what the legend says of each group of a display with a label."""
+    """Return the name of each group in the legend, after the label of the display."""
     if not label or len(groups) == 1:
         groups = [label or group for group in groups]
     else:
@@ -296,10 +300,99 @@ def _scale(ax, x):
 def _legend(ax):
     """Draw one legend for all displays on these axes: their lines, then the chosen candidates."""
     handles = [*_error_bars(ax), *ax.lines]
-    handles = [one for one in handles if not str(one.get_label()).startswith("_")]
+    handles = [line for line in handles if not str(line.get_label()).startswith("_")]
     if not handles:
         return
-    names, properties = drawn([one.get_label() for one in handles])
+    names, properties = drawn([line.get_label() for line in handles])
     font = {"family": properties["family"]}
     for text in ax.legend(handles, names, frameon=False, prop=font).get_texts():
         text.set_parse_math(False)
+
+
+def _read_candidates(cv_results, score, param_name):
+    """Return the candidates of a search as arguments of a `SparsityFrontierDisplay`.
+
+    Parameters
+    ----------
+    cv_results : dict of str to array
+        The table of the search.
+    score : str
+        Name of the score.
+    param_name : str or None
+        The parameter of the horizontal axis; None takes the measured active latents per row.
+
+    Returns
+    -------
+    candidates : dict
+        Arguments of the display.
+
+    Raises
+    ------
+    ValueError
+        If a column or a parameter is missing.
+    """
+    column, measured = f"mean_test_{score}", f"mean_test_{_L0}"
+    if column not in cv_results:
+        columns = sorted(key for key in cv_results if key.startswith("mean_test_"))
+        raise ValueError(
+            f"cv_results has no {column!r}, only {columns}. "
+            "Give score, or search with scoring=sksae.metrics.sae_scorer."
+        )
+    params = list(cv_results["params"])
+    name = param_name or _sparsity_param(params)
+    values = [candidate.get(name) for candidate in params]
+    if param_name is None and measured in cv_results:
+        sparsity, axis = -np.asarray(cv_results[measured]), "active latents per row (L0)"
+    elif all(isinstance(value, Real) for value in values):
+        sparsity, axis = values, _short(name)
+    else:
+        raise ValueError(
+            f"The candidates have no parameter {name!r} that is a number. Give param_name, one of "
+            f"{sorted(params[0])}, or search with scoring=sksae.metrics.sae_scorer and show the "
+            "active latents that it measures."
+        )
+    return {
+        "sparsity": np.asarray(sparsity, dtype=np.float64),
+        "score": _comparable(cv_results, column),
+        "score_error": _standard_errors(cv_results, score),
+        "groups": [_words(candidate, without=name) for candidate in params],
+        "labels": [_words({name: value}) for value in values] if name else None,
+        "sparsity_name": axis,
+        "score_name": score.replace("_", " "),
+    }
+
+
+def _sparsity_param(params):
+    """Return the name of the parameter that sets the sparsity, None if there is none."""
+    names = (name for candidate in params for name in candidate)
+    return next((name for name in names if _short(name) in _SPARSITY_PARAMS), None)
+
+
+def _short(name):
+    return name.rpartition("__")[2]
+
+
+def _words(params, without=None):
+    """Return parameters as text, for a point or a line."""
+    shown = {name: value for name, value in params.items() if name != without}
+    return ", ".join(
+        f"{_short(name)} = {f'{value:.4g}' if isinstance(value, Real) else value}"
+        for name, value in shown.items()
+    )
+
+
+def _comparable(cv_results, column):
+    """Return mean scores, NaN for the earlier iterations of a halving search."""
+    score = np.array(cv_results[column], dtype=np.float64)
+    iteration = np.asarray(cv_results.get("iter", np.zeros(len(score))))
+    score[iteration != iteration.max()] = np.nan  # fitted on fewer rows
+    return score
+
+
+def _standard_errors(cv_results, name):
+    """Return the standard error of each candidate's mean over the splits; 0 for one split."""
+    column = re.compile(rf"split\d+_test_{re.escape(name)}$")
+    splits = np.array([cv_results[key] for key in cv_results if column.match(key)])
+    if len(splits) < 2:
+        return np.zeros(len(cv_results["params"]))
+    return splits.std(axis=0, ddof=1) / np.sqrt(len(splits))

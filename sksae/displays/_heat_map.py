@@ -28,11 +28,11 @@ class ActivationHeatmapDisplay:
     activations : array-like of shape (n_rows, n_features)
         The codes that are shown.
     features : array-like of int of shape (n_features,)
-        Which columns of the code matrix they are.
+        Columns of the code matrix that they are.
     rows : array-like of int of shape (n_rows,)
-        Which rows of it.
+        Rows of the code matrix that they are.
     labels : list of str of length n_rows, default=None
-        What to write beside each row, such as its token. None writes the numbers of the rows.
+        Label of each row, such as its token. None writes the numbers of the rows.
     names : mapping of int to str or sequence of str, default=None
         Names of latents: of some by their column in the code matrix, or one for each of `features`.
         None writes numbers only.
@@ -46,12 +46,12 @@ class ActivationHeatmapDisplay:
     image_ : matplotlib AxesImage
         The cells.
     colorbar_ : matplotlib Colorbar
-        What the colours mean. The darkest stands for the largest 1 % of the codes shown.
+        Colour bar. The darkest stands for the largest 1 % of the codes shown.
         Negative codes, if there are any, have colours of their own.
 
     See Also
     --------
-    CodesDisplay : This beside three other views of the same codes.
+    CodesDisplay : Four views of the same codes.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class ActivationHeatmapDisplay:
         X : array-like of shape (n_samples, n_features)
             Rows.
         tokens : sequence of str or TokenTable of length n_samples, default=None
-            What each row is.
+            Token of each row.
         names : mapping of int to str or sequence of str, default=None
             Names of latents. None takes those that the estimator was given.
         ax : matplotlib Axes, default=None
@@ -93,7 +93,7 @@ class ActivationHeatmapDisplay:
         Returns
         -------
         display : ActivationHeatmapDisplay
-            What was drawn.
+            The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         codes = codes_of(estimator, X)
@@ -121,16 +121,16 @@ class ActivationHeatmapDisplay:
         codes : {array-like, sparse matrix} of shape (n_samples, n_components)
             Codes, dense or sparse.
         tokens : sequence of str or TokenTable of length n_samples, default=None
-            What each row is. Of a table or mapping, its ``string`` counts.
+            Token of each row. Of a table or mapping, its ``string`` counts.
         features : array-like of int, default=None
             The latents to show. None shows those that fire on most of the rows shown, in their
             order in the codes.
         rows : array-like of int, default=None
             The rows to show. None shows the first ones.
         n_features : int, default=40
-            How many latents, where `features` is None.
+            Number of latents, where `features` is None.
         n_rows : int, default=40
-            How many rows, where `rows` is None.
+            Number of rows, where `rows` is None.
         names : mapping of int to str or sequence of str, default=None
             Names of latents: of some by number, or of all. None takes the names of the columns of
             a data frame.
@@ -142,7 +142,7 @@ class ActivationHeatmapDisplay:
         Returns
         -------
         display : ActivationHeatmapDisplay
-            What was drawn.
+            The display, drawn.
 
         Raises
         ------
@@ -188,7 +188,7 @@ class ActivationHeatmapDisplay:
             Colours of the codes. None takes "YlGnBu", from light to dark so that it prints, and
             "RdBu_r" where a code is negative.
         colorbar : bool, default=True
-            Whether to draw what the colours mean.
+            Whether to draw a colour bar.
         **kwargs : dict
             Passed on to :meth:`matplotlib.axes.Axes.imshow`.
 
@@ -222,7 +222,7 @@ class ActivationHeatmapDisplay:
         cmap = cmap or (_SIGNED_CMAP if low else _POSITIVE_CMAP)
         if isinstance(cmap, str):
             cmap = colormaps[cmap].copy()
-        # zeros are paper, not the lightest ink
+        # Zeros are left white, apart from the lightest colour.
         shown = np.ma.masked_where(values == 0, values)
         style = {"aspect": "auto", "interpolation": "nearest", "vmin": low, "vmax": top, **kwargs}
         self.image_ = ax.imshow(shown, cmap=cmap, **style)
@@ -241,12 +241,12 @@ class ActivationHeatmapDisplay:
         every = _every(n_features, 0.85 * inches.width)
         names = self.names
         if not isinstance(names, Mapping):
-            given = names_by_latent(names, n_features)
-            names = {int(self.features[column]): name for column, name in given.items()}
+            by_column = names_by_latent(names, n_features)
+            names = {int(self.features[column]): name for column, name in by_column.items()}
         shown = [int(feature) for feature in self.features[::every]]
         labels, properties = drawn(latent_labels(shown, names))
-        places = range(0, n_features, every)
-        ax.set_xticks(places, labels, rotation=90, fontsize=7, **properties)
+        columns = range(0, n_features, every)
+        ax.set_xticks(columns, labels, rotation=90, fontsize=7, **properties)
         every = _every(n_rows, inches.height)
         labels, properties = [str(int(row)) for row in self.rows], {}
         if self.labels is not None:
@@ -265,7 +265,7 @@ def _strings(tokens):
 
 
 def _every(n_labels, inches):
-    """Return n such that every n-th label fits into so many inches."""
+    """Return n such that every n-th label fits into `inches`."""
     return math.ceil(n_labels / max(1, inches / _LABEL_INCHES))
 
 

@@ -15,12 +15,12 @@ _PALEST, _STRONGEST = 0.08, 0.5
 _POSITIVE, _NEGATIVE = (255, 171, 25), (64, 140, 255)
 _ADVANCE = 0.602  # width of a character of a monospaced font, in its size
 _POINTS, _LEADING = 10, 1.6  # of a new figure
-_PAD = 2 * 3 / 72  # what a constrained layout leaves around axes, in inches
+_PAD = 2 * 3 / 72  # margins of a constrained layout around axes, in inches
 _FONTS = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono','Noto Sans Mono CJK KR',monospace"
 
 
 class HighlightedText:
-    """Text in which each token is as colourful as a feature is active on it.
+    """Text whose tokens are coloured by the activation of a feature.
 
     A notebook shows it as HTML that needs nothing else: every character of the text is escaped,
     line breaks and tabs have signs, and the value stands beside the pointer. `print` shows the
@@ -33,7 +33,7 @@ class HighlightedText:
         One line each, from :func:`sksae.interpret.max_activating_examples` or the `examples` of a
         feature.
     max_activation : float, default=None
-        What has the full colour. None takes the largest value in the examples.
+        Value with the full colour. None takes the largest value in the examples.
 
     Attributes
     ----------
@@ -44,11 +44,11 @@ class HighlightedText:
     texts_ : list of matplotlib Text
         The tokens, in reading order; one that does not fit on a line has several.
     boxes_ : list of matplotlib Rectangle
-        The colour behind each of them whose value is not zero.
+        Coloured boxes behind the tokens whose value is not zero.
 
     See Also
     --------
-    sksae.interpret.max_activating_examples : Finds where a feature fires most.
+    sksae.interpret.max_activating_examples : Finds the examples.
     AttributionDisplay : Several features at once.
 
     Examples
@@ -76,12 +76,12 @@ class HighlightedText:
         activations : array-like of shape (n_tokens,)
             One number per piece; negative ones have another colour.
         max_activation : float, default=None
-            What has the full colour. None takes the largest absolute value.
+            Value with the full colour. None takes the largest absolute value.
 
         Returns
         -------
         text : HighlightedText
-            What a notebook shows.
+            The text, which a notebook shows.
 
         Raises
         ------
@@ -111,14 +111,14 @@ class HighlightedText:
         Parameters
         ----------
         feature : Feature
-            What an atlas knows about it.
+            Record of an atlas.
         n_examples : int, default=10
-            The most examples.
+            Largest number of examples.
 
         Returns
         -------
         text : HighlightedText
-            What a notebook shows.
+            The text, which a notebook shows.
         """
         check_option("n_examples", n_examples, Int(1))
         if not hasattr(feature, "examples"):
@@ -196,14 +196,14 @@ class HighlightedText:
         """Return the examples as a list."""
         if hasattr(self.examples, "examples"):
             raise TypeError("examples is a Feature; HighlightedText.from_feature takes one.")
-        found = [self.examples] if hasattr(self.examples, "tokens") else list(self.examples)
-        for example in found:
+        examples = [self.examples] if hasattr(self.examples, "tokens") else list(self.examples)
+        for example in examples:
             if not hasattr(example, "tokens") or not hasattr(example, "activations"):
                 raise TypeError(
                     f"examples must be objects of sksae.interpret.Example. Got a "
                     f"{type(example).__name__}; for tokens and numbers there is from_tokens."
                 )
-        return found
+        return examples
 
     def _top(self, examples):
         if self.max_activation is not None:

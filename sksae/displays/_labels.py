@@ -4,9 +4,8 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
-from sksae._coding import sparse_coder
+from sksae._coding import estimator_layers
 from sksae._signs import fit_columns, visible
 from sksae.displays._axes import GREY, INK
 from sksae.displays._fonts import drawn
@@ -58,9 +57,7 @@ def set_names(estimator):
 
     Names that scikit-learn generates, such as "pca3" for latent 3, are left out.
     """
-    estimator = sparse_coder(estimator)  # the best one of a search
-    while isinstance(estimator, Pipeline):  # earlier steps need not have names
-        estimator = sparse_coder(estimator[-1])
+    *_, estimator = estimator_layers(estimator)  # earlier steps of a pipeline need not have names
     try:
         names = list(map(str, estimator.get_feature_names_out()))
     except (AttributeError, ValueError):  # a transformer without names, or made of such
@@ -126,7 +123,7 @@ def place_labels(ax, points, labels):
     ]
     for text in texts:
         text.set_in_layout(False)
-    ax.figure.draw_without_rendering()  # only now does a layout have its sizes
+    ax.figure.draw_without_rendering()  # a layout has its sizes after this only
     pixels = ax.figure.dpi / 72
     inside = ax.get_window_extent().padded(-_MARGIN * pixels)
     anchors = ax.transData.transform([text.xy for text in texts])
@@ -149,9 +146,10 @@ def _free_place(anchor, size, inside, taken, pixels):
         lines = (number + 1) // 2 * (1 if number % 2 else -1)  # 0, 1, -1, 2, -2 and so on
         for dx in (gap, -gap):
             dy = lines * step
-            left = anchor[0] + (dx if dx > 0 else dx - size[0])
-            box = (left, anchor[1] + dy - size[1] / 2, left + size[0], anchor[1] + dy + size[1] / 2)
-            cost = _outside(box, inside) + sum(_overlap(box, other) for other in taken)
+            x = anchor[0] + (dx if dx > 0 else dx - size[0])
+            y = anchor[1] + dy - size[1] / 2
+            box = (x, y, x + size[0], y + size[1])
+            cost = _outside(box, inside) + sum(_overlap(box, obstacle) for obstacle in taken)
             if best is None or cost < best[0]:
                 best = cost, (dx, dy), box
             if cost < 1e-6:  # areas are rounded
@@ -165,7 +163,8 @@ def _outside(box, inside):
     return 100 * max(0, area - _overlap(box, inside.extents))
 
 
-def _overlap(box, other):
-    width = min(box[2], other[2]) - max(box[0], other[0])
-    height = min(box[3], other[3]) - max(box[1], other[1])
+def _overlap(box, obstacle):
+    """Return the area that two boxes (left, bottom, right, top) share."""
+    width = min(box[2], obstacle[2]) - max(box[0], obstacle[0])
+    height = min(box[3], obstacle[3]) - max(box[1], obstacle[1])
     return max(0, width) * max(0, height)

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn import config_context
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import to_torch
-from sksae._coding import as_csr, sparse_coder, sparse_codes
+from sksae._coding import as_csr, estimator_layers, sparse_coder, sparse_codes
 
 
 def codes_of(estimator, X):
@@ -45,25 +44,20 @@ def codes_of(estimator, X):
 
 
 def fitted_step(estimator, attribute):
-    """Return the estimator, best estimator of a search or last step that has `attribute`."""
+    """Return the outermost layer of an estimator that has `attribute`."""
     if not hasattr(estimator, "fit"):
         raise TypeError(
             "estimator must be a fitted sparse autoencoder. Got "
             f"{type(estimator).__name__} instead."
         )
     check_is_fitted(estimator)
-    found = estimator
-    while not hasattr(found, attribute):
-        if hasattr(found, "best_estimator_"):
-            found = found.best_estimator_
-        elif isinstance(found, Pipeline):
-            found = found[-1]
-        else:
-            raise TypeError(
-                f"{type(estimator).__name__} has no attribute {attribute!r}, which this picture "
-                "shows: a fitted sparse autoencoder of sksae is needed."
-            )
-    return found
+    for layer in estimator_layers(estimator):
+        if hasattr(layer, attribute):
+            return layer
+    raise TypeError(
+        f"{type(estimator).__name__} has no attribute {attribute!r}, which this picture shows: a "
+        "fitted sparse autoencoder of sksae is needed."
+    )
 
 
 def as_array(values):
@@ -74,7 +68,7 @@ def as_array(values):
 
 
 def matrix(codes):
-    """Return codes as a 2-D array, or as CSR with one entry at most for each cell."""
+    """Return codes as a 2-D array, or as CSR without duplicate entries."""
     if sparse.issparse(codes):
         codes = as_csr(codes)
     elif isinstance(codes, torch.Tensor):

@@ -43,7 +43,7 @@ class TrainingCurveDisplay:
 
     See Also
     --------
-    SparsityFrontierDisplay : What several sparsities cost.
+    SparsityFrontierDisplay : Scores at several sparsities.
     sklearn.model_selection.LearningCurveDisplay : Scores against the number of samples.
 
     Notes
@@ -71,7 +71,7 @@ class TrainingCurveDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None, **kwargs):
-        """Draw how a fitted estimator was trained.
+        """Draw the training curve of a fitted estimator.
 
         Parameters
         ----------
@@ -85,7 +85,7 @@ class TrainingCurveDisplay:
         Returns
         -------
         display : TrainingCurveDisplay
-            What was drawn.
+            The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         step = fitted_step(estimator, "loss_curve_")
@@ -166,9 +166,9 @@ def _colors(n_before):
 def _twin(ax):
     """Return the axes with scores that an earlier display put over these, None without one."""
     cell = _cell(ax)
-    for other in ax.figure.axes:
-        if other is not ax and ax.get_shared_x_axes().joined(ax, other) and _cell(other) == cell:
-            return other
+    for axes in ax.figure.axes:
+        if axes is not ax and ax.get_shared_x_axes().joined(ax, axes) and _cell(axes) == cell:
+            return axes
     return None
 
 

@@ -13,7 +13,7 @@ _EFFECTS = {
     "mean_difference": "difference of mean activations",
     "cohen_d": "Cohen's d",
 }
-# What the effect of a contrast is, by the statistic that it orders by.
+# Names of the effects, by the statistic of the contrast.
 _BY_STATISTIC = {
     **_EFFECTS,
     "welch_t": "Cohen's d",
@@ -38,7 +38,7 @@ class ContrastVolcanoDisplay:
         Corrected p-values between 0 and 1, such as those of Benjamini and Hochberg; NaN where there
         is none.
     selected : array-like of bool of shape (n_components,), default=None
-        Which features are selected. None takes ``qvalues <= alpha``.
+        Mask of the selected features. None takes ``qvalues <= alpha``.
     names : mapping of int to str or sequence of str, default=None
         Names of features: of some by number, or of all.
     alpha : float, default=0.05
@@ -46,7 +46,7 @@ class ContrastVolcanoDisplay:
     effect_name : str, default="effect"
         Label of the horizontal axis.
     qvalue_name : str, default="q"
-        What the corrected p-values are, for the label of the vertical axis.
+        Name of the corrected p-values, for the label of the vertical axis.
 
     Attributes
     ----------
@@ -63,8 +63,8 @@ class ContrastVolcanoDisplay:
 
     See Also
     --------
-    sksae.interpret.FeatureContrast : Finds them.
-    DecoderMapDisplay : Where the features are in the dictionary.
+    sksae.interpret.FeatureContrast : Computes effects and p-values.
+    DecoderMapDisplay : Map of all features of the dictionary.
 
     Examples
     --------
@@ -104,7 +104,7 @@ class ContrastVolcanoDisplay:
         contrast : FeatureContrast
             Fitted. Where it has p-values by permutation, these are drawn.
         effect : {None, "log_odds", "mean_difference", "cohen_d"}, default=None
-            Which of its effects is drawn; None takes the one that goes with its statistic.
+            Effect that is drawn; None takes the one of the contrast's statistic.
         names : mapping of int to str or sequence of str, default=None
             Names of features. None takes the names of the columns that the contrast was fitted on,
             if they had any.
@@ -116,7 +116,7 @@ class ContrastVolcanoDisplay:
         Returns
         -------
         display : ContrastVolcanoDisplay
-            What was drawn.
+            The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_option("effect", effect, Option(None, *_EFFECTS))
@@ -147,7 +147,7 @@ class ContrastVolcanoDisplay:
         names : mapping of int to str or sequence of str, default=None
             Names of features. None takes those of the display.
         n_annotated : int, default=8
-            How many of the selected features, those with the most evidence, are named.
+            Number of selected features that are named, those with the most evidence.
         **kwargs : dict
             Passed on to :meth:`matplotlib.axes.Axes.scatter`.
 
@@ -168,18 +168,19 @@ class ContrastVolcanoDisplay:
         names = names_by_latent(self.names if names is None else names, len(effect))
         evidence = -np.log10(np.maximum(qvalues, _LEAST))
         ax = place(self, ax, (6.4, 4.8))
-        known, effect = ~np.isnan(effect) & np.isfinite(evidence), _drawable(effect)
+        is_drawn, effect = ~np.isnan(effect) & np.isfinite(evidence), _drawable(effect)
         groups = {
-            "rest_": (known & ~selected, GREY, ".", 25, "not selected"),
-            "stronger_": (known & selected & (effect >= 0), RED, "^", 35, "selected, stronger"),
-            "weaker_": (known & selected & (effect < 0), BLUE, "v", 35, "selected, weaker"),
+            "rest_": (is_drawn & ~selected, GREY, ".", 25, "not selected"),
+            "stronger_": (is_drawn & selected & (effect >= 0), RED, "^", 35, "selected, stronger"),
+            "weaker_": (is_drawn & selected & (effect < 0), BLUE, "v", 35, "selected, weaker"),
         }
-        for attribute, (mine, color, marker, size, words) in groups.items():
+        for attribute, (members, color, marker, size, words) in groups.items():
             style = {"color": color, "marker": marker, "s": size, "linewidths": 0, "alpha": 0.8}
-            label = f"{words} ({int(mine.sum()):,})"
-            points = ax.scatter(effect[mine], evidence[mine], **{"label": label, **style, **kwargs})
+            label = f"{words} ({int(members.sum()):,})"
+            style = {"label": label, **style, **kwargs}
+            points = ax.scatter(effect[members], evidence[members], **style)
             setattr(self, attribute, points)
-        shown = np.flatnonzero(known & selected)
+        shown = np.flatnonzero(is_drawn & selected)
         shown = shown[np.lexsort((-np.abs(effect[shown]), -evidence[shown]))][:n_annotated]
         ax.axvline(0, color=INK, linewidth=0.8, linestyle=":")
         self.limit_ = ax.axhline(-np.log10(self.alpha), color=INK, linewidth=0.8, linestyle="--")

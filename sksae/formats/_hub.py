@@ -5,9 +5,7 @@ import glob
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
-
+from sksae._coding import estimator_layers
 from sksae._params import Bool, Instance, check_option
 from sksae.formats._raw_units import center_rows
 from sksae.formats._reading import SIGNS, read
@@ -111,7 +109,7 @@ def from_pretrained(
     place = _place(repo, name, files)
     folder = hub.download(_needed(place, files))
     model = read(folder / place, format=format, **options)
-    sae = _autoencoder(model)
+    *_, sae = estimator_layers(model)
     if repo in CENTERED:
         center_rows(sae)
         sae.source_["centered_rows"] = True
@@ -119,12 +117,6 @@ def from_pretrained(
     model_name = model_of(repo) or told.get("model")
     found = {"repo": repo, "name": place, "revision": folder.name, "model": model_name}
     sae.source_ = {**told, **{k: v for k, v in found.items() if v is not None}}
-    return model
-
-
-def _autoencoder(model):
-    while isinstance(model, (Pipeline, FrozenEstimator)):
-        model = model[-1] if isinstance(model, Pipeline) else model.estimator
     return model
 
 

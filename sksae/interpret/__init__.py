@@ -1,10 +1,9 @@
-"""What the features of a sparse autoencoder stand for: where they fire, shown in the data."""
+"""Interpretation of the features of sparse autoencoders: examples, atlases, explanations."""
 
 from sksae.interpret._examples import Example, max_activating_examples
 from sksae.interpret._feature import Feature, Quantile, Related
-from sksae.interpret._prompt import PromptCodes, read_prompt
-from sksae.interpret.atlas._atlas import FeatureAtlas
-from sksae.interpret.atlas._choice import choose_features
+from sksae.interpret._prompt_codes import PromptCodes, read_prompt
+from sksae.interpret.atlas import FeatureAtlas, choose_features
 from sksae.interpret.contrast import FeatureContrast, auroc, log_odds_z, welch_t
 from sksae.interpret.explanation import (
     CachedClient,

@@ -1,16 +1,17 @@
-"""Where in the data a feature fires most: the rows a reader looks at first."""
+"""Examples: the places in the data at which features fire most, with the text around them."""
 
 import reprlib
 from dataclasses import dataclass
 
 import numpy as np
 
-from sksae.interpret._lines import line_of
-from sksae.interpret._reading import read_rows
+from sksae._params import Int, check_option
+from sksae._signs import columns, fit_columns, visible
 from sksae.interpret._strongest import check_codes, check_features, strongest_entries, values_of
+from sksae.interpret._token_cells import read_cells
 
 _REPR_COLUMNS = 60
-CANDIDATES = 4  # texts looked at for each example, since some say the same
+CANDIDATES = 4  # texts considered per example, since some read the same
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,7 +29,7 @@ class Example:
     activation : float
         The code there.
     tokens : ndarray of shape (n_window,), dtype=object
-        The window, one string for each piece of whole characters.
+        The window, one string per piece of whole characters.
     activations : ndarray of shape (n_window,)
         The largest code of the rows that make up each piece.
     peak : int
@@ -62,9 +63,11 @@ class Example:
         return self.line()
 
     def __repr__(self):
-        place = f"row={self.row}, text={reprlib.repr(self.text)}"
         line = self.line(width=_REPR_COLUMNS)
-        return f"Example({place}, activation={self.activation:.4g}, line={line!r})"
+        return (
+            f"Example(row={self.row}, text={reprlib.repr(self.text)}, "
+            f"activation={self.activation:.4g}, line={line!r})"
+        )
 
     def line(self, *, width=None, marks=("[[", "]]")):
         """Return the example on one line, the strongest token between `marks`.
@@ -72,9 +75,9 @@ class Example:
         Parameters
         ----------
         width : int, default=None
-            The most columns of a terminal that the line takes. None shows the whole window.
+            Largest number of columns of a terminal. None shows the whole window.
         marks : tuple of two str, default=("[[", "]]")
-            What stands before and after the strongest token; escape sequences take no columns.
+            Strings before and after the strongest token; escape sequences take no columns.
 
         Returns
         -------
@@ -89,35 +92,47 @@ class Example:
         >>> print(example.line(width=16))
         …very[[ cold]] …
         """
-        return line_of(self, width, marks)
+        strings = [visible(token) for token in self.tokens]
+        peak = strings[self.peak]
+        before = "…" * self.cut_before + "".join(strings[: self.peak])
+        after = "".join(strings[self.peak + 1 :]) + "…" * self.cut_after
+        if width is not None:
+            free = width - sum(0 if mark.startswith("\x1b") else columns(mark) for mark in marks)
+            peak = fit_columns(peak, free)
+            free -= columns(peak)
+            # Two thirds of the columns go to the text before the token, which the model has read.
+            n_after = min(columns(after), max(free // 3, free - columns(before)))
+            before = fit_columns(before[::-1], free - n_after)[::-1]
+            after = fit_columns(after, free - columns(before))
+        return f"{before}{marks[0]}{peak}{marks[1]}{after}"
 
 
 def max_activating_examples(
     codes, tokens=None, features=None, *, n_examples=5, before=24, after=8, one_per_text=True
 ):
-    """Find the rows on which features fire most, and show each in its text.
+    """Find the rows on which features fire most, with the text around each.
 
-    One pass over the codes keeps a short list for every feature at once; codes are read in blocks
-    of rows and sparse ones are never made dense. For each of the ``4 n_examples`` texts that
-    activate a feature most, its strongest row is a candidate; among candidates whose windows read
-    the same the strongest is kept, and of what remains the `n_examples` strongest.
+    One pass over the codes keeps a short list for all features at once; codes are read in blocks
+    of rows, and sparse ones are never made dense. For each of the ``4 n_examples`` texts that
+    activate a feature most, its strongest row is a candidate. Of candidates whose windows read the
+    same the strongest is kept, and of the remaining ones the `n_examples` strongest.
 
     Parameters
     ----------
     codes : {array-like, sparse matrix} of shape (n_rows, n_components)
         Codes, not negative, in the order of the text; a memory map or a tensor will do.
     tokens : TokenTable, data frame, mapping or sequence of length n_rows, default=None
-        Where the rows came from. A table has one line a row with at least ``text`` (which text)
+        Where the rows came from. A table has one line per row with at least ``text`` (which text)
         and ``string`` (what to show); rows of one text with the same ``group`` are shown as one
-        piece. Anything else is one label a row. None labels rows by their numbers.
+        piece. Anything else is one label per row. None labels rows by their numbers.
     features : array-like of int, default=None
-        The features of interest, columns of `codes`. None takes all.
+        Columns of `codes`. None takes all.
     n_examples : int, default=5
-        The most examples a feature gets.
+        Largest number of examples per feature.
     before, after : int, default=24 and 8
         Pieces of text shown on either side of the strongest. Windows never leave their text.
     one_per_text : bool, default=True
-        Whether a text gives a feature at most one example.
+        Whether a feature gets at most one example per text.
 
     Returns
     -------
@@ -127,15 +142,14 @@ def max_activating_examples(
     Raises
     ------
     TypeError
-        If `tokens` is a single string, or `codes` are no codes but a table of tokens, texts or an
-        estimator.
+        If `tokens` is a single string, or `codes` are texts, a table of tokens or an estimator.
     ValueError
         If shapes or columns do not fit together, a row has no string, or a code is not finite.
 
     Warns
     -----
     UserWarning
-        If the codes look like the rows that an autoencoder codes: no zeros, and negative numbers.
+        If the codes look like activations: no zeros, and negative numbers.
 
     See Also
     --------
@@ -160,59 +174,54 @@ def max_activating_examples(
     """
     codes = check_codes(codes)
     features = check_features(features, codes.shape[1])
-    check_count("n_examples", n_examples, 1)
-    check_count("before", before, 0)
-    check_count("after", after, 0)
-    reading = read_rows(tokens, codes.shape[0])
-    text = reading.text[reading.cell] if one_per_text else np.arange(codes.shape[0])
+    check_option("n_examples", n_examples, Int(1))
+    check_option("before", before, Int(0))
+    check_option("after", after, Int(0))
+    cells = read_cells(tokens, codes.shape[0])
+    text = cells.text[cells.cell] if one_per_text else np.arange(codes.shape[0])
     entries = strongest_entries(codes, features, text, CANDIDATES * n_examples)
-    bounds = entries.bounds(len(features))
-    found = {}
-    for slot, feature in enumerate(features.tolist()):
-        rows = entries.row[bounds[slot] : bounds[slot + 1]].tolist()
-        windows = _distinct(reading, rows, n_examples, before, after)
-        found[feature] = [
-            _example(codes, tokens, reading, feature, row, begin, end)
-            for row, begin, end in windows
+    # Entries of feature i are bounds[i] : bounds[i + 1].
+    bounds = np.searchsorted(entries.bucket, np.arange(len(features) + 1))
+    examples = {}
+    for position, feature in enumerate(features.tolist()):
+        rows = entries.row[bounds[position] : bounds[position + 1]].tolist()
+        windows = _different_windows(cells, rows, n_examples, before, after)
+        examples[feature] = [
+            _example(codes, cells, feature, row, begin, end) for row, begin, end in windows
         ]
-    return found
+    return examples
 
 
-def _distinct(reading, rows, n_examples, before, after):
+def _different_windows(cells, rows, n_examples, before, after):
     """Return ``(row, begin, end)`` of the first windows, in cells, that read differently."""
-    windows, seen = [], set()
+    windows, contents = [], set()
     for row in rows:
-        cell = reading.cell[row]
-        begin = max(cell - before, reading.begin[cell])
-        end = min(cell + after + 1, reading.end[cell])
-        if not reading.labelled:
-            words = (cell - begin, *reading.string[begin:end])
-            if words in seen:
+        cell = cells.cell[row]
+        begin = max(cell - before, cells.begin[cell])
+        end = min(cell + after + 1, cells.end[cell])
+        if not cells.labelled:
+            content = (cell - begin, *cells.string[begin:end])
+            if content in contents:
                 continue
-            seen.add(words)
+            contents.add(content)
         windows.append((row, begin, end))
         if len(windows) == n_examples:
             break
     return windows
 
 
-def _example(codes, tokens, reading, feature, row, begin, end):
+def _example(codes, cells, feature, row, begin, end):
     """Return the `Example` of `feature` at `row` whose window is the cells begin to end."""
-    firsts = reading.first_row[begin : end + 1]
-    values = values_of(codes, firsts[0], firsts[-1], feature)
+    first_row = cells.first_row[begin : end + 1]
+    values = values_of(codes, first_row[0], first_row[-1], feature)
     return Example(
         row=row,
-        text=reading.source[row],
-        activation=float(values[row - firsts[0]]),
-        tokens=reading.string[begin:end],
-        activations=np.maximum.reduceat(values, firsts[:-1] - firsts[0]),
-        peak=int(reading.cell[row] - begin),
-        cut_before=bool(begin > reading.begin[begin]),
-        cut_after=bool(end < reading.end[begin]),
+        text=cells.source[row],
+        activation=float(values[row - first_row[0]]),
+        tokens=cells.string[begin:end],
+        # The largest code of the rows of each cell.
+        activations=np.maximum.reduceat(values, first_row[:-1] - first_row[0]),
+        peak=int(cells.cell[row] - begin),
+        cut_before=bool(begin > cells.begin[begin]),
+        cut_after=bool(end < cells.end[begin]),
     )
-
-
-def check_count(name, value, low):
-    """Raise a ValueError unless the parameter `name` is an int of at least `low`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-        raise ValueError(f"{name} must be an int >= {low}. Got {value!r} instead.")

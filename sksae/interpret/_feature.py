@@ -1,4 +1,4 @@
-"""What is known about one feature: how often, on what, where, beside which others."""
+"""Records about one feature: its counts, examples, tokens and related features."""
 
 import reprlib
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ SILENT_KINDS = ("random", "neighbor", "lexical")
 
 
 class Related(NamedTuple):
-    """Another feature, and how it goes together with this one.
+    """Another feature, with measures of how it is related to this one.
 
-    A feature that is on wherever another one is may be its more general form.
+    A feature that fires wherever another one fires may be its more general form.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Related(NamedTuple):
 
     See Also
     --------
-    Feature : Has lists of them, `nearest` and `coactive`.
+    Feature : Lists them as `nearest` and `coactive`.
 
     Examples
     --------
@@ -45,18 +45,18 @@ class Related(NamedTuple):
 
 
 class Quantile(NamedTuple):
-    """One of several parts, from strong to weak, with about as many firings each.
+    """A range of activations that holds about as many firings as each of the other ranges.
 
     Quantiles show what a feature does when it fires weakly, which is most of the time.
 
     Parameters
     ----------
     low, high : float
-        Its weakest and its strongest activation among the examples.
+        Smallest and largest activation among the examples.
     share : float
-        Share of all rows on which the feature fires that lie in this part, about.
+        Estimated share of the feature's firings that lie in this range.
     examples : list of Example
-        Random places in it, the strongest first.
+        Random examples from the range, the strongest first.
 
     See Also
     --------
@@ -77,7 +77,7 @@ class Quantile(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Feature:
-    """All that an atlas knows about a feature.
+    """The record of one feature in an atlas.
 
     Pages, explanations, files and terminals read it.
 
@@ -97,22 +97,22 @@ class Feature:
         Different contexts, of eight pieces of text each, in which it fires: an estimate, exact for
         small numbers.
     flags : tuple of str
-        What a reader should be warned of: "dead", "rare", "dense", "duplicate-heavy",
+        Warnings: "dead", "rare", "dense", "duplicate-heavy",
         "position-driven".
     top_tokens : list of (str, float)
         The pieces of text it fires on most, and the share of the sum of its codes that falls on
         each.
     examples : list of Example
-        Where it fires most, the strongest first, all different.
+        Examples of its strongest activations, the strongest first, all different.
     sampled : list of Example, default=[]
-        Random places where it fires, from weak to strong ones alike, the strongest first.
+        Random examples from all strengths, the strongest first.
     weights : ndarray of shape (n_sampled,), default=[]
-        How many rows each of them stands for.
+        Number of rows that each of them represents.
     silent : dict of str to list of Example, default={}
         Windows in which it fires nowhere: "random" ones; "neighbor", where one of the nearest
         features fires; "lexical", with the token in the middle that it fires on most.
     histogram : tuple of ndarray (counts, edges), default=([], [])
-        How many rows have an activation between two edges, which grow by a constant factor.
+        Number of rows with an activation between two edges, which grow by a constant factor.
     promoted, suppressed : list of (str, float), default=[]
         The tokens whose logits it raises and lowers most, and by how much.
     nearest : list of Related, default=[]
@@ -161,33 +161,35 @@ class Feature:
         )
 
     def quantiles(self, n_quantiles=5):
-        """Cut the random places into parts with about as many firings each, strong to weak.
+        """Divide the random examples into ranges with about as many firings each.
 
         Parameters
         ----------
         n_quantiles : int, default=5
-            How many parts; those that no example falls into are left out.
+            Number of ranges; those without an example are left out.
 
         Returns
         -------
         quantiles : list of Quantile
-            The parts.
+            The ranges, the strongest first.
 
         Raises
         ------
         ValueError
-            If there is less than one part.
+            If `n_quantiles` is less than 1.
         """
         check_option("n_quantiles", n_quantiles, Int(1))
         if not len(self.weights):
             return []
         total = self.weights.sum()
+        # Share of the firings that are stronger than the middle of what an example represents.
         middle = (np.cumsum(self.weights) - self.weights / 2) / total
-        part = np.minimum((middle * n_quantiles).astype(int), n_quantiles - 1)
-        found = []
-        for number in np.unique(part).tolist():
-            mine = np.flatnonzero(part == number)
-            some = [self.sampled[i] for i in mine.tolist()]
-            share = float(self.weights[mine].sum() / total)
-            found.append(Quantile(some[-1].activation, some[0].activation, share, some))
-        return found
+        number = np.minimum((middle * n_quantiles).astype(int), n_quantiles - 1)
+        quantiles = []
+        for quantile in np.unique(number).tolist():
+            members = np.flatnonzero(number == quantile)
+            examples = [self.sampled[i] for i in members.tolist()]
+            share = float(self.weights[members].sum() / total)
+            low, high = examples[-1].activation, examples[0].activation
+            quantiles.append(Quantile(low, high, share, examples))
+        return quantiles

@@ -1,4 +1,4 @@
-"""The strongest rows of every feature, found in one pass over codes."""
+"""The strongest codes of every feature: one pool for all features, and the codes that enter it."""
 
 import warnings
 from collections.abc import Mapping
@@ -10,23 +10,81 @@ from scipy import sparse
 
 from sksae._arrays import two_axes
 from sksae._coding import as_csr
+from sksae._runs import ranks_in_runs
 from sksae._threads import threads_for
 
-_LOOKED_AT = 64  # rows
-BLOCK_SIZE = 2**20  # codes looked at together
+_CHECKED_ROWS = 64
+BLOCK_SIZE = 2**20  # codes read at a time
 
 
 class Entries(NamedTuple):
-    """Positive codes, by feature and then from strong to weak, earlier rows first."""
+    """Positive codes, one line each."""
 
-    feature: np.ndarray
+    bucket: np.ndarray  # position of the feature among the chosen ones
     row: np.ndarray
-    value: np.ndarray
-    text: np.ndarray
+    value: np.ndarray  # float64
+    identity: np.ndarray  # number of the pair of feature and text
 
-    def bounds(self, n_features):
-        """Where the entries of each feature begin, and where the last ones end."""
-        return np.searchsorted(self.feature, np.arange(n_features + 1))
+
+def joined(*tables):
+    """Return the lines of several named tuples of arrays, one table after the other."""
+    return type(tables[0])(*map(np.concatenate, zip(*tables, strict=True)))
+
+
+def taken(table, lines):
+    """Return some lines of a named tuple of arrays."""
+    return type(table)(*(column[lines] for column in table))
+
+
+class StrongestPool:
+    """The strongest entries of every feature; of entries with the same identity, the strongest.
+
+    Lists of all features are one table, feature by feature and from strong to weak. They do not
+    depend on how the rows were divided into blocks.
+
+    Parameters
+    ----------
+    entries : named tuple of ndarrays
+        An empty table with at least the columns `bucket` (the feature) and `value`, and the
+        attribute `identity`: what counts once has the same.
+    n_buckets : int
+        Number of features.
+    size : int
+        Entries kept per feature.
+    """
+
+    def __init__(self, entries, n_buckets, size):
+        self.entries, self.size = entries, size
+        self._floor = np.zeros(n_buckets)  # value of the last entry of each full list
+
+    def can_enter(self, bucket, value):
+        """Return which values are strong enough for the lists of their features.
+
+        A value that equals the last one of a full list loses to it: earlier rows come first.
+        """
+        return value > self._floor[bucket]
+
+    def add(self, *tables):
+        """Enter tables whose rows ascend within each feature, and come after those entered."""
+        entries = joined(self.entries, *tables)
+        # Sorting is stable, so that of equal values the one in the earliest row comes first.
+        order = np.lexsort((-entries.value, entries.bucket))
+        order = order[_is_first(entries.identity[order])]
+        order = order[ranks_in_runs(entries.bucket[order]) < self.size]
+        self.entries = taken(entries, order)
+        is_last = ranks_in_runs(self.entries.bucket) == self.size - 1  # of a full list
+        self._floor[self.entries.bucket[is_last]] = self.entries.value[is_last]
+
+
+def _is_first(values):
+    """Return a mask of the values that have not come before; fast where most come once."""
+    is_first = np.ones(len(values), dtype=bool)
+    ascending = np.sort(values)
+    repeated = ascending[1:][ascending[1:] == ascending[:-1]]
+    lines = np.flatnonzero(np.isin(values, repeated))
+    is_first[lines] = False
+    is_first[lines[np.unique(values[lines], return_index=True)[1]]] = True
+    return is_first
 
 
 def strongest_entries(codes, features, text, size):
@@ -35,56 +93,45 @@ def strongest_entries(codes, features, text, size):
     Parameters
     ----------
     codes : {ndarray, CSR matrix} of shape (n_rows, n_components)
+        Codes from `check_codes`.
     features : ndarray of shape (n_chosen,)
-        Columns of `codes`; ``Entries.feature`` counts along this array.
+        Columns of `codes`; ``Entries.bucket`` counts along this array.
     text : ndarray of shape (n_rows,)
         Number of the text of each row, from 0.
     size : int
+        Texts per feature.
 
     Returns
     -------
     entries : Entries
+        By feature and then from strong to weak, earlier rows first.
     """
     n_texts = int(text.max(initial=-1)) + 1
-    empty = np.zeros(0, dtype=np.int64)
-    pool, floor = Entries(empty, empty, np.zeros(0), empty), np.zeros(len(features))
+    ints = np.zeros(0, dtype=np.int64)
+    pool = StrongestPool(Entries(ints, ints, np.zeros(0), ints), len(features), size)
     waiting, n_waiting = [], 0
-    for feature, row, value in positive_codes(codes, features):
-        # What is no stronger than the last of a full list cannot enter it any more.
-        new = value > floor[feature]
-        waiting.append(Entries(feature[new], row[new], value[new], text[row[new]]))
-        n_waiting += len(waiting[-1].row)
-        if n_waiting > max(BLOCK_SIZE, len(pool.row)):
-            pool = _merged([pool, *waiting], n_texts, size)
+    for bucket, row, value in positive_codes(codes, features):
+        enters = pool.can_enter(bucket, value)
+        bucket, row, value = bucket[enters], row[enters], value[enters]
+        waiting.append(Entries(bucket, row, value, bucket * n_texts + text[row]))
+        n_waiting += len(row)
+        # A merge sorts the pool too: it waits for as many entries as there are in it.
+        if n_waiting > max(BLOCK_SIZE, len(pool.entries.row)):
+            pool.add(*waiting)
             waiting, n_waiting = [], 0
-            bounds = pool.bounds(len(features))
-            full = np.flatnonzero(np.diff(bounds) == size)
-            floor[full] = pool.value[bounds[full + 1] - 1]
-    return _merged([pool, *waiting], n_texts, size)
-
-
-def _merged(parts, n_texts, size):
-    """Return the first `size` of the strongest entries of each text, for every feature."""
-    feature, row, value, text = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    order = np.lexsort((row, -value, feature))
-    # The first of each (feature, text) in this order is its strongest.
-    firsts = np.unique((feature * n_texts + text)[order], return_index=True)[1]
-    order = order[np.sort(firsts)]
-    feature = feature[order]
-    rank = np.arange(len(feature)) - np.searchsorted(feature, feature)
-    order = order[rank < size]
-    return Entries(feature[rank < size], row[order], value[order], text[order])
+    pool.add(*waiting)
+    return pool.entries
 
 
 def positive_codes(codes, features):
     """Yield ``(feature, row, value)`` arrays of the positive codes in blocks of rows.
 
-    `feature` is a position in `features`, a float64 `value` is never zero. A ValueError names the
-    trouble if a code is not finite.
+    `feature` is a position in `features`; `value` is float64 and positive; rows ascend. A
+    ValueError is raised if a code is not finite.
     """
     n_rows, width = codes.shape
-    slot = np.full(width, -1)
-    slot[features] = np.arange(len(features))
+    position = np.full(width, -1)  # of each column in `features`, -1 if it is not chosen
+    position[features] = np.arange(len(features))
     per_row = max(1, codes.nnz // max(n_rows, 1)) if sparse.issparse(codes) else width
     step = max(1, BLOCK_SIZE // per_row)
     for start in range(0, n_rows, step):
@@ -97,9 +144,9 @@ def positive_codes(codes, features):
             value = block[row, column]
         if not np.isfinite(value.sum(dtype=np.float64)):
             raise ValueError("codes contains NaN or infinity.")
-        wanted = (value > 0) & (slot[column] >= 0)
-        value = value[wanted].astype(np.float64)
-        yield slot[column[wanted]], row[wanted] + start, value
+        chosen = (value > 0) & (position[column] >= 0)
+        value = value[chosen].astype(np.float64)
+        yield position[column[chosen]], row[chosen] + start, value
 
 
 def values_of(codes, start, stop, feature):
@@ -107,14 +154,15 @@ def values_of(codes, start, stop, feature):
     if not sparse.issparse(codes):
         return codes[start:stop, feature].astype(np.float64)
     bounds = codes.indptr[start : stop + 1]
-    hits = np.flatnonzero(codes.indices[bounds[0] : bounds[-1]] == feature) + bounds[0]
+    entries = np.flatnonzero(codes.indices[bounds[0] : bounds[-1]] == feature) + bounds[0]
     values = np.zeros(stop - start)
-    values[np.searchsorted(bounds, hits, side="right") - 1] = codes.data[hits]
+    # The row of an entry is the last one that begins at or before it.
+    values[np.searchsorted(bounds, entries, side="right") - 1] = codes.data[entries]
     return values
 
 
 def check_codes(codes):
-    """Return codes as a 2-D numpy array or as CSR with one entry at most for each cell."""
+    """Return codes as a 2-D numpy array, or as CSR with at most one entry per row and column."""
     _check_kind(codes)
     if sparse.issparse(codes):
         codes = as_csr(codes)
@@ -134,11 +182,11 @@ def check_codes(codes):
 
 
 def _warn_of_rows(codes):
-    """Warn if dense codes look like rows of activations: nothing is zero, much is negative."""
+    """Warn if dense codes look like activations: no value is zero, many are negative."""
     if sparse.issparse(codes) or codes.dtype.kind != "f":
         return
-    some = codes[:_LOOKED_AT]
-    negative = float((some < 0).mean()) if some.size >= _LOOKED_AT and some.all() else 0.0
+    head = codes[:_CHECKED_ROWS]
+    negative = float((head < 0).mean()) if head.size >= _CHECKED_ROWS and head.all() else 0.0
     if 0.25 < negative < 0.75:  # about half of what is centred
         warnings.warn(
             f"codes have no zeros and {negative:.0%} of them are negative, as the rows have that a "
@@ -150,7 +198,7 @@ def _warn_of_rows(codes):
 
 
 def _check_kind(codes):
-    """Raise a TypeError that names the remedy for what is given in the place of codes."""
+    """Raise a TypeError that names the remedy if `codes` are texts, a table or an estimator."""
     if hasattr(codes, "get_params"):
         raise TypeError(
             f"codes is an estimator, {type(codes).__name__}; what its transform returns is needed."

@@ -1,32 +1,31 @@
 """Metrics of reconstruction, sparsity and dictionaries, and scorers made from them."""
 
 from sksae.metrics._detection import latent_precision_recall_f1
-from sksae.metrics._dictionary import (
+from sksae.metrics._dictionaries import (
     dictionary_redundancy,
     dictionary_uniqueness,
     encoder_decoder_cosine,
     matched_cosine_similarity,
     mean_max_cosine_similarity,
+    nearest_atoms,
 )
-from sksae.metrics._direction import (
-    l2_ratio,
-    mean_cosine_similarity,
-    relative_reconstruction_bias,
-)
-from sksae.metrics._nearest_atoms import nearest_atoms
 from sksae.metrics._reconstruction import (
     explained_variance,
     fraction_of_variance_unexplained,
+    l2_ratio,
+    mean_cosine_similarity,
     mean_squared_reconstruction_error,
+    relative_reconstruction_bias,
 )
 from sksae.metrics._scorers import (
     explained_variance_scorer,
+    make_penalized_scorer,
     mean_cosine_similarity_scorer,
     neg_dead_fraction_scorer,
     neg_l0_scorer,
     neg_mean_squared_error_scorer,
+    sae_scorer,
 )
-from sksae.metrics._search_scorers import make_penalized_scorer, sae_scorer
 from sksae.metrics._sparsity import (
     dead_fraction,
     dense_fraction,

@@ -1,4 +1,4 @@
-"""How well each latent detects a true feature."""
+"""Latents as detectors of true features: precision, recall and F1."""
 
 import numpy as np
 from scipy import sparse
@@ -9,7 +9,7 @@ from sksae.metrics._row_blocks import check_codes, code_rows, row_slices
 def latent_precision_recall_f1(codes, codes_true, *, matches=None):
     """Precision, recall and F1 of each latent as a detector of one true feature.
 
-    A latent is right on a row if it fires there and its true feature does.
+    A latent is right on a row if both it and its true feature fire there.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ def latent_precision_recall_f1(codes, codes_true, *, matches=None):
 
     Notes
     -----
-    What would be a division by zero counts as 0: a latent that never fires has precision, recall
-    and F1 of 0, and the means over latents include it.
+    Divisions by zero give 0: a latent that never fires has precision, recall and F1 of 0, and the
+    means over latents include it.
 
     Examples
     --------
@@ -74,14 +74,14 @@ def latent_precision_recall_f1(codes, codes_true, *, matches=None):
 
 
 def _fire_together(codes, codes_true):
-    """Count rows: latent fires (m,), feature present (g,), both at once, CSR (m, g)."""
+    """Count rows on which latents fire, (m,), features are present, (g,), and both, CSR (m, g)."""
     codes, codes_true = check_codes(codes), check_codes(codes_true, "codes_true")
     if codes.shape[0] != codes_true.shape[0]:
         raise ValueError(
             f"codes has {codes.shape[0]} rows, codes_true has {codes_true.shape[0]}; "
             "they must be equal."
         )
-    fires, present, both = 0, 0, 0
+    fires, present, both = 0, 0, 0  # arrays after the first block
     for rows in row_slices(codes):
         latent = _firing_pattern(codes, rows, "codes")
         feature = _firing_pattern(codes_true, rows, "codes_true")
@@ -98,11 +98,12 @@ def _firing_pattern(codes, rows, name):
 
 
 def _best_f1(both, fires, present):
-    """For each latent the feature with the largest F1, the first one of equals; 0 if silent."""
+    """Return the feature with the largest F1 for each latent, the first of equals; 0 if silent."""
     pairs = both.tocoo()
     f1 = 2 * pairs.data / (fires[pairs.row] + present[pairs.col])
     matches = np.zeros(len(fires), dtype=np.intp)
-    order = np.lexsort((-pairs.col, f1))  # the last assignment to a latent is its best
+    # From small to large F1: of several assignments to a latent the last, its best, remains.
+    order = np.lexsort((-pairs.col, f1))
     matches[pairs.row[order]] = pairs.col[order]
     return matches
 
@@ -111,7 +112,7 @@ def _check_matches(matches, n_components, n_true):
     matches = np.asarray(matches)
     if matches.shape != (n_components,) or matches.dtype.kind not in "iu":
         raise ValueError(
-            f"matches must hold {n_components} integers, one a latent. "
+            f"matches must hold {n_components} integers, one per latent. "
             f"Got shape {matches.shape}, dtype {matches.dtype}."
         )
     if matches.min() < 0 or matches.max() >= n_true:

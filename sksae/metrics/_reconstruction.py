@@ -1,4 +1,4 @@
-"""How close a reconstruction is to its data."""
+"""Measures of how well rows, their directions and their lengths are reconstructed."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from sksae.metrics._row_blocks import (
 
 
 class VarianceAndError:
-    """Weighted variance of rows `x` and their squared error, gathered block by block.
+    """Weighted variance of rows `x` and their squared error, accumulated block by block.
 
     The variance is kept about the running mean and merged as in Chan et al. (1979), so data with a
     large common offset lose no digits.
@@ -20,7 +20,7 @@ class VarianceAndError:
 
     def __init__(self):
         self.weight, self.mean = 0.0, 0.0
-        # sums over rows of |x - mean|^2 and of |x - x_hat|^2
+        # Sums over rows of |x - mean|^2 and of |x - x_hat|^2.
         self.scatter, self.squared_error = 0.0, 0.0
 
     def update(self, x, x_hat, weight=None):
@@ -32,7 +32,7 @@ class VarianceAndError:
         mean = weight @ x / total
         shift, centered = mean - self.mean, x - mean
         self.scatter += sum_dots(centered, centered, weight)
-        # what the distance between the two means adds when two groups of rows are merged
+        # Term of the distance between the means of the two groups of rows that are merged.
         self.scatter += self.weight * total / (self.weight + total) * (shift @ shift)
         self.weight += total
         self.mean = self.mean + shift * (total / self.weight)
@@ -47,9 +47,9 @@ class VarianceAndError:
 
     @property
     def unexplained(self):
-        """Share of the variance that is left in the error."""
+        """Squared error over variance."""
         if self.scatter == 0:
-            # scikit-learn's convention for data without variance
+            # Scikit-learn's convention for data without variance.
             return float(self.squared_error > 0)
         return float(self.squared_error / self.scatter)
 
@@ -103,7 +103,7 @@ def explained_variance(X, X_reconstructed, *, sample_weight=None):
     >>> round(explained_variance(X, X_reconstructed), 4)
     0.8953
     """
-    return 1.0 - _gather(X, X_reconstructed, sample_weight).unexplained
+    return 1.0 - _accumulate(X, X_reconstructed, sample_weight).unexplained
 
 
 def fraction_of_variance_unexplained(X, X_reconstructed, *, sample_weight=None):
@@ -147,7 +147,7 @@ def fraction_of_variance_unexplained(X, X_reconstructed, *, sample_weight=None):
     >>> round(fraction_of_variance_unexplained(X, X_reconstructed), 4)
     0.1047
     """
-    return _gather(X, X_reconstructed, sample_weight).unexplained
+    return _accumulate(X, X_reconstructed, sample_weight).unexplained
 
 
 def mean_squared_reconstruction_error(X, X_reconstructed, *, per="element", sample_weight=None):
@@ -195,18 +195,18 @@ def mean_squared_reconstruction_error(X, X_reconstructed, *, per="element", samp
     """
     if per not in ("element", "row"):
         raise ValueError(f"per must be 'element' or 'row'. Got {per!r} instead.")
-    gathered = _gather(X, X_reconstructed, sample_weight)
-    n_terms = 1 if per == "element" else len(gathered.mean)
-    return gathered.mean_squared_error * n_terms
+    accumulated = _accumulate(X, X_reconstructed, sample_weight)
+    n_terms = 1 if per == "element" else len(accumulated.mean)
+    return accumulated.mean_squared_error * n_terms
 
 
-def _gather(X, X_reconstructed, sample_weight):
+def _accumulate(X, X_reconstructed, sample_weight):
     X, X_reconstructed = check_pair(X, X_reconstructed)
     sample_weight = check_sample_weight(sample_weight, X.shape[0])
-    gathered = VarianceAndError()
+    accumulated = VarianceAndError()
     for x, x_hat, weight in pair_blocks(X, X_reconstructed, sample_weight):
-        gathered.update(x, x_hat, weight)
-    return gathered
+        accumulated.update(x, x_hat, weight)
+    return accumulated
 
 
 def check_pair(X, X_reconstructed):
@@ -226,5 +226,213 @@ def pair_blocks(X, X_reconstructed, sample_weight):
 
 def sum_dots(a, b, weight):
     """Weighted sum over rows of the dot products of `a` and `b`, both (b, d)."""
-    # einsum rather than BLAS: in blocks of this size starting its threads costs more than the sums
+    # einsum rather than BLAS, whose threads cost more than the sums in blocks of this size.
     return np.einsum("ij,ij->", a, b) if weight is None else weight @ np.einsum("ij,ij->i", a, b)
+
+
+class MeanCosine:
+    """Weighted mean over rows of the cosine between `x` and `x_hat`, accumulated block by block."""
+
+    def __init__(self):
+        self.weight, self.total = 0.0, 0.0
+
+    def update(self, x, x_hat, weight=None):
+        """Add rows of shape (b, d) in float64, with weights of shape (b,) or None."""
+        norms, dots = _norms(x), np.einsum("ij,ij->i", x, x_hat)
+        weight = _weight_where(norms > 0, weight)
+        norms *= _norms(x_hat)
+        self.total += weight @ np.divide(dots, norms, out=np.zeros(len(x)), where=norms > 0)
+        self.weight += weight.sum()
+        return self
+
+    @property
+    def value(self):
+        """The mean so far."""
+        if self.weight == 0:
+            raise ValueError("All rows of X (of positive weight) are zero: they have no direction.")
+        return float(self.total / self.weight)
+
+
+def mean_cosine_similarity(X, X_reconstructed, *, centered=False, sample_weight=None):
+    r"""Mean over rows of the cosine between a row and its reconstruction.
+
+    It measures directions only: a reconstruction that is too short by a constant factor has the
+    same mean cosine.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        The data: an array, a memory map, a data frame or a tensor.
+    X_reconstructed : array-like of shape (n_samples, n_features)
+        Its reconstruction.
+    centered : bool, default=False
+        Whether the mean of `X` is subtracted from both first. On data with a large mean the raw
+        cosine is close to 1 whatever the codes do.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Sample weights. None weighs all rows alike.
+
+    Returns
+    -------
+    similarity : float
+        Between -1 and 1. Rows of `X` that are zero have no direction and are left out; a
+        reconstruction that is zero counts as 0.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, an input is empty, a value is not finite, or all rows of `X` are
+        zero.
+
+    See Also
+    --------
+    sklearn.metrics.pairwise.cosine_similarity : Cosines between all pairs of rows.
+    l2_ratio : Norms instead of directions.
+
+    Examples
+    --------
+    >>> from sksae.metrics import mean_cosine_similarity
+    >>> X = [[1, 0], [2, 1], [0, 3], [4, 2]]
+    >>> X_reconstructed = [[0.8, 0.3], [1.5, 1.1], [0.2, 2.4], [3.2, 1.9]]
+    >>> round(mean_cosine_similarity(X, X_reconstructed), 4)
+    0.979
+    """
+    X, X_reconstructed = check_pair(X, X_reconstructed)
+    sample_weight = check_sample_weight(sample_weight, X.shape[0])
+    center = _mean(X, sample_weight) if centered else 0.0
+    cosine = MeanCosine()
+    for x, x_hat, weight in pair_blocks(X, X_reconstructed, sample_weight):
+        cosine.update(x - center, x_hat - center, weight)
+    return cosine.value
+
+
+def relative_reconstruction_bias(X, X_reconstructed, *, centered=False, sample_weight=None):
+    r"""Ratio :math:`\gamma` that tells whether reconstructions are systematically too small.
+
+    :math:`\gamma = \mathbb{E}\|\hat x\|^2 / \mathbb{E}[x \cdot \hat x]` (equation 10 of [1]_), a
+    ratio of means. Scaling the reconstruction by :math:`1 / \gamma` would minimise its squared
+    error: 1 is unbiased, below 1 is the shrinkage that an L1 penalty causes.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        The data: an array, a memory map, a data frame or a tensor.
+    X_reconstructed : array-like of shape (n_samples, n_features)
+        Its reconstruction.
+    centered : bool, default=False
+        Whether the mean of `X` is subtracted from both first. On data with a large mean the raw
+        ratio is close to 1 whatever the codes do, and only the centered one shows shrinkage.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Sample weights. None weighs all rows alike.
+
+    Returns
+    -------
+    gamma : float
+        The ratio: 0 for a reconstruction that is zero (or the mean of `X`, if centered)
+        everywhere, infinite for one that is orthogonal to the data.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, an input is empty, or a value is not finite.
+
+    See Also
+    --------
+    l2_ratio : Mean ratio of norms; below 1 even without a bias.
+
+    References
+    ----------
+    .. [1] Rajamanoharan, S., Conmy, A., Smith, L., Lieberum, T., Varma, V., Kramár, J., Shah, R.
+       and Nanda, N. (2024). Improving dictionary learning with gated sparse autoencoders.
+       arXiv:2404.16014.
+
+    Examples
+    --------
+    >>> from sksae.metrics import relative_reconstruction_bias
+    >>> X = [[1, 0], [2, 1], [0, 3], [4, 2]]
+    >>> X_reconstructed = [[0.8, 0.3], [1.5, 1.1], [0.2, 2.4], [3.2, 1.9]]
+    >>> round(relative_reconstruction_bias(X, X_reconstructed), 4)
+    0.8307
+    >>> round(relative_reconstruction_bias(X, X_reconstructed, centered=True), 4)
+    0.7902
+    """
+    X, X_reconstructed = check_pair(X, X_reconstructed)
+    sample_weight = check_sample_weight(sample_weight, X.shape[0])
+    center = _mean(X, sample_weight) if centered else 0.0
+    norm, cross = 0.0, 0.0
+    for x, x_hat, weight in pair_blocks(X, X_reconstructed, sample_weight):
+        centered_hat = x_hat - center
+        norm += sum_dots(centered_hat, centered_hat, weight)
+        cross += sum_dots(x - center, centered_hat, weight)
+    if norm == 0:
+        return 0.0  # the reconstruction is zero: complete shrinkage
+    return float(norm / cross) if cross else np.inf
+
+
+def l2_ratio(X, X_reconstructed, *, sample_weight=None):
+    r"""Mean over rows of the norm of the reconstruction over the norm of the row.
+
+    The mean of :math:`\|\hat x\| / \|x\|`. It is below 1 whenever variance is left unexplained,
+    so it is not by itself a sign of shrinkage.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        The data: an array, a memory map, a data frame or a tensor.
+    X_reconstructed : array-like of shape (n_samples, n_features)
+        Its reconstruction.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Sample weights. None weighs all rows alike.
+
+    Returns
+    -------
+    ratio : float
+        The mean ratio over the rows of `X` that are not zero.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, an input is empty, a value is not finite, or all rows of `X` are
+        zero.
+
+    See Also
+    --------
+    relative_reconstruction_bias : A measure of shrinkage.
+
+    Examples
+    --------
+    >>> from sksae.metrics import l2_ratio
+    >>> X = [[1, 0], [2, 1], [0, 3], [4, 2]]
+    >>> X_reconstructed = [[0.8, 0.3], [1.5, 1.1], [0.2, 2.4], [3.2, 1.9]]
+    >>> round(l2_ratio(X, X_reconstructed), 4)
+    0.8303
+    """
+    X, X_reconstructed = check_pair(X, X_reconstructed)
+    sample_weight = check_sample_weight(sample_weight, X.shape[0])
+    total, ratios = 0.0, 0.0
+    for x, x_hat, weight in pair_blocks(X, X_reconstructed, sample_weight):
+        norms = _norms(x)
+        counted = _weight_where(norms > 0, weight)
+        ratios += counted @ (_norms(x_hat) / np.where(norms > 0, norms, 1.0))
+        total += counted.sum()
+    if total == 0:
+        raise ValueError("All rows of X (of positive weight) are zero: no ratio of norms exists.")
+    return float(ratios / total)
+
+
+def _norms(rows):
+    """Euclidean norms of the rows, (b, d) to (b,)."""
+    return np.sqrt(np.einsum("ij,ij->i", rows, rows))
+
+
+def _weight_where(counts, weight):
+    """Weights of the rows, zero where a row does not count."""
+    return np.where(counts, 1.0 if weight is None else weight, 0.0)
+
+
+def _mean(X, sample_weight):
+    """Weighted mean of the rows, (d,)."""
+    total = 0.0
+    for rows in row_slices(X):
+        x = dense_rows(X, rows, "X")
+        total = total + (x.sum(axis=0) if sample_weight is None else sample_weight[rows] @ x)
+    return total / (X.shape[0] if sample_weight is None else sample_weight.sum())

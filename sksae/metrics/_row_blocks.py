@@ -1,4 +1,4 @@
-"""Matrices of any kind read as blocks of rows, so that no float64 copy of all of them exists."""
+"""Blocks of rows of matrices of any kind, so that no float64 copy of a whole matrix exists."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ BLOCK_SIZE = 2**18  # numbers in a block: 2 MB of float64, which stays in a core
 
 
 def check_dense(X, name):
-    """`X` as a 2-D array or tensor with rows and columns, nothing converted to float64."""
+    """Return `X` as a 2-D array or tensor of its own dtype, or raise a ValueError."""
     if sparse.issparse(X):
         raise ValueError(f"{name} is a sparse matrix; a dense one is needed.")
     if isinstance(X, torch.Tensor):
@@ -29,14 +29,14 @@ def check_dense(X, name):
 
 
 def check_codes(codes, name="codes"):
-    """`codes` as a 2-D array, a tensor or CSR with one entry at most for each cell."""
+    """Return `codes` as a 2-D array, a tensor, or CSR without duplicate entries."""
     if sparse.issparse(codes):
         return _check_shape(as_csr(codes), name)
     return check_dense(codes, name)
 
 
 def check_same_shape(X, other, name, other_name):
-    """Raise a ValueError that tells both shapes apart."""
+    """Raise a ValueError that names both shapes if they differ."""
     if tuple(X.shape) != tuple(other.shape):
         raise ValueError(
             f"{name} has shape {tuple(X.shape)}, {other_name} has shape {tuple(other.shape)}; "
@@ -45,14 +45,14 @@ def check_same_shape(X, other, name, other_name):
 
 
 def row_slices(X):
-    """Slices that cut `X` into blocks of about `BLOCK_SIZE` stored numbers."""
+    """Return slices that cut `X` into blocks of about `BLOCK_SIZE` stored numbers."""
     n_samples = X.shape[0]
     stored = X.nnz if sparse.issparse(X) else n_samples * X.shape[1]
     return gen_batches(n_samples, max(1, int(BLOCK_SIZE * n_samples / max(stored, 1))))
 
 
 def dense_rows(X, rows, name):
-    """Rows of an array or tensor as float64; a ValueError if one of them is not finite."""
+    """Return rows as float64; a ValueError is raised if one of them is not finite."""
     block = X[rows]
     if isinstance(block, torch.Tensor):
         with threads_for(block.numel()):
@@ -64,7 +64,7 @@ def dense_rows(X, rows, name):
 
 
 def code_rows(codes, rows, name="codes"):
-    """Rows of codes in their own precision, as an array or as CSR without explicit zeros."""
+    """Return rows of codes in their own dtype, as an array or as CSR without explicit zeros."""
     block = codes[rows]
     if isinstance(block, torch.Tensor):
         block = block.detach().cpu()
@@ -88,6 +88,6 @@ def _check_shape(X, name):
 
 
 def _check_finite(block, name):
-    # a sum is finite only if every term is, and needs no array of booleans
+    # A sum is finite only if every term is, and needs no array of booleans.
     if block.dtype.kind == "f" and not np.isfinite(block.sum(dtype=np.float64)):
         raise ValueError(f"{name} contains NaN or infinity.")

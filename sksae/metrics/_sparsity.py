@@ -1,4 +1,4 @@
-"""How sparse codes are, and how often each latent fires."""
+"""Sparsity of codes, and firing frequencies of latents."""
 
 import numpy as np
 from scipy import sparse
@@ -8,7 +8,7 @@ from sksae.metrics._row_blocks import check_codes, code_rows, row_slices
 
 
 class Firings:
-    """Weighted counts of the codes that are not zero, gathered block by block."""
+    """Weighted counts of the codes that are not zero, accumulated block by block."""
 
     def __init__(self):
         self.weight = 0.0  # sum of the sample weights
@@ -25,7 +25,7 @@ class Firings:
 
     @property
     def l0(self):
-        """Mean number of latents that fire on a row."""
+        """Mean number of latents that fire per row."""
         return float(self.per_latent.sum() / self.weight)
 
     @property
@@ -40,7 +40,7 @@ class Firings:
 
 
 def l0(codes, *, normalize=False, sample_weight=None):
-    """Mean number of latents that fire on a row.
+    """Mean number of latents that fire per row.
 
     A latent fires where its code is not zero.
 
@@ -83,7 +83,7 @@ def l0(codes, *, normalize=False, sample_weight=None):
 
 
 def l0_per_row(codes):
-    """Count, for each row, the latents that fire.
+    """Number of latents that fire, for each row.
 
     The mean hides the spread: under a fixed threshold some rows may use ten times as many latents
     as others. Give the counts to :func:`numpy.quantile` or to a histogram.
@@ -156,7 +156,7 @@ def l1(codes, *, sample_weight=None):
     weight = np.ones(codes.shape[0]) if weight is None else weight
     total = 0.0
     for rows in row_slices(codes):
-        # scipy sums float32 in float32 whatever dtype it is asked for, so convert first
+        # Scipy sums float32 in float32 whatever dtype it is asked for.
         absolute = abs(code_rows(codes, rows).astype(np.float64))
         total += weight[rows] @ np.asarray(absolute.sum(axis=1)).ravel()
     return float(total / weight.sum())
@@ -206,7 +206,7 @@ def latent_density(codes, *, sample_weight=None):
 def dead_fraction(codes):
     """Share of the latents that fire on no row.
 
-    A statement about the rows given, so say how many there were.
+    The fraction depends on the number of rows: report both.
 
     Parameters
     ----------

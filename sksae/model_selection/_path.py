@@ -1,4 +1,4 @@
-"""All sparsities of a search from one fit: each continues from the one before it."""
+"""SparsityPathCV: cross-validation along a path of sparsities with continued fits."""
 
 import math
 import time
@@ -21,10 +21,10 @@ from sksae.model_selection._refit import Knee
 class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     """Cross-validate an autoencoder along a path of sparsities, and fit it at the chosen one.
 
-    In every split the first sparsity, the densest, is fitted as the estimator says; each further
-    one continues from the fit before it with a `continuation` of its passes, as the Lasso path
-    continues from one penalty to the next. Six sparsities so cost about two fits and a half. The
-    chosen sparsity is fitted anew on all rows, in full.
+    In every split the densest codes are fitted first, in full; each further fit continues from the
+    one before it with the share `continuation` of its passes, as the Lasso path continues from one
+    penalty to the next. Six sparsities thus cost about two and a half fits. The chosen sparsity is
+    fitted anew on all rows, in full.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     param_name : str, default=None
         The sparsity parameter. None takes "k" where the estimator has it and "alpha" otherwise.
     continuation : float, default=0.3
-        Share of the passes of the first fit that each further value gets.
+        Passes of each further fit, as a share of those of the first one.
     cv : int, cross-validation generator or iterable, default=None
         Splits, as in :class:`sklearn.model_selection.GridSearchCV`; None for 5 folds. Rows that
         belong together, such as the tokens of a text, need a splitter by group.
@@ -45,7 +45,7 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     scoring : callable, default=None
         ``scoring(estimator, X) -> dict of float``. None takes :func:`sksae.metrics.sae_scorer`.
     n_jobs : int, default=None
-        Splits computed at the same time, by joblib; a split's path is one after another.
+        Number of splits that joblib computes in parallel; the fits of a path are sequential.
 
     Attributes
     ----------
@@ -72,9 +72,9 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    A continued fit is not the fit that the same value would get from a random start; the page on
-    performance has both side by side. Rows of the test split are left out by a weight of zero, so
-    that a memory-mapped X is not copied.
+    A continued fit differs from the fit of the same value from a random start; the page on
+    performance compares the two. Rows of the test split are left out by a weight of zero, so that a
+    memory-mapped X is not copied.
 
     Examples
     --------
@@ -161,7 +161,7 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         weight = check_sample_weight(sample_weight, len(X))
         splits = list(check_cv(self.cv).split(X, y, groups))
         scoring = sae_scorer if self.scoring is None else self.scoring
-        # From dense to sparse: more codes a row, or less of a penalty, first.
+        # From dense to sparse: the largest k, or the smallest penalty, first.
         order = np.argsort(-values if name == "k" else values, kind="stable")
         candidates = [{name: values[i].item()} for i in order]
         run = delayed(_fit_path)
@@ -169,8 +169,9 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             run(self.estimator, candidates, self.continuation, X, weight, test, scoring)
             for _, test in splits
         )
-        in_order = [[path[place] for place in np.argsort(order)] for path in paths]
-        self.cv_results_ = _results([{name: value.item()} for value in values], in_order)
+        # paths[split][i] is of candidates[i]; argsort inverts the order.
+        paths = [[path[i] for i in np.argsort(order)] for path in paths]
+        self.cv_results_ = _results([{name: value.item()} for value in values], paths)
         self.n_splits_ = len(splits)
         rule = Knee() if self.refit is None else self.refit
         self.best_index_ = int(rule(self.cv_results_))
@@ -182,9 +183,9 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     def _name(self):
         if isinstance(self.estimator, type) or not hasattr(self.estimator, "get_params"):
             raise TypeError(f"estimator must be an autoencoder. Got {self.estimator!r} instead.")
-        known = self.estimator.get_params(deep=False)
-        name = self.param_name or ("k" if "k" in known else "alpha")
-        if name not in known or "warm_start" not in known:
+        params = self.estimator.get_params(deep=False)
+        name = self.param_name or ("k" if "k" in params else "alpha")
+        if name not in params or "warm_start" not in params:
             raise ValueError(
                 f"{type(self.estimator).__name__} has no parameter {name!r} with a warm start: "
                 f"SparsityPathCV needs an autoencoder of sksae and one of its parameters."
@@ -254,7 +255,7 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         names : ndarray of str
-            One a latent.
+            One name per latent.
         """
         check_is_fitted(self)
         return self.best_estimator_.get_feature_names_out(input_features)
@@ -279,17 +280,17 @@ def _fit_path(estimator, candidates, continuation, X, weight, test, scoring):
     train_weight[test] = 0
     held_out = X.iloc[test] if hasattr(X, "iloc") else X[test]
     options = {} if weight is None else {"sample_weight": weight[test]}
-    sae, path, first = clone(estimator), [], 0
+    sae, path, n_passes = clone(estimator), [], 0
     for candidate in candidates:
         sae.set_params(**candidate)
         if path:
-            sae.set_params(warm_start=True, max_iter=math.ceil(continuation * first))
+            sae.set_params(warm_start=True, max_iter=math.ceil(continuation * n_passes))
         start = time.perf_counter()
         sae.fit(X, sample_weight=train_weight)
-        fitted = time.perf_counter()
-        first = first if path else sae.n_iter_
+        fit_end = time.perf_counter()
+        n_passes = n_passes if path else sae.n_iter_  # of the first fit
         scores = scoring(sae, held_out, **options)
-        times = {"fit_time": fitted - start, "score_time": time.perf_counter() - fitted}
+        times = {"fit_time": fit_end - start, "score_time": time.perf_counter() - fit_end}
         path.append((scores, times))
     return path
 
@@ -299,12 +300,13 @@ def _results(params, paths):
     (name,) = params[0]
     results = {"params": params, f"param_{name}": np.array([p[name] for p in params])}
     for key in ("fit_time", "score_time"):
+        # One row per split, one column per candidate.
         table = np.array([[times[key] for _, times in path] for path in paths])
         results[f"mean_{key}"], results[f"std_{key}"] = table.mean(0), table.std(0)
     for key in paths[0][0][0]:
         table = np.array([[scores[key] for scores, _ in path] for path in paths])
-        for number, row in enumerate(table):
-            results[f"split{number}_test_{key}"] = row
+        for split, row in enumerate(table):
+            results[f"split{split}_test_{key}"] = row
         results[f"mean_test_{key}"], results[f"std_test_{key}"] = table.mean(0), table.std(0)
         ranks = rankdata(-table.mean(0), method="min").astype(np.int32)
         results[f"rank_test_{key}"] = ranks

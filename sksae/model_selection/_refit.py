@@ -1,4 +1,4 @@
-"""Rules for ``GridSearchCV(refit=...)``: from `cv_results_` to the index of a candidate."""
+"""Rules for the `refit` parameter of searches: `cv_results_` to the index of a candidate."""
 
 import re
 import warnings
@@ -25,7 +25,7 @@ class OneStandardError:
     See Also
     --------
     BestExplainedVariance : The best candidate with a bound on the active latents.
-    Knee : Where more active latents stop paying.
+    Knee : The point of diminishing returns.
     sksae.metrics.sae_scorer : Gives the columns that the rule reads.
 
     Notes
@@ -83,10 +83,10 @@ class OneStandardError:
 
 @dataclass(frozen=True)
 class BestExplainedVariance:
-    """Choose the best candidate with at most `max_l0` active latents a row.
+    """Choose the best candidate with at most `max_l0` active latents per row.
 
-    For when the number of active latents is given: by what a reader can take in, or by a model to
-    compare with.
+    For a number of active latents that is fixed beforehand, for instance by a model to compare
+    with.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class BestExplainedVariance:
     See Also
     --------
     OneStandardError : Needs no bound.
-    Knee : Where more active latents stop paying.
+    Knee : The point of diminishing returns.
     sksae.metrics.sae_scorer : Gives the columns that the rule reads.
 
     Notes
@@ -165,7 +165,7 @@ class Knee:
 
     Only candidates count that no other one beats in both score and sparsity. Both axes are scaled
     to [0, 1], and the candidate highest above the straight line from the sparsest to the densest
-    is chosen [1]_: before it another active latent gains much, after it little.
+    is chosen [1]_: up to it an additional active latent gains much, beyond it little.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class Knee:
 
     See Also
     --------
-    OneStandardError : Gives up only what the splits cannot tell apart.
+    OneStandardError : Gives up only differences within the error of the splits.
     BestExplainedVariance : The best candidate with a bound on the active latents.
     sksae.metrics.sae_scorer : Gives the columns that the rule reads.
 
@@ -228,7 +228,7 @@ class Knee:
         index, score, sparsity = _candidates(cv_results, self.score, self.sparsity)
         front = _pareto_front(score, sparsity)
         index, score, count = index[front], score[front], -sparsity[front]
-        # from the sparsest to the densest both grow, so the last is the best score
+        # From the sparsest to the densest both grow, so the last candidate has the best score.
         spans = count[-1] - count[0], score[-1] - score[0]
         if len(front) < 3:
             return int(index[-1])
@@ -243,7 +243,7 @@ def _candidates(cv_results, score_name, sparsity_name):
     sparsity = _mean_scores(cv_results, sparsity_name)
     competes = np.isfinite(score) & np.isfinite(sparsity)
     if "iter" in cv_results:
-        # earlier iterations of a halving search used fewer resources: not comparable
+        # Earlier iterations of a halving search used fewer resources and are not comparable.
         iteration = np.asarray(cv_results["iter"])
         competes &= iteration == iteration.max()
     if not competes.any():
@@ -258,9 +258,9 @@ def _candidates(cv_results, score_name, sparsity_name):
 def _mean_scores(cv_results, name):
     column = f"mean_test_{name}"
     if column not in cv_results:
-        found = sorted(key for key in cv_results if key.startswith("mean_test_"))
+        columns = sorted(key for key in cv_results if key.startswith("mean_test_"))
         raise ValueError(
-            f"cv_results_ has no {column!r}, only {found}. Search with a scorer that returns a "
+            f"cv_results_ has no {column!r}, only {columns}. Search with a scorer that returns a "
             f"dict with {name!r}, such as scoring=sksae.metrics.sae_scorer."
         )
     return np.asarray(cv_results[column], dtype=np.float64)
@@ -270,18 +270,18 @@ def _standard_error(cv_results, name, candidate):
     """Return the standard error of one candidate's mean over the splits; 0 for one split."""
     split_column = re.compile(rf"split\d+_test_{re.escape(name)}$")
     n_splits = sum(split_column.match(key) is not None for key in cv_results)
-    # std_test_* divides by n; the standard error of the mean needs std with n - 1, over sqrt(n)
+    # std_test_* divides by n; the standard error is the std with n - 1, divided by sqrt(n).
     return cv_results[f"std_test_{name}"][candidate] / np.sqrt(max(n_splits - 1, 1))
 
 
 def _first_best(index, allowed, first, second):
-    """Candidate with the largest `first`, then the largest `second`, then the first one."""
+    """Return the candidate with the largest `first`, then the largest `second`, then the first."""
     order = np.lexsort((index, -second, -first, ~allowed))
     return int(index[order[0]])
 
 
 def _pareto_front(score, sparsity):
-    """Positions of the candidates that are beaten in neither, from sparse to dense."""
+    """Return positions of the candidates that no other dominates, from sparse to dense."""
     order = np.lexsort((np.arange(len(score)), -score, -sparsity))
     best_before = np.maximum.accumulate(np.r_[-np.inf, score[order][:-1]])
     return order[score[order] > best_before]

@@ -1,4 +1,4 @@
-"""Data of the page about all features: list, histogram, map and those to start with."""
+"""Data of a page about all features: list, histogram, map, prompts and features to start with."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from sksae.report._parts import rounded, scores_of
 
 BINS_PER_DECADE = 4
 N_TOKENS, N_STARTERS = 5, 8
-MIN_ACTIVE, MIN_TEXTS, MAX_TIMES_MEAN_DENSITY = 20, 5, 2  # of a feature worth starting with
+MIN_ACTIVE, MIN_TEXTS, MAX_TIMES_MEAN_DENSITY = 20, 5, 2  # of features to start with
 MAP_STEPS = 1000
 
 
@@ -21,12 +21,12 @@ class Listing:
     Parameters
     ----------
     explanations : dict of int to object
-        What is said about some features; `str` of it is shown.
+        Explanations of some features; `str` of them is shown.
     """
 
     def __init__(self, explanations):
         self.explanations = explanations
-        self.flags = []  # names, in the order in which they were met
+        self.flags = []  # names, in the order of their first features; lines hold their indices
         self.columns = {
             name: []
             for name in ("feature", "label", "tokens", "density", "largest", "score", "flags")
@@ -55,7 +55,7 @@ class Listing:
         self._focus.append(_focus(feature))
 
     def starters(self, density):
-        """Return features worth starting with: without flags, each about tokens of its own.
+        """Return features to start with: without flags, and with different main tokens.
 
         Parameters
         ----------
@@ -68,29 +68,29 @@ class Listing:
             The best first.
         """
         usual = MAX_TIMES_MEAN_DENSITY * density.mean() if len(density) else 0
-        chosen, seen = [], set()
-        for place in np.argsort(-np.array(self._focus), kind="stable").tolist():
-            main = {_word(token) for token in self.columns["tokens"][place][:2]}
-            dense = self.columns["density"][place] > usual
-            if self._focus[place] <= 0 or dense or main & seen:
+        chosen, chosen_words = [], set()
+        for line in np.argsort(-np.array(self._focus), kind="stable").tolist():
+            words = {_word(token) for token in self.columns["tokens"][line][:2]}
+            is_dense = self.columns["density"][line] > usual
+            if self._focus[line] <= 0 or is_dense or words & chosen_words:
                 continue
-            chosen.append(self.columns["feature"][place])
-            seen |= main
+            chosen.append(self.columns["feature"][line])
+            chosen_words |= words
             if len(chosen) == N_STARTERS:
                 break
         return chosen
 
 
 def _focus(feature):
-    """Return how much a feature is about few words; 0 if it has too little to show."""
-    known = feature.n_active >= MIN_ACTIVE and feature.n_texts >= MIN_TEXTS and feature.examples
-    if feature.flags or not known:
+    """Return the concentration of a feature on few words; 0 if it fires too rarely."""
+    frequent = feature.n_active >= MIN_ACTIVE and feature.n_texts >= MIN_TEXTS
+    if feature.flags or not frequent or not feature.examples:
         return 0.0
     shares = {}
     for token, share in feature.top_tokens:
         shares[_word(token)] = shares.get(_word(token), 0) + share
     readable = (share**2 for word, share in shares.items() if _is_telling(word))
-    # Signs and pieces of words come last: what they stand for is hard to see.
+    # Features of punctuation and of word pieces are hard to interpret: they come last.
     return sum(readable) + 1e-3 * sum(share**2 for share in shares.values())
 
 
@@ -110,7 +110,7 @@ def density_bins(density, n_rows):
     density : ndarray of shape (n_components,)
         Share of the rows on which each feature fires.
     n_rows : int
-        Number of rows it was measured on; ``1 / n_rows`` is where the axis begins.
+        Number of rows; the axis begins at ``1 / n_rows``.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def density_bins(density, n_rows):
 
 
 def map_places(places):
-    """Return where the features lie on the map, in thousandths of its side; None without a map."""
+    """Return the features' coordinates on the map, in thousandths of its side, or None."""
     if places is None or not len(places):
         return None
     places = np.asarray(places, dtype=np.float64)
@@ -145,7 +145,7 @@ def map_places(places):
 
 
 def prompt_lines(prompt):
-    """Return what the page shows of a `PromptCodes`: its tokens and the codes that are not 0."""
+    """Return the data of a `PromptCodes` on the page: its tokens and its non-zero codes."""
     codes = as_csr(prompt.codes).tocoo()
     codes.eliminate_zeros()
     return {
@@ -158,13 +158,13 @@ def prompt_lines(prompt):
 
 
 def fact_lines(facts):
-    """Return lines of a name and a value, without what is None; a dict is one line."""
+    """Return one (name, value) line per fact that is not None; a dict becomes one value."""
     lines = []
     for name, value in facts.items():
         if value is None:
             continue
         if isinstance(value, dict):
-            value = ", ".join(f"{key}: {one}" for key, one in value.items())
+            value = ", ".join(f"{key}: {entry}" for key, entry in value.items())
         lines.append([visible(str(name)), visible(str(value))])
     return lines
 

@@ -52,7 +52,7 @@ def write_page(
     facts=None,
     table=(),
 ):
-    """Write a page to look at features with: a list to search and sort, and a view of each.
+    """Write an HTML page with a list of features to search and sort, and a view of each.
 
     The page is one file that needs nothing else, or, above 2,000 features, a file and a folder
     beside it, ``<name>-features``, whose parts are read as they are needed. It works without a
@@ -63,19 +63,19 @@ def write_page(
     path : str or Path
         The file, which ends in ``.html``; its folder is made if needed, an existing page replaced.
     atlas : FeatureAtlas
-        What is known about the features.
+        A fitted atlas.
     features : array-like of int, default=None
         The features shown, in this order. None shows all.
     explanations : dict of int to object, default=None
-        By feature, what it stands for: a string, or an explanation with scores.
+        Explanations by feature: strings, or explanations with scores.
     prompts : sequence of PromptCodes, default=()
-        Prompts on which the page shows which features fire.
+        Prompts that the page shows with the features that fire on them.
     title : str, default="Sparse features"
         The heading of the page.
     facts : dict of str to object, default=None
-        What was done, shown after what the atlas itself knows; its own names win.
+        Facts shown after those of the atlas, which they replace where names are the same.
     table : list of dict, default=()
-        Measurements, one dict a line, all with the keys of the first.
+        Measurements, one dict per line, all with the same keys.
 
     Returns
     -------
@@ -121,10 +121,10 @@ def write_page(
     before = set(_parts_in(folder))
     try:
         for begin in range(0, len(listed), PART):
-            some = [atlas.feature(feature) for feature in listed[begin : begin + PART]]
-            for feature in some:
-                listing.add(feature)
-            part = encode_part(some, explanations)
+            records = [atlas.feature(feature) for feature in listed[begin : begin + PART]]
+            for record in records:
+                listing.add(record)
+            part = encode_part(records, explanations)
             if len(listed) <= ONE_FILE:
                 blocks.append(part)
             else:
@@ -141,7 +141,7 @@ def write_page(
         }
         write_text(path, _html(index, blocks))
     except BaseException:
-        _remove(folder, set(names) - before)  # a page that was there before does not name them
+        _remove(folder, set(names) - before)  # an earlier page does not refer to them
         raise
     _remove(folder, before - set(names))
     return path
@@ -161,10 +161,10 @@ def _checked_path(path):
 
 def _checked(explanations, prompts, atlas):
     """Return explanations by int; raise where they or prompts are of other features."""
-    known = Int(0, atlas.n_components_ - 1)
+    rule = Int(0, atlas.n_components_ - 1)
     _check_mapping("explanations", explanations)
     for feature in explanations:
-        check_option("each key of explanations", feature, known)
+        check_option("each key of explanations", feature, rule)
     if hasattr(prompts, "codes") or not all(hasattr(prompt, "codes") for prompt in prompts):
         raise TypeError("prompts must be a list of PromptCodes, as read_prompt makes them.")
     for prompt in prompts:
@@ -185,9 +185,9 @@ def _listed(features, atlas):
     """Return the features shown, as ints."""
     n_components = getattr(atlas, "n_components_", None)
     if n_components is None or not hasattr(atlas, "feature"):
-        found = "one that is not fitted" if hasattr(atlas, "feature") else type(atlas).__name__
+        kind = "one that is not fitted" if hasattr(atlas, "feature") else type(atlas).__name__
         raise TypeError(
-            f"atlas must be a fitted FeatureAtlas, from sksae.interpret. Got {found} instead."
+            f"atlas must be a fitted FeatureAtlas, from sksae.interpret. Got {kind} instead."
         )
     listed = list(range(n_components)) if features is None else np.asarray(features).tolist()
     if not isinstance(listed, list):
@@ -201,7 +201,7 @@ def _listed(features, atlas):
 
 
 def _overview(atlas, listing):
-    """Return what the page says about all features at once."""
+    """Return the data of the page about all features at once."""
     density = np.asarray(atlas.density_, dtype=np.float64)
     return {
         "n_components": int(atlas.n_components_),
@@ -220,8 +220,8 @@ def _html(index, blocks):
     """Return the text of the page."""
     script = _source(SCRIPTS, "js")
     style = _source(STYLES, "css")
-    own = _hash(script) + " 'strict-dynamic'" * bool(index["parts"])
-    policies = [POLICY.format(script=own, style=_hash(style)), *[NEARBY] * bool(index["parts"])]
+    allowed = _hash(script) + " 'strict-dynamic'" * bool(index["parts"])
+    policies = [POLICY.format(script=allowed, style=_hash(style)), *[NEARBY] * bool(index["parts"])]
     data = {"index": pack(index), **{f"part-{n}": part for n, part in enumerate(blocks)}}
     return Template((SOURCES / "page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(index["title"]),
@@ -248,16 +248,16 @@ def _hash(text):
 
 
 def _write_part(folder, number, part):
-    """Write a part under a name that says what is in it, and return the name."""
+    """Write a part under a name with a digest of its content, and return the name."""
     name = f"{number:04d}-{hashlib.sha256(part.encode('ascii')).hexdigest()[:16]}"
     write_text(folder / f"{name}.js", f'sksaePart("{name}","{part}")\n')
     return name
 
 
 def _parts_in(folder):
-    """Return the names of the parts in a folder; other files are none of ours."""
-    found = folder.glob("*.js") if folder.is_dir() else ()
-    return [file.stem for file in found if re.fullmatch(r"\d{4,}-[0-9a-f]{16}", file.stem)]
+    """Return the names of the parts in a folder, by the pattern of their names."""
+    scripts = folder.glob("*.js") if folder.is_dir() else ()
+    return [file.stem for file in scripts if re.fullmatch(r"\d{4,}-[0-9a-f]{16}", file.stem)]
 
 
 def _remove(folder, names):

@@ -1,8 +1,8 @@
-"""Details of some features as a part of the page: small, and read in one go by a browser.
+"""Parts of a page: the details of some features, in a compact form that a browser reads at once.
 
 A part is base64 of zlib of: the length of its header, little-endian in four bytes; the header,
-which is JSON; the tokens of all examples, numbers in the header's `words`, seven bits a byte, low
-bits first; their activations, a byte each, 255 being the feature's largest.
+which is JSON; the tokens of all examples, numbers in the header's `words`, seven bits per byte, low
+bits first; their activations, one byte each, 255 being the feature's largest.
 """
 
 import base64
@@ -39,7 +39,7 @@ def encode_part(features, explanations):
     features : list of Feature
         The features.
     explanations : dict of int to object
-        What is said about some of them, by feature; their `scores` are shown with the details.
+        Explanations of some of them, by feature; their `scores` are shown with the details.
 
     Returns
     -------
@@ -61,11 +61,11 @@ def encode_part(features, explanations):
 
 
 def pack(header, rest=b""):
-    """Return base64 of the compressed header, which is what JSON can say, and bytes after it."""
+    """Return base64 of the compressed header, a JSON value, and of the bytes after it."""
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     head = text.encode("utf-8")
-    whole = struct.pack("<I", len(head)) + head + rest
-    return base64.b64encode(zlib.compress(whole, 9)).decode("ascii")
+    content = struct.pack("<I", len(head)) + head + rest
+    return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
 
 
 def seven_bits(numbers):
@@ -74,10 +74,13 @@ def seven_bits(numbers):
     lengths = 1 + sum((numbers >= 1 << bits).astype(np.int64) for bits in (7, 14, 21, 28))
     ends = np.cumsum(lengths)
     coded = np.zeros(int(ends[-1]) if len(ends) else 0, dtype=np.uint8)
-    for place in range(int(lengths.max(initial=0))):
-        mine = lengths > place
-        more = (lengths[mine] > place + 1) * 128
-        coded[(ends - lengths)[mine] + place] = (numbers[mine] >> 7 * place) % 128 + more
+    starts = ends - lengths
+    # Byte 0 of all numbers, then byte 1 of those that have it, and so on; the eighth bit is set
+    # if more bytes follow.
+    for byte in range(int(lengths.max(initial=0))):
+        longer = lengths > byte
+        follows = (lengths[longer] > byte + 1) * 128
+        coded[starts[longer] + byte] = (numbers[longer] >> 7 * byte) % 128 + follows
     return coded.tobytes()
 
 
@@ -103,13 +106,13 @@ def example_groups(feature):
     """
     strongest = feature.examples[:N_STRONGEST]
     groups = [_group("strongest", strongest, len(feature.examples))]
-    seen = {example.row for example in strongest}
+    rows = {example.row for example in strongest}
     for part in feature.quantiles(N_QUANTILES):
-        new = [example for example in part.examples if example.row not in seen] or part.examples
+        new = [example for example in part.examples if example.row not in rows] or part.examples
         # Evenly from strong to weak, so that a part shows its whole range.
         n_shown = min(N_IN_QUANTILE, len(new))
-        some = [new[i * len(new) // n_shown] for i in range(n_shown)]
-        groups.append(_group("quantile", some, len(part.examples), part))
+        examples = [new[i * len(new) // n_shown] for i in range(n_shown)]
+        groups.append(_group("quantile", examples, len(part.examples), part))
     silent = list(feature.silent.get("lexical", ()))
     groups.append(_group("silent", silent[:N_SILENT], len(silent)))
     return [group for group in groups if group["examples"]]
@@ -121,7 +124,7 @@ def _group(kind, examples, n_found, part=None):
 
 
 def _details(feature, explanation, groups, words):
-    """Return what JSON says about a feature; tokens are numbers of words."""
+    """Return the details of a feature as a JSON value; tokens are numbers of words."""
 
     def shares(pairs):
         return [[words[token], rounded(value)] for token, value in pairs]
@@ -151,20 +154,20 @@ def _details(feature, explanation, groups, words):
 def _window(example):
     """Return length, peak, cut ends (1: before, 2: after), activation and text of an example."""
     text = example.text
-    named = int(text) if isinstance(text, (int, np.integer)) else visible(str(text))
+    name = int(text) if isinstance(text, (int, np.integer)) else visible(str(text))
     cut = int(example.cut_before) + 2 * int(example.cut_after)
-    return [len(example.tokens), int(example.peak), cut, rounded(example.activation), named]
+    return [len(example.tokens), int(example.peak), cut, rounded(example.activation), name]
 
 
 def scores_of(explanation):
-    """Return the scores of an explanation, each with what it has to beat, in the form of JSON."""
+    """Return the scores of an explanation with their baselines, as a JSON value."""
     scores = getattr(explanation, "scores", None) or {}
-    found = []
+    entries = []
     for name, score in scores.items():
         score = score if isinstance(score, dict) else {"value": score}
         numbers = {key: rounded(score.get(key)) for key in ("value", "low", "high")}
         counts = {key: int(score.get(key) or 0) for key in ("n", "n_failed")}
-        found.append(
+        entries.append(
             {
                 "name": visible(str(name)),
                 **numbers,
@@ -174,18 +177,18 @@ def scores_of(explanation):
                 "quantiles": _values(score.get("quantiles") or ()),
             }
         )
-    return found
+    return entries
 
 
-def _baselines(known):
+def _baselines(baseline):
     """Return pairs of a name and a value, of one baseline or of a dict of several."""
-    known = known if isinstance(known, dict) else {"baseline": known}
-    pairs = ([visible(str(name)), rounded(value)] for name, value in known.items())
+    values = baseline if isinstance(baseline, dict) else {"baseline": baseline}
+    pairs = ([visible(str(name)), rounded(value)] for name, value in values.items())
     return [[name, value] for name, value in pairs if value is not None and "n_failed" not in name]
 
 
 def _values(quantiles):
-    return [rounded(one["value"] if isinstance(one, dict) else one) for one in quantiles]
+    return [rounded(q["value"] if isinstance(q, dict) else q) for q in quantiles]
 
 
 def trimmed(counts, edges):
@@ -200,7 +203,7 @@ def trimmed(counts, edges):
 
 
 def rounded(value):
-    """Return a number with four digits; None for what is no finite number."""
+    """Return a number with four digits, or None if it is not a finite number."""
     try:
         value = float(value)
     except (TypeError, ValueError):

@@ -54,7 +54,7 @@ def table_lines(table):
 
 
 def feature_lines(feature, *, n_examples=None):
-    r"""Return what a terminal shows about a feature: a heading, its tokens, its examples.
+    r"""Return the lines of a feature for the terminal: a heading, its tokens, its examples.
 
     The strongest token of an example is bold on a coloured ground where the output is a terminal,
     and in double brackets elsewhere. Lines fit the terminal, and 100 columns.
@@ -64,7 +64,7 @@ def feature_lines(feature, *, n_examples=None):
     feature : Feature
         The feature.
     n_examples : int, default=None
-        The most examples shown. None shows all.
+        Largest number of examples. None shows all.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def feature_lines(feature, *, n_examples=None):
     Raises
     ------
     TypeError
-        If `feature` is none.
+        If `feature` is not a `Feature`.
     ValueError
         If `n_examples` is negative.
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from sksae.interpret import _strongest, max_activating_examples
+from sksae._signs import columns, visible
+from sksae.interpret import Example, _strongest, max_activating_examples
 from sksae.language_models import TokenTable
 
 
@@ -179,3 +180,38 @@ def test_errors_say_what_is_wrong(arguments, message):
 def test_one_string_is_no_table():
     with pytest.raises(TypeError, match="one string"):
         max_activating_examples(np.ones((2, 1)), "ab")
+
+
+def example(tokens, peak, **more):
+    tokens = np.array(tokens, dtype=object)
+    return Example(0, 0, 1.0, tokens, np.ones(len(tokens)), peak, **more)
+
+
+@given(
+    st.lists(st.text(max_size=12), min_size=1, max_size=9),
+    st.integers(0, 8),
+    st.integers(6, 40),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_line_fits_its_width_and_shows_its_token(tokens, peak, width, before, after):
+    peak = min(peak, len(tokens) - 1)
+    line = example(tokens, peak, cut_before=before, cut_after=after).line(width=width)
+    assert columns(line) <= width
+    if columns(visible(tokens[peak])) <= width - 6:
+        assert f"[[{visible(tokens[peak])}]]" in line
+
+
+def test_a_short_side_leaves_columns_to_the_long_one():
+    assert example(["ab", "X", "c" * 30], 1).line(width=20) == "ab[[X]]" + "c" * 12 + "…"
+    assert example(["a" * 30, "X", "bc"], 1).line(width=20) == "…" + "a" * 12 + "[[X]]bc"
+
+
+def test_wide_characters_take_two_columns_and_escapes_none():
+    wide = example(["한글", "특징", "입니다"], 1)
+    assert wide.line(marks=("\x1b[1m", "\x1b[0m"), width=14) == "한글\x1b[1m특징\x1b[0m입니다"
+    assert wide.line(width=14) == "한글[[특징]]…"
+
+
+def test_windows_that_are_cut_say_so():
+    assert str(example(["a", "b"], 0, cut_before=True, cut_after=True)) == "…[[a]]b…"

@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sksae import TopKSAE
 from sksae.datasets import TINY_LM_PATH
-from sksae.interpret._prompt import PromptCodes, read_prompt
+from sksae.interpret import PromptCodes, read_prompt
 from sksae.language_models import ActivationExtractor
 
 TEXT = "sparse features: 희소 특징 🙂"

@@ -4,13 +4,13 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics.pairwise import cosine_similarity
 
-from sksae.metrics import _nearest_atoms, nearest_atoms
+from sksae.metrics import _dictionaries, nearest_atoms
 
 
 @pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize("block_size", [1, 100, 2**23])
 def test_against_scikit_learn_in_blocks(absolute, block_size, monkeypatch):
-    monkeypatch.setattr(_nearest_atoms, "BLOCK_SIZE", block_size)
+    monkeypatch.setattr(_dictionaries, "BLOCK_SIZE", block_size)
     rng = np.random.default_rng(0)
     atoms, others = rng.standard_normal((25, 6)), rng.standard_normal((13, 6))
     atoms[4] = 0

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sksae import metrics
-from sksae.metrics import _scoring
+from sksae.metrics import _scorers
 
 SCORERS = {
     "explained_variance": metrics.explained_variance_scorer,
@@ -74,7 +74,7 @@ def expected_scores(estimator, X, weight=None):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("sparse_output", [False, True])
 def test_scorers_are_the_metrics(X, sparse_output, weighted, monkeypatch):
-    monkeypatch.setattr(_scoring, "BLOCK_SIZE", 4000)
+    monkeypatch.setattr(_scorers, "BLOCK_SIZE", 4000)
     sae = FakeSAE(threshold=5.0, sparse_output=sparse_output).fit(X)
     # the first block has no weight at all
     weight = np.r_[np.zeros(256), np.arange(644) % 3] if weighted else None
@@ -91,8 +91,8 @@ def test_scorers_are_the_metrics(X, sparse_output, weighted, monkeypatch):
 
 
 def test_blocks_shrink_for_wide_codes(X, monkeypatch):
-    monkeypatch.setattr(_scoring, "FIRST_BLOCK_ROWS", 5)
-    monkeypatch.setattr(_scoring, "BLOCK_SIZE", 4000)
+    monkeypatch.setattr(_scorers, "FIRST_BLOCK_ROWS", 5)
+    monkeypatch.setattr(_scorers, "BLOCK_SIZE", 4000)
     sae = FakeSAE().fit(X)
     metrics.neg_l0_scorer(sae, X)
     assert sae.largest_call_ == 4000 // 40

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 
+from sksae._json import plain_json
 from sksae._params import Float
 from sksae.formats.neuronpedia._fields import ACTIVATION, EXPLANATION, FEATURE, SCORE
 from sksae.formats.neuronpedia._lines import digits, well_formed
@@ -108,20 +109,9 @@ def _score(explanation, method, score):
         "explanationId": explanation,
         "explanationScoreTypeName": well_formed(str(method)),
         "explanationScoreModelName": well_formed(str(model or "")),
-        "jsonDetails": json.dumps({"sksae": _finite(score)}),
+        "jsonDetails": json.dumps({"sksae": plain_json(score, _text)}),
     }
 
 
-def _finite(value):
-    """Return plain JSON values, with null for the numbers that JSON does not have."""
-    if hasattr(value, "tolist"):  # numpy's scalars and arrays
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {well_formed(str(key)): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int)):
-        return value
+def _text(value):
     return well_formed(str(value))

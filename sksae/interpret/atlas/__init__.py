@@ -1,1 +1,10 @@
-"""Everything about every feature from one pass over the data."""
+"""Atlases: everything about all features of a sparse autoencoder, from one pass over data."""
+
+from sksae.interpret.atlas._atlas import FeatureAtlas
+from sksae.interpret.atlas._choice import choose_features
+
+__all__ = ["FeatureAtlas", "choose_features"]
+
+
+def __dir__():
+    return __all__

@@ -1,4 +1,4 @@
-"""Which features a newcomer should see first."""
+"""Choice of the features that are easiest to name."""
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -27,9 +27,9 @@ def choose_features(atlas, *, n_features=12, min_active=20, min_texts=10):
     Parameters
     ----------
     atlas : FeatureAtlas
-        What is known about the features.
+        A fitted atlas.
     n_features : int, default=12
-        The most features chosen.
+        Largest number of features.
     min_active : int, default=20
         Rows on which a feature must fire.
     min_texts : int, default=10
@@ -75,24 +75,25 @@ def choose_features(atlas, *, n_features=12, min_active=20, min_texts=10):
     n_active, n_texts = arrays["n_active"], arrays["n_active_texts"]
     frequent = n_active > MAX_TIMES_MEAN_DENSITY * n_active.mean()
     while True:
-        known = (n_active >= min_active) & (n_texts >= min_texts) & ~frequent
-        if known.sum() >= n_features or max(min_active, min_texts) == 1:
+        eligible = (n_active >= min_active) & (n_texts >= min_texts) & ~frequent
+        if eligible.sum() >= n_features or max(min_active, min_texts) == 1:
             break
         min_active, min_texts = max(1, min_active // 2), max(1, min_texts // 2)
-    order = np.flatnonzero(known)[np.argsort(-score[known], kind="stable")]
+    order = np.flatnonzero(eligible)[np.argsort(-score[eligible], kind="stable")]
     return _different(order, main, arrays, n_features)
 
 
 def _scores(arrays, n_components):
     """Return concentration times selectivity, and the main token, of every feature."""
+    # One line per feature and token, as far as the table of sums was kept.
     feature, number = arrays["sum_key"] >> 32, arrays["sum_key"] & 0xFFFFFFFF
     share = arrays["sum_total"] / arrays["total"][feature]
     score = np.bincount(feature, share**2, n_components)
-    fires = share * arrays["sum_count"] / arrays["string_rows"][number]
-    score *= 1 - np.bincount(feature, fires, n_components)
+    rate = arrays["sum_count"] / arrays["string_rows"][number]  # p_t
+    score *= 1 - np.bincount(feature, share * rate, n_components)
     main = np.full(n_components, -1)
     order = np.lexsort((arrays["sum_total"], feature))
-    main[feature[order]] = number[order]  # the last one written is the largest
+    main[feature[order]] = number[order]  # of several values of a feature the last one remains
     return score, main
 
 

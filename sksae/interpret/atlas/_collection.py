@@ -1,21 +1,93 @@
-"""The one pass: every block is shown to everything that counts, keeps or samples."""
+"""Collection of everything about all features, in one pass over blocks of codes."""
 
 import numpy as np
+from scipy import sparse
 
-from sksae.interpret.atlas._coactivation import Coactivation
-from sksae.interpret.atlas._pools import Sampled, Strongest, places_of
-from sksae.interpret.atlas._silent import LexicalWindows, SharedWindows
-from sksae.interpret.atlas._strings import Strings, mixed
+from sksae._arrays import two_axes
+from sksae._coding import sparse_codes
+from sksae._runs import run_starts
+from sksae.interpret._strongest import StrongestPool, check_codes, taken
+from sksae.interpret.atlas._blocks import Strings, cut_blocks, make_block, mixed
+from sksae.interpret.atlas._example_windows import LexicalWindows, SharedWindows, WindowCodes
+from sksae.interpret.atlas._neighbors import Coactivation
+from sksae.interpret.atlas._places import (
+    SampledPlaces,
+    no_places,
+    places_of_codes,
+    strongest_per_text,
+)
 from sksae.interpret.atlas._tallies import HIGHEST, LOWEST, Tallies, TokenSums
-from sksae.interpret.atlas._windows import Windows
+from sksae.language_models import ActivationExtractor
 
 N_OCTAVES = HIGHEST - LOWEST
 N_SHARED = 1024
-_FITTING = 5  # pieces that a feature fires on most
+_MAIN_PIECES = 5  # pieces that count as those that a feature fires on most
+
+
+def coded_chunks(X, tokens, coder, extractor):
+    """Prepare the rows that an atlas is fitted on.
+
+    Parameters
+    ----------
+    X, tokens
+        As for `FeatureAtlas.fit`.
+    coder : estimator or None
+        Codes rows, sparsely if it can. None takes codes.
+    extractor : ActivationExtractor or None
+        Reads texts. None takes rows.
+
+    Returns
+    -------
+    encode : callable
+        Makes CSR codes of rows.
+    n_components : int
+        Columns of the codes.
+    chunks : iterable of (first_text, rows, tokens)
+        Rows with their token tables; texts of a chunk count from `first_text`.
+    """
+    if hasattr(X, "string"):
+        raise TypeError("X is a token table; rows come first, as in fit(X, tokens=tokens).")
+    if extractor is None:
+        X = X if hasattr(X, "shape") else np.asarray(X)
+        if getattr(getattr(X, "dtype", None), "kind", "f") in "USO":
+            raise ValueError("X holds texts or other objects: texts need an 'extractor'.")
+    if coder is None:
+        if extractor is not None:
+            raise ValueError("An extractor needs a fitted 'sae' to code what it reads.")
+        codes = check_codes(X)
+        # There are no sparse containers of float16.
+        encode = _single_precision if codes.dtype == np.float16 else sparse.csr_array
+        return encode, codes.shape[1], [(0, codes, tokens)]
+    n_components = len(coder.get_feature_names_out())
+
+    def encode(rows):
+        return sparse_codes(coder, rows, n_components)
+
+    if extractor is None:
+        if X.ndim != 2:
+            remedy = f" X{two_axes(X.shape)}." if X.ndim > 2 else ""
+            raise ValueError(
+                f"X must be 2-D, rows by features; got shape {tuple(X.shape)}.{remedy}"
+            )
+        return encode, n_components, [(0, X, tokens)]
+    if not isinstance(extractor, ActivationExtractor):
+        raise ValueError(
+            "The 'extractor' parameter of FeatureAtlas must be an ActivationExtractor or None. "
+            f"Got {extractor!r} instead."
+        )
+    if tokens is not None:
+        raise ValueError(
+            "With an extractor X is texts, which have their tokens: leave out tokens=."
+        )
+    return encode, n_components, extractor.extract_chunks(X)
+
+
+def _single_precision(codes):
+    return sparse.csr_array(codes.astype(np.float32))
 
 
 class Collection:
-    """What a pass over codes leaves behind, in bounded memory but for four bytes a token.
+    """Everything that an atlas keeps of a pass, in bounded memory but for four bytes per token.
 
     Parameters
     ----------
@@ -29,66 +101,83 @@ class Collection:
 
     def __init__(self, n_components, *, n_examples, n_per_octave, n_silent, before, after, seed):
         self.n_components, self.seed = n_components, int(mixed(np.array([seed], np.uint64))[0])
+        self.policy = {}
         self.strings = Strings()
+        self.sources = []  # the texts as the token table names them
         self.tallies, self.sums = Tallies(n_components), TokenSums(n_components)
-        self.strongest = Strongest(n_components, n_examples)
-        self.sampled = Sampled(n_components * N_OCTAVES, n_per_octave)
-        self.windows = Windows(before, after)
+        self.strongest = StrongestPool(no_places(), n_components, n_examples)
+        # One bucket per feature and octave of activations.
+        self.sampled = SampledPlaces(n_components * N_OCTAVES, n_per_octave)
+        self.windows = WindowCodes(before, after)
         self.shared = SharedWindows(N_SHARED, before, after, self.seed)
         self.lexical = LexicalWindows(n_components, n_silent, before, after, self.seed)
         self.coactivation = Coactivation(n_components)
-        self._strings, self._bounds, self._sources = [], [0], []
-        self._string_rows = np.zeros(0, dtype=np.int64)
+        self._cell_strings = []  # one array per block
+        self._text_bounds = [0]  # in cells of the whole pass
+        self._string_rows = np.zeros(0, dtype=np.int64)  # (n_strings,): rows of each string
 
-    def starts(self):
-        """Return where the next block begins."""
-        return {
-            "start_row": self.tallies.n_rows,
-            "start_cell": self.tallies.n_cells,
-            "start_text": self.tallies.n_texts,
-        }
+    def read(self, encode, chunks):
+        """Add all chunks, as `coded_chunks` returns them."""
+        for first_text, rows, tokens in chunks:
+            # How special tokens and long texts were treated; tables of one pass agree.
+            self.policy = self.policy or dict(getattr(tokens, "policy", {}))
+            for part, parts in cut_blocks(tokens, rows.shape[0], self.strings):
+                if first_text:
+                    parts["source"] = parts["source"] + first_text
+                starts = {
+                    "start_row": self.tallies.n_rows,
+                    "start_cell": self.tallies.n_cells,
+                    "start_text": self.tallies.n_texts,
+                }
+                self._add(make_block(encode(rows[part]), parts, starts))
+        if not self.tallies.n_rows:
+            raise ValueError("X has no rows: there is nothing to look at.")
 
-    def add(self, block):
-        """Show a block to everything."""
+    def _add(self, block):
         self._keep_text(block)
         self.tallies.add(block)
         self.sums.add(block)
-        self.strongest.add(block)
+        self.strongest.add(strongest_per_text(block, self.strongest))
         self._sample(block)
-        strongest, sampled = self.strongest.places, self.sampled.places
-        strongest = self.windows.captured(block, strongest, strongest.bucket)
-        sampled = self.windows.captured(block, sampled, sampled.bucket // N_OCTAVES)
-        self.strongest.places, self.sampled.places = self.windows.compacted(strongest, sampled)
+        self._capture_windows(block)
         self.shared.add(block)
         self.lexical.add(block, self.sums.main)
         self.coactivation.add(block)
+
+    def _keep_text(self, block):
+        starts = run_starts(block.text)
+        self._text_bounds.extend(
+            (block.start_cell + np.append(starts[1:], len(block.text))).tolist()
+        )
+        self.sources.extend(block.source.tolist())
+        self._cell_strings.append(block.string)
+        # New strings have the largest numbers, so the counts of the old ones are at the front.
+        rows = np.bincount(block.string, np.diff(block.first_row), len(self.strings))
+        rows[: len(self._string_rows)] += self._string_rows
+        self._string_rows = rows.astype(np.int64)
 
     def _sample(self, block):
         octave = np.floor(np.log2(block.codes.data.astype(np.float64))).astype(np.int64)
         octave = np.clip(octave - LOWEST, 0, N_OCTAVES - 1)
         bucket = block.feature * N_OCTAVES + octave
-        # Most codes are no candidates any more: their keys are looked at before anything is made.
-        key = mixed(block.gram ^ np.uint64(self.seed))[block.cell[block.codes.indices]]
-        lines = np.flatnonzero(key < self.sampled.limit[bucket])
-        self.sampled.add(places_of(block, lines, bucket[lines], self.seed))
+        # After some blocks most codes cannot enter: their keys are compared before places are made.
+        key = mixed(block.gram ^ np.uint64(self.seed))[block.code_cell]
+        codes = np.flatnonzero(key < self.sampled.limit[bucket])
+        self.sampled.add(places_of_codes(block, codes, bucket[codes], self.seed))
 
-    def _keep_text(self, block):
-        starts = np.flatnonzero(np.append(True, block.text[1:] != block.text[:-1]))
-        self._bounds.extend((block.start_cell + np.append(starts[1:], len(block.text))).tolist())
-        self._sources.extend(block.source.tolist())
-        self._strings.append(block.string)
-        rows = np.bincount(block.string, np.diff(block.first_row), len(self.strings))
-        rows[: len(self._string_rows)] += self._string_rows
-        self._string_rows = rows.astype(np.int64)
+    def _capture_windows(self, block):
+        """Store the codes around the places that came with this block, while it is at hand."""
+        strongest, sampled = self.strongest.entries, self.sampled.places
+        strongest = self.windows.captured(block, strongest, strongest.bucket)
+        sampled = self.windows.captured(block, sampled, sampled.bucket // N_OCTAVES)
+        strongest, sampled = self.windows.compacted(strongest, sampled)
+        self.strongest.entries, self.sampled.places = strongest, sampled
 
     def arrays(self):
-        """Return all that is to be kept, as arrays by name."""
+        """Return the arrays of an atlas by name; without those about neighbours and logits."""
         self.sums.settle()
-        tallies, lexical = self.tallies, self.lexical.places
-        cell_string = np.concatenate([*self._strings, np.zeros(0, dtype=np.int32)])
-        # Some were entered when a piece seemed the main one that is none of the large ones.
-        pair = (lexical.bucket << 32) | cell_string[lexical.cell].astype(np.int64)
-        fits = np.isin(pair, self.sums.largest(_FITTING))
+        tallies = self.tallies
+        cell_string = np.concatenate([*self._cell_strings, np.zeros(0, dtype=np.int32)])
         n_unique = self.sampled.n_different().reshape(-1, N_OCTAVES).sum(1)
         activity = self.shared.activity(self.n_components)
         return {
@@ -100,7 +189,7 @@ class Collection:
             "histogram": tallies.histogram,
             "n_unique": np.minimum(np.rint(n_unique).astype(np.int64), tallies.n_active),
             "cell_string": cell_string,
-            "text_bounds": np.array(self._bounds, dtype=np.int64),
+            "text_bounds": np.array(self._text_bounds, dtype=np.int64),
             "string_rows": self._string_rows,
             "sum_key": self.sums.key,
             "sum_total": self.sums.total,
@@ -108,20 +197,25 @@ class Collection:
             "window_bounds": self.windows.bounds,
             "window_offset": self.windows.offset,
             "window_value": self.windows.value,
-            **_columns("strongest", self.strongest.places),
+            **_columns("strongest", self.strongest.entries),
             **_columns("sampled", self.sampled.places),
             **_columns("shared", self.shared.places),
-            **_columns("lexical", lexical.take(fits)),
+            **_columns("lexical", self._lexical_places(cell_string)),
             "activity_indptr": activity.indptr,
             "activity_window": activity.indices.astype(np.int32),
         }
 
-    def sources(self):
-        """Return the texts as the table named them."""
-        return self._sources
+    def _lexical_places(self, cell_string):
+        """Return the places whose string is still among the main ones of their feature.
+
+        A place enters for the main string of the moment, which the rest of the pass may overtake.
+        """
+        places = self.lexical.places
+        key = (places.bucket << 32) | cell_string[places.cell].astype(np.int64)
+        return taken(places, np.isin(key, self.sums.largest(_MAIN_PIECES)))
 
 
 def _columns(name, places):
-    """Return the columns of places that are needed later."""
-    kept = ("bucket", "row", "cell", "text", "value", "window")
-    return {f"{name}_{column}": getattr(places, column) for column in kept}
+    """Return the columns of places that an atlas keeps, as arrays by name."""
+    columns = ("bucket", "row", "cell", "text", "value", "window")
+    return {f"{name}_{column}": getattr(places, column) for column in columns}

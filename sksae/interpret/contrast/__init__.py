@@ -1,4 +1,4 @@
-"""Which features tell two sets of texts apart, a document counted once."""
+"""Contrasts: features that tell two sets of documents apart, one observation per document."""
 
 from sksae.interpret.contrast._contrast import FeatureContrast
 from sksae.interpret.contrast._scores import auroc, log_odds_z, welch_t

@@ -1,4 +1,6 @@
-"""FeatureContrast: the features that tell two sets of documents apart, as a selector."""
+"""FeatureContrast: selection of the features that tell two sets of documents apart."""
+
+from collections.abc import Mapping
 
 import numpy as np
 from scipy import sparse
@@ -10,8 +12,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sksae._arrays import check_rows
 from sksae._drafts import on_a_draft
+from sksae._optional import needed
 from sksae._params import Float, Int, Option, Seed, check_params
-from sksae.interpret.contrast._columns import CENTRED, STATISTICS, effect_of, measures
+from sksae._signs import visible
 from sksae.interpret.contrast._documents import (
     POOLINGS,
     check_class_sizes,
@@ -20,16 +23,39 @@ from sksae.interpret.contrast._documents import (
     split_documents,
     two_classes,
 )
-from sksae.interpret.contrast._permutations import family_pvalues
+from sksae.interpret.contrast._measures import (
+    CENTRED,
+    STATISTICS,
+    effect_of,
+    family_pvalues,
+    measures,
+)
 from sksae.interpret.contrast._scores import auroc
-from sksae.interpret.contrast._table import as_frame
+
+_COLUMNS = {
+    "score": "scores_",
+    "effect": "effects_",
+    "pvalue": "pvalues_",
+    "qvalue": "qvalues_",
+    "family_pvalue": "family_pvalues_",
+    **{
+        name: f"{name}_"
+        for name in (
+            *("n_documents", "mean_pos", "mean_neg", "mean_difference", "t", "cohen_d"),
+            *("firing_rate_pos", "firing_rate_neg", "log_odds", "z"),
+            *("auroc", "auroc_low", "auroc_high", "held_out_auroc", "specificity"),
+        )
+    },
+}
+"""Attributes of a contrast by the names of their columns in its table."""
 
 
 class FeatureContrast(SelectorMixin, BaseEstimator):
     """Find the features that tell two sets of documents apart.
 
-    Every feature is tested on its own, a document counted once: the tokens of a text depend on each
-    other, and a test that takes each for an observation finds differences where there are none.
+    Every feature is tested on its own, and a document is one observation: the tokens of a text
+    depend on each other, and a test that takes each for an observation finds differences where
+    there are none.
     The expected share of false discoveries among the selected features is at most `alpha`, by
     Benjamini and Hochberg's procedure over the features that fire in enough documents of any label.
 
@@ -37,32 +63,32 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     ----------
     statistic : {"log_odds", "welch_t", "auroc", "mean_difference", "specificity"}, \
             default="log_odds"
-        What is tested and ordered by: how much more often a feature fires in one of the sets, by
-        Fisher's exact test; its mean, by Welch's test; or its ranks, by the Mann-Whitney test.
+        Statistic that features are tested and ordered by: the odds of firing, with Fisher's exact
+        test; the mean, with Welch's test; or the ranks, with the Mann-Whitney test.
         "mean_difference" and "specificity", the smoothed ratio of the means, are tested as the
-        mean is. A ratio is largest for features that fire in a handful of documents, and is there
-        to be looked at rather than to choose by.
+        mean is. A ratio is largest for features that fire in a handful of documents: it describes
+        features rather than selects them.
     alpha : float, default=0.05
         The largest expected share of false discoveries; with `n_permutations`, the largest
         probability of any.
     min_documents : int, default=5
-        In how many documents a feature has to fire, that is, to be greater than 0, in order to be
-        tested at all.
+        Smallest number of documents in which a feature fires, that is, is greater than 0, for it
+        to be tested at all.
     min_effect : float, default=0
-        The smallest size of an effect worth selecting: of the log odds ratio, of Cohen's d for
-        "welch_t", of the AUROC less one half, of the difference of the means, of the log of the
+        Smallest absolute effect of a selected feature: the log odds ratio, Cohen's d for
+        "welch_t", the AUROC minus one half, the difference of the means, or the log of the
         specificity.
     pos_label : object, default=None
         The positive class. None takes the larger label.
     pooling : {"max", "mean", "fired"}, default="max"
-        What becomes of the rows of a document, of which groups tell `fit`: the largest value, the
-        mean, or 1 if one of them is greater than 0.
+        Pooling of the rows of a document, where `fit` gets `groups`: the largest value, the mean,
+        or 1 if one of them is greater than 0.
     n_permutations : int, default=0
-        How often the labels of the documents are exchanged at random, to compare each feature with
-        the largest statistic of all: exact also for features that go together.
+        Number of random permutations of the labels of the documents, by which each feature is
+        compared with the largest statistic of all: exact for correlated features too.
     held_out : float, default=0
-        Share of the documents, the same of both classes, on which nothing is tested or selected,
-        for an AUROC that the choice of features has not flattered.
+        Share of the documents, the same of both classes, that are held out of testing and
+        selection, for an AUROC without selection bias.
     random_state : int, RandomState instance or None, default=None
         Source of the permutations and of the documents held out.
 
@@ -75,9 +101,9 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     n_pos_, n_neg_ : int
         Documents of each class that were tested on.
     n_documents_ : ndarray of shape (n_features_in_,)
-        In how many of them each feature fires.
+        Number of them in which each feature fires.
     mean_pos_, mean_neg_, mean_difference_ : ndarray of shape (n_features_in_,)
-        Means over the documents of each class, and the first less the second.
+        Means over the documents of each class, and the first minus the second.
     t_, cohen_d_ : ndarray of shape (n_features_in_,)
         Welch's t, and the difference of the means over the root of the mean variance.
     firing_rate_pos_, firing_rate_neg_ : ndarray of shape (n_features_in_,)
@@ -85,7 +111,7 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     log_odds_ : ndarray of shape (n_features_in_,)
         Log odds ratio of firing, half a document added to each count.
     z_ : ndarray of shape (n_features_in_,)
-        Firings in the positive class less those expected, in standard deviations.
+        Standardised number of firings in the positive class.
     auroc_ : ndarray of shape (n_features_in_,)
         Probability that a document of the positive class has the larger value; ties count half.
     auroc_low_, auroc_high_ : ndarray of shape (n_features_in_,)
@@ -93,9 +119,9 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     specificity_ : ndarray of shape (n_features_in_,)
         Ratio of the means of the positive values, both smoothed by about one firing document.
     scores_ : ndarray of shape (n_features_in_,)
-        What `statistic` asks for: `z_`, `t_`, `auroc_`, `mean_difference_` or `specificity_`.
+        Values of `statistic`: `z_`, `t_`, `auroc_`, `mean_difference_` or `specificity_`.
     effects_ : ndarray of shape (n_features_in_,)
-        What `min_effect` is compared with, positive where the positive class has more.
+        Effects, to be compared with `min_effect`; positive where the positive class has more.
     pvalues_ : ndarray of shape (n_features_in_,)
         Two-sided p-values of the test.
     qvalues_ : ndarray of shape (n_features_in_,)
@@ -118,10 +144,11 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
 
     Notes
     -----
-    A feature that differs between the sets need not be about what they were put together for. Sets
-    that differ in length differ in every feature under "max" pooling; topic, language, template
-    and the tokens of a chat do the rest. Compare sets that are matched in these, look at where the
-    feature fires and how often it does so on other texts, and steer it, before it gets a name.
+    A feature that differs between the sets need not be about the property by which they were
+    chosen. Sets that differ in length differ in every feature under "max" pooling; topic, language,
+    template and chat tokens make features differ as well. Before you name a feature, compare sets
+    that are matched in these, look at the places where it fires, count how often it fires on other
+    texts, and steer it.
 
     The tests are two-sided. Those of means and ranks are approximations that take account of the
     skewness between classes of different sizes; Fisher's test and permutations are exact.
@@ -194,7 +221,7 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Codes or other features, a document a row, or a token a row with `groups`.
+            Codes or other features, one row per document, or one row per token with `groups`.
         y : array-like of shape (n_samples,)
             The class of each row; two of them.
         groups : array-like of shape (n_samples,), default=None
@@ -240,27 +267,27 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         return self
 
     def table(self, feature_names=None):
-        """Return all measures as a data frame, a feature a line.
+        """Return all measures as a data frame with one line per feature.
 
         Parameters
         ----------
         feature_names : array-like of str, of shape (n_features_in_,), or dict, default=None
-            What the features are called, all of them or, by number, some, as `explain` describes
-            them. None takes the names of the columns of X, if it had any.
+            Names of all features or, by number, of some, such as the descriptions of `explain`.
+            None takes the names of the columns of X, if it had any.
 
         Returns
         -------
         table : DataFrame
             The measures, under the names of the attributes, indexed by the number of the feature:
-            what is selected first, what fires in too few documents last, each by the size of the
-            score. The columns "effect" and "qvalue" are those of a volcano plot.
+            selected features first, those that fire in too few documents last, each group by the
+            absolute score. The columns "effect" and "qvalue" are those of a volcano plot.
 
         Raises
         ------
         ImportError
             If pandas is not installed.
         ValueError
-            If there is not one name a feature.
+            If there is not one name per feature.
         """
         check_is_fitted(self)
         if feature_names is None:
@@ -268,25 +295,41 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         strength = np.abs(self.effects_ if self.statistic in CENTRED else self.scores_)
         selected = self._get_support_mask()
         order = np.lexsort((-strength, ~self._tested(), ~selected))
-        return as_frame(vars(self), selected, feature_names).iloc[order]
+        pd = needed("pandas", "FeatureContrast.table")
+        columns = {} if feature_names is None else {"name": self._shown_names(feature_names)}
+        columns["selected"] = selected
+        for column, attribute in _COLUMNS.items():
+            if hasattr(self, attribute):
+                columns[column] = getattr(self, attribute)
+        return pd.DataFrame(columns).iloc[order]
+
+    def _shown_names(self, names):
+        """Return one name per feature, empty where a mapping has none."""
+        n_features = self.n_features_in_
+        if isinstance(names, Mapping):
+            return [visible(str(names.get(feature, ""))) for feature in range(n_features)]
+        if len(names) != n_features:
+            raise ValueError(f"feature_names has {len(names)} names; {n_features} are needed.")
+        return [visible(str(name)) for name in names]
 
     def _measure(self, X, positive):
-        found = measures(X, positive, STATISTICS[self.statistic][1])
-        for name, values in found.items():
+        measure, test, _ = STATISTICS[self.statistic]
+        columns = measures(X, positive, test)
+        for name, values in columns.items():
             setattr(self, f"{name}_", values)
         self.n_pos_, self.n_neg_ = int(positive.sum()), int((~positive).sum())
-        self.scores_ = found[STATISTICS[self.statistic][0]]
-        self.effects_ = effect_of(self.statistic, found)
+        self.scores_ = columns[measure]
+        self.effects_ = effect_of(self.statistic, columns)
 
     def _tested(self):
         return self.n_documents_ >= self.min_documents
 
     def _hold_out(self, X, positive, random):
         """Measure the AUROC of the documents held out, and return the others."""
-        kept, held = split_documents(positive, self.held_out, random)
+        tested, held = split_documents(positive, self.held_out, random)
         X = sparse.csr_array(X) if sparse.issparse(X) else X
         self.held_out_auroc_ = auroc(X[held], positive[held], signed=True)[0]
-        return X[kept], positive[kept]
+        return X[tested], positive[tested]
 
     def _get_support_mask(self):
         check_is_fitted(self)

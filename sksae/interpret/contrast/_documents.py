@@ -1,4 +1,4 @@
-"""One row and one label a document: of rows that belong together, and of two classes."""
+"""Documents of two classes: one row and one label per document."""
 
 import numpy as np
 from scipy import sparse
@@ -7,6 +7,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from sksae._coding import as_csr
+from sksae._runs import run_lengths, run_starts
 
 POOLINGS = ("max", "mean", "fired")
 _ENTRIES_AT_A_TIME = 2**22
@@ -29,10 +30,10 @@ def two_classes(y, pos_label=None):
             f"{', ...' * (len(classes) > 5)}); two are needed. To tell one class from the rest, "
             f"pass y == label."
         )
-    found = [1] if pos_label is None else np.flatnonzero(classes == pos_label)
-    if len(found) != 1:
+    positions = [1] if pos_label is None else np.flatnonzero(classes == pos_label)
+    if len(positions) != 1:
         raise ValueError(f"pos_label={pos_label!r} is not one of the classes of y: {shown}.")
-    return classes, classes[found[0]], number == found[0]
+    return classes, classes[positions[0]], number == positions[0]
 
 
 def check_class_sizes(positive):
@@ -54,20 +55,20 @@ def split_documents(positive, held_out, random):
         If there are not two of each class on both sides.
     """
     try:
-        kept, held = train_test_split(
+        tested, held = train_test_split(
             np.arange(len(positive)),
             test_size=float(held_out),
             stratify=positive,
             random_state=random,
         )
         check_class_sizes(positive[held])
-        check_class_sizes(positive[kept])
+        check_class_sizes(positive[tested])
     except ValueError as error:
         raise ValueError(
             f"held_out={held_out} of n_samples={len(positive)} documents does not leave two of "
             f"each class on both sides."
         ) from error
-    return np.sort(kept), np.sort(held)
+    return np.sort(tested), np.sort(held)
 
 
 def check_groups(groups, positive):
@@ -76,7 +77,7 @@ def check_groups(groups, positive):
     Raises
     ------
     ValueError
-        If there is not one group a row, or rows of one group have different labels.
+        If there is not one group per row, or rows of one group have different labels.
     """
     groups = column_or_1d(groups)
     check_consistent_length(groups, positive)
@@ -140,17 +141,32 @@ def _whole_documents(entries, counts):
 
 
 def _largest(rows, number, counts):
-    """Return the largest value of each document, and at least 0 where some row has none."""
-    first, last = number[0], number[-1]
+    """Return the largest value of each document, and at least 0 where some row has none.
+
+    Parameters
+    ----------
+    rows : CSR container of shape (n_rows, n_features)
+        Rows of whole documents, document after document.
+    number : ndarray of shape (n_rows,)
+        The document of each row, ascending.
+    counts : ndarray of shape (n_documents,)
+        Rows of each document, of all of them.
+
+    Returns
+    -------
+    largest : csr_array of shape (number[-1] - number[0] + 1, n_features)
+    """
+    first = number[0]
     entries = sparse.coo_array(rows)
     line, column = number[entries.row] - first, entries.col.astype(np.int64)
     order = np.argsort(line * np.int64(rows.shape[1]) + column, kind="stable")
     line, column, data = line[order], column[order], entries.data[order]
-    firsts = np.flatnonzero((np.diff(line, prepend=-1) != 0) | (np.diff(column, prepend=-1) != 0))
-    shape = (last - first + 1, rows.shape[1])
-    if not len(firsts):
+    starts = run_starts(line, column)  # one run per document and feature
+    shape = (number[-1] - first + 1, rows.shape[1])
+    if not len(starts):
         return sparse.csr_array(shape, dtype=rows.dtype)
-    values = np.maximum.reduceat(data, firsts)
-    partial = np.diff(np.append(firsts, len(data))) < counts[line[firsts] + first]
-    values = np.where(partial, np.maximum(values, 0), values)
-    return sparse.csr_array((values, (line[firsts], column[firsts])), shape=shape)
+    values = np.maximum.reduceat(data, starts)
+    # A run shorter than the document lacks a row, whose value is 0.
+    is_partial = run_lengths(starts, len(data)) < counts[line[starts] + first]
+    values = np.where(is_partial, np.maximum(values, 0), values)
+    return sparse.csr_array((values, (line[starts], column[starts])), shape=shape)

@@ -1,20 +1,25 @@
-"""Tests of every feature as score functions, for SelectKBest and its relatives."""
+"""Score functions that test every feature, for SelectKBest and its relatives."""
 
 import numpy as np
 from sklearn.utils import check_X_y
 
 from sksae._arrays import check_rows
 from sksae._params import Bool, check_option
-from sksae.interpret.contrast._columns import (
+from sksae.interpret.contrast._documents import check_class_sizes, two_classes
+from sksae.interpret.contrast._measures import (
     column_blocks,
     firings_of,
     mean_pvalues,
     welch_of,
     without_unit,
 )
-from sksae.interpret.contrast._documents import check_class_sizes, two_classes
-from sksae.interpret.contrast._ranks import auroc_of, midranks, rank_pvalues
-from sksae.interpret.contrast._statistics import firing_z, fisher_pvalues
+from sksae.interpret.contrast._statistics import (
+    auroc_of,
+    firing_z,
+    fisher_pvalues,
+    midranks,
+    rank_pvalues,
+)
 
 
 def welch_t(X, y, *, pos_label=None, signed=False):
@@ -23,7 +28,7 @@ def welch_t(X, y, *, pos_label=None, signed=False):
     Parameters
     ----------
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Features, a document a row.
+        Features, one row per document.
     y : array-like of shape (n_samples,)
         Two classes, of at least two documents each.
     pos_label : object, default=None
@@ -38,7 +43,7 @@ def welch_t(X, y, *, pos_label=None, signed=False):
     scores : ndarray of shape (n_features,)
         Welch's t; 0 for a constant feature, infinite where each class has one value of its own.
     pvalues : ndarray of shape (n_features,)
-        Two-sided p-values: those of Welch's test, or those of exchanged labels by the first three
+        Two-sided p-values: those of Welch's test, or those of permuted labels by the first three
         moments of the mean, whichever are larger. In a class in which a feature never fires it has
         no variance, and Welch's test takes its mean for certain.
 
@@ -78,15 +83,15 @@ def welch_t(X, y, *, pos_label=None, signed=False):
 def log_odds_z(X, y, *, pos_label=None, signed=False):
     """Test whether a feature fires in more documents of one class than of the other.
 
-    A feature fires where it is greater than 0. The score is how far its firings in the positive
-    class are from their expectation under exchanged labels, in standard deviations. Unlike the
+    A feature fires where it is greater than 0. The score is the number of its firings in the
+    positive class, standardised by expectation and variance under permuted labels. Unlike the
     log odds ratio over its standard error, it keeps growing for a feature that never fires in one
     of the classes.
 
     Parameters
     ----------
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Features, a document a row.
+        Features, one row per document.
     y : array-like of shape (n_samples,)
         Two classes, of at least two documents each.
     pos_label : object, default=None
@@ -142,7 +147,7 @@ def auroc(X, y, *, pos_label=None, signed=False):
     Parameters
     ----------
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Features, a document a row; the zeros of a sparse one are never stored.
+        Features, one row per document; the zeros of a sparse matrix are never stored.
     y : array-like of shape (n_samples,)
         Two classes, of at least two documents each.
     pos_label : object, default=None
@@ -197,7 +202,7 @@ def auroc(X, y, *, pos_label=None, signed=False):
 
 
 def _by_blocks(X, y, pos_label, of_block, signed):
-    """Return the scores and p-values of all columns, a block at a time."""
+    """Return the scores and p-values of all columns, one block at a time."""
     check_option("signed", signed, Bool())
     check_rows(X, "X")
     X, y = check_X_y(X, y, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sksae._files import digest_of, read_json, write_text
+from sksae._json import plain_json
 from sksae._params import Int, check_option
 from sksae._signs import visible
 
@@ -101,8 +102,8 @@ def save_explanations(path, explanations):
             "feature": int(one.feature),
             "text": one.text,
             "source": one.source,
-            "scores": _plain(one.scores),
-            "seen": _plain(one.seen),
+            "scores": plain_json(one.scores),
+            "seen": plain_json(one.seen),
         }
         for _, one in sorted(as_explanations(explanations).items())
     ]
@@ -209,20 +210,8 @@ def _is_valid(line):
     )
 
 
-def _plain(value):
-    """JSON value: numpy's numbers as Python's, and None for NaN and infinity."""
-    if isinstance(value, dict):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, _TEXTS) else str(value)
-
-
 def _numbers(value):
-    """Scores with NaN for None, the inverse of `_plain`."""
+    """Scores with NaN for None, the inverse of `plain_json`."""
     if isinstance(value, dict):
         return {name: _numbers(inner) for name, inner in value.items()}
     if isinstance(value, list):

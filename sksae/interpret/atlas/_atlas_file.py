@@ -1,4 +1,4 @@
-"""An atlas in a file: arrays without pickle, and JSON."""
+"""File format of atlases: an npz archive of arrays, without pickle, and JSON."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from sksae._params import Int
 from sksae.interpret.atlas._tallies import EDGES
 
 VERSION = 1
-_PARAMETERS = (
+PARAMETERS = (
     "n_examples",
     "n_per_octave",
     "n_silent",
@@ -23,8 +23,9 @@ _PARAMETERS = (
 _TEXT = ("header", "strings", "string_ends", "sources")
 DIGEST = "digest"
 _HEADER = 512  # bytes in front of an array, at most
-_BOUNDS = ("text_bounds", "window_bounds", "activity_indptr")
+_BOUNDS = ("text_bounds", "window_bounds", "activity_indptr")  # where ragged lines begin
 _COUNT = Int(0, 2**62)
+# Lists of each feature, and the arrays of the same shape that go with them.
 _TABLES = {
     "nearest": "nearest_cosine nearest_jaccard nearest_conditional",
     "partner": "partner_cosine partner_jaccard partner_conditional",
@@ -34,15 +35,33 @@ _TABLES = {
 _PLACES = ("strongest", "sampled", "shared", "lexical")
 
 
-def write_atlas(atlas, path):
-    """Write an atlas to a file and return its path."""
-    strings = [string.encode("utf-8", "surrogatepass") for string in atlas._strings]
-    sources = [s if isinstance(s, (int, str)) else str(s) for s in atlas._sources]
+def write_atlas(path, *, parameters, arrays, strings, sources, facts):
+    """Write the content of an atlas to a file and return its path.
+
+    Parameters
+    ----------
+    path : str or Path
+    parameters : dict of str to int
+        The `PARAMETERS` of the atlas.
+    arrays : dict of str to ndarray
+    strings : sequence of str
+        Pieces of text by number.
+    sources : list
+        Texts by number; names that JSON does not have are written as strings.
+    facts : dict
+
+    Returns
+    -------
+    path : Path
+    """
+    # Strings lie end to end in one array of bytes; `string_ends` tells where each ends.
+    strings = [string.encode("utf-8", "surrogatepass") for string in strings]
+    sources = [name if isinstance(name, (int, str)) else str(name) for name in sources]
     header = {
         "format": "sksae atlas",
         "version": VERSION,
-        "parameters": {name: int(getattr(atlas, name)) for name in _PARAMETERS},
-        "facts": atlas.facts_,
+        "parameters": parameters,
+        "facts": facts,
     }
     text = {
         "header": _bytes(json.dumps(header).encode()),
@@ -50,12 +69,13 @@ def write_atlas(atlas, path):
         "strings": _bytes(b"".join(strings)),
         "string_ends": np.cumsum([len(string) for string in strings], dtype=np.int64),
     }
-    path, content = Path(path), {**text, **atlas._arrays}
+    path, content = Path(path), {**text, **arrays}
     content[DIGEST] = _bytes(digest_of(None, content).encode())
     with replacing(path) as part:
         _write(part, np.savez_compressed, content)
         if sum(array.nbytes + _HEADER for array in content.values()) > most_unpacked(part):
-            _write(part, np.savez, content)  # a reader takes it for a trap otherwise
+            # Readers refuse files that are compressed too well, as a protection from zip bombs.
+            _write(part, np.savez, content)
     return path
 
 
@@ -99,7 +119,7 @@ def _check_header(header):
             "wrote it."
         )
     parameters, facts = header.get("parameters"), header.get("facts")
-    if not isinstance(parameters, dict) or set(parameters) != set(_PARAMETERS):
+    if not isinstance(parameters, dict) or set(parameters) != set(PARAMETERS):
         raise ValueError("its parameters are not those of an atlas.")
     if not all(_COUNT.accepts(value) for value in parameters.values()):
         raise ValueError("its parameters are not numbers.")
@@ -122,11 +142,13 @@ def _check_arrays(arrays, n_strings, n_texts):
     _check_bounds(arrays, "activity_indptr", n_components, len(arrays["activity_window"]))
     _check_range(arrays["cell_string"], n_strings, "cell_string")
     _check_range(arrays["activity_window"], len(arrays["shared_row"]), "activity_window")
+    # A key is feature * 2**32 + number of a string.
     _check_range(arrays["sum_key"], n_components << 32, "sum_key")
     _check_range(arrays["sum_key"].astype(np.int64) & 0xFFFFFFFF, n_strings, "sum_key")
     for name in _PLACES:
         cell, text = arrays[f"{name}_cell"], arrays[f"{name}_text"]
         _check_range(text, n_texts, f"{name}_text")
+        # Every place lies in its text, so that windows around it can be cut.
         begin, end = arrays["text_bounds"][text], arrays["text_bounds"][text + 1]
         _check(((begin <= cell) & (cell < end)).all(), f"{name}_cell")
         window = arrays[f"{name}_window"]
@@ -140,18 +162,22 @@ def _check_arrays(arrays, n_strings, n_texts):
 
 
 def _expected(arrays):
-    """Return the kinds and the shape that each array should have, by name."""
+    """Return the kinds of dtype and the shape that each array should have, by name.
 
-    def alike(names, kinds, shape):
+    The shapes follow from a few arrays: `n_active` has one entry per feature, `sum_key` one per
+    pair of feature and string, `window_value` one per code in a window.
+    """
+
+    def each(names, kinds, shape):
         return dict.fromkeys(names.split(), (kinds, shape))
 
     features = arrays["n_active"].shape[:1]
     sums, values = arrays["sum_key"].shape[:1], arrays["window_value"].shape[:1]
     expected = {
-        **alike("n_active n_active_first n_active_texts n_unique", "iu", features),
-        **alike("total maximum", "f", features),
+        **each("n_active n_active_first n_active_texts n_unique", "iu", features),
+        **each("total maximum", "f", features),
         "histogram": ("iu", (*features, len(EDGES) - 1)),
-        **alike("sum_key sum_count", "iu", sums),
+        **each("sum_key sum_count", "iu", sums),
         "sum_total": ("f", sums),
         "window_offset": ("iu", values),
         "window_value": ("f", values),
@@ -161,22 +187,22 @@ def _expected(arrays):
     for name in _PLACES:
         lines = arrays[f"{name}_bucket"].shape[:1]
         columns = " ".join(f"{name}_{column}" for column in ("bucket", "row", "cell", "text"))
-        expected |= alike(f"{columns} {name}_window", "iu", lines)
+        expected |= each(f"{columns} {name}_window", "iu", lines)
         expected[f"{name}_value"] = ("f", lines)
-    for name, others in _TABLES.items():
+    for name, companions in _TABLES.items():
         if name in arrays:
             shape = features + arrays[name].shape[1:2]
-            expected |= {name: ("iu", shape), **alike(others, "f", shape)}
+            expected |= {name: ("iu", shape), **each(companions, "f", shape)}
     if "map" in arrays:
         expected["map"] = ("f", (*features, 2))
     return expected
 
 
 def _check_bounds(arrays, name, n_parts, stop):
-    """Check that ascending bounds cut something of length `stop` into parts."""
+    """Raise a ValueError unless ascending bounds divide `stop` entries into `n_parts` parts."""
     bounds = arrays[name]
-    right = bounds.dtype.kind in "iu" and bounds.ndim == 1 and len(bounds) > 0
-    _check(right and (n_parts is None or len(bounds) == n_parts + 1), name)
+    valid = bounds.dtype.kind in "iu" and bounds.ndim == 1 and len(bounds) > 0
+    _check(valid and (n_parts is None or len(bounds) == n_parts + 1), name)
     _check(bounds[0] == 0 and bounds[-1] == stop and (bounds[1:] >= bounds[:-1]).all(), name)
 
 
@@ -184,6 +210,6 @@ def _check_range(values, stop, name, start=0):
     _check(not values.size or (values.min() >= start and values.max() < stop), name)
 
 
-def _check(right, name):
-    if not right:
+def _check(valid, name):
+    if not valid:
         raise ValueError(f"its array {name!r} does not fit the others.")

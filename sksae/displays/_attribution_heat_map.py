@@ -1,4 +1,4 @@
-"""Heat map of what features contribute to a prediction, by token."""
+"""Heat map of the contributions of features to a prediction, by token."""
 
 import numpy as np
 
@@ -14,10 +14,10 @@ _OF_THE_METRIC = ("effect", "exact", "gradient")
 
 
 class AttributionDisplay:
-    """Heat map of what features contribute at each token, with the numbers in the cells.
+    """Heat map of the contributions of features at each token, with numbers in the cells.
 
-    Blue cells speak for the prediction and red ones against it; each strong cell holds its number,
-    so that a grey print says the same. It is recommended to use :meth:`from_attribution`.
+    Blue cells are positive and red ones negative; each strong cell holds its number, so that a
+    print without colours can be read too. It is recommended to use :meth:`from_attribution`.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ class AttributionDisplay:
     features : list of str of length n_features
         The lines.
     value_name : str, default="effect"
-        What the numbers are.
+        Name of the values, for the colour bar.
     title : str, default=""
-        What is explained.
+        Title of the picture, such as the metric that is explained.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class AttributionDisplay:
     See Also
     --------
     HighlightedText : The effect of one feature, or of all, in the text itself.
-    sksae.language_models.attribute : Finds the contributions.
+    sksae.language_models.attribute : Computes the contributions.
 
     Examples
     --------
@@ -83,15 +83,15 @@ class AttributionDisplay:
         Parameters
         ----------
         table : Attribution or Behaviour
-            What :func:`sksae.language_models.attribute` or
-            :func:`sksae.language_models.describe_behaviour` found.
+            Result of :func:`sksae.language_models.attribute` or of
+            :func:`sksae.language_models.describe_behaviour`.
         value : {None, "effect", "exact", "gradient", "direct_logit", "activation"}, default=None
             The column that is drawn. None takes "effect" or "gradient", whichever the table has.
         n_features : int, default=15
-            How many features, those with the largest sums of absolute values. Those of several
-            sites are told apart, and what an autoencoder leaves out counts as one feature.
+            Number of features, those with the largest sums of absolute values. Features of
+            several sites are distinct, and the error of an autoencoder counts as one feature.
         n_tokens : int, default=24
-            How many tokens, those with the largest sums, in their order.
+            Number of tokens, those with the largest sums, in their order.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
         **kwargs : dict
@@ -100,7 +100,7 @@ class AttributionDisplay:
         Returns
         -------
         display : AttributionDisplay
-            What was drawn.
+            The display, drawn.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class AttributionDisplay:
         cmap : str or Colormap, default="RdBu"
             Colours from the most negative to the most positive.
         colorbar : bool, default=True
-            Whether to draw what the colours mean.
+            Whether to draw a colour bar.
         **kwargs : dict
             Passed on to :meth:`matplotlib.axes.Axes.imshow`.
 
@@ -162,11 +162,11 @@ class AttributionDisplay:
         self.texts_ = _numbers(ax, values, top) if values.size <= _NUMBERED else []
         names = [fit_columns(edges_visible(token), _TOKEN_COLUMNS) for token in self.tokens]
         names, properties = drawn(names)
-        places = ["all" if p < 0 else str(p) for p in np.asarray(self.positions).tolist()]
-        labels = [f"{name}\n{where}" for name, where in zip(names, places, strict=True)]
-        upright = max(map(len, names), default=0) <= 6 and n_tokens <= 16
-        turned = {} if upright else {"rotation": 90}
-        ax.set_xticks(range(n_tokens), labels, fontsize=8, **properties, **turned)
+        positions = ["all" if p < 0 else str(p) for p in np.asarray(self.positions).tolist()]
+        labels = [f"{name}\n{position}" for name, position in zip(names, positions, strict=True)]
+        horizontal = max(map(len, names), default=0) <= 6 and n_tokens <= 16
+        rotation = 0 if horizontal else 90
+        ax.set_xticks(range(n_tokens), labels, fontsize=8, rotation=rotation, **properties)
         names, properties = drawn(
             [fit_columns(visible(name), _NAME_COLUMNS) for name in self.features]
         )
@@ -179,16 +179,17 @@ class AttributionDisplay:
 
 
 def _grid(table, value, n_features, n_tokens):
-    """Return values by feature and position, and what both are, the strongest of both only."""
+    """Return arguments of the display: values of the strongest features and positions."""
     column = np.nan_to_num(np.asarray(getattr(table, value), dtype=np.float64))
     sites = getattr(table, "site", np.full(len(table), "", dtype=object))
     several = len(set(sites.tolist())) > 1
+    # Line of the heat map for each (site, feature), and for each entry of the table.
     lines, line = {}, np.empty(len(table), dtype=np.int64)
     for i, key in enumerate(zip(sites.tolist(), table.feature.tolist(), strict=True)):
         line[i] = lines.setdefault(key, len(lines))
-    positions, first, place_of = np.unique(table.position, return_index=True, return_inverse=True)
+    positions, first, index = np.unique(table.position, return_index=True, return_inverse=True)
     values = np.zeros((len(lines), len(positions)))
-    np.add.at(values, (line, place_of), column)
+    np.add.at(values, (line, index), column)
     strongest = np.argsort(-np.abs(values).sum(axis=1), kind="stable")[:n_features]
     shown = np.sort(np.argsort(-np.abs(values[strongest]).sum(axis=0), kind="stable")[:n_tokens])
     names = dict(zip(line.tolist(), table.name.tolist(), strict=True))

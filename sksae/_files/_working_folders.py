@@ -49,10 +49,10 @@ def working_place(parent):
 
 def remove_abandoned(parent):
     """Remove the folders of `working_place` whose writers are no more."""
-    found = []
+    folders = []
     with suppress(OSError), os.scandir(parent) as entries:  # a folder may be writable only
-        found = [Path(entry) for entry in entries if entry.name.startswith(_PREFIX)]
-    for place in found:
+        folders = [Path(entry) for entry in entries if entry.name.startswith(_PREFIX)]
+    for place in folders:
         with suppress(OSError):  # of another user, or gone meanwhile
             if place.is_dir() and not place.is_symlink() and _is_abandoned(place):
                 _discard(place)
@@ -72,9 +72,9 @@ def _locked(parent):
 
 def _discard(place):
     """Remove a folder; what was moved into it, and has no successor, goes back first."""
-    for kept in (place / BEFORE).glob("*"):
-        if not (place.parent / kept.name).exists():
-            kept.rename(place.parent / kept.name)
+    for original in (place / BEFORE).glob("*"):
+        if not (place.parent / original.name).exists():
+            original.rename(place.parent / original.name)
     shutil.rmtree(place, ignore_errors=True)
 
 

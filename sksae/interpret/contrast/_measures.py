@@ -1,22 +1,21 @@
-"""The measures of a contrast, a block of columns at a time."""
+"""Measures of all features of a contrast, computed in blocks of columns."""
 
 import numpy as np
 from scipy import sparse
 
 from sksae._arrays import rows_per_chunk
-from sksae.interpret.contrast._ranks import (
+from sksae.interpret.contrast._statistics import (
     auroc_interval,
     auroc_of,
-    midranks,
-    power_sums,
-    rank_pvalues,
-)
-from sksae.interpret.contrast._statistics import (
     exchange_skewness,
     exchange_z,
     firing_z,
     fisher_pvalues,
     log_odds,
+    midranks,
+    power_sums,
+    rank_pvalues,
+    rank_z,
     skewed_pvalues,
     specificity,
     welch,
@@ -30,22 +29,30 @@ STATISTICS = {
     "mean_difference": ("mean_difference", "welch", "mean_difference"),
     "specificity": ("specificity", "welch", "specificity"),
 }
-"""Of each statistic: its measure, its test (a ratio of means has none of its own), its effect."""
+"""Measure, test and effect of each statistic; a ratio of means has no test of its own."""
 
 CENTRED = ("auroc", "specificity")
-"""Statistics that are not 0 where there is no difference; their effects are."""
+"""Statistics whose value is not 0 where there is no difference; their effects are 0."""
 
 
-def effect_of(statistic, found):
-    """Return the effects behind a statistic, positive where the positive class has more."""
-    effect = found[STATISTICS[statistic][2]]
+def effect_of(statistic, columns):
+    """Return the effects that belong to a statistic, positive where the positive class has more.
+
+    Parameters
+    ----------
+    statistic : str
+        A key of `STATISTICS`.
+    columns : dict of str to ndarray
+        The measures.
+    """
+    effect = columns[STATISTICS[statistic][2]]
     if statistic == "auroc":
         return effect - 0.5
     return np.log(effect) if statistic == "specificity" else effect
 
 
 def column_blocks(X):
-    """Yield blocks of columns as float64 CSC that store no zeros; one at a time exists."""
+    """Yield blocks of columns as float64 CSC without stored zeros, one at a time in memory."""
     width = rows_per_chunk(X.shape[0])
     X = sparse.csc_array(X) if sparse.issparse(X) else X
     for start in range(0, X.shape[1], width):
@@ -63,13 +70,13 @@ def with_values(block, data):
 
 
 def without_unit(block):
-    """Return a block in a unit for each column in which no square is too large or too small."""
+    """Return a block whose columns are scaled so that their squares neither over- nor underflow."""
     counts = np.diff(block.indptr)
     filled = counts > 0
     starts = block.indptr[:-1][filled]
     shift, scale = np.zeros(block.shape[1]), np.ones(block.shape[1])
     if len(starts):
-        # Without a zero in it a column may be far from 0, where squares lose what differs.
+        # A column without zeros may lie far from 0, where squares would lose the differences.
         lowest = np.minimum.reduceat(block.data, starts)
         shift[filled] = np.where(counts[filled] == block.shape[0], lowest, 0)
         scale[filled] = np.maximum.reduceat(np.abs(block.data), starts)
@@ -83,7 +90,7 @@ def welch_of(block, labels):
     Parameters
     ----------
     block : csc_array of shape (n_rows, n_columns)
-        What `without_unit` returned.
+        Block from `without_unit`.
     labels : ndarray of shape (n_rows, n_labellings)
         1 for the positive class and 0 otherwise; each has as many positive rows.
     """
@@ -95,7 +102,7 @@ def welch_of(block, labels):
 
 
 def mean_pvalues(block, labels, t, freedom):
-    """Return the p-values of Welch's test, or those of exchanged labels where these are larger.
+    """Return the p-values of Welch's test, or those of permuted labels where these are larger.
 
     A class in which a feature never fires has no variance, and Welch's test trusts its mean.
     """
@@ -108,7 +115,10 @@ def mean_pvalues(block, labels, t, freedom):
 
 
 def firings_of(block, labels):
-    """Return on how many rows columns fire: all, (n_columns, 1), and positive ones."""
+    """Return the number of rows on which columns fire, all and positive ones.
+
+    Their shapes are (n_columns, 1) and (n_columns, n_labellings).
+    """
     fires = with_values(block, (block.data > 0).astype(np.float64))
     return fires.T @ np.ones((len(labels), 1)), fires.T @ labels
 
@@ -120,12 +130,14 @@ def measures(X, positive, test):
 
 
 def _measured(block, positive, test):
+    """Return the measures of one block, each of shape (n_columns,), by name."""
     n_pos = int(positive.sum())
     n_neg = len(positive) - n_pos
     labels = positive[:, None].astype(np.float64)
-    both = np.column_stack([positive / n_pos, ~positive / n_neg])
-    mean_pos, mean_neg = (block.T @ both).T
-    active = with_values(block, np.maximum(block.data, 0)).T @ both
+    # A product with these columns gives the means over the two classes.
+    averages = np.column_stack([positive / n_pos, ~positive / n_neg])
+    mean_pos, mean_neg = (block.T @ averages).T
+    active = with_values(block, np.maximum(block.data, 0)).T @ averages  # (n_columns, 2)
     fired, fired_pos = (count[:, 0] for count in firings_of(block, labels))
     fired_neg = fired - fired_pos
     scaled = without_unit(block)
@@ -157,3 +169,51 @@ def _measured(block, positive, test):
         "specificity": specificity(*active.T, mean_active, len(positive)),
         "pvalues": pvalues,
     }
+
+
+def family_pvalues(X, positive, test, n_permutations, random):
+    """Return the share of labellings whose largest statistic reaches that of each column.
+
+    Parameters
+    ----------
+    X : {ndarray, sparse container} of shape (n_rows, n_columns)
+    positive : bool ndarray of shape (n_rows,)
+    test : {"fisher", "welch", "mann_whitney"}
+    n_permutations : int
+        Random labellings; the given one is counted beside them.
+    random : RandomState
+
+    Returns
+    -------
+    pvalues : ndarray of shape (n_columns,)
+    """
+    labels = np.empty((len(positive), n_permutations), dtype=bool)
+    for column in labels.T:
+        column[:] = random.permutation(positive)
+    largest = np.zeros(n_permutations)  # over the columns, of each permutation
+    observed = []  # of each column, under the given labels
+    for block in column_blocks(X):
+        block = without_unit(block) if test == "welch" else block
+        ranks = midranks(block) if test == "mann_whitney" else None
+        observed.append(_standardized(block, ranks, positive[:, None], test)[:, 0])
+        step = rows_per_chunk(max(block.shape))
+        for start in range(0, n_permutations, step):
+            part = slice(start, start + step)
+            statistic = _standardized(block, ranks, labels[:, part], test)
+            largest[part] = np.maximum(largest[part], statistic.max(axis=0))
+    # Equal statistics may differ by rounding: the same sum in another order.
+    below = np.searchsorted(np.sort(largest), np.concatenate(observed) * (1 - 1e-9))
+    return (1 + n_permutations - below) / (1 + n_permutations)
+
+
+def _standardized(block, ranks, labels, test):
+    """Return the absolute statistic of each column and labelling, (n_columns, n_labellings)."""
+    labels = labels.astype(np.float64)
+    n_pos = labels[:, 0].sum()
+    n_neg = len(labels) - n_pos
+    if test == "welch":
+        return np.abs(welch_of(block, labels)[0])
+    if test == "fisher":
+        fired, fired_pos = firings_of(block, labels)
+        return np.abs(firing_z(fired_pos, fired, n_pos, n_neg))
+    return np.abs(rank_z(auroc_of(ranks, labels), ranks.ties[:, None], n_pos, n_neg))

@@ -1,4 +1,4 @@
-"""Which features fire where in one text."""
+"""The codes of one text, piece by piece."""
 
 import reprlib
 from dataclasses import dataclass
@@ -7,21 +7,22 @@ import numpy as np
 from scipy import sparse
 
 from sksae._coding import as_csr, sparse_coder, sparse_codes
-from sksae.interpret._reading import read_rows
+from sksae._runs import run_starts
+from sksae.interpret._token_cells import read_cells
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PromptCodes:
-    """A text, piece by piece, and the codes of each piece.
+    """A text, cut into pieces, and the codes of each piece.
 
-    A page shows it as a picture of features by pieces.
+    The page of :func:`~sksae.report.write_page` shows it as a heat map of features and pieces.
 
     Parameters
     ----------
     text : str
         The text.
     tokens : ndarray of shape (n_pieces,), dtype=object
-        One string for each piece of whole characters.
+        One string per piece of whole characters.
     codes : csr_array of shape (n_pieces, n_components)
         The largest codes of the rows that make up each piece.
 
@@ -56,11 +57,11 @@ class PromptCodes:
         Parameters
         ----------
         n_features : int, default=10
-            The most features returned.
+            Largest number of features returned.
 
         Returns
         -------
-        features : ndarray of shape (n_found,)
+        features : ndarray of shape (n_active,)
             Columns of the codes, the strongest first.
         """
         codes = as_csr(self.codes)
@@ -71,7 +72,7 @@ class PromptCodes:
 
 
 def read_prompt(extractor, sae, text):
-    """Find which features fire where in a text.
+    """Compute the codes of a text, piece by piece.
 
     Tokens that share a character are one piece, with the largest of their codes.
 
@@ -98,8 +99,8 @@ def read_prompt(extractor, sae, text):
 
     See Also
     --------
-    max_activating_examples : The texts a feature fires on most.
-    sksae.language_models.describe_behaviour : What the model makes of a prompt.
+    max_activating_examples : The texts on which a feature fires most.
+    sksae.language_models.describe_behaviour : Effects of features on the logits of a prompt.
 
     Examples
     --------
@@ -126,19 +127,19 @@ def read_prompt(extractor, sae, text):
     rows, tokens = extractor.extract([text])
     if not len(tokens):
         raise ValueError("No token of this text is read; it is empty, or the extractor skips all.")
-    reading = read_rows(tokens, len(tokens))
+    cells = read_cells(tokens, len(tokens))
     codes = sparse_codes(coder, rows, width)
-    return PromptCodes(text, reading.string, _largest_by_cell(codes, reading))
+    return PromptCodes(text, cells.string, _largest_per_cell(codes, cells))
 
 
-def _largest_by_cell(codes, reading):
+def _largest_per_cell(codes, cells):
     """Return the largest codes of the rows of each cell, as CSR."""
     codes = codes.tocoo()
-    shape = (len(reading.string), codes.shape[1])
-    place = reading.cell[codes.row].astype(np.int64) * shape[1] + codes.col
-    order = np.argsort(place, kind="stable")
-    place, data = place[order], codes.data[order]
-    firsts = np.flatnonzero(np.diff(place, prepend=-1))
-    largest = np.maximum.reduceat(data, firsts) if len(firsts) else data
-    cell, feature = np.divmod(place[firsts], shape[1])
+    shape = (len(cells.string), codes.shape[1])
+    key = cells.cell[codes.row].astype(np.int64) * shape[1] + codes.col  # cell and feature
+    order = np.argsort(key, kind="stable")
+    key, data = key[order], codes.data[order]
+    starts = run_starts(key)
+    largest = np.maximum.reduceat(data, starts) if len(starts) else data
+    cell, feature = np.divmod(key[starts], shape[1])
     return sparse.csr_array((largest, (cell, feature)), shape=shape)

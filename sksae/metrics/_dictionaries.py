@@ -1,16 +1,109 @@
-"""How dictionaries compare: with a true one, with themselves, with their encoder."""
+"""Comparisons of dictionaries: with a true one, with themselves, with their encoder."""
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
+from sklearn.utils import gen_batches
 
-from sksae.metrics._nearest_atoms import check_widths, nearest_atoms, unit_rows
-from sksae.metrics._row_blocks import check_same_shape
+from sksae._threads import threads_for
+from sksae.metrics._row_blocks import check_dense, check_same_shape
+
+BLOCK_SIZE = 2**23  # cosines computed at a time: 64 MB of float64
+
+
+def nearest_atoms(dictionary, other=None, *, absolute=False):
+    """Find the nearest atom of another dictionary, by cosine, for each atom of a dictionary.
+
+    Most comparisons of dictionaries are a summary of what this function returns.
+
+    Parameters
+    ----------
+    dictionary : array-like of shape (n_components, n_features)
+        Atoms as rows; norms do not matter. An atom that is zero has cosine 0 with all others.
+    other : array-like of shape (n_other, n_features), default=None
+        Dictionary that is searched. None searches the other atoms of `dictionary`.
+    absolute : bool, default=False
+        Whether a direction and its opposite count as the same. Codes that are never negative tell
+        them apart, hence the default.
+
+    Returns
+    -------
+    similarities : ndarray of shape (n_components,)
+        The largest cosine of each atom.
+    indices : ndarray of shape (n_components,)
+        Row of `other` with the largest cosine; the first one of equals.
+
+    Raises
+    ------
+    ValueError
+        If the widths differ, an input is empty, a value is not finite, or `other` is None and
+        there is only one atom.
+
+    See Also
+    --------
+    mean_max_cosine_similarity : The mean of the similarities to another dictionary.
+    dictionary_redundancy : The mean of the similarities within one dictionary.
+
+    Notes
+    -----
+    Cosines are computed in the precision of the inputs (at least float32), a block of rows at a
+    time, so the full matrix never exists.
+
+    Examples
+    --------
+    >>> from sksae.metrics import nearest_atoms
+    >>> similarities, indices = nearest_atoms([[1, 0], [0.6, 0.8]], [[0, 1], [2, 0], [-1, 0]])
+    >>> similarities
+    array([1. , 0.8])
+    >>> indices
+    array([1, 0])
+    """
+    atoms = unit_rows(dictionary, "dictionary")
+    others = atoms if other is None else unit_rows(other, "other")
+    if other is None and len(atoms) == 1:
+        raise ValueError("dictionary has a single atom; there is no other to compare it with.")
+    check_widths(atoms, others, "dictionary", "other")
+    similarities, indices = np.empty(len(atoms)), np.empty(len(atoms), dtype=np.intp)
+    for rows in gen_batches(len(atoms), max(1, BLOCK_SIZE // len(others))):
+        cosines = atoms[rows] @ others.T
+        if absolute:
+            np.abs(cosines, out=cosines)
+        if other is None:  # no atom is its own neighbour
+            cosines[np.arange(len(cosines)), np.arange(rows.start, rows.stop)] = -np.inf
+        indices[rows] = cosines.argmax(axis=1)
+        similarities[rows] = cosines[np.arange(len(cosines)), indices[rows]]
+    return similarities, indices
+
+
+def unit_rows(dictionary, name):
+    """Return rows scaled to unit norm, in float32 or float64; zero rows stay zero."""
+    rows = check_dense(dictionary, name)
+    if isinstance(rows, torch.Tensor):
+        rows = rows.detach().cpu()
+        with threads_for(rows.numel()):
+            rows = (rows.float() if rows.dtype == torch.bfloat16 else rows).numpy()
+    in_float32 = rows.dtype.kind == "f" and rows.dtype.itemsize < 8
+    rows = rows.astype(np.float32 if in_float32 else np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    if not np.isfinite(norms).all():
+        raise ValueError(f"{name} contains NaN or infinity.")
+    rows /= np.where(norms > 0, norms, 1.0)[:, None].astype(rows.dtype)
+    return rows
+
+
+def check_widths(dictionary, other, name, other_name):
+    """Raise a ValueError if the atoms differ in dimension."""
+    if dictionary.shape[1] != other.shape[1]:
+        raise ValueError(
+            f"{name} has atoms of {dictionary.shape[1]} features, {other_name} of "
+            f"{other.shape[1]}; they must be equal."
+        )
 
 
 def mean_max_cosine_similarity(dictionary, other, *, absolute=False):
     """Mean over the atoms of one dictionary of the largest cosine with an atom of another.
 
-    The MMCS of [1]_. With the true dictionary first it says how much of the truth was found
+    The MMCS of [1]_. With the true dictionary first it measures how much of the truth was found
     (recall); with the learned dictionary first, how much of what was learned is true (precision).
     Report both.
 
@@ -41,7 +134,7 @@ def mean_max_cosine_similarity(dictionary, other, *, absolute=False):
     Notes
     -----
     The value of a random dictionary is far from 0: it grows with the number of atoms searched and
-    falls with their dimension. Give it beside the result.
+    falls with their dimension. Report it beside the result.
 
     References
     ----------
@@ -78,8 +171,7 @@ def matched_cosine_similarity(dictionary, other, *, absolute=False):
     Returns
     -------
     similarity : float
-        Between -1 and 1, between 0 and 1 if `absolute`; the same if the dictionaries change
-        places.
+        Between -1 and 1, between 0 and 1 if `absolute`; symmetric in the two dictionaries.
 
     Raises
     ------
@@ -152,7 +244,7 @@ def dictionary_uniqueness(dictionary, dictionary_true, *, absolute=False):
     """Share of the learned atoms that do not repeat each other's true atom.
 
     The number of different true atoms that are nearest to some learned atom, divided by the number
-    of learned atoms: it falls when several learned atoms stand for the same truth.
+    of learned atoms: it falls when several learned atoms represent the same true one.
 
     Parameters
     ----------
@@ -202,7 +294,7 @@ def encoder_decoder_cosine(encoder_coef, components):
     Returns
     -------
     cosines : ndarray of shape (n_components,)
-        Between -1 and 1; low for a latent that is dead or fires on something other than what it
+        Between -1 and 1; low for a latent that is dead, or that reads another direction than it
         writes. A zero row has cosine 0.
 
     Raises

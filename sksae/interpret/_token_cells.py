@@ -1,0 +1,144 @@
+"""Cells: rows grouped into pieces of whole characters, in reading order, text by text."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from sksae._arrays import objects
+from sksae._runs import run_lengths, run_starts
+
+LONGEST_GAP = 20
+"""Characters between two tokens that are still shown; a longer gap becomes an ellipsis."""
+
+
+class TokenCells(NamedTuple):
+    """Cells of a token table, each shown as one piece of text.
+
+    A cell is one row, or several rows that share a character. `begin` and `end` bound the cells of
+    the same text, so that no window leaves its text.
+    """
+
+    string: np.ndarray  # (n_cells,), object
+    text: np.ndarray  # (n_cells,): texts numbered from 0
+    first_row: np.ndarray  # (n_cells + 1,): cell c is made of rows first_row[c]:first_row[c + 1]
+    begin: np.ndarray  # (n_cells,): first cell of the text of each cell
+    end: np.ndarray  # (n_cells,): last cell of the text of each cell, plus one
+    cell: np.ndarray  # (n_rows,): the cell of each row
+    source: np.ndarray  # (n_rows,): the text of each row, as the table names it
+    labelled: bool  # by one label per row: every row is its own text
+
+
+def read_cells(tokens, n_rows):
+    """Return the `TokenCells` of a token table, of one label per row, or of row numbers (None)."""
+    if isinstance(tokens, (str, bytes)):
+        raise TypeError("tokens must be a token table or one label per row; got one string.")
+    text, string = _column(tokens, "text"), _column(tokens, "string")
+    if text is None or string is None:
+        if _is_frame(tokens):
+            raise ValueError(
+                "A table of tokens needs the columns 'text' and 'string', one line per row of "
+                f"codes; this one has {', '.join(map(str, _names(tokens)))}."
+            )
+        if tokens is not None and not isinstance(tokens, Iterable):
+            raise TypeError(
+                f"tokens must be a token table or one label per row; got {type(tokens).__name__}."
+            )
+        labels = range(n_rows) if tokens is None else list(tokens)
+        _check_length(len(labels), n_rows)
+        if any(label is None for label in labels):
+            raise ValueError("tokens has a label that is None; every row needs one.")
+        rows = np.arange(n_rows)
+        return _make_cells(rows, objects(map(str, labels)), rows, labelled=True)
+    text, string = np.asarray(text), np.asarray(string, dtype=object)
+    _check_length(len(text), n_rows)
+    _check_strings(text, string)
+    firsts = _cell_starts(text, _column(tokens, "group"), _column(tokens, "position"))
+    return _make_cells(text, _whole_strings(tokens, text, string, firsts), firsts)
+
+
+def _check_strings(text, string):
+    """Raise a ValueError unless every row has a string and the name of a text."""
+    wrong = [row for row, value in enumerate(string.tolist()) if not isinstance(value, str)]
+    if wrong:
+        raise ValueError(
+            f"The column 'string' of tokens needs a str in each row. Row {wrong[0]} has "
+            f"{string[wrong[0]]!r}; a token that is no text has its name, such as '[CLS]', or ''."
+        )
+    if text.dtype.kind == "O" and any(name is None for name in text.tolist()):
+        raise ValueError("The column 'text' of tokens has None; every row needs its text.")
+
+
+def _make_cells(text, string, firsts, labelled=False):
+    """Return the `TokenCells` that begin at the rows `firsts` and read `string`."""
+    first_row = np.append(firsts, len(text))
+    source, text = text, text[firsts]  # of each row, and of each cell
+    starts = run_starts(text)  # first cell of each text
+    lengths = run_lengths(starts, len(text))
+    return TokenCells(
+        string=string,
+        text=np.unique(text, return_inverse=True)[1].reshape(-1),
+        first_row=first_row,
+        begin=np.repeat(starts, lengths),
+        end=np.repeat(starts + lengths, lengths),
+        cell=np.repeat(np.arange(len(firsts)), np.diff(first_row)),
+        source=source,
+        labelled=labelled,
+    )
+
+
+def _cell_starts(text, group, position):
+    """Return the rows at which a new cell begins; without groups, each row does."""
+    if group is None:
+        return np.arange(len(text))
+    is_start = np.zeros(len(text), dtype=bool)
+    is_start[run_starts(text, np.asarray(group))] = True
+    if position is not None:
+        is_start |= np.asarray(position) < 0  # special tokens share no characters
+    return np.flatnonzero(is_start)
+
+
+def _whole_strings(tokens, text, string, firsts):
+    """Return the string of each cell, with the text between it and the cell before."""
+    columns = [_column(tokens, name) for name in ("start", "end", "texts")]
+    if any(column is None for column in columns):
+        ends = np.append(firsts[1:], len(string))
+        cells = zip(firsts.tolist(), ends.tolist(), strict=True)
+        # Each token of a character that several share carries all of it.
+        return objects(max(string[a:b], key=len) for a, b in cells)
+    start, end, texts = np.asarray(columns[0])[firsts], np.asarray(columns[1]), columns[2]
+    end = np.maximum.reduceat(end, firsts) if len(firsts) else end
+    # Characters between the end of the cell before, in the same text, and the start of a cell.
+    previous_end = np.full(len(firsts), -1)
+    same_text = text[firsts][1:] == text[firsts][:-1]
+    previous_end[1:] = np.where(same_text, end[:-1], -1)
+    shared, strings = {}, []  # equal strings are stored once
+    spans = (text[firsts], previous_end, start, end, string[firsts])
+    for t, p, s, e, name in zip(*(column.tolist() for column in spans), strict=True):
+        gap = texts[t][p:s] if 0 <= p < s else ""
+        piece = texts[t][s:e] if 0 <= s < e else name  # a special token has a name only
+        piece = (gap if len(gap) <= LONGEST_GAP else "…") + piece
+        strings.append(shared.setdefault(piece, piece))
+    return objects(strings)
+
+
+def _is_frame(tokens):
+    return isinstance(tokens, Mapping) or hasattr(tokens, "columns")
+
+
+def _names(tokens):
+    return list(tokens.keys() if isinstance(tokens, Mapping) else tokens.columns)
+
+
+def _column(tokens, name):
+    """Return a column of a mapping or data frame, or an attribute; None where there is none."""
+    if _is_frame(tokens):
+        return tokens[name] if name in _names(tokens) else None
+    return getattr(tokens, name, None)
+
+
+def _check_length(length, n_rows):
+    if length != n_rows:
+        raise ValueError(
+            f"codes has {n_rows} rows, but tokens has {length}: one token per row is needed."
+        )
