@@ -91,9 +91,10 @@ def test_codes_are_the_k_largest():
 
 def test_k_is_clipped_and_defaulted():
     rng = np.random.default_rng(0)
-    assert TopKSAE(3, k=10, max_iter=1, random_state=0).fit(rng.normal(size=(20, 4))).k_ == 3
+    with pytest.warns(UserWarning, match="k=10 is greater than the number of components, 3"):
+        assert TopKSAE(3, k=10, max_iter=1, random_state=0).fit(rng.normal(size=(20, 4))).k_ == 3
     assert TopKSAE(max_iter=1, random_state=0).fit(rng.normal(size=(20, 24))).k_ == 3
-    sae = TopKSAE(100, max_iter=1, random_state=0).fit(rng.normal(size=(20, 512)))
+    sae = TopKSAE(100, max_iter=1, random_state=0).fit(rng.normal(size=(100, 512)))
     assert sae.k_ == 32
     assert sae.n_components_ == 100
 

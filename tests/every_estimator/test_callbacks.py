@@ -166,7 +166,7 @@ def test_verbose_prints_a_line_a_pass_and_silence_is_the_default(SAE, X, capsys)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert all(line.startswith(f"[{SAE.__name__}] pass ") for line in lines)
-    wide(SAE, max_iter=400, n_components=2, batch_size=400, verbose=1).fit(X)
+    wide(SAE, max_iter=400, n_components=5, batch_size=400, verbose=1).fit(X)
     lines = capsys.readouterr().out.splitlines()
     assert 50 <= len(lines) <= 110
     assert lines[-1].startswith(f"[{SAE.__name__}] pass 400/400")
