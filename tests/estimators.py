@@ -36,8 +36,13 @@ def own_options(cls):
     ]
 
 
+def defaults(**settings):
+    """One instance per variant, without options."""
+    return [cls(**settings) for cls in SAES]
+
+
 def instances(**settings):
-    """One instance a variant and choice, and one a variant with sparse output."""
+    """One instance per variant and choice, and one per variant with sparse output."""
     return [
         cls(**settings, **own)
         for cls in SAES
@@ -46,7 +51,7 @@ def instances(**settings):
 
 
 def predictors(**settings):
-    """One instance an activation, and one with a skip connection."""
+    """One instance per activation, and one with a skip connection."""
     return [
         cls(**settings, **own)
         for cls in PREDICTORS
