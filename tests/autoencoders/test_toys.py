@@ -8,20 +8,27 @@ from functools import cache
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.datasets import make_superposition
 from sksae.metrics import relative_reconstruction_bias
 
+
+def slow(*values):
+    """A case for the slow run."""
+    return pytest.param(*values, marks=pytest.mark.slow, id="-".join(map(str, values)))
+
+
 TOY_A = [
     (SparseAutoencoder(32, alpha=1.0), 0.93),
-    (SparseAutoencoder(32, alpha=1.0, recipe="bricken"), 0.93),
+    slow(SparseAutoencoder(32, alpha=1.0, recipe="bricken"), 0.93),
     (TopKSAE(32, k=2), 0.93),
     (BatchTopKSAE(32, k=1.6), 0.93),
     (GatedSAE(32, alpha=4.0), 0.93),
-    (GatedSAE(32, alpha=4.0, recipe="ri_l1"), 0.93),
+    slow(GatedSAE(32, alpha=4.0, recipe="ri_l1"), 0.93),
     (JumpReLUSAE(32, alpha=1.5), 0.90),
-    (JumpReLUSAE(32, alpha=1.0, penalty="tanh"), 0.90),
+    slow(JumpReLUSAE(32, alpha=1.0, penalty="tanh"), 0.90),
 ]
 TOY_B = [
     (SparseAutoencoder(128, alpha=1.0), 0.90),
@@ -32,10 +39,10 @@ TOY_B = [
 ]
 CONTROLLED = [
     SparseAutoencoder(32),
-    SparseAutoencoder(32, recipe="bricken"),
+    slow(SparseAutoencoder(32, recipe="bricken")),
     GatedSAE(32),
     JumpReLUSAE(32),
-    JumpReLUSAE(32, penalty="tanh"),
+    slow(JumpReLUSAE(32, penalty="tanh")),
 ]
 
 
@@ -50,10 +57,14 @@ def toy_b():
     return make_superposition(50_000, 32, 128, bias=1.0, random_state=100, **law)
 
 
-@cache
+FITTED = {}
+
+
 def fitted_on_toy_a(variant):
-    """Fit a variant once for all tests that ask for it, by its representation."""
-    return eval(variant).set_params(random_state=1).fit(toy_a()[0])
+    """Fit a variant once for all tests that ask for its like."""
+    if str(variant) not in FITTED:
+        FITTED[str(variant)] = clone(variant).set_params(random_state=1).fit(toy_a()[0])
+    return FITTED[str(variant)]
 
 
 def best_cosines(sae, dictionary):
@@ -63,7 +74,7 @@ def best_cosines(sae, dictionary):
 @pytest.mark.parametrize(("variant", "floor"), TOY_A, ids=str)
 def test_toy_a(variant, floor):
     X, dictionary, _ = toy_a()
-    sae = fitted_on_toy_a(str(variant))
+    sae = fitted_on_toy_a(variant)
     cosines = best_cosines(sae, dictionary)
     assert cosines.mean() >= floor
     assert (cosines > 0.9).mean() >= 0.75
@@ -105,7 +116,7 @@ def test_l1_shrinks_and_thresholds_do_not():
     X, _, _ = toy_a()
 
     def bias(sae):
-        sae = fitted_on_toy_a(str(sae))
+        sae = fitted_on_toy_a(sae)
         reconstruction = sae.inverse_transform(sae.transform(X))
         return relative_reconstruction_bias(X, reconstruction, centered=True)
 
