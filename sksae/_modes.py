@@ -64,3 +64,16 @@ def uncompiled():
         yield
     finally:
         _uncompiled.end()
+
+
+@contextmanager
+def evaluation(model):
+    """Switch dropout and the like off; afterwards each module has its own mode back."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -13,7 +13,7 @@ import sksae
 from tests.estimators import wide
 
 # Packages that only other packages of the library use.
-INTERNAL = {"sksae.kernels", "sksae.training"}
+INTERNAL = {"sksae._files", "sksae.kernels", "sksae.training"}
 
 IGNORED = {
     "RT02",  # scikit-learn names what a function returns; so do we

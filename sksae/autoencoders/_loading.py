@@ -2,18 +2,17 @@
 
 import json
 import os
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 
+from sksae._files import damage_named, digest_of, regular
 from sksae._params import Bool, Float, Int, check_params
 from sksae.autoencoders._assembly import fitted
 from sksae.autoencoders._base import BaseSAE
 from sksae.autoencoders._folding import WEIGHTS
-from sksae.autoencoders._saving import CURVES, HEADER, MOMENTS, NUMBER, SCALARS, VERSION
+from sksae.autoencoders._random_states import check_generator, random_state
+from sksae.autoencoders._saving import CURVES, DIGEST, HEADER, MOMENTS, NUMBER, SCALARS, VERSION
 
 _RULES = {
     **dict.fromkeys(("n_components_", "n_features_in_", "batch_size_"), Int(1)),
@@ -36,8 +35,12 @@ _ENTRIES = {
     "stream": dict,
 }
 _NEEDED = ("class", "params", "fitted", "curves")
-_FLOATS = {"F32": np.float32, "F64": np.float64}
-_STREAM_TYPES = {"since_fired": "I64", "generator": "U8", "mean": "F64", "scale": "F64"}
+_STREAM_TYPES = {
+    "since_fired": np.int64,
+    "generator": np.uint8,
+    "mean": np.float64,
+    "scale": np.float64,
+}
 
 
 def load(path):
@@ -85,35 +88,26 @@ def load(path):
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be a str or Path. Got {type(path).__name__} instead.")
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
-    if not path.is_file():
-        raise ValueError(f"{path} is not a file.")
-    with _damage_named(path), safe_open(path, framework="np") as file:
-        header = _header(file.metadata())
-        return _estimator(header, file)
+    with damage_named(path, "cannot be loaded"):
+        metadata, arrays = _content(regular(path))
+        return _estimator(_header(metadata, arrays), arrays)
 
 
-@contextmanager
-def _damage_named(path):
-    """Turn what is wrong with a file into a ValueError with its name."""
+def _content(path):
+    """Return the metadata and the arrays of a file; they are no larger than it is."""
     try:
-        yield
+        with safe_open(path, framework="np") as file:
+            names = file.keys()
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        reason = f"it is not a whole safetensors file ({error})"
-    except RecursionError:
-        reason = "its header is nested too deeply"
-    except (ValueError, TypeError, OverflowError) as error:
-        reason = str(error).rstrip(".")
-    else:
-        return
-    raise ValueError(f"{path} cannot be loaded: {reason}.")
+        raise ValueError(f"it is not a whole safetensors file ({error})") from error
 
 
-def _header(metadata):
-    if HEADER not in (metadata or {}):
+def _header(metadata, arrays):
+    if HEADER not in metadata:
         raise ValueError("sksae did not write it. Read files of other libraries with formats.read")
+    if metadata.get(DIGEST) != digest_of(metadata[HEADER], arrays):
+        raise ValueError("it is damaged: its digest is not that of its content")
     header = json.loads(metadata[HEADER], object_pairs_hook=_once, parse_constant=_no_constant)
     if not isinstance(header, dict):
         raise ValueError("its header is not an object")
@@ -142,18 +136,19 @@ def _no_constant(name):
     raise ValueError(f"its header has a {name}")
 
 
-def _estimator(header, file):
+def _estimator(header, arrays):
     sae = _unfitted(header["class"], header["params"])
     scalars, curves = _scalars(header["fitted"]), _curves(header["curves"])
-    names = set(file.keys())
-    weights = sorted(name for name in names if not name.startswith("stream."))
+    weights = sorted(name for name in arrays if not name.startswith("stream."))
     unknown = [name for name in weights if name not in WEIGHTS]
     if unknown:
         raise ValueError(f"it has arrays that are not known: {', '.join(unknown[:5])}")
-    kinds = {str(file.get_slice(name).get_dtype()) for name in weights}
-    if len(kinds) != 1 or not kinds <= set(_FLOATS):
-        raise ValueError(f"its arrays are of the types {sorted(kinds)}, not all F32 or all F64")
-    fitted(sae, {name: file.get_tensor(name) for name in weights})
+    kinds = {arrays[name].dtype.name for name in weights}
+    if kinds not in ({"float32"}, {"float64"}):
+        raise ValueError(
+            f"its arrays are of the types {sorted(kinds)}, not all float32 or all float64"
+        )
+    fitted(sae, {name: arrays[name] for name in weights})
     for name in ("n_components_", "n_features_in_"):
         if scalars[name] != getattr(sae, name):
             raise ValueError(f"{name} is {scalars[name]}, but its arrays say {getattr(sae, name)}")
@@ -165,10 +160,10 @@ def _estimator(header, file):
     if "source" in header:
         sae.source_ = _restored(header["source"])
     _add_words(sae, header)
-    if ("stream" in header) != (len(weights) < len(names)):
+    if ("stream" in header) != (len(weights) < len(arrays)):
         raise ValueError("its state of partial_fit is not whole")
     if "stream" in header:
-        sae._stream = _stream(sae, header["stream"], file, names)
+        sae._stream = _stream(sae, header["stream"], arrays)
     return sae
 
 
@@ -188,12 +183,9 @@ def _unfitted(name, params):
 
 def _parameter(value):
     if isinstance(value, dict):
-        if list(value) != ["RandomState"] or not isinstance(value["RandomState"], list):
+        if list(value) != ["RandomState"]:
             raise ValueError("a parameter is an object")
-        state = np.random.RandomState()
-        kind, keys, *rest = value["RandomState"]
-        state.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
-        return state
+        return random_state(value["RandomState"])
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -249,29 +241,24 @@ def _by_component(words):
     return {int(key): value for key, value in words.items()}
 
 
-def _stream(sae, numbers, file, names):
+def _stream(sae, numbers, given):
     """Return the state that `partial_fit` goes on from, every array of the shape that it needs."""
     rules = {"n_steps": Int(1), "density": Float(0), "dead_window": Int(1), "one_scale": Bool()}
     if set(numbers) != set(rules) or not all(rules[n].accepts(v) for n, v in numbers.items()):
         raise ValueError("its state of partial_fit has numbers that are not right")
     weights = ["log_gain" if name == "gain" else name for name in sae._fold_names]
-    float_ = {np.float32: "F32", np.float64: "F64"}[sae.components_.dtype.type]
     shapes = _stream_shapes(sae, weights, one_scale=numbers["one_scale"])
-    if {n for n in names if n.startswith("stream.")} != {f"stream.{n}" for n in shapes}:
+    if {n for n in given if n.startswith("stream.")} != {f"stream.{n}" for n in shapes}:
         raise ValueError("its state of partial_fit is not whole")
     arrays = {}
     for name, shape in shapes.items():
-        part = file.get_slice(f"stream.{name}")
-        given, kind = tuple(part.get_shape()), str(part.get_dtype())
-        if (shape is not None and given != shape) or kind != _STREAM_TYPES.get(name, float_):
-            raise ValueError(f"stream.{name} is a {kind} of shape {given}")
-        arrays[name] = file.get_tensor(f"stream.{name}")
+        array = arrays[name] = given[f"stream.{name}"]
+        kind = _STREAM_TYPES.get(name, sae.components_.dtype)
+        if (shape is not None and array.shape != shape) or array.dtype != kind:
+            raise ValueError(f"stream.{name} is {array.dtype.name} of shape {array.shape}")
         if not np.isfinite(arrays[name]).all():
             raise ValueError(f"stream.{name} has entries that are not finite")
-    try:
-        torch.Generator().set_state(torch.from_numpy(arrays["generator"].copy()))
-    except RuntimeError as error:
-        raise ValueError("its state of the random numbers is not right") from error
+    check_generator(arrays["generator"])
     return {
         "run": {
             "weights": {name: arrays[f"weights.{name}"] for name in weights},

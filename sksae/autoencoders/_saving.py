@@ -6,16 +6,15 @@ from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import to_torch
-from sksae._files import replacing
+from sksae._files import digest_of, write_safetensors
 from sksae.autoencoders._folding import WEIGHTS
 
 VERSION = 1
 _MOST_BYTES = 50_000_000  # safetensors reads headers of 100 MB, in which text is escaped
-HEADER, NUMBER = "sksae", "float"
+HEADER, DIGEST, NUMBER = "sksae", "sha256", "float"
 SCALARS = (
     "n_components_",
     "n_features_in_",
@@ -53,8 +52,8 @@ class SavingMixin:
         The file holds the arrays, the parameters, the training curves, the names of features and
         columns, explanations, where activations are from, and what `partial_fit` needs to go on to
         the same bits. It is whole or not there, and no code runs when it is loaded: the format is
-        safetensors, with JSON in the header. What `set_output` was told is not kept, and arrays of
-        other namespaces come back as numpy.
+        safetensors, with JSON and a digest of all in the header. What `set_output` was told is not
+        kept, and arrays of other namespaces come back as numpy.
 
         Parameters
         ----------
@@ -102,8 +101,7 @@ class SavingMixin:
                 f"Names and explanations take {len(text) / 1e6:.0f} MB, more than a header holds: "
                 f"keep explanations with save_explanations."
             )
-        with replacing(path) as part:
-            save_file(arrays, part, metadata={HEADER: text})
+        write_safetensors(path, arrays, {HEADER: text, DIGEST: digest_of(text, arrays)})
         return Path(path)
 
 

@@ -5,7 +5,6 @@ import importlib.util
 import inspect
 import re
 import sysconfig
-import warnings
 from pathlib import Path
 
 # label -> top-level package; the label "Python" stands for the standard library and its topics
@@ -65,9 +64,7 @@ def read_documents(module, path):
     documents : list of (str, str)
         Pairs of module and text, in the order of the file.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escape sequences in files that are not ours
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     if module == _TOPICS:
         topics = ast.literal_eval(tree.body[-1].value)
         found = [(f"{module}.{topic}", text) for topic, text in sorted(topics.items())]

@@ -1,5 +1,6 @@
 """Folders of dictionary_learning: ``ae.pt`` and ``config.json``."""
 
+import errno
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sksae._params import Option, check_option
 from sksae.formats._activations import bias_after, read_fitted
 from sksae.formats._raw_units import estimator, raw_units
 from sksae.formats._sources import DTYPE, POSITIVE, SITES, SIZE, source_facts, take, text_or_none
-from sksae.formats._tensors import read_json, read_tensors, write_json
+from sksae.formats._tensors import read_object, read_tensors, write_json
 
 WEIGHTS, CONFIG = "ae.pt", "config.json"
 _LINEAR = {"encoder.weight": "n d", "encoder.bias": "n", "decoder.weight": "d n"}
@@ -105,7 +106,7 @@ def read_dictionary_learning(path, *, dtype=None):
     check_option("dtype", dtype, DTYPE)
     path = Path(path)
     where = path / CONFIG
-    trainer = read_json(where).get("trainer")
+    trainer = read_object(where).get("trainer")
     if not isinstance(trainer, dict):
         raise ValueError(f"{where} has no 'trainer' with what the dictionary is.")
     kind = take(trainer, "dict_class", Option(*_LAYOUTS), where)
@@ -173,7 +174,11 @@ def write_dictionary_learning(path, sae):
     trainer["submodule_name"] = found.source.get("submodule", found.source.get("site"))
     state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
     with replacing(path / WEIGHTS) as part:
-        torch.save(state, part)
+        try:
+            torch.save(state, part)
+        except RuntimeError as error:  # of the disk: everything else is in order here
+            what = f"Tensors cannot be written ({str(error).splitlines()[0]})"
+            raise OSError(errno.EIO, what, str(path / WEIGHTS)) from error
     write_json(path / CONFIG, {"trainer": trainer, "buffer": {}})
     return path
 

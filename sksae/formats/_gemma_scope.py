@@ -10,7 +10,7 @@ from sksae._params import check_option
 from sksae.formats._activations import only, read_fitted
 from sksae.formats._raw_units import estimator, raw_units
 from sksae.formats._sources import DTYPE, source_facts, text_or_none
-from sksae.formats._tensors import read_json, read_tensors
+from sksae.formats._tensors import read_object, read_tensors
 
 _FILES = ("params.npz", "params.safetensors")
 _LAYOUT = {"W_enc": "d n", "W_dec": "n t", "b_enc": "n", "b_dec": "t", "threshold": "n"}
@@ -83,7 +83,7 @@ def read_gemma_scope(path, *, dtype=None):
     second = path.suffix == ".safetensors"
     config = {}
     if second and (path.parent / "config.json").is_file():
-        config = read_json(path.parent / "config.json")
+        config = read_object(path.parent / "config.json")
     layout = {**(_LAYOUT_2 if second else _LAYOUT), _SKIP: "d t"}
     arrays = read_tensors(path, layout, optional=(_SKIP,), ignored=("scaling_factor",), dtype=dtype)
     arrays = {name.lower(): array for name, array in arrays.items()}

@@ -15,7 +15,7 @@ from sksae.formats._sources import (
     take,
     text_or_none,
 )
-from sksae.formats._tensors import read_json, read_tensors, tensor_names
+from sksae.formats._tensors import read_object, read_tensors, tensor_names
 
 _FIRST = ("hyperparams.json", "checkpoints/final.safetensors")
 _TODAY = ("config.json", "sae_weights.safetensors", "sae_weights.pt")
@@ -100,7 +100,7 @@ def read_llama_scope(path, *, input_scale=None, dtype=None):
 def _read_first(path, input_scale, dtype):
     """Llama Scope of 2024: scales folded, then norms of the dictionary, then one threshold."""
     where, weights_path = (path / name for name in _FIRST)
-    config = read_json(where)
+    config = read_object(where)
     _check_plain(config, where)
     take(config, "norm_activation", Option("dataset-wise"), where, default="dataset-wise")
     norms = config.get("dataset_average_activation_norm")
@@ -136,7 +136,7 @@ def _read_today(path, input_scale, dtype):
     where, weights_path, other = (path / name for name in _TODAY)
     if not weights_path.is_file() and other.is_file():
         weights_path = other
-    config = read_json(where)
+    config = read_object(where)
     _check_plain(config, where)
     d = take(config, "d_model", SIZE, where)
     sizes = {"d": d, "n": int(d * take(config, "expansion_factor", POSITIVE, where))}

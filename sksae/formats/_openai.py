@@ -9,8 +9,8 @@ from sklearn.pipeline import make_pipeline
 from sksae._params import check_option
 from sksae.formats._raw_units import estimator, raw_units
 from sksae.formats._row_normalizer import RowNormalizer
-from sksae.formats._sources import DTYPE, SIZE, source_facts, take
-from sksae.formats._tensors import load_torch, select, tensor_entries
+from sksae.formats._sources import DTYPE, SIZE, brief, source_facts, take
+from sksae.formats._tensors import opened_torch, select, tensor_entries
 
 _LAYOUT = {
     "pre_bias": "d",
@@ -83,22 +83,19 @@ def read_openai(path, *, dtype=None):
     """
     check_option("dtype", dtype, DTYPE)
     path = _file(Path(path))
-    content = load_torch(path)
-    activation = content.get("activation")
-    if activation not in ("ReLU", "TopK"):
-        raise ValueError(
-            f"{path} has the activation {str(activation)[:40]!r}, which no estimator here computes."
-        )
-    try:
+    with opened_torch(path) as (content, read_tensor):
+        activation = content.get("activation")
+        if activation not in ("ReLU", "TopK"):
+            raise ValueError(
+                f"{path} has the activation {brief(activation)}, which no estimator here computes."
+            )
         arrays = select(
-            tensor_entries(content),
+            tensor_entries(content, read_tensor),
             _LAYOUT,
             optional=("latents_activation_frequency",),
             ignored=_UNUSED,
             dtype=dtype,
         )
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from error
     weights = raw_units(
         arrays["encoder.weight"],
         arrays["decoder.weight"].T,

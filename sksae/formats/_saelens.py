@@ -19,7 +19,7 @@ from sksae.formats._sources import (
     take,
     text_or_none,
 )
-from sksae.formats._tensors import read_json, read_tensors
+from sksae.formats._tensors import read_object, read_tensors
 
 WEIGHTS, CONFIG, SPARSITY = "sae_weights.safetensors", "cfg.json", "sparsity.safetensors"
 NORMALIZERS = {"layer_norm": "layer_norm", "constant_norm_rescale": "norm"}
@@ -129,7 +129,7 @@ def read_saelens(path, *, input_scale=None, dtype=None):
     """
     check_option("dtype", dtype, DTYPE)
     path = Path(path)
-    config = _flat(read_json(path / CONFIG))
+    config = _flat(read_object(path / CONFIG))
     where = path / CONFIG
     architecture = _architecture(config, where)
     normalization = _normalization(config, where, input_scale)

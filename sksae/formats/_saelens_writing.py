@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sksae._files import write_safetensors
 from sksae._params import Instance, check_option
 from sksae.formats._activations import only, read_fitted
 from sksae.formats._saelens import (
@@ -14,7 +15,7 @@ from sksae.formats._saelens import (
     TRANSCODERS,
     WEIGHTS,
 )
-from sksae.formats._tensors import write_json, write_safetensors
+from sksae.formats._tensors import write_json
 
 _VERSION = "6.0.0"  # below it, SAELens drops the metadata
 _ARCHITECTURES = {

@@ -1,6 +1,7 @@
 """Where weights are from: the facts of a configuration, and of a path."""
 
 import re
+from reprlib import Repr
 
 from sksae._hook_names import IN_BLOCKS, site_of_hook
 from sksae._params import Bool, Float, Instance, Int, Option
@@ -9,6 +10,8 @@ SITES = "|".join(IN_BLOCKS)
 TEXT = Instance(str, description="a str")
 SIZE, FLAG, POSITIVE = Int(1), Bool(), Float(0, open_="low")
 DTYPE = Option("float32", "float64", None)
+_BRIEF = Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring = 3, 60
 
 
 def source_facts(kind, *, hook_name=None, **facts):
@@ -39,7 +42,7 @@ def take(config, name, rule, path, *, default=...):
     if value is ...:
         raise ValueError(f"{path} has no {name!r}.")
     if value is not default and not rule.accepts(value):
-        raise ValueError(f"{name!r} in {path} must be {rule}. Got {_short(value)} instead.")
+        raise ValueError(f"{name!r} in {path} must be {rule}. Got {brief(value)} instead.")
     return value
 
 
@@ -49,6 +52,7 @@ def text_or_none(config, *names):
     return next((value for value in values if isinstance(value, str) and value), None)
 
 
-def _short(value):
-    text = repr(value)
+def brief(value):
+    """Return the beginning of what a value looks like, in little time whatever it holds."""
+    text = _BRIEF.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

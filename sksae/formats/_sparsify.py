@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
+from sksae._files import write_safetensors
 from sksae._params import Int, Option, check_option
 from sksae.formats._activations import bias_after, only, read_fitted
 from sksae.formats._raw_units import estimator, raw_units
 from sksae.formats._sources import DTYPE, FLAG, SIZE, source_facts, take, text_or_none
-from sksae.formats._tensors import read_json, read_tensors, write_json, write_safetensors
+from sksae.formats._tensors import read_object, read_tensors, write_json
 
 WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
 _LAYOUT = {
@@ -70,7 +71,7 @@ def read_sparsify(path, *, dtype=None):
     check_option("dtype", dtype, DTYPE)
     path = Path(path)
     where = path / CONFIG
-    config = read_json(where)
+    config = read_object(where)
     transcode = take(config, "transcode", FLAG, where, default=False)
     skip = take(config, "skip_connection", FLAG, where, default=False)
     activation = take(config, "activation", Option("topk", "groupmax"), where, default="topk")
@@ -169,7 +170,7 @@ def write_sparsify(path, sae):
 def _source(path):
     """Facts of the name of a hook point (``layers.5``, ``h.5.mlp``), and of the run around it."""
     run = path.parent / "config.json"
-    config = read_json(run) if run.is_file() else {}
+    config = read_object(run) if run.is_file() else {}
     facts = {"model": text_or_none(config, "model")}
     point = re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)(?:\.(.+))?$", path.name)
     if point:

@@ -1,20 +1,15 @@
 """Tensors of a file, checked against what they should be before any of them takes memory."""
 
 import json
-import pickle
-import warnings
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
-from sksae._files import replacing
-
-_INFLATION = 1100  # deflate makes nothing more than about a thousand times smaller
+from sksae._files import damage_named, opened_npz, read_json, regular, write_text
+from sksae.formats._torch_archive import StoredTensor, opened_archive
 
 
 def read_tensors(path, layout, *, sizes=None, optional=(), ignored=(), dtype=None):
@@ -33,7 +28,7 @@ def read_tensors(path, layout, *, sizes=None, optional=(), ignored=(), dtype=Non
     dtype : dtype, optional
         Of the arrays; None takes float64 if the matrices are, else float32.
     """
-    with _damage_named(path), _opened(path) as entries:
+    with damage_named(path), _opened(path) as entries:
         return select(entries, layout, sizes=sizes, optional=optional, ignored=ignored, dtype=dtype)
 
 
@@ -70,52 +65,26 @@ def select(entries, layout, *, sizes=None, optional=(), ignored=(), dtype=None):
     return arrays
 
 
-def load_torch(path):
-    """Return what a file of `torch.save` holds, a dict; nothing but plain data is unpickled."""
-    with _damage_named(path):
-        content = torch.load(path, map_location="cpu", weights_only=True)
+@contextmanager
+def opened_torch(path):
+    """Yield the dict in a file of `torch.save`, and a function that reads a tensor of it."""
+    with damage_named(path), opened_archive(path) as (content, read):
         if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
             raise ValueError("it holds no weights by name")
-        return content
+        yield content, read
 
 
-def tensor_entries(content):
+def tensor_entries(content, read):
     """Return ``{name: (shape, load)}`` of the tensors of a dict."""
-    tensors = {n: t for n, t in content.items() if isinstance(t, torch.Tensor)}
-    for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-            raise ValueError(f"{name} is no plain tensor")
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise ValueError(f"{name} claims more numbers than the file has")
-    return {n: (tuple(t.shape), partial(_as_array, t)) for n, t in tensors.items()}
-
-
-@contextmanager
-def _damage_named(path):
-    """Turn whatever a damaged file makes a library raise into a ValueError with its name."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # libraries wonder about files that are none of theirs
-            yield
-    except (MemoryError, PermissionError):
-        raise
-    except Exception as error:  # the parsers of a damaged file fail in every way there is
-        if str(error).startswith(f"{path} "):
-            raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = lines[0].rstrip(".")
-        if isinstance(error, pickle.UnpicklingError):
-            reason = "it holds something other than numbers, which might run code"
-        raise ValueError(f"{path} cannot be read: {reason}.") from error
+    tensors = {n: t for n, t in content.items() if isinstance(t, StoredTensor)}
+    return {n: (t.shape, lambda t=t: _as_array(read(t))) for n, t in tensors.items()}
 
 
 @contextmanager
 def _opened(path):
     suffix = Path(path).suffix
     if suffix == ".safetensors":
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with safe_open(regular(path), framework="pt", device="cpu") as file:
             yield {
                 name: (
                     tuple(file.get_slice(name).get_shape()),
@@ -124,35 +93,12 @@ def _opened(path):
                 for name in file.keys()  # noqa: SIM118 - a file, not a dict
             }
     elif suffix == ".npz":
-        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            shapes = {m.filename.removesuffix(".npy"): _npy_shape(file, m) for m in _members(file)}
-            yield {
-                n: (shape, lambda n=n: _numbers(np.asarray(file[n]))) for n, shape in shapes.items()
-            }
+        with opened_npz(path) as entries:
+            yield {n: (shape, lambda f=load: _numbers(f())) for n, (shape, load) in entries.items()}
     else:
-        content = load_torch(path)
-        inner = content.get("sae")  # OpenMOSS puts the weights beside a version
-        yield tensor_entries(inner if isinstance(inner, dict) else content)
-
-
-def _members(file):
-    members = file.zip.infolist()
-    for member in members:
-        if member.file_size > _INFLATION * max(member.compress_size, 1):
-            raise ValueError(f"{member.filename} claims more numbers than the file has")
-    return members
-
-
-def _npy_shape(file, member):
-    with file.zip.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        first = version == (1, 0)
-        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-        claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if claimed != member.file_size - stream.tell():
-            raise ValueError(f"{member.filename} claims {claimed:,} bytes")
-    return shape
+        with opened_torch(path) as (content, read):
+            inner = content.get("sae")  # OpenMOSS puts the weights beside a version
+            yield tensor_entries(inner if isinstance(inner, dict) else content, read)
 
 
 def _as_array(tensor):
@@ -168,28 +114,20 @@ def _numbers(array):
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
-def read_json(path):
+def read_object(path):
     """Return the object in a JSON file."""
-    with _damage_named(path):
-        content = json.loads(Path(path).read_bytes().decode("utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no JSON object")
-        return content
-
-
-def write_safetensors(path, arrays):
-    """Write arrays to a file, whole or not at all."""
-    with replacing(path) as part:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part)
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} cannot be read: it holds no JSON object.")
+    return content
 
 
 def write_json(path, content):
     """Write an object to a file, whole or not at all."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
 def tensor_names(path):
     """Return the names of the tensors of a file."""
-    with _damage_named(path), _opened(path) as entries:
+    with damage_named(path), _opened(path) as entries:
         return sorted(entries)

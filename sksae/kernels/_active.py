@@ -203,14 +203,20 @@ def _triton_is_right(device):
     return right_sums and right_dots and best
 
 
-@cache
-def _announced():
-    """Have torch say once, unheard, that its CSR tensors are young."""
+def _announce():
+    """Have torch say once, unheard, that its CSR tensors are young.
+
+    This happens on import, of which there is one at a time: filters of warnings belong to the whole
+    process, and threads that set them aside and put them back could leave them as they found those
+    of each other.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1))
+        torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1), device="cpu")
+
+
+_announce()
 
 
 def _csr(pointer, latents, values, shape):
-    _announced()
     return torch.sparse_csr_tensor(pointer, latents, values, size=shape, check_invariants=False)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from sksae._files import replacing
+from sksae._files import write_text
 from sksae._params import Int, check_option
 from sksae._signs import visible
 from sksae.report._listing import (
@@ -139,8 +139,7 @@ def write_page(
             "part_size": PART,
             **_overview(atlas, listing),
         }
-        with replacing(path) as page:
-            page.write_bytes(_html(index, blocks).encode("utf-8"))
+        write_text(path, _html(index, blocks))
     except BaseException:
         _remove(folder, set(names) - before)  # a page that was there before does not name them
         raise
@@ -251,8 +250,7 @@ def _hash(text):
 def _write_part(folder, number, part):
     """Write a part under a name that says what is in it, and return the name."""
     name = f"{number:04d}-{hashlib.sha256(part.encode('ascii')).hexdigest()[:16]}"
-    with replacing(folder / f"{name}.js") as file:
-        file.write_text(f'sksaePart("{name}","{part}")\n', encoding="ascii")
+    write_text(folder / f"{name}.js", f'sksaePart("{name}","{part}")\n')
     return name
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from sklearn import config_context
 from sklearn.base import clone
@@ -17,7 +18,8 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import sksae
 from sksae import ActivationExtractor, GatedSAE, TopKSAE, Transcoder
-from sksae.autoencoders import _saving
+from sksae._files import _writing, digest_of
+from sksae.autoencoders._random_states import check_generator
 from sksae.datasets import TINY_LM_PATH
 from sksae.interpret import Explanation
 from tests.estimators import FAMILY, PREDICTORS, wide
@@ -67,7 +69,8 @@ def rewrite(path, change=lambda header: None, arrays=lambda arrays: None):
     header = change(header) or header
     arrays(tensors)
     text = header if isinstance(header, str) else json.dumps(header)
-    save_file(tensors, path, metadata={"sksae": text})
+    digest = digest_of(text, tensors)
+    save_file(tensors, path, metadata={"sksae": text, "sha256": digest})
     return path
 
 
@@ -214,7 +217,7 @@ def test_a_crash_leaves_the_old_file(saved, monkeypatch):
         part.write_bytes(part.read_bytes()[:100])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_saving, "save_file", crash)
+    monkeypatch.setattr(_writing, "save_file", crash)
     with pytest.raises(KeyboardInterrupt):
         sae.set_feature_names({0: "warm"}).save(path)
     assert path.read_bytes() == before
@@ -225,6 +228,29 @@ def test_it_replaces_what_was_there(saved, X):
     path, _ = saved
     assert type(sksae.load(fit(TopKSAE, X).save(path))) is TopKSAE
     assert sksae.load(str(path)).n_components_ == 64
+
+
+def seed_of(change):
+    """Give the header a RandomState whose state is changed."""
+
+    def changed(header):
+        name, words, *rest = np.random.RandomState(0).get_state()
+        state = [name, words.tolist(), *rest]
+        change(state)
+        header["params"]["random_state"] = {"RandomState": state}
+
+    return changed
+
+
+def position_of(left, following):
+    """Change the position of torch's generator among its words."""
+
+    def changed(arrays):
+        raw = arrays["stream.generator"] = arrays["stream.generator"].copy()
+        raw[8:12] = np.frombuffer(np.int32(left).tobytes(), np.uint8)
+        raw[16:24] = np.frombuffer(np.int64(following).tobytes(), np.uint8)
+
+    return changed
 
 
 HEADERS = {
@@ -241,7 +267,19 @@ HEADERS = {
     "wrong parameter": (lambda h: h["params"].update(alpha=-1), "'alpha' parameter"),
     "huge parameter": (lambda h: h["params"].update(max_iter="9" * 10), "'max_iter' parameter"),
     "object parameter": (lambda h: h["params"].update(tol={"a": 1}), "a parameter is an object"),
-    "bad seed": (lambda h: h["params"].update(random_state={"RandomState": ["MT19937"]}), "unpack"),
+    "bad seed": (seed_of(lambda s: s.pop()), "five parts"),
+    "other generator": (seed_of(lambda s: s.__setitem__(0, "PCG64")), "not a MT19937"),
+    "few words": (seed_of(lambda s: s[1].pop()), "not a MT19937 with 624 words"),
+    "large word": (seed_of(lambda s: s[1].__setitem__(3, 2**32)), "not a MT19937"),
+    "negative word": (seed_of(lambda s: s[1].__setitem__(3, -1)), "not a MT19937"),
+    "word of text": (seed_of(lambda s: s[1].__setitem__(3, "7")), "not a MT19937"),
+    "no words": (seed_of(lambda s: s[1].__setitem__(slice(None), [0] * 624)), "no generator has"),
+    "far position": (seed_of(lambda s: s.__setitem__(2, 10**9)), "a position that is not in"),
+    "next position": (seed_of(lambda s: s.__setitem__(2, 625)), "a position that is not in"),
+    "position before": (seed_of(lambda s: s.__setitem__(2, -5)), "a position that is not in"),
+    "position as flag": (seed_of(lambda s: s.__setitem__(2, True)), "a position that is not in"),
+    "gauss flag": (seed_of(lambda s: s.__setitem__(3, 7)), "a position that is not in"),
+    "no gauss": (seed_of(lambda s: s.__setitem__(4, None)), "a normal number"),
     "no counts": (lambda h: h["fitted"].pop("n_iter_"), "lacks ['n_iter_']"),
     "other width": (lambda h: h["fitted"].update(n_components_=63), "its arrays say 64"),
     "other rows": (lambda h: h["fitted"].update(n_features_in_=13), "its arrays say 12"),
@@ -285,17 +323,22 @@ ARRAYS = {
     ),
     "a vector": (lambda a: a.update(components=np.zeros(64)), "components must be a matrix"),
     "empty": (lambda a: a.update(components=np.zeros((0, 12))), "must be a matrix"),
-    "integers": (lambda a: a.update(gain=np.ones(64, np.int64)), "not all F32 or all F64"),
-    "halves": (lambda a: a.update(gain=np.ones(64, np.float16)), "not all F32 or all F64"),
-    "mixed": (lambda a: a.update(gain=np.ones(64, np.float32)), "not all F32 or all F64"),
+    "integers": (lambda a: a.update(gain=np.ones(64, np.int64)), "not all float32 or all float64"),
+    "halves": (lambda a: a.update(gain=np.ones(64, np.float16)), "not all float32 or all float64"),
+    "mixed": (lambda a: a.update(gain=np.ones(64, np.float32)), "not all float32 or all float64"),
     "stream shape": (
         lambda a: a.update({"stream.weights.intercept": np.zeros(3)}),
-        "stream.weights.intercept is a F64 of shape (3,)",
+        "stream.weights.intercept is float64 of shape (3,)",
     ),
     "stream NaN": (lambda a: a["stream.mean"].fill(np.nan), "stream.mean has entries"),
     "stream gone": (lambda a: a.pop("stream.first.intercept"), "partial_fit is not whole"),
     "stream more": (lambda a: a.update({"stream.x": np.zeros(3)}), "partial_fit is not whole"),
     "bad generator": (lambda a: a["stream.generator"].fill(255), "random numbers"),
+    "short generator": (lambda a: a.update({"stream.generator": np.zeros(9, "u1")}), "not right"),
+    "position beyond": (position_of(624, 624), "position outside of its words"),
+    "position at 0": (position_of(625, 0), "position outside of its words"),
+    "far position": (position_of(3, 10**9), "position outside of its words"),
+    "no words": (lambda a: a["stream.generator"][24:5016].fill(0), "no generator has"),
 }
 
 
@@ -379,10 +422,10 @@ FIXTURE = settings(
 
 @FIXTURE
 @given(data=st.data())
-def test_random_damage_is_an_error_or_an_estimator(saved, data):
-    """Whatever a few bytes are changed to: a ValueError, or arrays that fit together."""
+def test_random_damage_is_an_error_or_the_same_estimator(saved, data):
+    """Whatever a few bytes are changed to: a ValueError, or what was saved."""
     path, sae = saved
-    raw = bytearray(sae.save(path).read_bytes())
+    raw, expected = bytearray(sae.save(path).read_bytes()), state_of(sksae.load(path))
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, min(len(raw) - 1, 4000)))
         kind = data.draw(st.sampled_from(["change", "cut", "insert", "swap"]))
@@ -399,9 +442,33 @@ def test_random_damage_is_an_error_or_an_estimator(saved, data):
     if again is None:
         assert str(path) in message
     else:
-        assert again.components_.shape == (64, 12)
-        assert np.isfinite(again.components_).all()
-        assert again.transform(np.zeros((2, 12))).shape == (2, 64)
+        assert state_of(again) == expected
+
+
+@pytest.mark.parametrize("position", [0, 1, 300, 623, 624])
+def test_every_position_of_a_random_state_comes_back(position, X, tmp_path):
+    state = np.random.RandomState(1)
+    name, words, *rest = state.get_state()
+    state.set_state((name, words, position, *rest[1:]))
+    sae = fit(TopKSAE, X).set_params(random_state=state)
+    again = sksae.load(sae.save(tmp_path / "sae.safetensors"))
+    assert_array_equal(again.random_state.normal(size=700), state.normal(size=700))
+
+
+@pytest.mark.parametrize("n_drawn", [0, 1, 2, 622, 623, 624, 625, 1000])
+def test_every_position_of_a_generator_is_accepted(n_drawn):
+    generator = torch.Generator().manual_seed(0)
+    torch.rand(n_drawn, generator=generator)
+    check_generator(generator.get_state().numpy())
+
+
+def test_a_missing_digest_is_an_error(saved):
+    path, _ = saved
+    with safe_open(path, "np") as file:
+        metadata = file.metadata()
+    save_file(load_file(path), path, metadata={"sksae": metadata["sksae"]})
+    with pytest.raises(ValueError, match=r"it is damaged: its digest"):
+        sksae.load(path)
 
 
 JUNK = st.recursive(

@@ -1,8 +1,8 @@
 """Folders that are whole or not there."""
 
-import os
-import shutil
 from contextlib import contextmanager
+
+from sksae._files import BEFORE, working_place
 
 COMPLETE = "source.jsonl"
 """Every folder of a source has this file; only such folders are ever replaced."""
@@ -19,16 +19,17 @@ def assembling(folder, *, overwrite):
                 f"{folder} is not a folder that Neuronpedia's files were written to, as it has no "
                 f"{COMPLETE}: it is not replaced. Take another path."
             )
-    part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with working_place(folder.parent) as place:
+        part, old = place / "new", place / BEFORE / folder.name
+        for new in (part, old.parent):
+            new.mkdir()
         yield part
         if folder.exists():
             folder.rename(old)
-        part.rename(folder)
-    finally:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            part.rename(folder)
+        except OSError:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise

@@ -6,7 +6,10 @@ import zlib
 
 import numpy as np
 
+from sksae._files import most_unpacked, regular
+
 NUL = "\0"  # no database takes it
+_ALIKE = 16  # so many times more than one line, as the lines of features that never fire are alike
 
 
 def well_formed(string):
@@ -64,10 +67,9 @@ def read_lines(path):
     """
     whole = path.name.removesuffix(".gz").endswith(".json")
     opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rb") as file:
-        lines = _decompressed(file, path) if path.suffix == ".gz" else file
-        lines = [b"".join(lines)] if whole else lines
-        for number, line in enumerate(lines, 1):
+    with opened(regular(path), "rb") as file:
+        read = file.read if whole else file.readline
+        for number, line in enumerate(_bounded(read, path), 1):
             where = str(path) if whole else f"{path}, line {number}"
             if not line.strip():
                 continue
@@ -79,10 +81,18 @@ def read_lines(path):
                 yield where, row
 
 
-def _decompressed(file, path):
-    """Yield the lines of a file that may be cut off, or no gzip file at all."""
+def _bounded(read, path):
+    """Yield what a function reads of a file that may be cut off, no gzip file or a trap."""
+    most, total = most_unpacked(path), 0
     try:
-        yield from file
+        while line := read(most + 1):
+            total += len(line)
+            if len(line) > most or total > _ALIKE * most:
+                raise ValueError(
+                    f"{path} cannot be read: it unpacks to more than {total - 1:,} bytes, too many "
+                    f"for an honest file of its size."
+                )
+            yield line
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be decompressed: {error}.") from error
 

@@ -5,6 +5,7 @@ import math
 import re
 from pathlib import Path
 
+from sksae._files import regular
 from sksae._params import Float, Instance, check_option
 from sksae.formats.neuronpedia._fields import FEATURE
 from sksae.formats.neuronpedia._lines import read_lines, well_formed
@@ -147,8 +148,8 @@ def _files(path, kind):
     """Return the files of a kind in the order of their numbers."""
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder {path}.")
-    if path.is_file():
-        return [path]
+    if not path.is_dir():
+        return [regular(path)]
     folder = path / kind if (path / kind).is_dir() else path
     files = [
         file

@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import objects
 from sksae._drafts import on_a_draft
+from sksae._files import damage_named
 from sksae._params import Int, check_option, check_params
 from sksae._reprs import ShortRepr
 from sksae.interpret._strongest import check_features
@@ -293,4 +294,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
             If it is no atlas, is damaged, or was written by a newer version.
         """
         parameters, *content = read_atlas(path)
-        return cls(**parameters)._set(*content)
+        atlas = cls(**parameters)
+        with damage_named(path, "is no whole file of an atlas"):
+            check_params(atlas)
+        return atlas._set(*content)

@@ -1,13 +1,12 @@
 """An atlas in a file: arrays without pickle, and JSON."""
 
 import json
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from sksae._files import replacing
+from sksae._files import damage_named, digest_of, most_unpacked, opened_npz, replacing
+from sksae._params import Int
 from sksae.interpret.atlas._tallies import EDGES
 
 VERSION = 1
@@ -22,6 +21,10 @@ _PARAMETERS = (
     "random_state",
 )
 _TEXT = ("header", "strings", "string_ends", "sources")
+DIGEST = "digest"
+_HEADER = 512  # bytes in front of an array, at most
+_BOUNDS = ("text_bounds", "window_bounds", "activity_indptr")
+_COUNT = Int(0, 2**62)
 _TABLES = {
     "nearest": "nearest_cosine nearest_jaccard nearest_conditional",
     "partner": "partner_cosine partner_jaccard partner_conditional",
@@ -47,77 +50,71 @@ def write_atlas(atlas, path):
         "strings": _bytes(b"".join(strings)),
         "string_ends": np.cumsum([len(string) for string in strings], dtype=np.int64),
     }
-    path = Path(path)
-    with replacing(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, **text, **atlas._arrays)
+    path, content = Path(path), {**text, **atlas._arrays}
+    content[DIGEST] = _bytes(digest_of(None, content).encode())
+    with replacing(path) as part:
+        _write(part, np.savez_compressed, content)
+        if sum(array.nbytes + _HEADER for array in content.values()) > most_unpacked(part):
+            _write(part, np.savez, content)  # a reader takes it for a trap otherwise
     return path
+
+
+def _write(path, save, content):
+    with path.open("wb") as file:
+        save(file, **content)
 
 
 def read_atlas(path):
     """Return ``(parameters, arrays, strings, sources, facts)`` of a file."""
-    try:
-        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            _check_sizes(file)
-            header = json.loads(bytes(file["header"]))
-            _check_header(header, path)
-            arrays = {name: file[name] for name in file.files if name not in _TEXT}
-            joined, ends = bytes(file["strings"]), file["string_ends"].tolist()
-            sources = json.loads(bytes(file["sources"]))
+    with damage_named(path, "is no whole file of an atlas"), opened_npz(path) as entries:
+        header = json.loads(bytes(entries["header"][1]()))
+        _check_header(header)
+        arrays = {name: load() for name, (_, load) in entries.items()}
+        digest = bytes(arrays.pop(DIGEST)).decode()
+        if digest != digest_of(None, arrays):
+            raise ValueError("its digest is not that of its content")
+        text = {name: arrays.pop(name) for name in _TEXT}
+        joined, ends = bytes(text["strings"]), text["string_ends"].tolist()
+        sources = json.loads(bytes(text["sources"]))
         starts = [0, *ends[:-1]]
         strings = [
             joined[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts, ends, strict=True)
         ]
         _check_arrays(arrays, len(strings), len(sources))
-    except (
-        AttributeError,
-        EOFError,
-        KeyError,
-        MemoryError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{path} is no whole file of an atlas: {reason[0]}") from error
     return header["parameters"], arrays, strings, sources, header["facts"]
-
-
-def _check_sizes(file):
-    """Raise a ValueError if an array claims another size than it has, before memory is taken."""
-    for member in file.zip.infolist():
-        with file.zip.open(member) as stream:
-            version = np.lib.format.read_magic(stream)
-            read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-                version, np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read(stream)
-            claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            if claimed != member.file_size - stream.tell():
-                raise ValueError(f"{member.filename} claims {claimed:,} bytes.")
 
 
 def _bytes(raw):
     return np.frombuffer(raw, dtype=np.uint8)
 
 
-def _check_header(header, path):
-    if header.get("format") != "sksae atlas":
+def _check_header(header):
+    if not isinstance(header, dict) or header.get("format") != "sksae atlas":
         raise ValueError("it is something else.")
+    if not _COUNT.accepts(header.get("version")):
+        raise ValueError("its version is no number.")
     if header["version"] > VERSION:
         raise ValueError(
             f"it has version {header['version']}, this sksae reads up to {VERSION}; a newer sksae "
             "wrote it."
         )
-    if set(header["parameters"]) != set(_PARAMETERS) or not isinstance(header["facts"], dict):
+    parameters, facts = header.get("parameters"), header.get("facts")
+    if not isinstance(parameters, dict) or set(parameters) != set(_PARAMETERS):
         raise ValueError("its parameters are not those of an atlas.")
-    if not {"n_rows", "n_texts", "n_first"} <= set(header["facts"]):
+    if not all(_COUNT.accepts(value) for value in parameters.values()):
+        raise ValueError("its parameters are not numbers.")
+    counts = ("n_rows", "n_texts", "n_first")
+    if not isinstance(facts, dict) or not all(_COUNT.accepts(facts.get(name)) for name in counts):
         raise ValueError("its facts are incomplete.")
 
 
 def _check_arrays(arrays, n_strings, n_texts):
     """Raise a ValueError if arrays are missing, of the wrong kind, or point beyond each other."""
-    for name, (kinds, shape) in _expected(arrays).items():
+    expected = _expected(arrays)
+    unknown = sorted(set(arrays) - set(expected) - set(_BOUNDS))
+    if unknown:
+        raise ValueError(f"it has arrays that are not of an atlas: {', '.join(unknown[:5])}")
+    for name, (kinds, shape) in expected.items():
         _check(arrays[name].dtype.kind in kinds and arrays[name].shape == shape, name)
     n_components, n_cells = len(arrays["n_active"]), len(arrays["cell_string"])
     _check_bounds(arrays, "text_bounds", n_texts, n_cells)

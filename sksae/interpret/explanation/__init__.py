@@ -8,9 +8,9 @@ from sksae.interpret.explanation._explanation import (
     load_explanations,
     save_explanations,
 )
+from sksae.interpret.explanation._explanation_scores import score_explanations
 from sksae.interpret.explanation._local_client import LocalClient
 from sksae.interpret.explanation._openai_client import OpenAIClient
-from sksae.interpret.explanation._scoring import score_explanations
 from sksae.interpret.explanation._splitting import ExampleSide, split_examples
 from sksae.interpret.explanation._steering_score import score_by_steering
 from sksae.interpret.explanation._token_statistics import explain_from_tokens

@@ -1,20 +1,26 @@
-"""What explanations and scores will cost, before anything is sent."""
+"""Estimated cost of explanations and scores, before anything is sent."""
 
 import math
 
 from sksae._params import Bool, Float, Int, Option, Pair, check_option
 from sksae.interpret.explanation._explaining import N_EXAMPLES, chosen_windows, features_of
-from sksae.interpret.explanation._prompts import explain_messages
-from sksae.interpret.explanation._questions import TESTS, Subject, joined, questions_about, too_rare
-from sksae.interpret.explanation._splitting import split_examples
-from sksae.interpret.explanation._trials import Plan
+from sksae.interpret.explanation._explanation_prompts import explain_messages
+from sksae.interpret.explanation._explanation_scores import (
+    EMBEDDING,
+    TESTS,
+    Subject,
+    questions_about,
+    too_rare,
+)
+from sksae.interpret.explanation._explanation_tests import QuestionPlan
+from sksae.interpret.explanation._splitting import joined, split_examples
 
-_MEASURED = 100  # features whose questions are written out
-_BYTES = 4  # of UTF-8 a token, about: of English, of code, and of Korean, nearly
-_OVERHEAD = 8  # tokens that a chat's frame takes
-_WORDS = "a description of ordinary length, say a dozen words and a half of them short"
-_TOKENS_OUT = {"explain": 30, "intruder": 2}
-_TOKENS_OUT_A_WINDOW = {"detection": 2, "fuzzing": 2, "simulation": 3}
+_N_MEASURED = 100  # the most features whose questions are written out
+_BYTES_PER_TOKEN = 4  # of UTF-8; about right for English, code and Korean
+_FRAME = 8  # tokens per question that the chat format takes
+_TYPICAL_TEXT = "a description of ordinary length, say a dozen words and a half of them short"
+_TOKENS_OUT = {"explain": 30, "intruder": 2}  # per question
+_TOKENS_OUT_PER_WINDOW = {"detection": 2, "fuzzing": 2, "simulation": 3}
 
 
 def estimate_cost(
@@ -38,11 +44,11 @@ def estimate_cost(
     Parameters
     ----------
     atlas : FeatureAtlas
-        What is known about the features.
+        The atlas of the features.
     features : array-like of int, default=None
         The features. None takes all that fire.
     methods : sequence of str, default=()
-        The scores that will be wanted, as for :func:`score_explanations`.
+        The planned scores, as for :func:`score_explanations`.
     price_per_million : tuple of two float, default=(0.0, 0.0)
         The price of a million tokens that are sent, and of a million that come back.
     n_examples : int, default=20
@@ -52,7 +58,7 @@ def estimate_cost(
     baselines : bool, default=True
         As for :func:`score_explanations`.
     count_tokens : callable, default=None
-        The number of tokens of a str. None takes one for each four bytes of UTF-8.
+        Maps a str to its number of tokens. None counts one token per four bytes of UTF-8.
     random_state : int, default=0
         As for :func:`explain`.
 
@@ -71,12 +77,12 @@ def estimate_cost(
     See Also
     --------
     explain : Asks for explanations.
-    score_explanations : Asks about them.
+    score_explanations : Asks questions about them.
 
     Notes
     -----
-    What comes back is the least that a good answer takes; a model that thinks aloud takes many
-    times that. Retries and answers that a cache has are not counted.
+    Tokens out are those of the shortest good answers; a reasoning model takes many times that.
+    Neither retries nor answers from a cache are considered.
 
     Examples
     --------
@@ -94,60 +100,63 @@ def estimate_cost(
     check_option("price_per_million", price_per_million, Pair(Float(0)))
     methods = [methods] if isinstance(methods, str) else list(methods)
     for method in methods:
-        check_option("each of methods", method, Option(*TESTS, "embedding"))
+        check_option("each of methods", method, Option(*TESTS, EMBEDDING))
     features = features_of(atlas, features)
-    n_measured = min(len(features), _MEASURED)
+    n_measured = min(len(features), _N_MEASURED)
     measured = [features[i * len(features) // n_measured] for i in range(n_measured)]
-    steps = {name: _zero() for name in ("explain", *methods)}
-    plan = Plan(n_examples, per_question)
+    steps = {name: _no_cost() for name in ("explain", *methods)}
+    plan = QuestionPlan(n_examples, per_question)
     for number in measured:
         for name, messages, n_windows in _questions(
             atlas.feature(number), methods, plan, (baselines, min_examples), random_state
         ):
             step = steps[name]
             step["calls"] += 1
-            step["tokens_in"] += _OVERHEAD + sum(
-                _tokens(m["content"], count_tokens) for m in messages
+            step["tokens_in"] += _FRAME + sum(
+                _n_tokens(m["content"], count_tokens) for m in messages
             )
-            out = _TOKENS_OUT_A_WINDOW.get(name, 0) * n_windows
-            step["tokens_out"] += 2 + _TOKENS_OUT.get(name, out)
+            of_windows = _TOKENS_OUT_PER_WINDOW.get(name, 0) * n_windows
+            step["tokens_out"] += 2 + _TOKENS_OUT.get(name, of_windows)
     return _summary(steps, len(features), n_measured, price_per_million, count_tokens)
 
 
 def _questions(feature, methods, plan, options, random_state):
     """Yield step, messages and number of windows of all questions about a feature."""
     baselines, min_examples = options
-    both = split_examples(feature, random_state=random_state)
-    windows = chosen_windows(both[0], plan.n_examples)
+    explaining, scoring = split_examples(feature, random_state=random_state)
+    windows = chosen_windows(explaining, plan.n_examples)
     if windows:
         yield "explain", explain_messages(feature, windows), len(windows)
-    if too_rare(both[1], min_examples):
+    if too_rare(scoring, min_examples):
         return
-    subject = Subject(feature, both[1], joined(*both), _WORDS, _WORDS if baselines else None)
+    other_text = _TYPICAL_TEXT if baselines else None
+    subject = Subject(feature, scoring, joined(explaining, scoring), _TYPICAL_TEXT, other_text)
     for asked in questions_about(subject, methods, plan, random_state):
-        yield asked.method, asked.trial.messages, len(asked.trial.truth)
+        yield asked.method, asked.question.messages, len(asked.question.truth)
 
 
-def _zero():
+def _no_cost():
     return {"calls": 0, "tokens_in": 0, "tokens_out": 0, "price": 0.0}
 
 
-def _tokens(text, count_tokens):
+def _n_tokens(text, count_tokens):
     if count_tokens is not None:
         return count_tokens(text)
-    return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES)
+    return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
 
 
 def _summary(steps, n_features, n_measured, prices, count_tokens):
     scale = n_features / n_measured if n_measured else 0.0
-    total = _zero()
+    total = _no_cost()
     for step in steps.values():
         for name in ("calls", "tokens_in", "tokens_out"):
             step[name] = round(step[name] * scale)
         step["price"] = (step["tokens_in"] * prices[0] + step["tokens_out"] * prices[1]) / 1e6
         for name, value in step.items():
             total[name] += value
-    counted = f"one token for each {_BYTES} bytes of UTF-8" if count_tokens is None else "as given"
+    counted = "as given"
+    if count_tokens is None:
+        counted = f"one token per {_BYTES_PER_TOKEN} bytes of UTF-8"
     how = (
         f"questions written out for {n_measured} of {n_features} features; tokens in: {counted}; "
         f"tokens out: the shortest good answers"

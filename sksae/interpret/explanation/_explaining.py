@@ -1,4 +1,4 @@
-"""A few words for each feature, from token statistics or from a language model."""
+"""Short descriptions of features, from token statistics or from a language model."""
 
 import warnings
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ from sklearn.utils.validation import check_is_fitted
 from sksae._params import Int, check_option
 from sksae.interpret._strongest import check_features
 from sksae.interpret.explanation._answers import read_description
-from sksae.interpret.explanation._asking import ask, check_client
+from sksae.interpret.explanation._client_calls import ask, check_client
 from sksae.interpret.explanation._explanation import Explanation
-from sksae.interpret.explanation._prompts import explain_messages
+from sksae.interpret.explanation._explanation_prompts import explain_messages
 from sksae.interpret.explanation._splitting import key_of, split_examples
 from sksae.interpret.explanation._token_statistics import describe
 
@@ -31,24 +31,24 @@ def explain(
     """Describe features in a few words each.
 
     A feature is described from half of its texts, see :func:`split_examples`, so that
-    :func:`score_explanations` can test the words on the other half. Without a client they are
-    those of :func:`explain_from_tokens`. With one, the language model is shown windows in which
-    the feature fires, half of them its strongest and half from all strengths.
+    :func:`score_explanations` can test the description on the other half. Without a client it is
+    that of :func:`explain_from_tokens`. With one, the language model is shown windows in which the
+    feature fires, half of them its strongest and half from all strengths.
 
     Parameters
     ----------
     atlas : FeatureAtlas
-        What is known about the features.
+        The atlas of the features.
     client : object, default=None
-        Something with ``complete(messages)`` that returns a string: :class:`OpenAIClient`,
-        :class:`LocalClient`, or your own. In a :class:`CachedClient`, what was answered is not
-        asked again, so that a call that was interrupted goes on where it was. None asks nobody.
+        An object with ``complete(messages)`` that returns a string: :class:`OpenAIClient`,
+        :class:`LocalClient`, or your own. A :class:`CachedClient` asks no question twice, so that
+        an interrupted call can be repeated and goes on where it was. None asks nobody.
     features : array-like of int, default=None
         The features. None takes all that fire.
     n_examples : int, default=20
-        The most windows that the language model is shown of a feature.
+        The largest number of windows per feature that the language model is shown.
     max_concurrency : int, default=4
-        Questions under way at a time. The result does not depend on it.
+        The largest number of questions at the same time. The result does not depend on it.
     random_state : int, default=0
         Seed of the split.
     verbose : int, default=0
@@ -57,8 +57,8 @@ def explain(
     Returns
     -------
     explanations : dict of int to Explanation
-        By feature. Features for which there was no answer, or none that is a description, are
-        missing, and a warning names them.
+        By feature. Features without an answer that is a description are missing, and a warning
+        names them.
 
     Raises
     ------
@@ -76,14 +76,14 @@ def explain(
 
     See Also
     --------
-    score_explanations : Tests how true the words are.
-    estimate_cost : What it will cost.
-    save_explanations : Keeps them.
+    score_explanations : Tests explanations.
+    estimate_cost : Estimates the cost.
+    save_explanations : Saves explanations.
 
     Notes
     -----
-    Text from the data is sent as data: one line each, and with marks that it cannot contain. A
-    model may still be swayed by what it reads; scores show it.
+    Text from the data is sent as data: one line per window, with marks that it cannot contain. A
+    model may still be influenced by what it reads; scores show it.
 
     References
     ----------
@@ -106,26 +106,27 @@ def explain(
     features = features_of(atlas, features)
     if client is not None:
         check_client(client)
-    explanations, questions, waiting = {}, [], []
+    explanations, questions, asked = {}, [], []
     for number in features:
         feature = atlas.feature(number)
         side, _ = split_examples(feature, random_state=random_state)
         windows = chosen_windows(side, n_examples)
         if client is None or not windows:
-            seen = _texts(side.windows())
-            explanations[number] = Explanation(number, describe(feature, side), "tokens", seen=seen)
+            texts = _texts(side.windows())
+            description = describe(feature, side)
+            explanations[number] = Explanation(number, description, "tokens", seen=texts)
         else:
             questions.append(explain_messages(feature, windows))
-            waiting.append((number, _texts(windows)))
+            asked.append((number, _texts(windows)))
     if questions:
         options = {"max_concurrency": max_concurrency, "verbose": verbose, "name": "explain"}
         answers = ask(client, questions, **options)
-        explanations |= _read(waiting, answers, name_of(client))
+        explanations |= _explanations(asked, answers, name_of(client))
     return {number: explanations[number] for number in features if number in explanations}
 
 
 def features_of(atlas, features):
-    """Return the features asked for, or all that fire, as a list of int."""
+    """Numbers of the given features, or of all that fire, as a list of int."""
     if not callable(getattr(atlas, "feature", None)):
         raise TypeError(f"atlas must be a fitted FeatureAtlas. Got {type(atlas).__name__} instead.")
     check_is_fitted(atlas, "n_active_")
@@ -136,48 +137,49 @@ def features_of(atlas, features):
 
 
 def chosen_windows(side, n_examples):
-    """Return windows for an explanation: the strongest, then some of each part in turn."""
+    """Windows for an explanation: the strongest, then those of each part in turn."""
     n_top = (n_examples + 1) // 2
-    found = {e.row: e for e in side.top[:n_top]}
-    depth = max(map(len, side.quantiles), default=0)
-    for place in range(depth):
+    by_row = {example.row: example for example in side.top[:n_top]}
+    for depth in range(max(map(len, side.quantiles), default=0)):
         for part in side.quantiles:
-            if place < len(part) and len(found) < n_examples:
-                found.setdefault(part[place].row, part[place])
-    return list(found.values())
+            if depth < len(part) and len(by_row) < n_examples:
+                by_row.setdefault(part[depth].row, part[depth])
+    return list(by_row.values())
 
 
 def name_of(client):
-    """Return what a client calls itself."""
+    """Name of a client: its own, or that of its class."""
     return str(getattr(client, "name", type(client).__name__))
 
 
-def _read(waiting, answers, source):
-    found, failed = {}, {}
-    for (number, seen), answer in zip(waiting, answers, strict=True):
+def _explanations(asked, answers, source):
+    """Explanations from the answers; a warning names the features without one."""
+    explanations, failed = {}, {}
+    for (number, texts), answer in zip(asked, answers, strict=True):
         try:
             if isinstance(answer, Exception):
                 raise answer
-            found[number] = Explanation(number, read_description(answer), source, seen=seen)
-        except Exception as error:  # a client is the user's own
+            description = read_description(answer)
+            explanations[number] = Explanation(number, description, source, seen=texts)
+        except Exception as error:  # of any type: a client is the user's own
             failed[number] = error
     if failed:
         number, error = next(iter(failed.items()))
         message = f"feature {number}: {type(error).__name__}: {error}"
-        if not found:
+        if not explanations:
             raise RuntimeError(
                 f"None of {len(failed)} features could be explained; {message}"
             ) from error
         warnings.warn(
-            f"{len(failed)} of {len(waiting)} features have no explanation: "
+            f"{len(failed)} of {len(asked)} features have no explanation: "
             f"{named(failed)}; {message}. Call explain again for these.",
             stacklevel=3,
         )
-    return found
+    return explanations
 
 
 def named(numbers):
-    """Return the first of some numbers as text."""
+    """Text of the first ten of some numbers."""
     numbers = list(numbers)
     return ", ".join(map(str, numbers[:10])) + ", ..." * (len(numbers) > 10)
 

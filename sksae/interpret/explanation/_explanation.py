@@ -1,4 +1,4 @@
-"""What a feature stands for in a few words, how far that was tested, and the file it is kept in."""
+"""Explanations of features with their scores, and the file that they are kept in."""
 
 import json
 import math
@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sksae._files import replacing
+from sksae._files import digest_of, read_json, write_text
 from sksae._params import Int, check_option
 from sksae._signs import visible
 
 _FORMAT, _VERSION = "sksae explanations", 1
+_ENTRIES, _DIGEST = ("format", "version", "explanations"), "digest"
 _TEXTS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a feature stands for, in a few words, and how far that was tested.
+    """A description of a feature in a few words, with its scores.
 
     As a string it is those words, on one line and without characters that steer a terminal: they
     may come from a file, or from a language model that has read anybody's text.
@@ -26,13 +27,13 @@ class Explanation:
     feature : int
         The column of the codes.
     text : str
-        The words.
+        The description.
     source : str, default="hand"
-        Where they come from: "tokens", the name of a language model, or "hand".
+        The origin: "tokens", the name of a language model, or "hand".
     scores : dict of str to dict, default={}
-        What :func:`score_explanations` found, by method.
+        The scores of :func:`score_explanations`, by method.
     seen : tuple, default=()
-        The texts that whoever wrote the words was shown; scores leave them out.
+        The texts that the description was made from; scores leave them out.
 
     See Also
     --------
@@ -59,6 +60,8 @@ class Explanation:
 
 def save_explanations(path, explanations):
     """Write explanations and their scores to a JSON file, whole or not at all.
+
+    A digest in the file tells damage. Whoever changes the file by hand leaves out its line.
 
     Parameters
     ----------
@@ -104,31 +107,30 @@ def save_explanations(path, explanations):
         for _, one in sorted(as_explanations(explanations).items())
     ]
     content = {"format": _FORMAT, "version": _VERSION, "explanations": lines}
-    path = Path(path)
-    with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="ascii")
-    return path
+    content = {_DIGEST: digest_of(content), **content}  # first: its line can be left out
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return Path(path)
 
 
 def as_explanations(explanations):
-    """Return a dict of `Explanation`, whatever stands for them; raise where they do not fit."""
+    """Dict of `Explanation` by feature, from strings as well; an error where they do not fit."""
     if not isinstance(explanations, Mapping):
         raise TypeError(
             f"explanations must be a dict by feature, as explain returns it. Got "
             f"{type(explanations).__name__} instead."
         )
-    found = {}
-    for number, one in explanations.items():
+    by_feature = {}
+    for number, explanation in explanations.items():
         check_option("each feature of explanations", number, Int(0))
-        if isinstance(one, str):
-            one = Explanation(int(number), one)
-        if not isinstance(one, Explanation) or one.feature != number:
+        if isinstance(explanation, str):
+            explanation = Explanation(int(number), explanation)
+        if not isinstance(explanation, Explanation) or explanation.feature != number:
             raise ValueError(
                 f"explanations[{number}] must be the Explanation of feature {number} or a str. "
-                f"Got {one!r} instead."
+                f"Got {explanation!r} instead."
             )
-        found[int(number)] = one
-    return found
+        by_feature[int(number)] = explanation
+    return by_feature
 
 
 def load_explanations(path):
@@ -165,12 +167,7 @@ def load_explanations(path):
     ...     load_explanations(path)
     {3: Explanation(feature=3, text='rivers', source='hand', scores={}, seen=())}
     """
-    try:
-        content = json.loads(Path(path).read_bytes().decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is not a file of explanations, or not all of it: {error}"
-        ) from error
+    content = read_json(path, "is not a file of explanations, or not all of it")
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path} is JSON, but not a file that save_explanations wrote.")
     if content.get("version") != _VERSION:
@@ -178,9 +175,13 @@ def load_explanations(path):
             f"{path} has version {content.get('version')!r} of the format; this sksae reads "
             f"version {_VERSION}."
         )
+    if content.pop(_DIGEST, None) not in (None, digest_of(content)):
+        raise ValueError(
+            f"{path} is damaged, or was changed by hand: then leave out its line {_DIGEST!r}."
+        )
     lines = content.get("explanations")
-    if not isinstance(lines, list):
-        raise ValueError(f"{path} has no list of explanations.")
+    if not isinstance(lines, list) or len(content) > len(_ENTRIES):
+        raise ValueError(f"{path} has no list of explanations, or more than {_ENTRIES}.")
     found = {}
     for number, line in enumerate(lines):
         if not _is_valid(line) or line["feature"] in found:
@@ -209,7 +210,7 @@ def _is_valid(line):
 
 
 def _plain(value):
-    """Return what JSON can say: numpy's numbers as Python's, what is not finite as None."""
+    """JSON value: numpy's numbers as Python's, and None for NaN and infinity."""
     if isinstance(value, dict):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -221,7 +222,7 @@ def _plain(value):
 
 
 def _numbers(value):
-    """Return scores with NaN for None, as they were before `_plain`."""
+    """Scores with NaN for None, the inverse of `_plain`."""
     if isinstance(value, dict):
         return {name: _numbers(inner) for name, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Which windows an explanation may be made from, and which it is tested on: never the same text."""
+"""Disjoint windows of a feature to explain it from and to test the explanation on."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -7,23 +7,23 @@ import numpy as np
 
 from sksae._params import Int, check_option
 
-ATTEMPTS = 8  # random ways of dealing out the texts, of which the best counts
+N_ATTEMPTS = 8  # random ways to distribute the texts, of which the best is taken
 
 
 class ExampleSide(NamedTuple):
-    """The windows of a feature that one side may look at.
+    """The windows of a feature on one of two sides, which share no text.
 
-    One side explains the feature and the other tests the explanation; they share no text.
+    One side is for explaining the feature and the other for testing the explanation.
 
     Parameters
     ----------
     top : list of Example
-        Where the feature fires most, the strongest first.
+        The windows in which the feature fires most, the strongest first.
     quantiles : list of list of Example
-        Random places with about as many firings in each part, from strong to weak; a part may be
+        Windows of random firings, about as many in each part, from strong to weak; a part may be
         empty.
     silent : dict of str to list of Example
-        Windows in which it fires nowhere, as in `Feature.silent`.
+        Windows in which it does not fire, by kind, as in `Feature.silent`.
 
     See Also
     --------
@@ -41,40 +41,39 @@ class ExampleSide(NamedTuple):
     silent: dict
 
     def windows(self):
-        """Return all windows in which the feature fires, each place once, the strongest first.
+        """Return all windows in which the feature fires, without repetition, the strongest first.
 
         Returns
         -------
         windows : list of Example
             The windows.
         """
-        found = {e.row: e for e in [*self.top, *(e for part in self.quantiles for e in part)]}
-        return sorted(found.values(), key=lambda e: (-e.activation, e.row))
+        by_row = {e.row: e for e in [*self.top, *(e for part in self.quantiles for e in part)]}
+        return sorted(by_row.values(), key=lambda e: (-e.activation, e.row))
 
 
 def split_examples(feature, *, n_quantiles=5, seen=(), random_state=0):
-    """Split the windows of a feature into some to explain it from and others to test that.
+    """Split the windows of a feature into those to explain it from and those to test it on.
 
-    No text has windows on both sides, and windows that read the same count as one text. Of each
-    part, from strong to weak, about half goes to either side.
+    No text has windows on both sides, and texts with identical windows count as one. Of each part,
+    from strong to weak, about half goes to either side.
 
     Parameters
     ----------
     feature : Feature
-        The feature, with sampled places. Without any, its strongest examples are cut into parts
-        of equal size.
+        The feature, with sampled firings. Without any, its strongest examples are divided into
+        parts of equal size.
     n_quantiles : int, default=5
-        How many parts.
+        The number of parts.
     seen : collection, default=()
         Texts that must be on the side to explain from.
     random_state : int, default=0
-        Seed of the split. The same seed gives the same split, whatever other features there are.
+        Seed of the split, which does not depend on other features.
 
     Returns
     -------
     explaining, scoring : ExampleSide
-        The two sides. Silent windows are for scoring unless their text is among those to explain
-        from.
+        The two sides. Silent windows are on the scoring side unless their text is on the other.
 
     Raises
     ------
@@ -104,23 +103,33 @@ def split_examples(feature, *, n_quantiles=5, seen=(), random_state=0):
     check_option("n_quantiles", n_quantiles, Int(1))
     check_option("random_state", random_state, Int(0, 2**32 - 1))
     parts = _parts(feature, n_quantiles)
-    group = _groups([*feature.examples, *(e for part in parts for e in part)])
-    members = [[group[key_of(e.text)] for e in part] for part in parts]
-    fixed = {group[key] for key in map(key_of, seen) if key in group}
+    group_of = _groups([*feature.examples, *(e for part in parts for e in part)])
+    # The group of each window, part by part.
+    members = [[group_of[key_of(e.text)] for e in part] for part in parts]
+    fixed = {group_of[key] for key in map(key_of, seen) if key in group_of}
     rng = np.random.default_rng([random_state, feature.feature])
-    order = sorted(set(group.values()))
-    deals = [
-        _dealt(members, [order[i] for i in rng.permutation(len(order))], fixed)
-        for _ in range(ATTEMPTS)
+    groups = sorted(set(group_of.values()))
+    candidates = [
+        _distributed(members, [groups[i] for i in rng.permutation(len(groups))], fixed)
+        for _ in range(N_ATTEMPTS)
     ]
-    explained = max(deals, key=lambda deal: _balance(members, deal))
-    texts = {text for text, mine in group.items() if mine in explained}
+    explained = max(candidates, key=lambda candidate: _balance(members, candidate))
+    texts = {text for text, group in group_of.items() if group in explained}
     texts |= set(map(key_of, seen))
     return _side(feature, parts, texts, True), _side(feature, parts, texts, False)
 
 
+def joined(first, second):
+    """`ExampleSide` with the windows of two."""
+    return ExampleSide(
+        sorted(first.top + second.top, key=lambda e: (-e.activation, e.row)),
+        [a + b for a, b in zip(first.quantiles, second.quantiles, strict=True)],
+        {kind: windows + second.silent[kind] for kind, windows in first.silent.items()},
+    )
+
+
 def key_of(text):
-    """Return what stands for a text in a set: numpy's numbers and Python's are the same one."""
+    """Key of a text in a set: a number of numpy's and the same one of Python's are equal."""
     return text.item() if isinstance(text, np.generic) else text
 
 
@@ -128,53 +137,53 @@ def _parts(feature, n_quantiles):
     if len(feature.sampled):
         return [part.examples for part in feature.quantiles(n_quantiles)]
     n_quantiles = max(1, min(n_quantiles, len(feature.examples)))
-    cuts = [len(feature.examples) * i // n_quantiles for i in range(n_quantiles + 1)]
-    return [feature.examples[a:b] for a, b in pairwise(cuts)]
+    edges = [len(feature.examples) * i // n_quantiles for i in range(n_quantiles + 1)]
+    return [feature.examples[start:stop] for start, stop in pairwise(edges)]
 
 
 def _groups(examples):
-    """Return a group by text; texts with a window that reads the same are in one group."""
-    leader = {}
+    """Group number by text; texts with an identical window are in one group (union-find)."""
+    leader = {}  # of texts and windows, which are the nodes
 
-    def find(key):
-        while leader.setdefault(key, key) != key:
-            key = leader[key]
-        return key
+    def find(node):
+        while leader.setdefault(node, node) != node:
+            node = leader[node]
+        return node
 
     for example in examples:
         text = ("text", key_of(example.text))
         leader[find(("window", *example.tokens))] = find(text)
-    texts = [key for key in leader if key[0] == "text"]
+    texts = [node for node in leader if node[0] == "text"]
     numbers = {}
-    return {key[1]: numbers.setdefault(find(key), len(numbers)) for key in texts}
+    return {node[1]: numbers.setdefault(find(node), len(numbers)) for node in texts}
 
 
-def _dealt(members, order, fixed):
-    """Return the groups to explain from, dealt part by part, the one with fewest groups first."""
+def _distributed(members, order, fixed):
+    """Groups to explain from, chosen part by part, the part with the fewest groups first."""
     explained, scored = set(fixed), set()
     rank = {group: i for i, group in enumerate(order)}
     for part in sorted(members, key=lambda part: len(set(part))):
         free = sorted(set(part) - explained - scored, key=rank.get)
         for group in free:
-            mine = sum(g in explained for g in part)
-            other = sum(g in scored for g in part)
-            if mine == other:  # then the side that has fewer texts
-                mine, other = len(explained), len(scored)
-            (explained if mine <= other else scored).add(group)
-    left = [group for group in order if group not in explained | scored]
-    return explained | set(left[::2])
+            n_explained = sum(g in explained for g in part)
+            n_scored = sum(g in scored for g in part)
+            if n_explained == n_scored:  # then the side that has fewer groups in all
+                n_explained, n_scored = len(explained), len(scored)
+            (explained if n_explained <= n_scored else scored).add(group)
+    remaining = [group for group in order if group not in explained | scored]
+    return explained | set(remaining[::2])
 
 
 def _balance(members, explained):
-    """Return how good a split is: parts on both sides, then how even they are."""
+    """Quality of a split: the number of parts on both sides, then how even they are."""
     shares = [sum(g in explained for g in part) / len(part) for part in members if part]
-    both = sum(0 < share < 1 for share in shares)
-    return both, -sum(abs(share - 0.5) for share in shares)
+    n_on_both_sides = sum(0 < share < 1 for share in shares)
+    return n_on_both_sides, -sum(abs(share - 0.5) for share in shares)
 
 
 def _side(feature, parts, texts, explaining):
-    def mine(examples):
+    def selected(examples):
         return [e for e in examples if (key_of(e.text) in texts) == explaining]
 
-    silent = {kind: mine(some) for kind, some in feature.silent.items()}
-    return ExampleSide(mine(feature.examples), [mine(part) for part in parts], silent)
+    silent = {kind: selected(windows) for kind, windows in feature.silent.items()}
+    return ExampleSide(selected(feature.examples), [selected(part) for part in parts], silent)

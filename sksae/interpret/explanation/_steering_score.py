@@ -1,4 +1,4 @@
-"""Whether an explanation tells what a feature does to the text that a model writes."""
+"""Scores of explanations by steering: the effect of a feature on the text that a model writes."""
 
 import math
 import re
@@ -8,14 +8,19 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
+from sksae._modes import evaluation
 from sksae._params import Float, Int, check_option
 from sksae.interpret.explanation._answers import read_choice
-from sksae.interpret.explanation._asking import ask, check_client, warn_of_failures
+from sksae.interpret.explanation._client_calls import (
+    ask,
+    check_client,
+    warn_of_failures,
+    warn_of_unread,
+)
 from sksae.interpret.explanation._explanation import as_explanations
-from sksae.interpret.explanation._intervals import wilson
-from sksae.interpret.explanation._prompts import steered_messages
-from sksae.interpret.explanation._questions import no_score
-from sksae.interpret.explanation._scoring import other_texts
+from sksae.interpret.explanation._explanation_prompts import steered_messages
+from sksae.interpret.explanation._explanation_scores import no_score, other_texts
+from sksae.interpret.explanation._intervals import share_interval
 
 PROMPTS = ("The", "I think that", "It is", "In this", "There are", "You can", "When we", "A")
 
@@ -36,12 +41,12 @@ def score_by_steering(
     random_state=0,
     verbose=0,
 ):
-    """Measure how well explanations tell what features make a model say.
+    """Measure how well explanations predict the effect of features on a model's output.
 
-    The model reads neutral beginnings with and without the feature turned up. With a client, a
-    language model sees both continuations and says which of them shows what the explanation names.
-    Without, the score is how much more probable the words of the explanation become as the next
-    one, those in quotes if there are any.
+    The model continues neutral prompts with and without the feature amplified. With a client, a
+    language model reads both continuations and says which of them shows what the explanation names.
+    Without one, the score is the increase of the probability that the next word is one of the
+    explanation, or one of those in quotes if there are any.
 
     Parameters
     ----------
@@ -50,23 +55,23 @@ def score_by_steering(
     model : PreTrainedModel
         The model that `sae` was fitted on, with its head.
     site : str or (int, str)
-        Where, as for :func:`~sksae.language_models.steer`.
+        The site, as for :func:`~sksae.language_models.steer`.
     sae : estimator
         The sparse autoencoder.
     client : object, default=None
-        Something with ``complete(messages)`` that returns a string. None asks nobody.
+        An object with ``complete(messages)`` that returns a string. None asks nobody.
     tokenizer : tokenizer
-        The model's.
+        The tokenizer of the model.
     maxima : array-like of shape (n_components,)
         The largest code of each feature, such as ``atlas.max_activation_``.
     prompts : sequence of str, default=PROMPTS
-        The beginnings; The default are eight short English ones.
+        The prompts; the default are eight short English ones.
     strength : float, default=2.0
-        How far each token is pushed along the feature, in units of its largest code.
+        The multiple of the feature that is added at each token, in units of its largest code.
     n_tokens : int, default=20
         Length of the continuations.
     max_concurrency : int, default=4
-        Questions under way at a time.
+        The largest number of questions at the same time.
     random_state : int, default=0
         Chooses the order of continuations, and the other explanation of the baseline.
     verbose : int, default=0
@@ -75,12 +80,12 @@ def score_by_steering(
     Returns
     -------
     explanations : dict of int to Explanation
-        The same with ``scores["steering"]``. With a client `value` is the share of pairs in which
-        the steered text was found, `n_same` the pairs that could not be told apart as they were the
-        same, and the baseline is 0.5 and what another feature's explanation gets. Without, `value`
-        is the mean change of the logarithm of the probability, in nats, `n` the prompts, and the
-        baseline the change for the words of another feature's explanation. NaN where there is
-        nothing to compute.
+        The same with ``scores["steering"]``. With a client, `value` is the share of pairs in which
+        the steered text was recognised, `n_same` the number of pairs of identical texts, which are
+        left out, and the baseline is 0.5 and the share for another feature's explanation. Without
+        one, `value` is the mean change of the log-probability, in nats, `n` the number of prompts,
+        and the baseline the change for the words of another feature's explanation. NaN where there
+        is nothing to compute.
 
     Raises
     ------
@@ -91,6 +96,11 @@ def score_by_steering(
         the autoencoder does not have.
     RuntimeError
         If no question got an answer.
+
+    Warns
+    -----
+    UserWarning
+        If some questions got no answer, or if most answers, or all of one score, cannot be read.
 
     See Also
     --------
@@ -124,25 +134,25 @@ def score_by_steering(
     check_option("strength", strength, Float())
     check_option("n_tokens", n_tokens, Int(1))
     check_option("random_state", random_state, Int(0, 2**32 - 1))
-    prompts = _prompts(prompts)
+    prompts = _checked_prompts(prompts)
     explanations = as_explanations(explanations)
-    others = other_texts(explanations, random_state)
-    studio = _Studio(model, site, sae, tokenizer, np.asarray(maxima), prompts, strength)
+    baseline_texts = other_texts(explanations, random_state)
+    steered = _SteeredModel(model, site, sae, tokenizer, np.asarray(maxima), prompts, strength)
     if client is None:
-        scores = _by_probability(studio, explanations, others)
+        scores = _by_probability(steered, explanations, baseline_texts)
     else:
         check_client(client)
         options = {"max_concurrency": max_concurrency, "verbose": verbose, "name": "steering"}
-        pairs = {number: studio.continued(number, n_tokens) for number in explanations}
-        scores = _by_recognition(client, explanations, others, pairs, random_state, options)
+        pairs = {number: steered.continuations(number, n_tokens) for number in explanations}
+        scores = _by_recognition(client, explanations, baseline_texts, pairs, random_state, options)
     return {
-        number: replace(e, scores=e.scores | {"steering": scores[number]})
-        for number, e in explanations.items()
+        number: replace(explanation, scores=explanation.scores | {"steering": scores[number]})
+        for number, explanation in explanations.items()
     }
 
 
-class _Studio:
-    """The model with some beginnings, which it continues as it is or with a feature turned up."""
+class _SteeredModel:
+    """Outputs of a model after some prompts, with and without steering."""
 
     def __init__(self, model, site, sae, tokenizer, maxima, prompts, strength):
         self.model, self.site, self.sae, self.tokenizer = model, site, sae, tokenizer
@@ -151,8 +161,44 @@ class _Studio:
         self.inputs = [_inputs(tokenizer, prompt, device) for prompt in prompts]
         self._unsteered = {}
 
-    def _run(self, work, number):
-        """Return what `work` makes of each beginning; None for `number` is the model as it is."""
+    def continuations(self, number, n_tokens):
+        """Pairs of continuations of each prompt, without and with the feature."""
+        padding = self.tokenizer.pad_token_id
+        padding = self.tokenizer.eos_token_id if padding is None else padding
+
+        def continuation(inputs):
+            options = {"max_new_tokens": n_tokens, "do_sample": False, "pad_token_id": padding}
+            sequence = self.model.generate(**inputs, **options)[0]
+            new_ids = sequence[inputs["input_ids"].shape[1] :]
+            return self.tokenizer.decode(new_ids, skip_special_tokens=True)
+
+        return self._pairs("continuations", continuation, number)
+
+    def log_probabilities(self, number):
+        """Pairs of log-probabilities of the next token after each prompt."""
+
+        def log_probability(inputs):
+            return self.model(**inputs).logits[0, -1].double().log_softmax(-1).cpu().numpy()
+
+        return self._pairs("log_probabilities", log_probability, number)
+
+    def first_tokens(self, text):
+        """Tokens that the words of a text begin with: those in quotes, or else all words."""
+        words = re.findall(r'"([^"]+)"', text) or re.findall(r"\w+", text)
+        first_ids = set()
+        for word in words:
+            for spelling in (word, f" {word}"):
+                ids = self.tokenizer(spelling, add_special_tokens=False)["input_ids"]
+                first_ids.update(ids[:1])
+        return sorted(first_ids)
+
+    def _pairs(self, name, output, number):
+        if name not in self._unsteered:  # the same for all features
+            self._unsteered[name] = self._outputs(output, None)
+        return list(zip(self._unsteered[name], self._outputs(output, number), strict=True))
+
+    def _outputs(self, output, number):
+        """`output` of each prompt; with None for `number`, of the model without steering."""
         import torch
 
         from sksae.language_models import steer
@@ -161,120 +207,95 @@ class _Studio:
         if number is not None:
             steps = {number: self.strength}
             context = steer(self.model, self.site, self.sae, steps, unit="max", maxima=self.maxima)
-        with torch.no_grad(), context:
-            return [work(inputs) for inputs in self.inputs]
-
-    def _both(self, name, work, number):
-        if name not in self._unsteered:
-            self._unsteered[name] = self._run(work, None)
-        return list(zip(self._unsteered[name], self._run(work, number), strict=True))
-
-    def continued(self, number, n_tokens):
-        """Return the continuations, without and with the feature, of each beginning."""
-        padding = self.tokenizer.pad_token_id
-        padding = self.tokenizer.eos_token_id if padding is None else padding
-
-        def work(inputs):
-            options = {"max_new_tokens": n_tokens, "do_sample": False, "pad_token_id": padding}
-            found = self.model.generate(**inputs, **options)
-            new = found[0, inputs["input_ids"].shape[1] :]
-            return self.tokenizer.decode(new, skip_special_tokens=True)
-
-        return self._both("continued", work, number)
-
-    def log_probabilities(self, number):
-        """Return the log-probabilities of the next token, without and with the feature."""
-
-        def work(inputs):
-            return self.model(**inputs).logits[0, -1].double().log_softmax(-1).cpu().numpy()
-
-        return self._both("log_probabilities", work, number)
-
-    def first_tokens(self, text):
-        """Return the tokens that words of a text begin with: those in quotes, or else all."""
-        words = re.findall(r'"([^"]+)"', text) or re.findall(r"\w+", text)
-        ids = [
-            self.tokenizer(form, add_special_tokens=False)["input_ids"][:1]
-            for word in words
-            for form in (word, f" {word}")
-        ]
-        return sorted({one for some in ids for one in some})
+        with evaluation(self.model), torch.no_grad(), context:
+            return [output(inputs) for inputs in self.inputs]
 
 
-def _by_probability(studio, explanations, others):
+def _by_probability(steered, explanations, baseline_texts):
+    """Scores by the log-probabilities of an explanation's words, without a client."""
     scores = {}
     for number, explanation in explanations.items():
-        pairs = studio.log_probabilities(number)
-        changes = _changes(pairs, studio.first_tokens(explanation.text))
+        pairs = steered.log_probabilities(number)
+        changes = _changes(pairs, steered.first_tokens(explanation.text))
         if not len(changes):
             scores[number] = no_score("no word of the explanation is a token of the model")
             continue
-        half = math.nan
+        half_width = math.nan
         if len(changes) > 1:
-            half = float(stats.t.ppf(0.975, len(changes) - 1) * stats.sem(changes))
-        value = float(changes.mean())
-        score = {"value": value, "low": value - half, "high": value + half}
-        other = _changes(pairs, studio.first_tokens(others.get(number, "")))
-        baseline = {"random": float(other.mean())} if len(other) else {}
+            half_width = float(stats.t.ppf(0.975, len(changes) - 1) * stats.sem(changes))
+        mean = float(changes.mean())
+        score = {"value": mean, "low": mean - half_width, "high": mean + half_width}
+        other_changes = _changes(pairs, steered.first_tokens(baseline_texts.get(number, "")))
+        baseline = {"random": float(other_changes.mean())} if len(other_changes) else {}
         scores[number] = {**score, "n": len(changes), "n_failed": 0, "baseline": baseline}
     return scores
 
 
 def _changes(pairs, ids):
-    """Return by how much the logarithm of the probability of some tokens together changes."""
+    """Change of the log-probability of some tokens together, per prompt."""
     if not ids:
         return np.zeros(0)
+    # (prompts, 2, vocabulary) to (2, prompts)
     before, after = np.logaddexp.reduce(np.array(pairs)[:, :, ids], axis=2).T
     return after - before
 
 
-def _by_recognition(client, explanations, others, pairs, random_state, options):
-    asked, n_same = [], dict.fromkeys(explanations, 0)
+def _by_recognition(client, explanations, baseline_texts, pairs, random_state, options):
+    """Scores by a client that is asked which continuation of each pair was steered."""
+    questions, n_same = [], dict.fromkeys(explanations, 0)
     for number, explanation in explanations.items():
         rng = np.random.default_rng([random_state, number])
-        for plain, steered in pairs[number]:
-            place = int(rng.integers(2))
-            if plain == steered:
+        for unsteered, steered in pairs[number]:
+            position = int(rng.integers(2))  # of the steered continuation
+            if unsteered == steered:
                 n_same[number] += 1
                 continue
-            lines = [steered, plain] if place == 0 else [plain, steered]
-            for other, text in enumerate((explanation.text, others.get(number))):
+            lines = [steered, unsteered] if position == 0 else [unsteered, steered]
+            for is_baseline, text in (
+                (False, explanation.text),
+                (True, baseline_texts.get(number)),
+            ):
                 if text is not None:
-                    asked.append((number, bool(other), place, steered_messages(text, lines)))
-    answers = ask(client, [one[-1] for one in asked], **options) if asked else []
-    found = {}
-    for (number, other, place, _), answer in zip(asked, answers, strict=True):
-        found.setdefault((number, other), []).append(_is_right(answer, place))
+                    key = number, is_baseline
+                    questions.append((key, position, steered_messages(text, lines)))
+    answers = ask(client, [messages for *_, messages in questions], **options) if questions else []
     warn_of_failures(answers, stacklevel=4)
+    parsed = [
+        _is_right(a, position) for a, (_, position, _) in zip(answers, questions, strict=True)
+    ]
+    warn_of_unread([(key[0], "steering", key[1]) for key, *_ in questions], answers, parsed)
+    recognised = {}  # True, False or None per question, by feature and kind of text
+    for (key, *_), is_right in zip(questions, parsed, strict=True):
+        recognised.setdefault(key, []).append(is_right)
     scores = {}
     for number in explanations:
-        right = found.get((number, False), [])
-        known = [one for one in right if one is not None]
-        low, high = wilson(sum(known), len(known))
+        right = recognised.get((number, False), [])
+        readable = [r for r in right if r is not None]
+        low, high = share_interval(sum(readable), len(readable))
         baseline = {"chance": 0.5}
-        if (number, True) in found:
-            baseline["random"] = _share(found[number, True])
-        score = {"value": _share(right), "low": low, "high": high, "n": len(known)}
-        score |= {"n_failed": len(right) - len(known), "n_same": n_same[number]}
+        if (number, True) in recognised:
+            baseline["random"] = _share(recognised[number, True])
+        score = {"value": _share(right), "low": low, "high": high, "n": len(readable)}
+        score |= {"n_failed": len(right) - len(readable), "n_same": n_same[number]}
         scores[number] = {**score, "baseline": baseline}
     return scores
 
 
 def _share(right):
-    known = [one for one in right if one is not None]
-    return sum(known) / len(known) if known else math.nan
+    readable = [r for r in right if r is not None]
+    return sum(readable) / len(readable) if readable else math.nan
 
 
-def _is_right(answer, place):
-    """Return whether an answer names the right text; None if it cannot be read."""
+def _is_right(answer, position):
+    """Whether an answer names the steered text; None if it cannot be read."""
     try:
-        return None if isinstance(answer, Exception) else read_choice(answer, 2) == place
+        return None if isinstance(answer, Exception) else read_choice(answer, 2) == position
     except ValueError:
         return None
 
 
 def _inputs(tokenizer, prompt, device):
-    """Return ids and mask of a prompt; a start token that the text has is not added once more."""
+    """Ids and mask of a prompt; a start token that the text has is not added once more."""
     inputs = tokenizer(prompt, return_tensors="pt")
     start = tokenizer.bos_token_id
     twice = start is not None and inputs["input_ids"][0, :2].tolist() == [start, start]
@@ -282,7 +303,7 @@ def _inputs(tokenizer, prompt, device):
     return {name: inputs[name][:, first:].to(device) for name in ("input_ids", "attention_mask")}
 
 
-def _prompts(prompts):
+def _checked_prompts(prompts):
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not prompts or not all(isinstance(p, str) and p.strip() for p in prompts):
         raise ValueError("prompts must be one or more strings, none of them empty.")

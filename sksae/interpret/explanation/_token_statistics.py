@@ -1,4 +1,4 @@
-"""A description without a language model: what a feature fires on, after what, before what."""
+"""Descriptions of features from token statistics, without a language model."""
 
 import unicodedata
 from collections import Counter
@@ -7,41 +7,42 @@ from typing import NamedTuple
 from sksae._signs import visible
 from sksae.interpret.explanation._splitting import split_examples
 
-NEARLY_ALL, MOST, MANY, SECOND, SOME = 0.8, 0.6, 0.5, 0.2, 0.12  # of the sum of the activations
+# Shares of the sum of the activations.
+NEARLY_ALL, MOST, MANY, SECOND, SOME = 0.8, 0.6, 0.5, 0.2, 0.12
 LONGEST = 24  # characters of a word that are shown
 
 
-class Place(NamedTuple):
-    """What stands around the piece that a feature fires on."""
+class Firing(NamedTuple):
+    """A token that a feature fires on, with its surroundings."""
 
-    piece: str
-    word: str  # the word that the piece is a part of
-    kind: str | None
-    before: str | None  # the word or sign before, and after
-    after: str | None
-    firings: float  # how many it stands for, in some unit
-    weight: float  # times the activation
+    token: str  # in lower case, without the spaces around it
+    word: str  # the word that the token is a part of
+    kind: str
+    before: str | None  # the token before the word
+    after: str | None  # the token after the word
+    frequency: float  # relative to other firings: the inverse size of the part it is drawn from
+    weight: float  # frequency times activation
 
 
 def explain_from_tokens(feature, *, random_state=0):
-    """Describe a feature by what it fires on, in a few words and without a language model.
+    """Describe a feature by the tokens it fires on, in a few words.
 
-    The words name the pieces of text that most of the activation falls on, or the kind of piece
-    (numbers, capitalised words, line breaks), or what comes before or after where that says
-    more; where nothing of this holds for most of the activation, what the feature fires on most
-    and what it promotes.
+    The description names the tokens that carry most of the activation, or their kind (numbers,
+    capitalised words, line breaks), or the token before or after them where that is more specific.
+    Where nothing of this holds for most of the activation, it gives the most frequent tokens and
+    those that the feature promotes.
 
     Parameters
     ----------
     feature : Feature
         The feature.
     random_state : int, default=0
-        Seed of :func:`split_examples`: only windows to explain from are looked at.
+        Seed of :func:`split_examples`: only windows of its first side are used.
 
     Returns
     -------
     text : str
-        The words, on one line.
+        The description, on one line.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def explain_from_tokens(feature, *, random_state=0):
 
     See Also
     --------
-    explain : The same for many features, or by a language model.
+    explain : Descriptions of many features, or by a language model.
 
     Examples
     --------
@@ -67,136 +68,138 @@ def explain_from_tokens(feature, *, random_state=0):
 
 
 def describe(feature, side):
-    """Return the words for a feature, from the windows of an `ExampleSide`."""
-    places = _places(side)
-    if not places:
+    """Description of a feature, from the windows of an `ExampleSide`."""
+    firings = _firings(side)
+    if not firings:
         return "fires too rarely to tell" if feature.n_active else "never fires"
-    text = _of_one_kind(places) or _named(places, feature) or _of_a_kind(places)
+    text = _of_closed_kind(firings) or _named(firings, feature) or _of_kind(firings)
     if text:
         return text
-    before, after = _context(places, "before"), _context(places, "after")
+    before, after = _context(firings, "before"), _context(firings, "after")
     if before or after:
-        kind = _main(places, "kind")
-        what = kind[0] if kind and kind[1] >= MANY else "what comes"
-        return f"{what}{before or after}"
-    return _scattered(places, feature)
+        kind, share = _most_common(firings, "kind")
+        return f"{kind if share >= MANY else 'what comes'}{before or after}"
+    return _scattered(firings, feature)
 
 
-def _named(places, feature):
-    """Return the pieces that most of the activation falls on, at most three of them."""
-    counts = Counter(place.piece for place in places)
-    pieces, total = [], 0.0
-    for piece, share in _shares(places, "piece")[:3]:
-        # Once is chance, unless there is hardly more to see.
-        often = counts[piece] >= min(2, len(places) // 3 + 1)
+def _named(firings, feature):
+    """The at most three tokens that carry most of the activation; None if they do not."""
+    counts = Counter(firing.token for firing in firings)
+    tokens, total = [], 0.0
+    for token, share in _shares(firings, "token")[:3]:
+        # A token that occurs once is chance, unless there are hardly any firings.
+        often = counts[token] >= min(2, len(firings) // 3 + 1)
         if often and share >= (SOME if total < MANY else SECOND):
-            pieces.append(piece)
+            tokens.append(token)
             total += share
     if total < MANY:
         return None
-    mine = [place for place in places if place.piece in pieces]
-    names = [_name(piece, [p for p in mine if p.piece == piece]) for piece in pieces]
+    named = [firing for firing in firings if firing.token in tokens]
+    names = [_name(token, [f for f in named if f.token == token]) for token in tokens]
     names = list(dict.fromkeys(names))
-    context = _context(mine, "before") or _context(mine, "after")
-    if not context and not any(len(piece) > 2 and piece.isalnum() for piece in pieces):
-        context = _says(feature)  # a sign or a letter alone says little
+    context = _context(named, "before") or _context(named, "after")
+    if not context and not any(len(token) > 2 and token.isalnum() for token in tokens):
+        context = _promoted(feature)  # a sign or a letter alone says little
     return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]])) + context
 
 
-def _of_one_kind(places):
-    """Return the kind of nearly all pieces, where that says more than to name a few of them."""
-    _, share = _shares(places, "piece")[0]
-    kind = _main(places, "kind")
-    if share < MANY and kind and kind[1] >= NEARLY_ALL and kind[0] in _CLOSED_KINDS:
-        return _of_a_kind(places)
+def _of_closed_kind(firings):
+    """Kind of nearly all tokens, where that says more than the names of a few; else None."""
+    _, token_share = _shares(firings, "token")[0]
+    kind, kind_share = _most_common(firings, "kind")
+    if token_share < MANY and kind_share >= NEARLY_ALL and kind in _CLOSED_KINDS:
+        return _of_kind(firings)
     return None
 
 
-def _of_a_kind(places):
-    kind = _main(places, "kind")
-    if kind is None or kind[1] < MOST:
+def _of_kind(firings):
+    """Kind of most tokens, with its context; None if it says too little."""
+    kind, share = _most_common(firings, "kind")
+    if share < MOST:
         return None
-    mine = [place for place in places if place.kind == kind[0]]
-    context = _context(mine, "before") or _context(mine, "after")
-    if context or kind[0] not in _COMMON_KINDS:
-        return kind[0] + context
-    return None
+    of_kind = [firing for firing in firings if firing.kind == kind]
+    context = _context(of_kind, "before") or _context(of_kind, "after")
+    return kind + context if context or kind not in _COMMON_KINDS else None
 
 
-def _scattered(places, feature):
-    """Return examples of what the feature fires on, and what it promotes."""
-    words = [piece for piece, share in _shares(places, "piece")[:3] if share >= SOME / 3]
-    words = words or [_shares(places, "piece")[0][0]]
-    return ", ".join(_quoted(word) for word in words) + " and others" + _says(feature)
+def _scattered(firings, feature):
+    """Examples of the tokens that the feature fires on, and those that it promotes."""
+    tokens = [token for token, share in _shares(firings, "token")[:3] if share >= SOME / 3]
+    tokens = tokens or [_shares(firings, "token")[0][0]]
+    return ", ".join(map(_quoted, tokens)) + " and others" + _promoted(feature)
 
 
-def _says(feature):
-    """Return the words that a feature promotes; the empty string if there are none."""
+def _promoted(feature):
+    """Words that a feature promotes; the empty string if there are none."""
+    # By key, so that no word is given twice; of equal ones the most promoted one.
     promoted = {_key(token): token.strip() for token, _ in reversed(feature.promoted[:8])}
     promoted = [promoted[word] for word in reversed(promoted) if len(word) > 1 and word.isalpha()]
     return f"; says {' or '.join(map(_quoted, promoted[:2]))}" if promoted else ""
 
 
-def _context(places, side):
-    """Return what most of the places have on one side, as words; the empty string if nothing."""
-    found = _main(places, side)
-    if found is None:
+def _context(firings, side):
+    """Text that names the token before (or after) most of the firings; empty if there is none."""
+    neighbour, weight_share = _most_common(firings, side)
+    with_it = [firing for firing in firings if getattr(firing, side) == neighbour]
+    share = sum(f.frequency for f in with_it) / sum(f.frequency for f in firings)
+    # Few firings share a neighbour by chance. By frequency as well as by weight, since strong
+    # firings do not represent weak ones.
+    if neighbour is None or len(with_it) < 3 or min(weight_share, share) < MOST:
         return ""
-    mine = [place for place in places if getattr(place, side) == found[0]]
-    share = sum(place.firings for place in mine) / sum(place.firings for place in places)
-    # Few places share a word by chance, and strong ones are not to speak for weak ones.
-    if len(mine) < 3 or min(found[1], share) < MOST:
-        return ""
-    return f" {'after' if side == 'before' else 'before'} {_quoted(found[0])}"
+    return f" {'after' if side == 'before' else 'before'} {_quoted(neighbour)}"
 
 
-def _main(places, attribute):
-    shares = _shares([p for p in places if getattr(p, attribute) is not None], attribute)
-    if not shares:
-        return None
-    total = sum(place.weight for place in places)
-    name, _ = shares[0]
-    return name, sum(p.weight for p in places if getattr(p, attribute) == name) / total
+def _most_common(firings, attribute):
+    """Value of an attribute with the largest share of the weight, and that share; None is no value.
+
+    The share is of all firings, those without a value included.
+    """
+    shares = [share for share in _shares(firings, attribute) if share[0] is not None]
+    return shares[0] if shares else (None, 0.0)
 
 
-def _shares(places, attribute):
-    """Return the different values and their shares of the weight, the largest first."""
+def _shares(firings, attribute):
+    """Values of an attribute with their shares of the weight, the largest first."""
     sums = Counter()
-    for place in places:
-        sums[getattr(place, attribute)] += place.weight
+    for firing in firings:
+        sums[getattr(firing, attribute)] += firing.weight
     total = sum(sums.values())
-    return [(name, value / total) for name, value in sums.most_common()]
+    return [(value, weight / total) for value, weight in sums.most_common()]
 
 
-def _places(side):
-    """Return where the feature fires; parts from strong to weak have the same number of firings."""
+def _firings(side):
+    """Firings of the windows, weighted so that each part from strong to weak counts the same."""
     parts = [list(part) for part in side.quantiles if part] or [[]]
-    known = {e.row for part in parts for e in part}
+    sampled_rows = {example.row for part in parts for example in part}
     for example in side.top:
-        if example.row not in known:
-            # Of the parts that it can belong to, the smallest: equal activations are everywhere.
-            able = [
-                p
-                for p in parts
-                if not p or p[-1].activation <= example.activation <= p[0].activation
+        if example.row not in sampled_rows:
+            # The smallest of the parts with its activation: with ties there may be several.
+            fitting = [
+                part
+                for part in parts
+                if not part or part[-1].activation <= example.activation <= part[0].activation
             ]
-            min(able or parts[:1], key=len).append(example)
-    return [_place(e, 1 / len(part)) for part in parts for e in part]
+            min(fitting or parts[:1], key=len).append(example)
+    return [_firing(example, 1 / len(part)) for part in parts for example in part]
 
 
-def _place(example, firings):
+def _firing(example, frequency):
     tokens, peak = example.tokens, example.peak
-    begin, end = peak, peak + 1
-    # A piece that begins with a space begins a word.
-    while begin > 0 and _joins(tokens[begin - 1], tokens[begin]):
-        begin -= 1
-    while end < len(tokens) and _joins(tokens[end - 1], tokens[end]):
-        end += 1
-    weight = firings * example.activation
-    piece, word = _key(tokens[peak]), "".join(tokens[begin:end]).strip().casefold()
-    before = next((_key(t) for t in reversed(tokens[:begin]) if t.strip()), None)
-    after = next((_key(t) for t in tokens[end:] if t.strip()), None)
-    return Place(piece, word, _kind(tokens[peak], piece), before, after, firings, weight)
+    start, stop = peak, peak + 1  # of the tokens of the word
+    # A token that begins with a space begins a word.
+    while start > 0 and _joins(tokens[start - 1], tokens[start]):
+        start -= 1
+    while stop < len(tokens) and _joins(tokens[stop - 1], tokens[stop]):
+        stop += 1
+    return Firing(
+        token=_key(tokens[peak]),
+        word="".join(tokens[start:stop]).strip().casefold(),
+        kind=_kind(tokens[peak]),
+        before=next((_key(t) for t in reversed(tokens[:start]) if t.strip()), None),
+        after=next((_key(t) for t in tokens[stop:] if t.strip()), None),
+        frequency=frequency,
+        weight=frequency * example.activation,
+    )
 
 
 def _joins(left, right):
@@ -204,14 +207,14 @@ def _joins(left, right):
 
 
 def _key(token):
-    """Return what makes two pieces the same: neither case nor the spaces around them."""
+    """Token without case and outer spaces, by which tokens are compared."""
     return token.strip().casefold() or token
 
 
 _COMMON_KINDS = ("words", "signs")
 
 
-def _kind(token, piece):
+def _kind(token):
     bare = token.strip()
     if not bare:
         return "line breaks" if "\n" in token else "spaces"
@@ -244,16 +247,16 @@ _SCRIPTS = {
 _CLOSED_KINDS = {"numbers", *_SCRIPTS.values()}
 
 
-def _name(piece, places):
-    """Return a piece in quotes, within its word if that is nearly always the same one."""
-    word = _main(places, "word")
-    if word is None or word[0] == piece or not piece.isalpha():
-        return _quoted(piece)
-    return f"{_quoted(piece)} in {_quoted(word[0])}" if word[1] >= MOST else _quoted(piece)
+def _name(token, firings):
+    """A token in quotes, with its word if that is mostly the same one."""
+    word, share = _most_common(firings, "word")
+    if word == token or not token.isalpha() or share < MOST:
+        return _quoted(token)
+    return f"{_quoted(token)} in {_quoted(word)}"
 
 
-def _quoted(word):
-    if not word.strip():
-        return "a line break" if "\n" in word else "a space"
-    word = visible(word)
-    return f'"{word if len(word) <= LONGEST else word[: LONGEST - 1] + "…"}"'
+def _quoted(token):
+    if not token.strip():
+        return "a line break" if "\n" in token else "a space"
+    shown = visible(token)
+    return f'"{shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"}"'

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sksae._files import replacing
+from sksae._files import replacing, write_text
 from sksae._params import Int, check_option
 from sksae._signs import TableRepr
 from sksae.language_models.attribution._attribution_table import Attribution
@@ -145,8 +145,7 @@ class FeatureCircuit(TableRepr):
         """
         graph = viewer_graph(self, slug, scan)
         if path is not None:
-            with replacing(path) as part:
-                part.write_text(json.dumps(graph, ensure_ascii=False), encoding="utf-8")
+            write_text(path, json.dumps(graph, ensure_ascii=False))
         return graph
 
     def plot(self, ax=None, *, n_edges=100):

@@ -294,8 +294,8 @@ class ActivationExtractor(
         Raises
         ------
         ValueError
-            If the folder was begun with other texts, parameters or another model, or an activation
-            is beyond float16.
+            If the folder was begun with other texts, parameters or another model, a file in it is
+            damaged, or an activation is beyond float16 or not finite.
         RuntimeError
             If another process is writing to the folder.
         """

@@ -3,11 +3,12 @@
 While it is written, rows, tokens, texts and the strings of tokens are appended to files that end in
 ``.part``. A shard is on the disk before ``progress.json`` counts it; what was appended behind the
 last count is cut off when the writing continues. When all is done the files get their names, and
-``activations.json``, written last, says that the folder is complete.
+``activations.json``, written last, says that the folder is complete. Both have digests of all that
+counts, which are compared when the writing continues and when a folder is opened.
 """
 
+import hashlib
 import json
-import os
 import struct
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -15,12 +16,24 @@ from pathlib import Path
 
 import numpy as np
 
-from sksae._files import replacing
+from sksae._files import (
+    damage_named,
+    digest_of,
+    read_json,
+    regular,
+    remove_abandoned,
+    sync,
+    sync_folder,
+    write_text,
+)
+from sksae._params import Int
 
 MANIFEST = "activations.json"
 PROGRESS = "progress.json"
 ROWS, TOKENS, TEXTS, STRINGS = "rows.npy", "tokens.npy", "texts.jsonl", "strings.jsonl"
 FILES = (ROWS, TOKENS, TEXTS, STRINGS)
+DTYPES = ("float16", "float32")
+DIGEST = "digest"
 TOKEN = np.dtype(
     [("text", "<i8")]
     + [(name, "<i4") for name in ("position", "id", "start", "end", "group", "string")]
@@ -28,6 +41,7 @@ TOKEN = np.dtype(
 """A line of the token table; `string` is the line of ``strings.jsonl``."""
 
 _FORMAT = 1
+_BLOCK = 2**20  # bytes that are read at a time for a digest
 _HEADER = 512  # bytes in front of an array, enough for any shape
 
 
@@ -67,13 +81,15 @@ class Shards:
 
     def __init__(self, folder, fingerprint, stack):
         self.folder = folder
-        self._stack, self._files, self._known = stack, {}, {}
+        self._stack, self._files, self._known, self._hashes = stack, {}, {}, {}
+        remove_abandoned(folder)
         self.complete = (folder / MANIFEST).exists()
-        self.facts = read_json(folder / (MANIFEST if self.complete else PROGRESS))
+        self.facts = read_facts(folder / (MANIFEST if self.complete else PROGRESS))
         if self.facts is None:
             self._begin(fingerprint)
         self._check(fingerprint)
         if self.complete:
+            check_files(folder, self.facts, verify=True)
             (folder / PROGRESS).unlink(missing_ok=True)
         else:
             self._open()
@@ -93,10 +109,11 @@ class Shards:
         facts = self.facts
         lines = self._lines(tokens)
         strings = islice(self._known, facts["n_strings"], None)
-        self._files[ROWS].write(np.ascontiguousarray(rows))
-        self._files[TOKENS].write(lines)
+        self._write(ROWS, np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
+        self._write(TOKENS, lines.view(np.uint8))
         for name, values in ((TEXTS, tokens.texts), (STRINGS, strings)):
-            self._files[name].writelines(json.dumps(value).encode() + b"\n" for value in values)
+            for value in values:
+                self._write(name, json.dumps(value).encode() + b"\n")
         for file in self._files.values():
             sync(file)
         self._commit(
@@ -107,6 +124,7 @@ class Shards:
                 "n_features": rows.shape[1],
                 "n_strings": len(self._known),
                 "bytes": {name: self._files[name].tell() for name in (TEXTS, STRINGS)},
+                "digests": {name: found.hexdigest() for name, found in self._hashes.items()},
                 "sha256": digest,
             }
         )
@@ -114,17 +132,16 @@ class Shards:
     def finish(self, n_features):
         """Give the files their names and say that the folder is complete."""
         facts = {**self.facts, "n_features": n_features}
-        shapes = {ROWS: (facts["n_rows"], n_features), TOKENS: (facts["n_rows"],)}
-        for name, shape in shapes.items():
+        for name in (ROWS, TOKENS):
             file = self._files[name]
             file.seek(0)
-            file.write(_header(self._dtype(name), shape))
+            file.write(_header_of(facts, name))
             sync(file)
         for name, file in self._files.items():
             file.close()
             _part(self.folder, name).replace(self.folder / name)
         sync_folder(self.folder)
-        write_json(self.folder / MANIFEST, facts)
+        write_facts(self.folder / MANIFEST, facts)
         (self.folder / PROGRESS).unlink()
 
     def first_rows(self):
@@ -137,10 +154,11 @@ class Shards:
 
     def _array(self, name, shape):
         path = self.folder / name if self.complete else _part(self.folder, name)
-        return np.memmap(path, self._dtype(name), "r", _HEADER, shape)
+        return np.memmap(path, _dtype(self.facts, name), "r", _HEADER, shape)
 
-    def _dtype(self, name):
-        return TOKEN if name == TOKENS else np.dtype(self.facts["fingerprint"]["dtype"])
+    def _write(self, name, data):
+        self._files[name].write(data)
+        self._hashes[name].update(data)
 
     def _lines(self, tokens):
         """Return the lines of a token table, with `text` counted from the beginning of X."""
@@ -153,7 +171,7 @@ class Shards:
         return lines
 
     def _commit(self, facts):
-        write_json(self.folder / PROGRESS, facts)
+        write_facts(self.folder / PROGRESS, facts)
         self.facts = facts
 
     def _begin(self, fingerprint):
@@ -164,12 +182,11 @@ class Shards:
             )
         facts = {"format": _FORMAT, "fingerprint": fingerprint, "n_texts": 0, "n_rows": 0}
         facts |= {"n_features": 0, "n_strings": 0, "sha256": ""}
+        facts["digests"] = dict.fromkeys(FILES, hashlib.sha256().hexdigest())
         self._commit(facts | {"bytes": {TEXTS: 0, STRINGS: 0}})
 
     def _check(self, fingerprint):
-        begun = self.facts.get("fingerprint", {})
-        if self.facts.get("format") != _FORMAT:
-            raise ValueError(f"{self.folder} was written by another version of sksae.")
+        begun = self.facts["fingerprint"]
         for name in sorted({*begun, *fingerprint}):
             old, new = begun.get(name), fingerprint.get(name)
             if old != new:
@@ -180,62 +197,112 @@ class Shards:
 
     def _open(self):
         """Open the files behind what counts of them, and remove what a crash left."""
-        for left in self.folder.glob(".*.json.*.part"):
-            left.unlink()
         for name in FILES:
-            part, size = _part(self.folder, name), self._committed(name)
+            part, size = _part(self.folder, name), committed_bytes(self.facts, name)
             if not part.exists() and (self.folder / name).exists():
                 (self.folder / name).replace(part)  # the last time, the end was near
-            file = self._stack.enter_context(part.open("r+b" if part.exists() else "w+b"))
+            mode = "r+b" if part.exists() and regular(part) else "w+b"
+            file = self._stack.enter_context(part.open(mode))
             if self.facts["n_texts"] and part.stat().st_size < size:
                 raise ValueError(f"{part} is shorter than {PROGRESS} says: delete {self.folder}.")
             file.truncate(size)
+            file.seek(_HEADER if name in (ROWS, TOKENS) else 0)
+            self._hashes[name], self._files[name] = _hash_of(file, size), file
+            if self._hashes[name].hexdigest() != self.facts["digests"][name]:
+                raise ValueError(
+                    f"{part} is damaged: its digest is not that in {PROGRESS}. Delete "
+                    f"{self.folder}."
+                )
             file.seek(size)
-            self._files[name] = file
-        strings = read_lines(_part(self.folder, STRINGS))
+        strings = read_lines(_part(self.folder, STRINGS), self.facts["n_strings"])
         self._known = {string: i for i, string in enumerate(strings)}
 
-    def _committed(self, name):
-        """Return how many bytes of a file count."""
-        if name in self.facts["bytes"]:
-            return self.facts["bytes"][name]
-        width = self.facts["n_features"] if name == ROWS else 1
-        return _HEADER + self.facts["n_rows"] * width * self._dtype(name).itemsize
+
+def write_facts(path, facts):
+    """Write what is known about a folder, and a digest of that."""
+    write_text(path, json.dumps({**facts, DIGEST: digest_of(facts)}, indent=1))
 
 
-def sync(file):
-    """Have a file's contents on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
+def read_facts(path):
+    """Return what `write_facts` wrote, None if there is no such file."""
+    if not path.exists():
+        return None
+    with damage_named(path):
+        facts = read_json(path)
+        if facts.pop(DIGEST, None) != digest_of(facts):
+            raise ValueError("it is damaged: its digest is not that of its content")
+        if facts["format"] != _FORMAT:
+            raise ValueError("another version of sksae wrote it")
+        counts = [facts[name] for name in ("n_texts", "n_rows", "n_features", "n_strings")]
+        counts += [facts["bytes"][name] for name in (TEXTS, STRINGS)]
+        if not all(Int(0, 2**62).accepts(count) for count in counts):
+            raise ValueError("it has counts that are none")
+        if facts["fingerprint"]["dtype"] not in DTYPES or set(facts["digests"]) != set(FILES):
+            raise ValueError("it lacks the type of the rows or digests")
+    return facts
 
 
-def sync_folder(folder):
-    """Have the names of a folder's files on the disk, where the system knows how."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def check_files(folder, facts, *, verify):
+    """Raise an error unless the files of a complete folder are those that were written.
+
+    Parameters
+    ----------
+    folder : Path
+    facts : dict
+        From `read_facts`.
+    verify : bool
+        Whether to read all rows, which may be many, for their digest.
+    """
+    missing = [name for name in FILES if not (folder / name).exists()]
+    if missing:
+        raise FileNotFoundError(f"{folder} is damaged: {', '.join(missing)} is missing.")
+    for name in FILES:
+        path = regular(folder / name)
+        with damage_named(path, "is damaged"), path.open("rb") as file:
+            size, wanted = path.stat().st_size, committed_bytes(facts, name)
+            if size != wanted:
+                raise ValueError(f"it has {size:,} bytes, not {wanted:,}")
+            if name in (ROWS, TOKENS) and file.read(_HEADER) != _header_of(facts, name):
+                raise ValueError("its header does not say what is in it")
+            read = verify or name != ROWS
+            if read and _hash_of(file, size).hexdigest() != facts["digests"][name]:
+                raise ValueError("its digest is not that of its content")
 
 
-def write_json(path, value):
-    """Write a JSON file that is whole or not there, also after a loss of power."""
-    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-        sync(file)
-    sync_folder(path.parent)
+def committed_bytes(facts, name):
+    """Return how many bytes of a file count."""
+    if name in facts["bytes"]:
+        return facts["bytes"][name]
+    width = facts["n_features"] if name == ROWS else 1
+    return _HEADER + facts["n_rows"] * width * _dtype(facts, name).itemsize
 
 
-def read_json(path):
-    """Return what a JSON file holds, None if there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def _hash_of(file, end):
+    """Return the hash of what an open file has from where it is read to an end."""
+    found = hashlib.sha256()
+    while block := file.read(min(_BLOCK, end - file.tell())):
+        found.update(block)
+    return found
 
 
-def read_lines(path):
-    """Return the values of a file with one JSON value a line."""
-    with path.open(encoding="utf-8", newline="\n") as file:
-        return [json.loads(line) for line in file]
+def _dtype(facts, name):
+    return TOKEN if name == TOKENS else np.dtype(facts["fingerprint"]["dtype"])
+
+
+def _header_of(facts, name):
+    more = (facts["n_features"],) if name == ROWS else ()
+    return _header(_dtype(facts, name), (facts["n_rows"], *more))
+
+
+def read_lines(path, n_lines):
+    """Return the strings of a file with one JSON string per line."""
+    with damage_named(path), path.open(encoding="utf-8", newline="\n") as file:
+        values = [json.loads(line) for line in file]
+        if len(values) != n_lines:
+            raise ValueError(f"it has {len(values):,} lines, not {n_lines:,}")
+        if not all(isinstance(value, str) for value in values):
+            raise ValueError("it has lines that are no strings")
+    return values
 
 
 def _part(folder, name):

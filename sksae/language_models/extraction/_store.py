@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from sksae._arrays import objects
+from sksae._params import Bool, check_option
 from sksae.language_models.extraction._progress import Progress
 from sksae.language_models.extraction._shards import (
-    FILES,
+    DTYPES,
     MANIFEST,
     PROGRESS,
     ROWS,
@@ -17,14 +19,13 @@ from sksae.language_models.extraction._shards import (
     TEXTS,
     TOKEN,
     TOKENS,
-    read_json,
+    check_files,
+    read_facts,
     read_lines,
     writing,
 )
 from sksae.language_models.extraction._texts import length, read_items
 from sksae.language_models.extraction._tokens import TokenTable
-
-DTYPES = ("float16", "float32")
 
 _SIZES = (
     "hidden_size",
@@ -37,13 +38,16 @@ _SIZES = (
 )
 
 
-def load_activations(path):
+def load_activations(path, *, verify=True):
     """Open the activations that `ActivationExtractor.to_memmap` wrote.
 
     Parameters
     ----------
     path : str or Path
         The folder.
+    verify : bool, default=True
+        Whether to read all rows once, to see that they are those that were written. False compares
+        the size of their file only, which takes no time; the other files are always compared.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def load_activations(path):
     FileNotFoundError
         If `path` is no folder of activations.
     ValueError
-        If the folder is not complete.
+        If the folder is not complete, or a file in it is damaged, with its name.
 
     See Also
     --------
@@ -76,26 +80,28 @@ def load_activations(path):
     ((2, 192), 'float16', ['sparse', ' features'])
     """
     folder = Path(path)
-    facts = read_json(folder / MANIFEST)
+    check_option("verify", verify, Bool())
+    facts = read_facts(folder / MANIFEST)
     if facts is None:
-        begun = read_json(folder / PROGRESS)
+        begun = read_facts(folder / PROGRESS)
         if begun is None:
             raise FileNotFoundError(f"{folder} is no folder of activations: it has no {MANIFEST}.")
         raise ValueError(
             f"{folder} is not complete: {begun['n_texts']} texts are done. Call to_memmap with the "
             f"same texts and parameters to continue."
         )
-    missing = [name for name in FILES if not (folder / name).exists()]
-    if missing:
-        raise FileNotFoundError(f"{folder} is damaged: {', '.join(missing)} is missing.")
+    check_files(folder, facts, verify=verify)
     lines = np.load(folder / TOKENS, mmap_mode="r").view(np.ndarray)
-    strings = np.empty(facts["n_strings"], dtype=object)
-    strings[:] = read_lines(folder / STRINGS)
+    strings = objects(read_lines(folder / STRINGS, facts["n_strings"]))
+    texts = read_lines(folder / TEXTS, facts["n_texts"])
+    for name, values in (("string", strings), ("text", texts)):
+        if len(lines) and not 0 <= lines[name].min() <= lines[name].max() < len(values):
+            raise ValueError(f"{folder / TOKENS} is damaged: it has a {name} that is not there.")
     columns = {name: lines[name] for name in TOKEN.names}
     policy = {k: v for k, v in facts["fingerprint"].items() if k not in ("dtype", "config")}
     tokens = TokenTable(
         **{**columns, "string": strings[columns["string"]]},
-        texts=read_lines(folder / TEXTS),
+        texts=texts,
         policy=policy,
     )
     return np.load(folder / ROWS, mmap_mode="r"), tokens
@@ -115,7 +121,7 @@ def store(reader, X, path, dtype):
             _check_end(items, shards)
         else:
             _write(reader, items, shards, length(X))
-    return load_activations(path)
+    return load_activations(path, verify=False)  # they were compared, or written just now
 
 
 class _Digested:
@@ -196,7 +202,14 @@ def _cast(chunk, dtype):
     """Return the rows in the dtype of the file."""
     rows, largest = chunk.rows, np.finfo(dtype).max
     if rows.size and not max(rows.max(), -rows.min()) <= largest:  # NaN is not, either
-        lost = (np.abs(rows) > largest) & np.isfinite(rows)
+        bad = ~np.isfinite(rows).all(1)
+        if bad.any():
+            item = chunk.first + chunk.text[np.flatnonzero(bad)[0]]
+            raise ValueError(
+                f"An activation of X[{item}] is not finite. Load the model in float32, or leave "
+                f"the text out."
+            )
+        lost = np.abs(rows) > largest
         if lost.any():
             row = int(np.flatnonzero(lost.any(1))[0])
             raise ValueError(

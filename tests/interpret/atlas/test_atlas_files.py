@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sksae._files import digest_of
 from sksae.interpret import FeatureAtlas
 
 
@@ -63,8 +64,11 @@ def test_a_truncated_file_is_refused(file, tmp_path_factory, keep):
 def rewritten(file, path, **changed):
     with np.load(file, allow_pickle=False) as arrays:
         content = {name: arrays[name] for name in arrays.files} | changed
+    content = {name: value for name, value in content.items() if value is not None}
+    del content["digest"]
+    digest = digest_of(None, content)
     with path.open("wb") as out:
-        np.savez(out, **{name: value for name, value in content.items() if value is not None})
+        np.savez(out, **content, digest=np.frombuffer(digest.encode(), np.uint8))
     return path
 
 

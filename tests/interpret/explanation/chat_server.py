@@ -8,20 +8,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Reply:
-    """What the server sends: a status, headers and a body, after a while."""
+    """What the server sends: a status, headers and a body, after a while or byte by byte."""
 
-    def __init__(self, body=b"", status=200, headers=(), delay=0.0, cut=0):
+    def __init__(
+        self, body=b"", status=200, headers=(), delay=0.0, cut=0, drip=0.0, drips_headers=False
+    ):
+        self.drip, self.drips_headers = drip, drips_headers
         self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.status, self.headers, self.delay, self.cut = status, dict(headers), delay, cut
 
 
-def said(content, finish="stop", **options):
-    """A good reply."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": content}}
+def said(content, finish="stop", delay=0.0, cut=0, **fields):
+    """A good reply; `fields` are further ones of the message."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": content, **fields}}
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
     body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
     body |= {"choices": [{**choice, "finish_reason": finish}], "usage": usage}
-    return Reply(body, **options)
+    return Reply(body, delay=delay, cut=cut)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -42,12 +45,26 @@ class _Handler(BaseHTTPRequestHandler):
             with server.lock:
                 server.now -= 1
         self.send_response(reply.status)
+        if reply.drips_headers:
+            self.flush_headers()
+            self.close_connection = True
+            self.write_slowly(reply)
+            return
         for name, value in {"Content-Type": "application/json", **reply.headers}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
-        self.wfile.write(reply.body[: len(reply.body) - reply.cut])
         self.close_connection = True
+        if reply.drip:
+            self.write_slowly(reply)
+        else:
+            self.wfile.write(reply.body[: len(reply.body) - reply.cut])
+
+    def write_slowly(self, reply):
+        for value in reply.body:
+            self.wfile.write(bytes([value]))
+            self.wfile.flush()
+            time.sleep(reply.drip)
 
     def log_message(self, *args):
         pass

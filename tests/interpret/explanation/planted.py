@@ -7,7 +7,7 @@ import threading
 import numpy as np
 
 from sksae.interpret import FeatureAtlas
-from sksae.interpret.explanation import _prompts
+from sksae.interpret.explanation import _explanation_prompts as prompts
 
 WORDS = ("tea", "rain", "stone")
 FILLERS = [f" {a}{b}" for a in "bdfgk" for b in ("al", "ep", "im", "or")]
@@ -79,14 +79,14 @@ class Oracle(Recording):
     name = identity = "oracle"
 
     def answer(self, system, user):
-        if system == _prompts._EXPLAIN:
+        if system == prompts._EXPLAIN:
             return f"EXPLANATION: {max(WORDS, key=user.count)}"
-        if system == _prompts._INTRUDE:
+        if system == prompts._INTRUDE:
             return str(1 + [not any(w in m for w in WORDS) for m in marks_of(user)].index(True))
         word = re.match(r"Description: (\w+)", user)[1]
-        if system == _prompts._DETECT:
+        if system == prompts._DETECT:
             return json.dumps([int(fires(line, word)) for line in lines_of(user)])
-        if system == _prompts._FUZZ:
+        if system == prompts._FUZZ:
             return json.dumps([int(mark.strip() == word) for mark in marks_of(user)])
         tokens = [json.loads(line) for line in lines_of(user)]
         pairs = zip(["", *tokens[:-1]], tokens, strict=True)

@@ -78,7 +78,7 @@ def test_a_file_cut_anywhere_loses_its_last_answer_at_most(tmp_path_factory, cut
     for i in range(3):
         client.complete(question(str(i)))
     whole = path.read_bytes()
-    path.write_bytes(whole[: max(len(whole) - cut, 0)] + rubbish)
+    path.write_bytes(whole[: max(len(whole) - cut, 90)] + rubbish)  # the first line's beginning
     kept = sum(json.dumps(f"one: {i}\n한 \ud800").encode() in path.read_bytes() for i in range(3))
     again = CachedClient(Counter(), path)
     said = [again.complete(question(str(i))) for i in range(3)]
@@ -89,12 +89,84 @@ def test_a_file_cut_anywhere_loses_its_last_answer_at_most(tmp_path_factory, cut
     assert once_more.n_asked == 0
 
 
+@pytest.mark.parametrize("left", [0, 1, 2, 9, 40, 90, 100])
+def test_a_first_line_that_was_cut_off_is_no_obstacle(tmp_path, left):
+    path = tmp_path / "a"
+    CachedClient(Counter(), path).complete(question("x"))
+    path.write_bytes(path.read_bytes()[:left])
+    for n_asked in (1, 0):
+        client = CachedClient(Counter(), path)
+        assert client.complete(question("x")) == "one: x\n한 \ud800"
+        assert client.n_asked == n_asked
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "A diary.\n",
+        '{"key": "q1", "answer": "a data set of questions"}\n',
+        '{"format": "sksae explanations"}',
+        "\n\n[]",
+        "\x00" * 99,
+    ],
+    ids=range(5),
+)
+def test_nothing_is_added_to_a_file_of_something_else(tmp_path, content):
+    path = tmp_path / "a"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="is not a file of answers, and nothing is added to it"):
+        CachedClient(Counter(), path)
+    assert path.read_text() == content
+
+
+def test_a_cache_needs_a_file_and_a_client(tmp_path):
+    with pytest.raises(ValueError, match="is not a file of answers"):
+        CachedClient(Counter(), tmp_path)
+    with pytest.raises(TypeError, match="must have a method complete"):
+        CachedClient("gpt", tmp_path / "a", identity="x")
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        CachedClient(Counter(object()), tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limits on the size of files")
+def test_on_a_full_disk_an_answer_is_kept_until_there_is_space(tmp_path):
+    import resource
+
+    path = tmp_path / "a"
+    client = CachedClient(Counter(), path)
+    client.complete(question("0"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    # Room for a part of the next line, and then for nothing.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, limits[1]))
+    try:
+        for text in ("1", "2"):
+            with pytest.raises(OSError, match=r"keeps the answer and writes it when.*/a"):
+                client.complete(question(text))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert client.complete(question("2")) == "one: 2\n한 \ud800"
+    assert (client.n_asked, client.n_found, len(client.client.asked)) == (3, 1, 3)
+    again = CachedClient(Counter(), path)
+    assert [again.complete(question(str(i))) for i in range(3)] == [
+        f"one: {i}\n한 \ud800" for i in range(3)
+    ]
+    assert again.n_asked == 0
+
+
 def test_threads_share_one(tmp_path):
-    client = CachedClient(Counter(), tmp_path / "a")
+    class Slow(Counter):
+        def complete(self, messages):
+            time.sleep(0.002)  # the same question comes again meanwhile
+            return super().complete(messages)
+
+    client = CachedClient(Slow(), tmp_path / "a")
     with ThreadPoolExecutor(8) as pool:
-        said = list(pool.map(lambda i: client.complete(question(str(i % 20))), range(200)))
-    assert said == [f"one: {i % 20}\n한 \ud800" for i in range(200)]
-    assert client.n_asked + client.n_found == 200
+        said = list(pool.map(lambda i: client.complete(question(str(i // 10))), range(200)))
+    assert said == [f"one: {i // 10}\n한 \ud800" for i in range(200)]
+    assert (client.n_asked, client.n_found, len(client.client.asked)) == (20, 180, 20)
     again = CachedClient(Counter(), tmp_path / "a")
     for i in range(20):
         again.complete(question(str(i)))

@@ -22,8 +22,31 @@ from sksae.interpret.explanation._answers import (
         ('EXPLANATION: "up" in "give up"', '"up" in "give up"'),
         ("<think>\nEXPLANATION: boats\n</think>\nEXPLANATION: 강 이름", "강 이름"),
         ("EXPLANATION: first\nEXPLANATION: second", "second"),
+        ("They are about boats.\nSo:\n</think>\n\nnames of rivers", "names of rivers"),
+        ("<THINKING a='b'>boats</thinking>names of rivers", "names of rivers"),
+        ("[THINK]boats[/THINK]names of rivers", "names of rivers"),
+        ("◁think▷boats◁/think▷names of rivers", "names of rivers"),
+        (
+            "<|channel|>analysis<|message|>boats<|end|><|start|>assistant<|channel|>final"
+            "<|message|>EXPLANATION: names of rivers",
+            "names of rivers",
+        ),
+        ("<think>a</think>boats<think>b</think>names of rivers", "names of rivers"),
+        ("EXPLANATION:\nnames of rivers", "names of rivers"),
+        ("1. EXPLANATION：names of rivers", "names of rivers"),
+        ("**EXPLANATION:**\n\n**names of rivers**\n\nI hope this helps.", "names of rivers"),
+        ("```\nEXPLANATION: names of rivers\n```", "names of rivers"),
+        ("```\nnames of rivers\n```", "names of rivers"),
+        ('{"explanation": "names of rivers"}', "names of rivers"),
+        ('```json\n{\n "Explanation": "names of rivers",\n "n": 3\n}\n```', "names of rivers"),
+        ('Here it is.\n{"explanation": "names of rivers"}', "names of rivers"),
+        ('{"phrase": "names of rivers"}', "names of rivers"),
+        ('["names of rivers"]', "names of rivers"),
+        ('{"explanation": "a \\"{\\" in code"}', 'a "{" in code'),
+        ('EXPLANATION: JSON such as {"answer": 3}', 'JSON such as {"answer": 3}'),
+        ("{ at the end of a line", "{ at the end of a line"),
     ],
-    ids=range(7),
+    ids=range(26),
 )
 def test_descriptions_are_found(answer, text):
     assert read_description(answer) == text
@@ -31,8 +54,27 @@ def test_descriptions_are_found(answer, text):
 
 @pytest.mark.parametrize(
     "answer",
-    ["", " \n", "EXPLANATION:", "...", "I cannot\nhelp with that", "x" * 401, None, 3],
-    ids=range(8),
+    [
+        "",
+        " \n",
+        "EXPLANATION:",
+        "...",
+        "I cannot\nhelp with that",
+        "x" * 401,
+        None,
+        3,
+        "<think>The tokens are about",
+        "EXPLANATION: boats <think>or not",
+        "<think>one</think><think>EXPLANATION: two",
+        "</think>",
+        "[THINK]boats",
+        "<|channel|>analysis<|message|>EXPLANATION: boats",
+        '{"explanation": ["boats"]}',
+        '{"a": "boats", "b": "rivers"}',
+        "[1]",
+        "{}",
+    ],
+    ids=range(18),
 )
 def test_what_is_no_description_is_refused(answer):
     with pytest.raises(ValueError, match="it "):
@@ -82,6 +124,23 @@ def test_choices_count_from_one(answer, choice):
 def test_choices_that_are_none_are_refused(answer):
     with pytest.raises(ValueError):
         read_choice(answer, 5)
+
+
+def test_the_end_of_a_thought_is_where_an_answer_begins():
+    assert read_flags("[1, 1]\n</think>\n[0, 1]", 2) == [0, 1]
+    assert read_choice("it is 1 or 2</think> 3", 5) == 2
+    for read in (read_flags, lambda answer, n: read_levels(answer, n, 10)):
+        with pytest.raises(ValueError, match="breaks off within a thought"):
+            read("<think>perhaps [0, 0], but no, since", 2)
+    with pytest.raises(ValueError, match="breaks off within a thought"):
+        read_choice("<think>Is it passage 2", 5)
+
+
+@pytest.mark.parametrize("unit", ["<think>", "<think ", "[", "{", "</think", "* ", "`", '"'])
+def test_a_long_answer_is_read_in_one_go(unit):
+    """Half a megabyte; a time that grows with its square would be that of minutes."""
+    with pytest.raises(ValueError):
+        read_description(unit * (500_000 // len(unit)))
 
 
 @settings(max_examples=100, deadline=None)

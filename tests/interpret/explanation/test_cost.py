@@ -29,7 +29,7 @@ def test_prices_add_up(atlas):
     options = {"methods": ("detection",), "count_tokens": lambda text: 1}
     cost = estimate_cost(atlas, price_per_million=(2.0, 8.0), **options)
     assert cost["n_features"] == cost["n_measured"] == 3
-    assert cost["tokens_in"] == cost["calls"] * (2 + _cost._OVERHEAD)
+    assert cost["tokens_in"] == cost["calls"] * (2 + _cost._FRAME)
     price = (2 * cost["tokens_in"] + 8 * cost["tokens_out"]) / 1e6
     assert cost["price"] == pytest.approx(price)
     assert sum(step["price"] for step in cost["steps"].values()) == pytest.approx(price)
@@ -37,7 +37,7 @@ def test_prices_add_up(atlas):
 
 def test_many_features_are_measured_by_some(atlas, monkeypatch):
     whole = estimate_cost(atlas, [0, 1, 2], methods="detection")
-    monkeypatch.setattr(_cost, "_MEASURED", 2)
+    monkeypatch.setattr(_cost, "_N_MEASURED", 2)
     part = estimate_cost(atlas, [0, 1, 2], methods="detection")
     assert (part["n_features"], part["n_measured"]) == (3, 2)
     assert part["tokens_in"] == pytest.approx(whole["tokens_in"], rel=0.1)

@@ -12,7 +12,7 @@ from sksae.interpret import (
     score_explanations,
     split_examples,
 )
-from sksae.interpret.explanation import _prompts
+from sksae.interpret.explanation import _explanation_prompts as prompts
 from tests.interpret.explanation.planted import (
     WORDS,
     Always,
@@ -98,17 +98,44 @@ def test_a_constant_choice_is_right_as_often_as_it_is_by_chance(atlas):
     assert max(scores_of(scored, "intruder", "quantiles"), key=len)
 
 
-@pytest.mark.parametrize("garbage", ["", "yes", "[1, 0", "[]", "[2, 2, 2, 2, 2]", "I can't 1 2 3"])
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "",
+        "yes",
+        "[1, 0",
+        "[]",
+        "[2, 2, 2, 2, 2]",
+        "I can't 1 2 3",
+        "<think>[0, 1] or 2",
+        None,
+        b"1",
+    ],
+    ids=range(9),
+)
 def test_every_answer_that_cannot_be_read_is_counted(atlas, known, garbage):
     with pytest.warns(UserWarning, match=r"answers could not be read and count as") as found:
         scored = score_explanations(atlas, TRUE, Constant(garbage), methods=ASKED)
     assert found[0].filename == __file__
     for method in ASKED:
-        if garbage.startswith("[2") and method == "intruder":
+        if garbage == "[2, 2, 2, 2, 2]" and method == "intruder":
             continue  # that names one number
         assert np.isnan(scores_of(scored, method)).all()
         assert scores_of(scored, method, "n") == [0, 0, 0]
         assert scores_of(scored, method, "n_failed") == scores_of(known, method, "n")
+
+
+def test_a_score_without_a_single_answer_is_named(atlas, known):
+    class PartlySilent(Oracle):
+        def answer(self, system, user):
+            return None if user.startswith("Description: rain") else super().answer(system, user)
+
+    options = {"methods": "detection", "baselines": False}
+    with pytest.warns(UserWarning, match=r"all of detection of feature 1; the first .* a NoneType"):
+        scored = score_explanations(atlas, TRUE, PartlySilent(), **options)
+    values = scores_of(scored, "detection")
+    assert np.isnan(values[1])
+    assert values[0] == values[2] == 1.0
 
 
 def test_some_unreadable_answers_leave_the_others(atlas, known):
@@ -163,7 +190,7 @@ def test_no_window_that_was_explained_from_is_tested_on(atlas):
         tested = set()
         for system, user in scoring.asked:
             lines = lines_of(user["content"])
-            joined = system["content"] == _prompts._SIMULATE
+            joined = system["content"] == prompts._SIMULATE
             tested |= {"".join(map(json.loads, lines))} if joined else set(map(bare, lines))
         assert len(shown) >= 12
         assert len(tested) >= 20
@@ -176,7 +203,7 @@ def test_what_was_seen_counts_whatever_the_seed(atlas):
             return json.dumps([0] * len(lines_of(user)))
 
     explanation = explain(atlas, Oracle(), [0], random_state=0)[0]
-    shown = {_prompts.line_of(e) for e in atlas.feature(0).examples if e.text in explanation.seen}
+    shown = {prompts.line_of(e) for e in atlas.feature(0).examples if e.text in explanation.seen}
     assert shown
     for seed in range(1, 4):
         client = Lines()
@@ -192,7 +219,7 @@ def test_negatives_hold_the_token_where_the_feature_is_silent(atlas):
         score_explanations(atlas, {0: "tea"}, client, methods="detection", baselines=False)
     lines = [line for m in client.asked for line in lines_of(m[1]["content"])]
     _, side = split_examples(atlas.feature(0))
-    lexical = {_prompts.line_of(e) for e in side.silent["lexical"]}
+    lexical = {prompts.line_of(e) for e in side.silent["lexical"]}
     assert lexical
     assert all(" no tea" in line for line in lexical)
     assert lexical <= set(lines)
@@ -262,8 +289,8 @@ def test_an_embedding_that_knows_is_perfect_and_one_that_does_not_is_at_chance(a
 @pytest.mark.parametrize(
     ("embed", "message"),
     [
-        (lambda texts: np.ones(3), r"embed must return one vector a text.*shape \(3,\)"),
-        (lambda texts: np.ones((1, 2)), "one vector a text"),
+        (lambda texts: np.ones(3), r"embed must return one vector per text.*shape \(3,\)"),
+        (lambda texts: np.ones((1, 2)), "one vector per text"),
         (lambda texts: np.full((len(texts), 2), np.nan), "NaN or infinity"),
     ],
     ids=["flat", "short", "nan"],

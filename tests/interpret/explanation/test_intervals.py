@@ -11,21 +11,21 @@ from sksae.interpret.explanation import _intervals as intervals
 @pytest.mark.parametrize(("hits", "n"), [(0, 5), (3, 7), (40, 41), (9, 9)])
 def test_wilson_is_that_of_scipy(hits, n):
     expected = stats.binomtest(hits, n).proportion_ci(method="wilson")
-    np.testing.assert_allclose(intervals.wilson(hits, n), expected, atol=1e-12)
+    np.testing.assert_allclose(intervals.share_interval(hits, n), expected, atol=1e-12)
 
 
 def test_wilson_of_nothing_is_nothing():
-    assert np.isnan(intervals.wilson(0, 0)).all()
+    assert np.isnan(intervals.share_interval(0, 0)).all()
 
 
 def test_the_mean_of_twice_the_same_share_is_narrower_than_the_share_itself():
-    single, mean = intervals.wilson(6, 10), intervals.mean_of_shares((6, 10), (6, 10))
+    single, mean = intervals.share_interval(6, 10), intervals.mean_share_interval((6, 10), (6, 10))
     for s, m in zip(single, mean, strict=True):
         assert m - 0.6 == pytest.approx((s - 0.6) / math.sqrt(2))
 
 
 def test_intervals_of_perfect_and_of_hopeless_scores_are_not_points():
-    low, high = intervals.mean_of_shares((10, 10), (10, 10))
+    low, high = intervals.mean_share_interval((10, 10), (10, 10))
     assert low < 0.9
     assert high == 1.0
     low, high = intervals.auroc_interval(1.0, 10, 10)
@@ -93,10 +93,10 @@ def test_chance_is_what_random_orders_score():
     truth = np.repeat([1, 0], [12, 18])
     said = np.repeat([1, 0], [10, 20])
     found = [balanced_accuracy_score(truth, rng.permutation(said)) for _ in range(1000)]
-    chance = intervals.chance_of_flags(12, 10, 30)
+    chance = intervals.permutation_threshold(12, 10, 30)
     assert np.mean(np.array(found) <= chance + 1e-12) >= 0.93
     assert np.mean(np.array(found) < chance - 1e-12) <= 0.97
-    assert math.isnan(intervals.chance_of_flags(0, 3, 9))
-    assert intervals.chance_of_auroc(1, 1) == 1.0
-    assert intervals.chance_of_auroc(5000, 5000) == pytest.approx(0.5095, abs=1e-3)
-    assert math.isnan(intervals.chance_of_auroc(0, 4))
+    assert math.isnan(intervals.permutation_threshold(0, 3, 9))
+    assert intervals.auroc_threshold(1, 1) == 1.0
+    assert intervals.auroc_threshold(5000, 5000) == pytest.approx(0.5095, abs=1e-3)
+    assert math.isnan(intervals.auroc_threshold(0, 4))

@@ -1,8 +1,11 @@
+import copy
+
 import pytest
 import torch
 
 from sksae.datasets import load_tiny_lm
 from sksae.interpret import CachedClient, LocalClient
+from sksae.interpret.explanation._answers import read_description
 
 QUESTION = [
     {"role": "system", "content": "Complete."},
@@ -40,6 +43,71 @@ def test_a_chat_template_is_used_where_there_is_one(tiny, monkeypatch):
     finally:
         hook.remove()
     assert "Complete.\nReturn the mean of the\n>>>" in tokenizer.decode(read[0][0])
+
+
+TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+WITHOUT_SYSTEM = {
+    "raises": "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    + TURNS,
+    "alternates": "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}" + TURNS,
+    "drops": "{% for m in messages if m.role == 'user' %}<user>{{ m.content }}\n{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("template", WITHOUT_SYSTEM.values(), ids=WITHOUT_SYSTEM)
+def test_a_template_without_a_system_role_gets_its_text_from_the_user(tiny, monkeypatch, template):
+    model, tokenizer = tiny
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    client = LocalClient(model, tokenizer, max_new_tokens=4)
+    merged = [{"role": "user", "content": "Complete.\n\nReturn the mean of the"}]
+    expected = "<user>Complete.\n\nReturn the mean of the\n"
+    assert client._prompt(QUESTION) == client._prompt(merged) == expected
+    assert client.complete(QUESTION) == client.complete(merged) != ""
+
+
+def test_a_template_that_fails_for_another_reason_says_so(tiny, monkeypatch):
+    monkeypatch.setattr(tiny[1], "chat_template", "{{ raise_exception('no luck') }}")
+    for messages in (QUESTION, QUESTION[1:]):
+        with pytest.raises(Exception, match="no luck"):
+            LocalClient(*tiny).complete(messages)
+
+
+def test_a_thought_that_the_template_begins_is_part_of_the_answer(tiny, monkeypatch):
+    model, tokenizer = tiny
+    monkeypatch.setattr(tokenizer, "chat_template", TURNS + "<think>\n")
+    answer = LocalClient(model, tokenizer, max_new_tokens=4).complete(QUESTION)
+    with pytest.raises(ValueError, match="breaks off within a thought"):
+        read_description(answer)
+
+
+def test_marks_of_thoughts_are_kept_though_they_are_special_tokens(tiny, monkeypatch):
+    model, tokenizer = tiny
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]", "<|x|>"]})
+    text = "<|x|>[THINK]boats[/THINK]EXPLANATION: rivers"
+    written = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    monkeypatch.setattr(
+        model, "generate", lambda input_ids, **_: torch.cat([input_ids, written], dim=1)
+    )
+    answer = LocalClient(model, tokenizer).complete(QUESTION)
+    assert answer.replace(" ", "") == "[THINK]boats[/THINK]EXPLANATION:rivers"
+    assert read_description(answer) == "rivers"
+
+
+def test_a_model_in_training_mode_answers_as_in_evaluation_mode(tiny):
+    model, tokenizer = tiny
+    expected = LocalClient(model, tokenizer, max_new_tokens=12).complete(QUESTION)
+    model = copy.deepcopy(model)
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.3
+    model.train()
+    model.lm_head.eval()
+    client = LocalClient(model, tokenizer, max_new_tokens=12)
+    assert {client.complete(QUESTION) for _ in range(3)} == {expected}
+    assert model.training
+    assert model.model.layers[0].self_attn.training
+    assert not model.lm_head.training
 
 
 def test_a_question_that_is_too_long_is_refused(tiny):

@@ -9,7 +9,7 @@ from tokenizers import processors
 
 from sksae.datasets import load_tiny_lm
 from sksae.interpret import Explanation, score_by_steering
-from sksae.interpret.explanation import _prompts
+from sksae.interpret.explanation import _explanation_prompts as prompts
 from tests.interpret.explanation.planted import Constant, Recording, lines_of
 
 SITE = "4.resid_post"
@@ -83,6 +83,16 @@ def test_a_start_token_in_a_prompt_is_the_only_one(planted):
     assert rendered[0].scores["steering"]["value"] == plain[0].scores["steering"]["value"]
 
 
+def test_a_model_in_training_mode_is_steered_as_in_evaluation_mode(planted):
+    model, *others = planted
+    expected = scored(planted, {0: "scipy"}, prompts=("In", "The"), strength=0.5)
+    model = copy.deepcopy(model).train()
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.3
+    assert scored((model, *others), {0: "scipy"}, prompts=("In", "The"), strength=0.5) == expected
+    assert model.training
+
+
 def test_the_change_is_that_of_the_next_token(planted):
     from sksae.language_models import steer
 
@@ -123,14 +133,16 @@ def test_who_reads_well_finds_the_steered_text(planted):
         assert score["n"] + score["n_same"] == 8
         assert score["low"] < 1
         assert score["baseline"]["chance"] == 0.5
-    assert {m[0]["content"] for m in client.asked} == {_prompts._STEERED}
+    assert {m[0]["content"] for m in client.asked} == {prompts._STEERED}
 
 
 def test_who_guesses_does_not(planted):
     found = scored(planted, dict(enumerate(WORDS)), Constant("1"), strength=4.0)
     scores = [e.scores["steering"] for e in found.values()]
     assert 0.2 < np.mean([s["value"] for s in scores]) < 0.8
-    found = scored(planted, {0: "scipy"}, Constant("both"), strength=4.0)[0].scores["steering"]
+    with pytest.warns(UserWarning, match="8 of 8 answers could not be read") as warned:
+        found = scored(planted, {0: "scipy"}, Constant("both"), strength=4.0)[0].scores["steering"]
+    assert warned[0].filename == __file__
     assert math.isnan(found["value"])
     assert found["n_failed"] == 8 - found["n_same"] > 0
 

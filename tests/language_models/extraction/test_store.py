@@ -1,5 +1,6 @@
 """Activations on the disk: the same as in memory, whatever happens on the way."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -17,7 +18,13 @@ from sklearn.base import clone
 from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, load_activations
 from sksae.language_models.extraction import _reader
-from sksae.language_models.extraction._shards import FILES, MANIFEST, TOKEN
+from sksae.language_models.extraction._shards import (
+    FILES,
+    MANIFEST,
+    TOKEN,
+    read_facts,
+    write_facts,
+)
 
 TEXTS = [
     "The cat sat on the mat.",
@@ -334,6 +341,79 @@ def test_a_shortened_file_is_noticed(extractor, tmp_path):
     os.truncate(tmp_path / "rows.part", 600)
     with pytest.raises(ValueError, match=r"rows\.part is shorter than progress\.json says"):
         extractor.to_memmap(TEXTS, tmp_path)
+
+
+def test_damage_while_it_is_written_is_noticed(extractor, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        extractor.to_memmap(interrupted(TEXTS, 4), tmp_path)
+    raw = bytearray((tmp_path / "rows.part").read_bytes())
+    raw[700] ^= 1
+    (tmp_path / "rows.part").write_bytes(raw)
+    with pytest.raises(ValueError, match=r"rows\.part is damaged: its digest.*Delete"):
+        extractor.to_memmap(TEXTS, tmp_path)
+
+
+def test_a_complete_folder_with_other_rows_is_refused(extractor, tmp_path):
+    """Also by `to_memmap`, which opens what is complete; the rows are behind those of X[0]."""
+    rows, _ = extractor.to_memmap(TEXTS, tmp_path, "float32")
+    changed = np.array(rows)
+    changed[-1, 3] = np.nan
+    raw = (tmp_path / "rows.npy").read_bytes()
+    (tmp_path / "rows.npy").write_bytes(raw[: -changed.nbytes] + changed.tobytes())
+    for call in (load_activations, lambda path: extractor.to_memmap(TEXTS, path, "float32")):
+        with pytest.raises(ValueError, match=r"rows\.npy is damaged: its digest is not that"):
+            call(tmp_path)
+    opened, _ = load_activations(tmp_path, verify=False)
+    np.testing.assert_array_equal(opened, changed)
+    (tmp_path / "rows.npy").write_bytes(raw[:-8])
+    with pytest.raises(ValueError, match=r"rows\.npy is damaged: it has .* bytes, not"):
+        load_activations(tmp_path, verify=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("string", -3), ("string", 10**6), ("text", -1), ("text", 6)]
+)
+def test_a_table_that_points_elsewhere_is_refused(extractor, tmp_path, column, value):
+    """By someone who knows how to make digests."""
+    extractor.to_memmap(TEXTS, tmp_path)
+    lines = np.load(tmp_path / "tokens.npy")
+    lines[column][2] = value
+    header = (tmp_path / "tokens.npy").read_bytes()[:512]
+    (tmp_path / "tokens.npy").write_bytes(header + lines.tobytes())
+    facts = read_facts(tmp_path / MANIFEST)
+    facts["digests"]["tokens.npy"] = hashlib.sha256(lines.tobytes()).hexdigest()
+    write_facts(tmp_path / MANIFEST, facts)
+    with pytest.raises(ValueError, match=rf"tokens\.npy is damaged: it has a {column} that"):
+        load_activations(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 9}, "another version of sksae"),
+        ({"n_rows": -1}, "counts that are none"),
+        ({"n_rows": "3"}, "counts that are none"),
+        ({"n_rows": 10**12}, r"rows\.npy is damaged: it has .* bytes, not"),
+        ({"n_strings": 0}, r"strings\.jsonl cannot be read: it has .* lines, not 0"),
+        ({"fingerprint": {"dtype": "O"}}, "type of the rows"),
+        ({"digests": {}}, "lacks the type of the rows or digests"),
+    ],
+)
+def test_facts_that_do_not_fit_are_refused(extractor, tmp_path, change, message):
+    extractor.to_memmap(TEXTS, tmp_path)
+    write_facts(tmp_path / MANIFEST, read_facts(tmp_path / MANIFEST) | change)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_activations(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_rows_that_are_not_finite_are_not_written(extractor, tiny, tmp_path):
+    broken = tiny("gpt2")
+    with torch.no_grad():
+        broken.wpe.weight[12] = float("nan")
+    broken = clone(extractor).set_params(model=broken)
+    with pytest.raises(ValueError, match=r"activation of X\[0\] is not finite"):
+        broken.to_memmap(["the cat sat on the mat and the dog " * 3], tmp_path)
 
 
 def test_progress_is_shown(extractor, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""What a language model is asked. Windows are data: one line each, with marks they cannot forge."""
+"""Prompts for language models. A window is data: one line, with marks that it cannot contain."""
 
 import json
 
@@ -7,8 +7,8 @@ import numpy as np
 from sksae._signs import visible
 
 OPEN, CLOSE = "<<", ">>"
-ACTIVE = 0.3  # of the strongest activation in a window: what is marked
-LEVELS = 10
+ACTIVE = 0.3  # share of the largest activation in a window from which on a token is marked
+LEVELS = 10  # of the strength of a token
 _BRACKETS = str.maketrans({"<": "‹", ">": "›"})
 
 _DATA = (
@@ -39,7 +39,7 @@ described occurs anywhere in it.
 
 {_DATA}
 
-Answer with a JSON list alone, one number a passage in their order: 1 where it occurs, 0 where it
+Answer with a JSON list alone, one number per passage in their order: 1 where it occurs, 0 where it
 does not. For three passages: [0, 1, 0]"""
 
 _FUZZ = f"""\
@@ -49,18 +49,18 @@ the marks are in the wrong place.
 
 {_DATA}
 
-Answer with a JSON list alone, one number a passage in their order: 1 where the marks are right, 0
+Answer with a JSON list alone, one number per passage in their order: 1 where the marks are right, 0
 where they are wrong. For three passages: [0, 1, 0]"""
 
 _SIMULATE = f"""\
 You are given a description of what a unit inside a language model responds to, and a passage cut
-into numbered pieces, one a line. For each piece foretell how strongly the unit responds to it, from
-0, not at all, to {LEVELS}, as strongly as ever. It has read what comes before a piece, but not what
-comes after. Most pieces get 0.
+into numbered pieces, one per line. For each piece predict how strongly the unit responds to it,
+from 0, not at all, to {LEVELS}, as strongly as ever. It has read what comes before a piece, but not
+what comes after. Most pieces get 0.
 
 {_DATA}
 
-Answer with a JSON list alone, one number a piece in their order. For three pieces: [0, 7, 0]"""
+Answer with a JSON list alone, one number per piece in their order. For three pieces: [0, 7, 0]"""
 
 _INTRUDE = f"""\
 You are given numbered passages in which some pieces stand between {OPEN} and {CLOSE}. In all
@@ -80,7 +80,7 @@ Answer with 1 or 2 alone."""
 
 
 def explain_messages(feature, windows):
-    """Return the question for a description of a feature, given some `Example`."""
+    """Question for a description of a feature, given some `Example`."""
     blocks = [
         f"{i}. {marked(e)}\n   {_strengths(e, feature.max_activation)}"
         for i, e in enumerate(windows, 1)
@@ -92,57 +92,73 @@ def explain_messages(feature, windows):
 
 
 def detect_messages(text, lines):
-    """Return the question in which of some lines a description holds."""
+    """Question in which of some lines the thing described occurs."""
     return _messages(_DETECT, f"{_description(text)}\n\n{_numbered(lines)}")
 
 
 def fuzz_messages(text, lines):
-    """Return the question in which of some lines the marks are where a description wants them."""
+    """Question in which of some lines the marks are on the thing described."""
     return _messages(_FUZZ, f"{_description(text)}\n\n{_numbered(lines)}")
 
 
 def simulate_messages(text, tokens):
-    """Return the question how strongly a feature fires on each token."""
+    """Question how strongly a feature fires on each token."""
     lines = [json.dumps(plain(token), ensure_ascii=False) for token in tokens]
     return _messages(_SIMULATE, f"{_description(text)}\n\n{_numbered(lines)}")
 
 
 def intrude_messages(lines):
-    """Return the question which of some lines does not belong."""
+    """Question which of some lines does not belong."""
     return _messages(_INTRUDE, _numbered(lines))
 
 
 def steered_messages(text, continuations):
-    """Return the question which of two continuations was steered."""
-    lines = [plain(one) for one in continuations]
+    """Question which of two continuations was steered."""
+    lines = [plain(text) for text in continuations]
     return _messages(_STEERED, f"{_description(text)}\n\n{_numbered(lines)}")
 
 
+def without_system(messages):
+    """Messages without a system role: its text is put before that of the next message."""
+    merged, system = [], []
+    for message in messages:
+        if message["role"] == "system":
+            system.append(message["content"])
+        elif system:
+            content = "\n\n".join([*system, message["content"]])
+            merged.append({**message, "content": content})
+            system = []
+        else:
+            merged.append(message)
+    return merged + [{"role": "user", "content": text} for text in system]
+
+
 def plain(text):
-    """Return a text on one line in which nothing can be taken for a mark."""
+    """Text on one line in which nothing can be taken for a mark."""
     return visible(text).translate(_BRACKETS)
 
 
 def line_of(example):
-    """Return a window as one line, without marks."""
+    """Window as one line, without marks."""
     return _framed(example, plain("".join(example.tokens)))
 
 
 def marked(example, mask=None):
-    """Return a window as one line, with marks around the active pieces, or those of a mask."""
+    """Window as one line, with marks around the active tokens, or those of a mask."""
     mask = active(example) if mask is None else mask
+    # Indices at which the mask changes: starts and ends of its runs in turn.
     edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(mask, dtype=int), [0]])))
-    pieces, at = [], 0
-    for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        pieces.append(plain("".join(example.tokens[at:begin])))
-        pieces.append(OPEN + plain("".join(example.tokens[begin:end])) + CLOSE)
-        at = end
-    pieces.append(plain("".join(example.tokens[at:])))
+    pieces, previous = [], 0
+    for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        pieces.append(plain("".join(example.tokens[previous:start])))
+        pieces.append(OPEN + plain("".join(example.tokens[start:stop])) + CLOSE)
+        previous = stop
+    pieces.append(plain("".join(example.tokens[previous:])))
     return _framed(example, "".join(pieces))
 
 
 def active(example):
-    """Return which pieces of a window are active enough to be marked."""
+    """Mask of the tokens of a window that are active enough to be marked."""
     values = np.asarray(example.activations)
     return (values > 0) & (values >= ACTIVE * values.max(initial=0))
 
@@ -152,7 +168,7 @@ def _framed(example, line):
 
 
 def _strengths(example, largest):
-    """Return the strongest pieces of a window, in their order, with strengths up to 10."""
+    """The at most ten strongest tokens of a window, in their order, with their levels."""
     values = np.asarray(example.activations, dtype=np.float64)
     mask = active(example)
     chosen = sorted(np.argsort(-values, kind="stable")[: min(10, int(mask.sum()))].tolist())

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from sksae.interpret.explanation._asking import ask, check_client, warn_of_failures
+from sksae.interpret.explanation._client_calls import ask, check_client, warn_of_failures
 
 
 class Counting:

@@ -1,0 +1,39 @@
+"""Files: whole or not there when written, checked when read."""
+
+from sksae._files._digests import digest_of
+from sksae._files._places import BEFORE, remove_abandoned, working_place
+from sksae._files._reading import (
+    damage_named,
+    most_unpacked,
+    opened_npz,
+    read_json,
+    regular,
+    whole_members,
+)
+from sksae._files._writing import (
+    append_whole,
+    replacing,
+    sync,
+    sync_folder,
+    write_safetensors,
+    write_text,
+)
+
+__all__ = [
+    "BEFORE",
+    "append_whole",
+    "damage_named",
+    "digest_of",
+    "most_unpacked",
+    "opened_npz",
+    "read_json",
+    "regular",
+    "remove_abandoned",
+    "replacing",
+    "sync",
+    "sync_folder",
+    "whole_members",
+    "working_place",
+    "write_safetensors",
+    "write_text",
+]
