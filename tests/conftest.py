@@ -70,7 +70,14 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("SAE", SAES, ids=lambda cls: cls.__name__)
     if "sae" in metafunc.fixturenames:
         saes = instances(max_iter=PASSES, random_state=0)
-        metafunc.parametrize("sae", saes, ids=name_of, indirect=True)
+        # The path of sparse codes is shared: one variant stands for it in the default run.
+        marked = [
+            pytest.param(
+                sae, marks=[pytest.mark.slow] * (sae.sparse_output and type(sae) is not SAES[0])
+            )
+            for sae in saes
+        ]
+        metafunc.parametrize("sae", marked, ids=name_of, indirect=True)
 
 
 @pytest.fixture

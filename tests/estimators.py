@@ -38,6 +38,11 @@ def own_options(cls):
     ]
 
 
+def defaults(**settings):
+    """One instance per variant, without options."""
+    return [cls(**settings) for cls in SAES]
+
+
 def instances(**settings):
     """One instance per variant and choice, and one per variant with sparse output."""
     return [

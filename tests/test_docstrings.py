@@ -6,7 +6,6 @@ import pkgutil
 import warnings
 
 import pandas as pd
-import pytest
 from numpydoc import docscrape
 from numpydoc.validate import validate
 
@@ -14,7 +13,7 @@ import sksae
 from sksae.objectives import Objective
 from tests.estimators import wide
 
-# The seams between our own rooms; nobody else is to use them.
+# Packages that only other packages of the library use.
 INTERNAL = {"sksae._files", "sksae.kernels", "sksae.training"}
 
 IGNORED = {
@@ -66,9 +65,10 @@ def errors_of(path):
     return [f"{code}: {text}" for code, text in result["errors"] if code not in ignored]
 
 
-@pytest.mark.parametrize("path", sorted(set(public_objects()) - ABSTRACT))
-def test_docstring_is_complete(path):
-    assert errors_of(path) == []
+def test_docstrings_are_complete():
+    found = {path: errors_of(path) for path in sorted(set(public_objects()) - ABSTRACT)}
+    assert len(found) > 200
+    assert {path: errors for path, errors in found.items() if errors} == {}
 
 
 def test_every_package_exports_a_sorted_all():

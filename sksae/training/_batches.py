@@ -13,6 +13,7 @@ from sksae._arrays import row_chunks, to_torch
 _MAX_SHUFFLED = 10_000_000  # rows that are permuted one by one
 _BLOCK = 4096  # consecutive rows that move together beyond that
 _SMALLEST = 1e-300
+_UNDERFLOW = 1e-150  # sizes below it have squares that vanish or lose digits in float64
 _ROUNDING = 2.0**-46
 _LARGE = 2.0**100
 
@@ -69,6 +70,13 @@ class Normalization(NamedTuple):
         if not (bool(torch.isfinite(mean).all()) and math.isfinite(size)):
             raise ValueError("Input X contains NaN, infinity or a value too large for its dtype.")
         size, constant = math.sqrt(size), False
+        if method in ("rms", "unit") and size < _UNDERFLOW:
+            entries = rows.average(lambda x: (x[:, columns] - centre).abs().amax(1, keepdim=True))
+            if unit := float(entries):
+                ratios = rows.average(
+                    lambda x: ((x[:, columns] - centre) / unit).square().sum(1, keepdim=True)
+                )
+                size = unit * math.sqrt(float(ratios))
         if method == "rms" and size <= _ROUNDING * float(mean.norm()):
             # Equal rows differ from their mean by its rounding: they are the centre and the unit.
             size, constant = float(mean.norm()), True

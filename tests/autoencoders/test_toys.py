@@ -8,20 +8,27 @@ from functools import cache
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.datasets import make_superposition
 from sksae.metrics import relative_reconstruction_bias
 
+
+def slow(*values):
+    """A case for the slow run."""
+    return pytest.param(*values, marks=pytest.mark.slow, id="-".join(map(str, values)))
+
+
 TOY_A = [
     (SparseAutoencoder(32, alpha=1.0), 0.93),
-    (SparseAutoencoder(32, alpha=1.0, decoder_norm="unit"), 0.93),
+    slow(SparseAutoencoder(32, alpha=1.0, decoder_norm="unit"), 0.93),
     (TopKSAE(32, k=2), 0.93),
     (BatchTopKSAE(32, k=1.6), 0.93),
     (GatedSAE(32, alpha=4.0), 0.93),
-    (GatedSAE(32, alpha=4.0, decoder_norm="free"), 0.93),
+    slow(GatedSAE(32, alpha=4.0, decoder_norm="free"), 0.93),
     (JumpReLUSAE(32, alpha=1.5), 0.90),
-    (JumpReLUSAE(32, alpha=1.0, penalty="tanh"), 0.90),
+    slow(JumpReLUSAE(32, alpha=1.0, penalty="tanh"), 0.90),
 ]
 TOY_B = [
     (SparseAutoencoder(128, alpha=1.0), 0.90),
@@ -32,10 +39,10 @@ TOY_B = [
 ]
 CONTROLLED = [
     SparseAutoencoder(32),
-    SparseAutoencoder(32, decoder_norm="unit"),
+    slow(SparseAutoencoder(32, decoder_norm="unit")),
     GatedSAE(32),
     JumpReLUSAE(32),
-    JumpReLUSAE(32, penalty="tanh"),
+    slow(JumpReLUSAE(32, penalty="tanh")),
 ]
 
 
@@ -50,6 +57,16 @@ def toy_b():
     return make_superposition(50_000, 32, 128, bias=1.0, random_state=100, **law)
 
 
+FITTED = {}
+
+
+def fitted_on_toy_a(variant):
+    """Fit a variant once for all tests that ask for its like."""
+    if str(variant) not in FITTED:
+        FITTED[str(variant)] = clone(variant).set_params(random_state=1).fit(toy_a()[0])
+    return FITTED[str(variant)]
+
+
 def best_cosines(sae, dictionary):
     return (dictionary @ sae.components_.T).max(axis=1)
 
@@ -57,7 +74,7 @@ def best_cosines(sae, dictionary):
 @pytest.mark.parametrize(("variant", "floor"), TOY_A, ids=str)
 def test_toy_a(variant, floor):
     X, dictionary, _ = toy_a()
-    sae = variant.set_params(random_state=1).fit(X)
+    sae = fitted_on_toy_a(variant)
     cosines = best_cosines(sae, dictionary)
     assert cosines.mean() >= floor
     assert (cosines > 0.9).mean() >= 0.75
@@ -66,6 +83,7 @@ def test_toy_a(variant, floor):
     assert sae.n_steps_ >= 2000
 
 
+@pytest.mark.slow  # four times as many directions as dimensions; toy A is the quick twin
 @pytest.mark.parametrize(("variant", "floor"), TOY_B, ids=str)
 def test_toy_b(variant, floor):
     X, dictionary, _ = toy_b()
@@ -74,7 +92,7 @@ def test_toy_b(variant, floor):
     assert sae.score(X) >= 0.78
 
 
-@pytest.mark.parametrize("target", [1.6, 3.0])
+@pytest.mark.parametrize("target", [1.6, pytest.param(3.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("variant", CONTROLLED, ids=str)
 def test_target_l0(variant, target):
     """The asked sparsity holds, within a tenth, on rows that the fit has not seen."""
@@ -84,6 +102,7 @@ def test_target_l0(variant, target):
     assert l0 == pytest.approx(target, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [2.3, 5.0])
 @pytest.mark.parametrize("cls", [SparseAutoencoder, GatedSAE, JumpReLUSAE])
 def test_target_l0_on_toy_b(cls, target):
@@ -97,7 +116,7 @@ def test_l1_shrinks_and_thresholds_do_not():
     X, _, _ = toy_a()
 
     def bias(sae):
-        sae.set_params(random_state=1).fit(X)
+        sae = fitted_on_toy_a(sae)
         reconstruction = sae.inverse_transform(sae.transform(X))
         return relative_reconstruction_bias(X, reconstruction, centered=True)
 
@@ -119,12 +138,21 @@ def test_a_stream_has_no_target():
         JumpReLUSAE(32, target_l0=2.0).partial_fit(toy_a()[0][:100])
 
 
-def test_defaults_on_tabular_data():
+@pytest.mark.parametrize(
+    "cls",
+    [
+        TopKSAE,
+        *(
+            pytest.param(cls, marks=pytest.mark.slow)
+            for cls in (SparseAutoencoder, GatedSAE, JumpReLUSAE)
+        ),
+    ],
+)
+def test_defaults_on_tabular_data(cls):
     """Untouched defaults on 500 rows of 20 features: better than as many principal components."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(500, 5)) @ rng.normal(size=(5, 20)) + 0.1 * rng.normal(size=(500, 20))
-    for cls in (SparseAutoencoder, TopKSAE, GatedSAE, JumpReLUSAE):
-        sae = cls(random_state=0).fit(X)
-        assert sae.components_.shape == (160, 20)
-        assert (sae.batch_size_, sae.n_steps_) == (500, 2000)
-        assert sae.score(X) > 0.7
+    sae = cls(random_state=0).fit(X)
+    assert sae.components_.shape == (160, 20)
+    assert (sae.batch_size_, sae.n_steps_) == (500, 2000)
+    assert sae.score(X) > 0.7

@@ -68,10 +68,10 @@ def test_a_pipeline_is_its_steps_by_hand(sae, X):
 
 def test_unions_and_column_transformers(SAE, X):
     union = FeatureUnion(
-        [("a", wide(SAE, max_iter=1)), ("b", wide(SAE, max_iter=1, n_components=3))]
+        [("a", wide(SAE, max_iter=1)), ("b", wide(SAE, max_iter=1, n_components=5))]
     )
-    assert union.fit_transform(X).shape == (400, 67)
-    assert union.get_feature_names_out()[-1] == f"b__{SAE.__name__.lower()}2"
+    assert union.fit_transform(X).shape == (400, 69)
+    assert union.get_feature_names_out()[-1] == f"b__{SAE.__name__.lower()}4"
     columns = ColumnTransformer([("sae", wide(SAE, max_iter=1), slice(0, 6))])
     assert columns.fit_transform(X).shape == (400, 64)
 
@@ -118,7 +118,7 @@ def test_a_cached_step_is_fitted_once(SAE, X, tmp_path, monkeypatch):
 
 
 def test_a_search_over_the_width(SAE, X):
-    search = GridSearchCV(wide(SAE), {"n_components": [2, 64]}, cv=2).fit(X)
+    search = GridSearchCV(wide(SAE), {"n_components": [5, 64]}, cv=2).fit(X)
     assert search.best_params_ == {"n_components": 64}
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert search.transform(X).shape == (400, 64)
@@ -127,7 +127,7 @@ def test_a_search_over_the_width(SAE, X):
 
 def test_a_search_in_processes_gives_what_one_in_this_process_gives(X):
     sae = wide(SAES[0], max_iter=3)
-    grid = {"n_components": [4, 8], "normalize": ["rms", None]}
+    grid = {"n_components": [5, 8], "normalize": ["rms", None]}
     alone = GridSearchCV(sae, grid, cv=2).fit(X)
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         together = GridSearchCV(sae, grid, cv=2, n_jobs=2).fit(X)

@@ -40,7 +40,9 @@ print("done")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits its own address space")
-@pytest.mark.parametrize(("cls", "own"), [("TopKSAE", "k=2, "), ("JumpReLUSAE", "")])
+@pytest.mark.parametrize(
+    ("cls", "own"), [("TopKSAE", "k=2, "), pytest.param("JumpReLUSAE", "", marks=pytest.mark.slow)]
+)
 def test_rows_larger_than_memory(cls, own, tmp_path):
     """A float16 file of 369 MB with 357 MB of memory to spare: neither it nor a cast of it fits."""
     script = SCRIPT.format(cls=cls, own=own, n=720_000, headroom=340 * 2**20)

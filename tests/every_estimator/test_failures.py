@@ -20,11 +20,11 @@ pytestmark = pytest.mark.usefixtures("unchanged_world")
         (lambda X: np.where(X > 2, np.inf, X), "infinity"),
         (lambda X: np.where(X > 2, np.nan, X).astype(np.float16), "NaN|infinity"),
         (lambda X: X[0], "1D array"),
-        (lambda X: X.reshape(20, 20, 12), "dim 3|3D|dim <= 2|makes a row of"),
+        (lambda X: X.reshape(20, 20, 12), "a row of each position"),
         (lambda X: X[:0], "0 sample"),
         (lambda X: X[:, :0], "0 feature"),
         (lambda X: X + 1j, "Complex"),
-        (lambda X: X.astype(str).astype(object) + "?", "could not convert|rows of numbers"),
+        (lambda X: X.astype(str).astype(object) + "?", "X holds texts"),
         (lambda X: 3.0, "array"),
         (lambda X: None, "array|None"),
     ],
@@ -129,7 +129,7 @@ def test_few_rows_are_a_fit_or_an_error_that_counts_them(SAE, X, rows):
 @pytest.mark.parametrize("dead_window", [None, 1])
 def test_degenerate_rows_are_learnt_and_equal_ones_are_said_to_be(sae, X, degenerate, dead_window):
     rows = degenerate(X)
-    sae.set_params(dead_window=dead_window, batch_size=100)
+    sae.set_params(dead_window=dead_window, batch_size=100, max_iter=4)
     equal = (rows == rows[0]).all()
     for dtype in (np.float32, np.float64):
         with warnings.catch_warnings(record=True) as caught:

@@ -5,7 +5,15 @@ from sklearn.base import clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from tests.estimators import FAMILY, OTHERS, instances, name_of, predictors, unfitted
+from tests.estimators import (
+    FAMILY,
+    OTHERS,
+    defaults,
+    instances,
+    name_of,
+    predictors,
+    unfitted,
+)
 
 # Run by scikit-learn on its own estimators, but not among those of parametrize_with_checks.
 BEYOND = [
@@ -31,7 +39,12 @@ WITHOUT_DATA = [
     estimator_checks.check_get_params_invariance,
 ]
 PREDICTING = predictors(max_iter=100, random_state=0)
-CHEAP = [*instances(max_iter=20), *PREDICTING[:1]]
+CHEAP = [*defaults(max_iter=20), *PREDICTING[:1]]
+OPTIONS = [
+    estimator
+    for estimator in instances(max_iter=20)
+    if name_of(estimator) not in map(name_of, CHEAP)
+]
 # Fitted on a frame, asked with an array, and the reverse: the checks do this to PCA as well.
 NAMELESS = "ignore:X (does not have valid|has) feature names:UserWarning"
 
@@ -48,6 +61,14 @@ def test_checks_that_scikit_learn_runs_on_itself(estimator, check):
     check(type(estimator).__name__, clone(estimator))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings(NAMELESS)
+@pytest.mark.parametrize("check", BEYOND, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("estimator", OPTIONS, ids=name_of)
+def test_checks_that_scikit_learn_runs_on_itself_of_options(estimator, check):
+    check(type(estimator).__name__, clone(estimator))
+
+
 @pytest.mark.parametrize("cls", OTHERS)
 @pytest.mark.parametrize("check", WITHOUT_DATA, ids=lambda check: check.__name__)
 def test_contract_of_what_takes_texts(cls, check):
@@ -55,8 +76,8 @@ def test_contract_of_what_takes_texts(cls, check):
 
 
 @pytest.mark.slow
-@parametrize_with_checks(PREDICTING[1:])
-def test_scikit_learn_checks_of_other_predictors(estimator, check):
+@parametrize_with_checks([*OPTIONS, *PREDICTING[1:]])
+def test_scikit_learn_checks_of_options(estimator, check):
     check(estimator)
 
 

@@ -106,6 +106,6 @@ def test_an_unfitted_model_is_small_and_comes_back_unfitted(SAE):
 
 
 def test_a_fitted_model_is_no_larger_than_its_arrays(SAE, X):
-    sae = wide(SAE, n_components=512, max_iter=1).fit(X.astype(np.float32))
+    sae = wide(SAE, n_components=400, max_iter=1).fit(X.astype(np.float32))
     size = sum(value.nbytes for value in arrays_of(sae).values())
     assert len(pickle.dumps(sae)) < 1.05 * size + 8192

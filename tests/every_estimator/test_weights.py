@@ -61,10 +61,10 @@ def test_only_the_ratios_of_the_weights_matter(SAE, X):
 
 
 def test_weights_below_all_precision_are_no_weights(SAE, X):
-    weight = np.where(np.arange(len(X)) < 50, 1.0, 1e-60)
+    weight = np.where(np.arange(len(X)) < 100, 1.0, 1e-60)
     sae = wide(SAE, max_iter=5).fit(X.astype(np.float32), sample_weight=weight)
     assert_array_equal(
-        sae.components_, wide(SAE, max_iter=5).fit(X[:50].astype(np.float32)).components_
+        sae.components_, wide(SAE, max_iter=5).fit(X[:100].astype(np.float32)).components_
     )
 
 
@@ -127,10 +127,12 @@ def test_the_unit_of_the_data_does_not_matter(sae, X, normalize):
         assert_allclose(sae.loss_curve_, loss, rtol=1e-7)
 
 
-@pytest.mark.parametrize("factor", [1e-150, 1e150])
+@pytest.mark.parametrize("factor", [1e-280, 1e-200, 1e-150, 1e150])
 def test_extreme_units_are_learnt_as_well_in_double_precision(SAE, X, factor):
-    reference = wide(SAE).fit(X).score(X)
-    assert wide(SAE).fit(X * factor).score(X * factor) == pytest.approx(reference, abs=0.05)
+    reference = wide(SAE, max_iter=10).fit(X).score(X)
+    assert wide(SAE, max_iter=10).fit(X * factor).score(X * factor) == pytest.approx(
+        reference, abs=0.05
+    )
 
 
 @pytest.mark.parametrize("normalize", ["rms", "anthropic", "unit", None])
@@ -139,14 +141,15 @@ def test_rows_that_are_nothing_but_rounding_are_a_fit(SAE, X, dtype, factor, nor
     rows = (X * factor).astype(dtype)
     sae = wide(SAE, max_iter=2, normalize=normalize).fit(rows)
     assert all(np.isfinite(value).all() for value in arrays_of(sae).values())
-    assert np.isfinite(sae.score(rows))
+    # Without a scale the weights are much larger than such rows: no better than any other error.
+    assert sae.score(rows) <= 1
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e-12, 1e12, 1e18])
 def test_extreme_units_are_learnt_as_well_in_single_precision(SAE, X, factor):
-    reference = wide(SAE).fit(X.astype(np.float32)).score(X.astype(np.float32))
+    reference = wide(SAE, max_iter=10).fit(X.astype(np.float32)).score(X.astype(np.float32))
     scaled = (X * factor).astype(np.float32)
-    sae = wide(SAE).fit(scaled)
+    sae = wide(SAE, max_iter=10).fit(scaled)
     assert np.isfinite(sae.components_).all()
     assert sae.score(scaled) == pytest.approx(reference, abs=0.05)
 

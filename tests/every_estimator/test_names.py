@@ -240,11 +240,10 @@ def test_texts_become_named_features():
     texts = ["The cold river.", "Numbers: 1, 2, 3."]
     rows = extractor.transform(texts)
     sae = TopKSAE(8, k=2, max_iter=2, random_state=0).fit(rows).set_feature_names({0: "cold"})
+    refitted = SAEVectorizer(extractor, sae, prefit=False).fit(texts)
+    assert refitted.get_feature_names_out()[0] == "topksae0"
     for held in (sae, FrozenEstimator(sae)):
         vectorizer = SAEVectorizer(extractor, held)
-        if held is sae:
-            assert vectorizer.fit(texts).get_feature_names_out()[0] == "topksae0"
-        else:
-            assert vectorizer.fit(texts).get_feature_names_out()[0] == "cold"
+        assert vectorizer.fit(texts).get_feature_names_out()[0] == "cold"
     scaled = make_pipeline(vectorizer, StandardScaler(with_mean=False)).fit(texts)
     assert scaled.get_feature_names_out()[:2].tolist() == ["cold", "topksae1"]
