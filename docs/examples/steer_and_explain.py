@@ -1,6 +1,6 @@
-"""A dictionary at work in a language model: what it keeps, what it steers, what it explains.
+"""Downstream loss, steering and attribution with the features of a language model.
 
-It takes about a minute on two cores and writes ``circuit.png``, ``circuit.graphml`` and
+The script takes about a minute on two cores and writes ``circuit.png``, ``circuit.graphml`` and
 ``circuit.json``.
 """
 
@@ -19,6 +19,7 @@ model, tokenizer = load_tiny_lm()
 texts = load_corpus().data
 train, held_out = texts[:120], texts[120:130]
 
+# Fit an autoencoder to each of two layers, and measure the loss with its reconstruction.
 saes = {}
 for layer in (2, 3):
     extractor = ActivationExtractor(model, layer=layer, tokenizer=tokenizer)
@@ -33,10 +34,10 @@ for layer in (2, 3):
     saes[f"{layer}.resid_post"] = sae
 site = "3.resid_post"
 
-# Which feature makes the model speak of shapes?
+# Choose the feature that promotes " shape" most, and steer with it.
 lens = logit_lens(model, sae, tokenizer=tokenizer)
-strength = ((lens.promoted == " shape") * lens.promoted_logits).max(axis=1)
-row = strength.argmax()
+logits = ((lens.promoted == " shape") * lens.promoted_logits).max(axis=1)
+row = logits.argmax()
 feature = int(lens.feature[row])
 print(f"\nFeature {feature} promotes {', '.join(map(repr, lens.promoted[row, :6]))}.")
 
@@ -48,7 +49,7 @@ for strength in (0.0, 1.0, 2.0):
         ids = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0]
     print(f"{strength:3.1f} x its maximum: {tokenizer.decode(ids, skip_special_tokens=True)!r}")
 
-# Which features does a prediction rest on?
+# Attribute a prediction to features, and write the circuit.
 prompt = "Return the mean of the"
 print("", *describe_behaviour(model, site, sae, prompt, tokenizer=tokenizer).lines(8), sep="\n")
 options = {"background": held_out, "tokenizer": tokenizer}
