@@ -21,7 +21,7 @@ import pytest
 import sklearn
 import torch
 
-from tests.estimators import SAES, instances, name_of
+from tests.estimators import REPRESENTATIVES, SAES, instances, name_of
 
 PASSES = 20
 
@@ -67,7 +67,15 @@ def installed_fonts(monkeypatch):
 def pytest_generate_tests(metafunc):
     """``SAE`` runs a test for every class, ``sae`` for every instance worth telling apart."""
     if "SAE" in metafunc.fixturenames:
-        metafunc.parametrize("SAE", SAES, ids=lambda cls: cls.__name__)
+        # Costly tests of code that all classes share: two classes stand for it in the default run.
+        costly = metafunc.definition.get_closest_marker("costly")
+        marked = [
+            pytest.param(
+                cls, marks=[pytest.mark.slow] * bool(costly and cls not in REPRESENTATIVES)
+            )
+            for cls in SAES
+        ]
+        metafunc.parametrize("SAE", marked, ids=lambda cls: cls.__name__)
     if "sae" in metafunc.fixturenames:
         saes = instances(max_iter=PASSES, random_state=0)
         # The path of sparse codes is shared: one variant stands for it in the default run.

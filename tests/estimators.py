@@ -14,6 +14,7 @@ EXPORTED = [getattr(sksae, name) for name in sksae.__all__]
 FAMILY = [c for c in EXPORTED if inspect.isclass(c) and issubclass(c, BaseSAE)]
 PREDICTORS = [c for c in FAMILY if issubclass(c, RegressorMixin)]
 SAES = [c for c in FAMILY if c not in PREDICTORS]
+REPRESENTATIVES = [sksae.TopKSAE, sksae.JumpReLUSAE]  # k largest codes, and a bound per latent
 
 OTHERS = [c for c in EXPORTED if inspect.isclass(c) and c not in FAMILY]
 

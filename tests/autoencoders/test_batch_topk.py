@@ -109,6 +109,7 @@ def test_every_threshold_is_the_same_in_the_unit_of_training(toy):
     assert 0.1 < sae.threshold_[0] * scale < 5
 
 
+@pytest.mark.slow
 def test_partial_fit_has_a_threshold(toy):
     X, _ = toy
     sae = BatchTopKSAE(32, k=1.6, random_state=1)

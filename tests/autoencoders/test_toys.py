@@ -92,6 +92,7 @@ def test_toy_b(variant, floor):
     assert sae.score(X) >= 0.78
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [1.6, pytest.param(3.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("variant", CONTROLLED, ids=str)
 def test_target_l0(variant, target):

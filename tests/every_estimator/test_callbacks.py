@@ -159,6 +159,7 @@ def test_an_interruption_before_the_first_step_is_an_interruption(SAE, X, monkey
     assert not hasattr(sae, "components_")
 
 
+@pytest.mark.costly
 def test_verbose_prints_a_line_a_pass_and_silence_is_the_default(SAE, X, capsys):
     wide(SAE, max_iter=3).fit(X)
     assert capsys.readouterr() == ("", "")

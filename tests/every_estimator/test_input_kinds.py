@@ -43,6 +43,7 @@ FORMS = {
 }
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "matrix of objects"])
 def test_the_form_of_the_input_changes_nothing(SAE, X, form, dtype, tmp_path):
@@ -116,6 +117,7 @@ def test_inputs_are_never_written_to(SAE, X):
     assert_array_equal(tensor.numpy(), kept)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_tensors_under_dispatch_give_the_model_that_numpy_gives(SAE, X, dtype):
     tensor = torch.from_numpy(X).to(dtype)

@@ -76,6 +76,7 @@ def test_unions_and_column_transformers(SAE, X):
     assert columns.fit_transform(X).shape == (400, 64)
 
 
+@pytest.mark.costly
 def test_sample_weight_is_routed_through_a_pipeline(SAE, X):
     weight = np.linspace(0, 1, len(X))
     with sklearn.config_context(enable_metadata_routing=True):
@@ -117,6 +118,7 @@ def test_a_cached_step_is_fitted_once(SAE, X, tmp_path, monkeypatch):
     assert np.abs(predictions[2] - predictions[0]).max() > 0
 
 
+@pytest.mark.costly
 def test_a_search_over_the_width(SAE, X):
     search = GridSearchCV(wide(SAE), {"n_components": [5, 64]}, cv=2).fit(X)
     assert search.best_params_ == {"n_components": 64}
@@ -125,6 +127,7 @@ def test_a_search_over_the_width(SAE, X):
     assert search.inverse_transform(search.transform(X)).shape == X.shape
 
 
+@pytest.mark.slow
 def test_a_search_in_processes_gives_what_one_in_this_process_gives(X):
     sae = wide(SAES[0], max_iter=3)
     grid = {"n_components": [5, 8], "normalize": ["rms", None]}
@@ -136,6 +139,7 @@ def test_a_search_in_processes_gives_what_one_in_this_process_gives(X):
     )
 
 
+@pytest.mark.costly
 def test_threads_fit_side_by_side(SAE, X):
     reference = wide(SAE).fit(X).components_
     models = joblib.Parallel(n_jobs=2, backend="threading")(

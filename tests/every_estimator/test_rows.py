@@ -40,6 +40,7 @@ def test_a_row_does_not_depend_on_the_others(SAE, X, dtype, monkeypatch):
     assert_allclose(sae.transform(X[order]), whole[order], **near)
 
 
+@pytest.mark.costly
 def test_chunks_change_no_score_and_no_fit(SAE, X, monkeypatch):
     reference = wide(SAE).fit(X)
     monkeypatch.setattr(_arrays, "CHUNK_ENTRIES", 7 * 64)
@@ -58,6 +59,7 @@ def test_rows_are_permuted_with_their_codes_and_leave_a_full_batch_fit_alone(SAE
     assert_allclose(other.transform(X[order]), one.transform(X)[order], rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_csr_codes_equal_dense_ones(SAE, X, dtype, small_chunks):
     X = X.astype(dtype)

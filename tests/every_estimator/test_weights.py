@@ -72,6 +72,7 @@ def test_equal_weights_are_no_weights(SAE, X):
     assert_same_model(wide(SAE).fit(X, sample_weight=np.full(len(X), 3.0)), wide(SAE).fit(X))
 
 
+@pytest.mark.costly
 def test_weights_matter_beyond_one_batch(SAE, X):
     """Statistically: rows of one half weigh 50 times those of the other."""
     half = np.arange(len(X)) % 2
@@ -109,6 +110,7 @@ def test_impossible_weights_are_refused(SAE, X, weight, message):
         sae.score(X, sample_weight=weight)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("normalize", ["rms", "anthropic", "unit"])
 def test_the_unit_of_the_data_does_not_matter(sae, X, normalize):
     """fit(a X + c) is the model of X, moved; without centring, for c = 0."""
@@ -127,6 +129,7 @@ def test_the_unit_of_the_data_does_not_matter(sae, X, normalize):
         assert_allclose(sae.loss_curve_, loss, rtol=1e-7)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("factor", [1e-280, 1e-200, 1e-150, 1e150])
 def test_extreme_units_are_learnt_as_well_in_double_precision(SAE, X, factor):
     reference = wide(SAE, max_iter=10).fit(X).score(X)
@@ -145,6 +148,7 @@ def test_rows_that_are_nothing_but_rounding_are_a_fit(SAE, X, dtype, factor, nor
     assert sae.score(rows) <= 1
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("factor", [1e-30, 1e-12, 1e12, 1e18])
 def test_extreme_units_are_learnt_as_well_in_single_precision(SAE, X, factor):
     reference = wide(SAE, max_iter=10).fit(X.astype(np.float32)).score(X.astype(np.float32))
@@ -154,6 +158,7 @@ def test_extreme_units_are_learnt_as_well_in_single_precision(SAE, X, factor):
     assert sae.score(scaled) == pytest.approx(reference, abs=0.05)
 
 
+@pytest.mark.costly
 def test_a_far_offset_is_learnt_as_well(SAE, X):
     reference = wide(SAE).fit(X).score(X)
     assert wide(SAE).fit(X + 1e6).score(X + 1e6) == pytest.approx(reference, abs=1e-3)

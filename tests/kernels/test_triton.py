@@ -443,6 +443,7 @@ def test_the_same_bits_twice(kernels, dtype):
         assert_same_bits(once, again)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or DEVICE.type == "cuda", reason="or they run anyway")
 def test_the_kernels_compile_for_a_gpu(tmp_path):
     """Which the interpreter does not show; in another process, which does not interpret."""

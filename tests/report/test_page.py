@@ -149,6 +149,7 @@ def test_the_sources_make_no_markup_of_data_and_ask_nobody():
         assert not re.search(r"url\(|@import|https?:", text), file.name
 
 
+@pytest.mark.slow
 def test_a_thousand_features_fit_into_five_megabytes(tmp_path):
     path = write_page(tmp_path / "index.html", SyntheticAtlas(1000, period=550))
     assert [file.name for file in tmp_path.iterdir()] == ["index.html"]

@@ -339,6 +339,7 @@ def test_a_redirection_is_not_followed(status):
     assert other.requests == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_process_waits_for_no_try():
     """The server accepts and says nothing; each question would take ten minutes.
 

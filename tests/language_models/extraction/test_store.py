@@ -287,6 +287,7 @@ print(step)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_crash_at_any_step_can_be_continued(tmp_path):
     command = [sys.executable, "-c", CRASHES, str(tmp_path)]

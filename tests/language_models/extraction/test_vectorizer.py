@@ -203,6 +203,7 @@ def test_other_transformers(extractor):
 # scikit-learn
 
 
+@pytest.mark.slow
 def test_in_a_pipeline_with_a_classifier(two_packages):
     texts, y = two_packages
     extractor = ActivationExtractor(TINY_LM_PATH, layer=3)

@@ -126,6 +126,7 @@ def test_a_model_object_is_not_copied(llama, extractor, topk):
     assert scorer.extractor is not extractor
 
 
+@pytest.mark.slow
 def test_a_search_finds_that_more_features_keep_more(packaged):
     extractor, rows, texts = packaged
     search = GridSearchCV(
