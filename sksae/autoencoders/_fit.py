@@ -182,10 +182,10 @@ class Fit:
         """Warn of settings that can be fitted, but are hardly meant."""
         name, m, settings = type(self.estimator).__name__, self.n_components, self.settings
         messages = [
-            f"{known}={given} is greater than the number of components, {m}: all are kept."
-            for known in self.objective.resolved
-            if isinstance(given := getattr(settings, known), Real)
-            and getattr(self.objective, known) < given
+            f"{parameter}={value} is greater than the number of components, {m}: all are kept."
+            for parameter in self.objective.resolved
+            if isinstance(value := getattr(settings, parameter), Real)
+            and getattr(self.objective, parameter) < value
         ]
         if settings.n_components is not None and m > self.rows.n_samples:
             messages.append(
@@ -214,17 +214,17 @@ class Fit:
             return self.objective.initial_weights(self.rows, self.n_components, self._generator)
         if state is not None:
             names = [name for name, weight in declared.items() if weight.trained]
-            given = state["run"]["weights"]
+            previous = state["run"]["weights"]
         else:
             names = [name for name, weight in declared.items() if weight.fitted]
-            given = {n: v for n in names if (v := vars(self.estimator).get(n + "_")) is not None}
-        missing = [name for name in names if name not in given]
+            previous = {n: v for n in names if (v := vars(self.estimator).get(n + "_")) is not None}
+        missing = [name for name in names if name not in previous]
         if missing:
             raise ValueError(
                 f"This {type(self.estimator).__name__} continues a fit with other parameters, that "
                 f"has no {', '.join(missing)}. Start anew with fit and warm_start=False."
             )
-        weights = {name: to_torch(given[name]) for name in names}
+        weights = {name: to_torch(previous[name]) for name in names}
         return weights if state is not None else self.objective.unfold(weights, self.normalization)
 
     def _engine(self):

@@ -177,22 +177,22 @@ def write_dictionary_learning(path, sae):
     ...     sorted(file.name for file in write_dictionary_learning(folder, sae).iterdir())
     ['ae.pt', 'config.json']
     """
-    found, path = read_fitted(sae), Path(path)
-    kind, arrays = _contents(found)
-    n, d = found.arrays["components"].shape
+    record, path = read_fitted(sae), Path(path)
+    kind, arrays = _contents(record)
+    n, d = record.arrays["components"].shape
     trainer = {"dict_class": kind, "activation_dim": d, "dict_size": n}
-    if found.k is not None:
-        trainer["k"] = found.k
-    trainer["layer"] = found.source.get("layer")
-    trainer["lm_name"] = found.source.get("model")
-    trainer["submodule_name"] = found.source.get("submodule", found.source.get("site"))
+    if record.k is not None:
+        trainer["k"] = record.k
+    trainer["layer"] = record.source.get("layer")
+    trainer["lm_name"] = record.source.get("model")
+    trainer["submodule_name"] = record.source.get("submodule", record.source.get("site"))
     state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
     with replacing(path / WEIGHTS) as part:
         try:
             torch.save(state, part)
         except RuntimeError as error:  # of the disk: everything else is in order here
-            what = f"Tensors cannot be written ({str(error).splitlines()[0]})"
-            raise OSError(errno.EIO, what, str(path / WEIGHTS)) from error
+            message = f"Tensors cannot be written ({str(error).splitlines()[0]})"
+            raise OSError(errno.EIO, message, str(path / WEIGHTS)) from error
     write_json(path / CONFIG, {"trainer": trainer, "buffer": {}})
     return path
 
@@ -218,32 +218,32 @@ def _weights(arrays, kind, path):
     )
 
 
-def _contents(found):
+def _contents(record):
     """Return the class of dictionary_learning and its tensors."""
-    arrays = found.arrays
+    arrays = record.arrays
     linear = {"encoder.weight": arrays["encoder_coef"], "decoder.weight": arrays["components"].T}
-    if found.activation == "relu":
+    if record.activation == "relu":
         biases = {"encoder.bias": arrays["encoder_intercept"], "decoder.bias": arrays["intercept"]}
         return "AutoEncoderNew", {**linear, **biases}
-    if found.activation == "gated":
+    if record.activation == "gated":
         return "GatedAutoEncoder", _gated(arrays)
-    nested = found.activation == "matryoshka"
-    pooled = nested or found.activation == "batchtopk"
+    nested = record.activation == "matryoshka"
+    pooled = nested or record.activation == "batchtopk"
     pooled = pooled and len(np.unique(arrays["threshold"])) == 1
     if nested and pooled:
         return "MatryoshkaBatchTopKSAE", {
             "W_enc": arrays["encoder_coef"].T,
             "W_dec": arrays["components"],
-            "b_enc": bias_after(found),
+            "b_enc": bias_after(record),
             "b_dec": arrays["intercept"],
             "threshold": arrays["threshold"][0],
-            "k": np.int32(max(1, round(found.k))),
-            "group_sizes": np.diff(found.widths, prepend=0),
+            "k": np.int32(max(1, round(record.k))),
+            "group_sizes": np.diff(record.widths, prepend=0),
         }
-    if found.activation == "topk" or pooled:
+    if record.activation == "topk" or pooled:
         threshold = arrays["threshold"][0] if pooled else np.float32(-1)
-        biases = {"encoder.bias": bias_after(found), "b_dec": arrays["intercept"]}
-        k = np.int32(max(1, round(found.k)))
+        biases = {"encoder.bias": bias_after(record), "b_dec": arrays["intercept"]}
+        k = np.int32(max(1, round(record.k)))
         return (
             "BatchTopKSAE" if pooled else "AutoEncoderTopK",
             {**linear, **biases, "threshold": threshold, "k": k},

@@ -145,11 +145,11 @@ def write_gemma_scope(path, sae):
     >>> bool((again.transform(X) == sae.transform(X)).all())
     True
     """
-    found = read_fitted(sae)
-    only(found, ("jumprelu", "batchtopk", "matryoshka", "gated", "relu"), "params.npz")
+    record = read_fitted(sae)
+    only(record, ("jumprelu", "batchtopk", "matryoshka", "gated", "relu"), "params.npz")
     path = Path(path)
     path = path if path.suffix == ".npz" else path / _FILES[0]
-    arrays = found.arrays
+    arrays = record.arrays
     with replacing(path) as part, part.open("wb") as file:
         np.savez(
             file,
@@ -165,10 +165,10 @@ def write_gemma_scope(path, sae):
 def _file(path):
     if not path.is_dir():
         return path
-    found = [path / name for name in _FILES if (path / name).is_file()]
-    if not found:
+    files = [path / name for name in _FILES if (path / name).is_file()]
+    if not files:
         raise FileNotFoundError(f"There is no {' or '.join(_FILES)} in {path}.")
-    return found[0]
+    return files[0]
 
 
 def _is_transcoder(path, config):

@@ -113,10 +113,10 @@ def from_pretrained(
     if repo in CENTERED:
         center_rows(sae)
         sae.source_["centered_rows"] = True
-    told = {name: value for name, value in sae.source_.items() if value is not None}
-    model_name = model_of(repo) or told.get("model")
-    found = {"repo": repo, "name": place, "revision": folder.name, "model": model_name}
-    sae.source_ = {**told, **{k: v for k, v in found.items() if v is not None}}
+    facts = {name: value for name, value in sae.source_.items() if value is not None}
+    model_name = model_of(repo) or facts.get("model")
+    location = {"repo": repo, "name": place, "revision": folder.name, "model": model_name}
+    sae.source_ = {**facts, **{k: v for k, v in location.items() if v is not None}}
     return model
 
 
@@ -234,13 +234,13 @@ def _place(repo, name, files):
 
 def _places(files):
     """Return the folders with the files of a format ("." is the repository), else all weights."""
-    here, found = set(files), set()
+    available, folders = set(files), set()
     for file in files:
         folder = PurePosixPath(file).parent
         for _, signs in SIGNS:
-            if all(_join(folder, sign) in here for sign in signs):
-                found.add(folder.as_posix())
-    return sorted(found) or [file for file in files if file.endswith(_WEIGHTS)]
+            if all(_join(folder, sign) in available for sign in signs):
+                folders.add(folder.as_posix())
+    return sorted(folders) or [file for file in files if file.endswith(_WEIGHTS)]
 
 
 def _listed(places):
@@ -257,10 +257,10 @@ def _needed(place, files):
         return [place]
     folder = PurePosixPath(place)
     names = sorted({sign for _, signs in SIGNS for sign in signs} | set(_BESIDE))
-    wanted = [_join(folder, name) for name in names]
+    candidates = [_join(folder, name) for name in names]
     if _join(folder, "sae.safetensors") in files:  # sparsify: the run says which model it was
-        wanted.append(_join(folder.parent, "config.json"))
-    return [file for file in wanted if file in files]
+        candidates.append(_join(folder.parent, "config.json"))
+    return [file for file in candidates if file in files]
 
 
 def _join(folder, file):

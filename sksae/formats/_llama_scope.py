@@ -133,9 +133,9 @@ def _read_first(path, input_scale, dtype):
 
 def _read_today(path, input_scale, dtype):
     """What OpenMOSS writes today, and Llama Scope R1-Distill, which has the older names."""
-    where, weights_path, other = (path / name for name in _TODAY)
-    if not weights_path.is_file() and other.is_file():
-        weights_path = other
+    where, weights_path, torch_weights_path = (path / name for name in _TODAY)
+    if not weights_path.is_file() and torch_weights_path.is_file():
+        weights_path = torch_weights_path
     config = read_object(where)
     _check_plain(config, where)
     d = take(config, "d_model", SIZE, where)
@@ -146,8 +146,8 @@ def _read_today(path, input_scale, dtype):
     ends = ("hook_point_in", "hook_point_out") if transcoder else ("hook_point_in",)
     norms = [_norm_name(config, names, where, input_scale, end) for end in ends]
     layout = _layout(config, act, names, where) | {norm: "" for norm in norms if norm}
-    others = tuple(name for name in names if name.startswith(_NORM) and name not in norms)
-    arrays = read_tensors(weights_path, layout, sizes=sizes, ignored=others, dtype=dtype)
+    unused_norms = tuple(name for name in names if name.startswith(_NORM) and name not in norms)
+    arrays = read_tensors(weights_path, layout, sizes=sizes, ignored=unused_norms, dtype=dtype)
     scales = [input_scale or 1.0] * len(ends)
     if norms[0]:
         if any(arrays[norm] <= 0 for norm in norms):
@@ -198,16 +198,16 @@ def _layout(config, act, names, where):
 
 def _norm_name(config, names, where, input_scale, end):
     """Return the tensor with the mean norm of rows, None where it is not needed."""
-    known = Option("dataset-wise", "inference", None)
-    method = take(config, "norm_activation", known, where, default="dataset-wise")
+    methods = Option("dataset-wise", "inference", None)
+    method = take(config, "norm_activation", methods, where, default="dataset-wise")
     if method != "dataset-wise" and input_scale is not None:
         raise ValueError(f"{where} needs no input_scale: its weights take rows as they are.")
     if method != "dataset-wise" or input_scale is not None:
         return None
-    found = [name for name in names if name.startswith(_NORM)]
-    wanted = _NORM + str(config.get(end))
-    if wanted in found or (len(found) == 1 and not _is_transcoder(config)):
-        return wanted if wanted in found else found[0]
+    stored_norms = [name for name in names if name.startswith(_NORM)]
+    expected_norm = _NORM + str(config.get(end))
+    if expected_norm in stored_norms or (len(stored_norms) == 1 and not _is_transcoder(config)):
+        return expected_norm if expected_norm in stored_norms else stored_norms[0]
     raise ValueError(
         f"{where.parent} does not have the mean norm of rows that training divided by: give "
         f"input_scale, sqrt(n_features) over that norm."

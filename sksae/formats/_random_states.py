@@ -50,9 +50,12 @@ def check_generator(raw):
     if raw.shape != (_FIELDS.itemsize,) or raw.dtype != np.uint8:
         raise ValueError("its state of the random numbers is not right")
     fields = raw.view(_FIELDS)[0]
-    left, following = int(fields["left"]), int(fields["next"])
-    # `left` falls and `next` rises with each number; the first is drawn from new words.
-    if not (left + following == _WORDS + 1 and following > 0) and (left, following) != (1, 0):
+    remaining, following = int(fields["left"]), int(fields["next"])
+    # `remaining` falls and `following` rises with each number; the first is drawn from new words.
+    if not (remaining + following == _WORDS + 1 and following > 0) and (remaining, following) != (
+        1,
+        0,
+    ):
         raise ValueError("its state of the random numbers has a position outside of its words")
     _check_words(fields["words"])
     try:

@@ -219,13 +219,13 @@ def _check_transcoder(config, normalization, where):
 def _centered(config):
     """Whether all that wrote to the model's stream had no mean over features."""
     kwargs, model = config.get("model_from_pretrained_kwargs"), str(config.get("model_name"))
-    asked = isinstance(kwargs, dict) and kwargs.get("center_writing_weights") is True
-    return asked and not re.search(_UNCENTERED, model.lower())
+    centers_weights = isinstance(kwargs, dict) and kwargs.get("center_writing_weights") is True
+    return centers_weights and not re.search(_UNCENTERED, model.lower())
 
 
 def _normalization(config, where, input_scale):
-    known = Option("none", "expected_average_only_in", *NORMALIZERS)
-    name = take(config, "normalize_activations", known, where)
+    methods = Option("none", "expected_average_only_in", *NORMALIZERS)
+    name = take(config, "normalize_activations", methods, where)
     if input_scale is not None:
         check_option("input_scale", input_scale, POSITIVE)
     if (name == "expected_average_only_in") != (input_scale is not None):

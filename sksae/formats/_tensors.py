@@ -49,8 +49,8 @@ def select(entries, layout, *, sizes=None, optional=(), ignored=(), dtype=None):
         if len(shape) != len(axes) or any(
             e not in (None, s) for e, s in zip(expected, shape, strict=True)
         ):
-            wanted = ", ".join(str(sizes.get(axis, axis)) for axis in axes)
-            raise ValueError(f"{name} has shape {tuple(shape)}, not ({wanted})")
+            expected_shape = ", ".join(str(sizes.get(axis, axis)) for axis in axes)
+            raise ValueError(f"{name} has shape {tuple(shape)}, not ({expected_shape})")
         sizes.update(zip(axes, shape, strict=True))
     if 0 in sizes.values():
         raise ValueError("it is empty")

@@ -56,9 +56,9 @@ class ActiveSet:
     def where(self, mask):
         """Return the set of the entries that `mask` of shape (nnz,) keeps."""
         rows = self.rows[mask]
-        kept = ActiveSet(count_pointer(rows, self.n_rows), self.latents[mask], self.n_latents)
-        kept.rows = rows
-        return kept
+        subset = ActiveSet(count_pointer(rows, self.n_rows), self.latents[mask], self.n_latents)
+        subset.rows = rows
+        return subset
 
     def to_dense(self, values):
         """Return the (n, m) matrix with `values` at the entries, 0 elsewhere."""
@@ -184,17 +184,17 @@ def _triton_is_right(device):
     except ImportError:
         return False
     numbers = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(n, 48, generator=numbers).to(device) for n in (64, 96))
-    z = left @ right.T
+    rows, matrix = (torch.randn(n, 48, generator=numbers).to(device) for n in (64, 96))
+    z = rows @ matrix.T
     try:
         values, latents = _triton.top_k(z, 9)
         active = ActiveSet.from_rows(latents, 96)
-        sums = active.row_sums(values.flatten(), right)
-        dots = active.dots(left, right)
+        sums = active.row_sums(values.flatten(), matrix)
+        dots = active.dots(rows, matrix)
     except Exception as error:  # whatever a compiler or driver may raise: there is another way
         warnings.warn(f"Plain torch is used: Triton fails on {device}: {error}", stacklevel=2)
         return False
-    expected = torch.zeros_like(z).scatter(1, latents, values) @ right
+    expected = torch.zeros_like(z).scatter(1, latents, values) @ matrix
     right_sums = torch.allclose(sums, expected, rtol=1e-4, atol=1e-3)
     right_dots = torch.allclose(dots, values.flatten(), rtol=1e-2, atol=1e-2)
     best = torch.equal(values.sort(1).values, z.topk(9).values.sort(1).values)

@@ -132,15 +132,15 @@ def grouped_top_k(z, k, *, settle=True, magnitude=False):
     ranked = _packed_top_k if z.dtype == torch.bfloat16 and not settle else _torch_top_k
     if m % _GROUP or blocks < 2 * (k + 1):
         return top_k(z, k) if settle else ranked(z, k)
-    wanted = k + 1 if settle else k
+    n_ranked = k + 1 if settle else k
     # Group g holds the columns g, g + blocks, g + 2 blocks, ...: views without a copy.
     groups = z.view(n, _GROUP, blocks)
-    largest = ranked(groups.amax(1), wanted)[1]
-    members = groups.gather(2, largest.unsqueeze(1).expand(n, _GROUP, wanted)).view(n, -1)
-    values, places = ranked(members, wanted)
+    largest = ranked(groups.amax(1), n_ranked)[1]
+    members = groups.gather(2, largest.unsqueeze(1).expand(n, _GROUP, n_ranked)).view(n, -1)
+    values, places = ranked(members, n_ranked)
     # A place within the members is (offset within the group) * wanted + (rank of the group).
     columns = (
-        largest.gather(1, places % wanted) + places.div(wanted, rounding_mode="floor") * blocks
+        largest.gather(1, places % n_ranked) + places.div(n_ranked, rounding_mode="floor") * blocks
     )
     if not settle:
         return values, columns

@@ -150,11 +150,13 @@ def _check(name, tensor, shape, device, dtypes=_FLOATS):
     """Raise a ValueError unless `tensor` is as described; axes with names may have any size."""
     sizes = zip(shape, tensor.shape, strict=False)
     if tensor.ndim != len(shape) or any(a != b for a, b in sizes if not isinstance(a, str)):
-        wanted = ", ".join(map(str, shape))
-        raise ValueError(f"{name} must be of shape ({wanted}). Got {tuple(tensor.shape)} instead.")
+        expected = ", ".join(map(str, shape))
+        raise ValueError(
+            f"{name} must be of shape ({expected}). Got {tuple(tensor.shape)} instead."
+        )
     if tensor.dtype not in dtypes:
-        wanted = ", ".join(map(str, dtypes))
-        raise ValueError(f"{name} must be one of {wanted}. Got {tensor.dtype} instead.")
+        expected = ", ".join(map(str, dtypes))
+        raise ValueError(f"{name} must be one of {expected}. Got {tensor.dtype} instead.")
     if tensor.device != device:
         raise ValueError(f"{name} must be on {device}. Got {tensor.device} instead.")
 
@@ -212,19 +214,19 @@ def _kth_key(row, m, k, BITS: constexpr, TILE: constexpr):
 def _top_k_kernel(z, values, columns, m, k, BITS: constexpr, TILE: constexpr):
     n = tl.program_id(0).to(tl.int64)
     bound, needed = _kth_key(z + n * m, m, k, BITS, TILE)
-    kept, tied = tl.full((), 0, tl.int32), tl.full((), 0, tl.int32)
+    n_kept, n_tied = tl.full((), 0, tl.int32), tl.full((), 0, tl.int32)
     for low in range(0, m, TILE):
         column = low + tl.arange(0, TILE)
         entries = tl.load(z + n * m + column, mask=column < m, other=0.0)
         key = _keys(entries, BITS)
         equal = (column < m) & (key == bound)
-        rank = tied + tl.cumsum(equal.to(tl.int32))
+        rank = n_tied + tl.cumsum(equal.to(tl.int32))
         keep = ((column < m) & (key > bound)) | (equal & (rank <= needed))
-        place = n * k + kept + tl.cumsum(keep.to(tl.int32)) - 1
+        place = n * k + n_kept + tl.cumsum(keep.to(tl.int32)) - 1
         tl.store(values + place, entries, mask=keep)
         tl.store(columns + place, column.to(tl.int64), mask=keep)
-        kept += tl.sum(keep.to(tl.int32))
-        tied += tl.sum(equal.to(tl.int32))
+        n_kept += tl.sum(keep.to(tl.int32))
+        n_tied += tl.sum(equal.to(tl.int32))
 
 
 @triton.jit
@@ -279,22 +281,22 @@ def _update_kernel(
     SUM: constexpr = clip.dtype.element_ty
     n = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, TILE)
-    own, within = n * d + column, column < d
+    offsets, within = n * d + column, column < d
     g = _segment_sum(values, pointer, indices, matrix, n, column, d, SUM)
     if extra is not None:
-        g += tl.load(extra + own, mask=within, other=0.0).to(SUM)
-    w = tl.load(weights + own, mask=within, other=0.0).to(SUM)
+        g += tl.load(extra + offsets, mask=within, other=0.0).to(SUM)
+    w = tl.load(weights + offsets, mask=within, other=0.0).to(SUM)
     if UNIT_NORM:
         g -= tl.sum(g * w) * w
     g *= tl.load(clip)
-    first = tl.load(mean + own, mask=within, other=0.0).to(SUM)
+    first = tl.load(mean + offsets, mask=within, other=0.0).to(SUM)
     first += tl.full((), mean_share, SUM) * (g - first)
-    second = tl.load(square + own, mask=within, other=0.0).to(SUM)
+    second = tl.load(square + offsets, mask=within, other=0.0).to(SUM)
     second += tl.full((), square_share, SUM) * (g * g - second)
     root = tl.sqrt(second) * tl.full((), scale, SUM) + 1e-8
     w -= tl.full((), rate, SUM) * first / root
     if UNIT_NORM:
         w /= tl.sqrt(tl.sum(w * w))
-    tl.store(mean + own, first, mask=within)
-    tl.store(square + own, second, mask=within)
-    tl.store(weights + own, w, mask=within)
+    tl.store(mean + offsets, first, mask=within)
+    tl.store(square + offsets, second, mask=within)
+    tl.store(weights + offsets, w, mask=within)

@@ -173,9 +173,9 @@ class Batches:
 
     def shuffled(self, seed):
         """Return the same batches in an order of their own, which draws from no other generator."""
-        other = copy(self)
-        other._generator = torch.Generator().manual_seed(seed)
-        return other
+        batches = copy(self)
+        batches._generator = torch.Generator().manual_seed(seed)
+        return batches
 
     def __len__(self):
         return math.ceil(self.n_samples / self.batch_size)
@@ -273,10 +273,10 @@ def _resident(X, device):
     free, _ = torch.cuda.mem_get_info(device)
     if X.shape[0] * X.shape[1] * dtype.itemsize > free // 4:
         return X
-    there = torch.empty(X.shape, dtype=dtype, device=device)
+    on_device = torch.empty(X.shape, dtype=dtype, device=device)
     for rows in row_chunks(*X.shape):
-        there[rows] = to_torch(X[rows], device)
-    return there
+        on_device[rows] = to_torch(X[rows], device)
+    return on_device
 
 
 def geometric_median(x, w, *, max_iter=100, tol=1e-5):

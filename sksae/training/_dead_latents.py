@@ -75,12 +75,12 @@ def resample(weights, moments, dead, directions, inputs=None):
         the encoder.
     """
     inputs = directions if inputs is None else inputs
-    given = torch.minimum(directions.norm(dim=1), inputs.norm(dim=1)) > _NO_DIRECTION
+    has_direction = torch.minimum(directions.norm(dim=1), inputs.norm(dim=1)) > _NO_DIRECTION
     norm = alive_norm(weights["encoder_coef"], dead)
-    dead = dead[given]
+    dead = dead[has_direction]
     with torch.no_grad():
-        weights["components"][dead] = _unit(directions[given])
-        weights["encoder_coef"][dead] = 0.2 * norm * _unit(inputs[given])
+        weights["components"][dead] = _unit(directions[has_direction])
+        weights["encoder_coef"][dead] = 0.2 * norm * _unit(inputs[has_direction])
         weights["encoder_intercept"][dead] = 0
         for name in ("components", "encoder_coef", "encoder_intercept"):
             for moment in moments.get(name, ()):

@@ -6,14 +6,13 @@ the entries have:
 ======================= ===================================================================
 `AllEntries`            all ``n x m`` entries under autograd: the definition
 `ActiveEntries`         the entries that can have a code or a gradient, as vectors
-`ChunkEntries`          all entries, a chunk of rows at a time, while codes are dense
+`ChunkEntries`          all entries, per chunk of rows, while codes are dense
 ======================= ===================================================================
 
 In the two fast forms the encoder and the dictionary are outside of autograd, which runs over
 vectors and entries alone. The pre-activations are a leaf of its graph. What autograd leaves in
 their gradient, and in those of the decoded rows, is all that the gradients of the two matrices are
-made of; `ActiveEntries` makes them a block of latents at a time, `ChunkEntries` a chunk of rows at
-a time.
+made of; `ActiveEntries` computes them per block of latents, `ChunkEntries` per chunk of rows.
 """
 
 import torch
@@ -113,8 +112,8 @@ class AllEntries:
     def cut(self):
         """Midway between the smallest entry that a pooled rule keeps and the largest it drops."""
         dropped = pooled_cut(self.z, self.rule.k, self.w)
-        kept = self.z[self.z > dropped]
-        return (float(kept.min()) + dropped) / 2 if len(kept) else dropped
+        selected = self.z[self.z > dropped]
+        return (float(selected.min()) + dropped) / 2 if len(selected) else dropped
 
     def fired(self, codes):
         """Mask of shape (m,) of the latents with a code other than 0."""
@@ -312,11 +311,11 @@ class ActiveEntries(_LeafEntries):
         order, rows, pointer = self.active.by_latent
         first, last = int(pointer[start]), int(pointer[stop])
         block = ActiveSet(pointer[start : stop + 1] - first, rows[first:last], len(self.x))
-        grad, *others = (
+        grad, *further_terms = (
             block.row_sums(values[order[first:last]], matrix) for values, matrix in terms
         )
-        for other in others:
-            grad += other
+        for term in further_terms:
+            grad += term
         if not encoder:
             self._add_pull(grad, start, stop)
         elif self._mean_z is not None:  # one outer product for the mean row

@@ -116,7 +116,7 @@ class TrainingRun:
         return gradient.loss
 
     def _update(self, gradient, rate):
-        """Project, clip, step, renormalise: the matrices a block of latents at a time."""
+        """Project, clip, step, renormalise: the matrices block of latents by block."""
         # Clipping needs the norm of the whole gradient before the first row moves: its blocks are
         # kept if they are small, and made twice if not.
         factor, blocks = 1.0, None
@@ -125,9 +125,9 @@ class TrainingRun:
                 blocks = list(self._blocks(gradient))
             factor = self._clip_factor(blocks or self._blocks(gradient), gradient.vectors)
         # Matrices whose gradient has to be made; the others were updated from sums over entries.
-        left = [n for n in MATRICES if not self._update_by_sums(n, gradient, factor, rate)]
-        for name, rows, grad in blocks or self._blocks(gradient, left):
-            if name not in left:
+        by_gradient = [n for n in MATRICES if not self._update_by_sums(n, gradient, factor, rate)]
+        for name, rows, grad in blocks or self._blocks(gradient, by_gradient):
+            if name not in by_gradient:
                 continue
             self._adam(name, rows, grad.mul_(factor), rate)
             if name in self.unit_norm:  # back to the sphere, after the step
@@ -224,8 +224,8 @@ class TrainingRun:
         """Continue from what `state` returned (its weights were given to the constructor)."""
         for name in self.moments:
             moments = state["moments"][name]
-            for own, saved in zip(self.moments[name], moments, strict=True):
-                own.copy_(torch.as_tensor(np.array(saved)))
+            for current, saved in zip(self.moments[name], moments, strict=True):
+                current.copy_(torch.as_tensor(np.array(saved)))
         self.since_fired = torch.as_tensor(np.array(state["since_fired"])).to(self.since_fired)
         self.n_steps = state["n_steps"]
         self.engine.density = state["density"]

@@ -1,4 +1,4 @@
-"""What an atlas knows about features, as the folder that Neuronpedia imports."""
+"""Writing of an atlas as the folder that Neuronpedia imports."""
 
 from contextlib import ExitStack
 from functools import partial
@@ -165,20 +165,20 @@ def _rows(
     atlas, common, feature, *, set_name, explanations, vectors, hook_name, n_quantiles, further
 ):
     """Yield ``(kind, line)`` of all lines of a feature."""
-    known = atlas.feature(feature)
+    details = atlas.feature(feature)
     vector = None if vectors is None else vectors[feature]
     yield (
         "features",
-        feature_row(known, common, set_name=set_name, vector=vector, hook_name=hook_name),
+        feature_row(details, common, set_name=set_name, vector=vector, hook_name=hook_name),
     )
-    for row in activation_rows(known, common, n_quantiles):
+    for row in activation_rows(details, common, n_quantiles):
         yield "activations", row
     if feature in explanations:
         yield "explanations", explanation_row(feature, explanations[feature], common, further)
 
 
 def _write_batch(part, number, features, rows):
-    """Write the lines of some features to a file a kind."""
+    """Write the lines of some features to one file per kind."""
     with ExitStack() as stack:
         files = {
             kind: stack.enter_context(LineFile(part / kind / f"batch-{number}.jsonl.gz"))
