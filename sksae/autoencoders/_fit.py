@@ -200,6 +200,7 @@ class Fit:
     def _batches(self, rows, batch_size, *, with_targets=True, generator=None):
         """Return `Batches` over some rows, in the dtype and on the device of their arithmetic."""
         device = choose_device(self.settings.device, space_of(self._X))
+        # The dtype of the arithmetic is the device's: not every one has float64.
         dtype = compute_dtype(self._X, torch.device(device))
         targets = self._targets if with_targets else None
         options = {"rows": rows, "generator": generator, "targets": targets}
@@ -233,6 +234,8 @@ class Fit:
     def _new_run(self, weights):
         """Return the `TrainingRun`, with copies of the weights where training is done."""
         settings, objective, rows = self.settings, self.objective, self.rows
+        # Rates may be scaled by how far Adam can move a weight in a fit: learning rate times steps,
+        # without limit where the end is not known or other steps came before.
         ends = self.n_steps is not None and not self.continues
         return TrainingRun(
             {name: w.to(rows.device, rows.dtype, copy=True) for name, w in weights.items()},
@@ -286,6 +289,7 @@ class Fit:
         """
         space, dtype = space_of(self._X), compute_dtype(self._X, torch.device("cpu"))
         objective, run = self.objective, self.run
+        # In an order of its own, so that looking at the weights changes no later step.
         weights = objective.calibrated(run.weights, run.engine, self.rows.shuffled(0))
         folded = objective.fold(weights, self.normalization)
         # Far from the origin, what the encoder's rows lose by rounding the intercept makes up for.
@@ -372,6 +376,7 @@ class Fit:
         score : float
             At most 1.
         """
+        # Rows at equal distances from the first to the last.
         rows = self._row_numbers
         size = min(len(rows), _SAMPLE)
         sample = self._batches(

@@ -52,10 +52,9 @@ def check_generator(raw):
     fields = raw.view(_FIELDS)[0]
     remaining, following = int(fields["left"]), int(fields["next"])
     # `remaining` falls and `following` rises with each number; the first is drawn from new words.
-    if not (remaining + following == _WORDS + 1 and following > 0) and (remaining, following) != (
-        1,
-        0,
-    ):
+    within = following > 0 and remaining + following == _WORDS + 1
+    unused = (remaining, following) == (1, 0)
+    if not (within or unused):
         raise ValueError("its state of the random numbers has a position outside of its words")
     _check_words(fields["words"])
     try:
