@@ -200,7 +200,7 @@ class Fit:
     def _batches(self, rows, batch_size, *, with_targets=True, generator=None):
         """Return `Batches` over some rows, in the dtype and on the device of their arithmetic."""
         device = choose_device(self.settings.device, space_of(self._X))
-        # The dtype of the arithmetic is the device's: not every one has float64.
+        # The dtype depends on the device, because MPS has no float64.
         dtype = compute_dtype(self._X, torch.device(device))
         targets = self._targets if with_targets else None
         options = {"rows": rows, "generator": generator, "targets": targets}

@@ -101,6 +101,7 @@ def only(record, activations, name):
 def bias_after(record):
     """Return the encoder's bias for libraries that subtract the decoder's bias first."""
     arrays = record.arrays
+    # E (x - c) + b' = E x + b for b' = b + E c.
     shift = product(arrays["encoder_coef"], arrays["intercept"])
     return (arrays["encoder_intercept"] + shift).astype(arrays["components"].dtype)
 

@@ -24,6 +24,8 @@ from sksae.formats._sources import (
 from sksae.formats._tensors import read_object, read_tensors, write_json
 
 WEIGHTS, CONFIG = "ae.pt", "config.json"
+# Axes: n latents, d features. The weight of an nn.Linear is (outputs, inputs), so that a decoder is
+# (d, n); plain matrices multiply rows from the right, so that an encoder is (d, n).
 _LINEAR = {"encoder.weight": "n d", "encoder.bias": "n", "decoder.weight": "d n"}
 _MATRICES = {"W_enc": "d n", "b_enc": "n", "W_dec": "n d", "b_dec": "d"}
 _POOLED = {**_LINEAR, "b_dec": "d", "threshold": ""}
@@ -203,6 +205,7 @@ def _weights(arrays, kind, path):
         for ours, names in _NAMES.items()
     }
     transposed = "W_enc" in arrays
+    # Both as (n, d): one row per latent.
     encoder = part["encoder"].T if transposed else part["encoder"]
     decoder = part["decoder"] if transposed else part["decoder"].T
     return raw_units(
@@ -229,6 +232,7 @@ def _contents(record):
         return "GatedAutoEncoder", _gated(arrays)
     nested = record.activation == "matryoshka"
     pooled = nested or record.activation == "batchtopk"
+    # These classes hold one threshold; several of them are a JumpReLU's.
     pooled = pooled and len(np.unique(arrays["threshold"])) == 1
     if nested and pooled:
         return "MatryoshkaBatchTopKSAE", {
@@ -260,6 +264,8 @@ def _contents(record):
 
 def _gated(arrays):
     gain, wide = arrays["gain"], np.float64
+    # That library encodes u = W (x - b_dec): the gate is u + gate_bias > 0, and the magnitude
+    # exp(r_mag) u + mag_bias. Here W x and gain W x are taken, without the decoder's bias.
     encoder = arrays["encoder_coef"] / gain[:, None]
     shift = arrays["encoder_coef"].astype(wide) @ arrays["intercept"].astype(wide)
     dtype = encoder.dtype
@@ -277,6 +283,7 @@ def _source(trainer, kind, path):
     """Facts of the trainer; where its submodule has another name, of a folder around it."""
     layer, submodule = trainer.get("layer"), text_or_none(trainer, "submodule_name")
     names = (submodule or "", *path.parts[:-_AROUND:-1])
+    # The submodule's own name before those of folders, the nearest folder first.
     place = next((m for name in names if (m := re.fullmatch(_PLACE, name))), None)
     if place and place["layer"]:
         layer = int(place["layer"])

@@ -13,6 +13,7 @@ from sksae.formats._sources import DTYPE, source_facts, text_or_none
 from sksae.formats._tensors import read_object, read_tensors
 
 _FILES = ("params.npz", "params.safetensors")
+# Axes: n latents, d inputs, t targets; matrices multiply rows from the right.
 _LAYOUT = {"W_enc": "d n", "W_dec": "n t", "b_enc": "n", "b_dec": "t", "threshold": "n"}
 _REACH = 8  # folders that are looked at; a cache of the hub puts two of its own between
 _SKIP = "affine_skip_connection"

@@ -19,6 +19,8 @@ from sksae.formats._tensors import read_object, read_tensors, tensor_names
 
 _FIRST = ("hyperparams.json", "checkpoints/final.safetensors")
 _TODAY = ("config.json", "sae_weights.safetensors", "sae_weights.pt")
+# Axes: n latents, d features. Files of 2024 have nn.Linear's (outputs, inputs), those of today have
+# matrices that multiply rows from the right.
 _LINEAR = {
     "encoder.weight": "n d",
     "encoder.bias": "n",
@@ -112,6 +114,8 @@ def _read_first(path, input_scale, dtype):
     scale_in, scale_out = (np.sqrt(d) / take(norms, end, POSITIVE, where) for end in ("in", "out"))
     arrays = read_tensors(weights_path, _LINEAR, sizes=sizes, dtype=dtype)
     dtype = arrays["encoder.weight"].dtype.type
+    # The file's weights read scale_in x and predict scale_out y. Codes are divided by scale_in,
+    # (E scale_in x + b) / scale_in = E x + b / scale_in, which the decoder makes up for.
     intercept = arrays["decoder.bias"] / dtype(scale_out)
     pre_bias = take(config, "apply_decoder_bias_to_pre_encoder", FLAG, where, default=False)
     transcoder = _is_transcoder(config)
@@ -152,6 +156,7 @@ def _read_today(path, input_scale, dtype):
     if norms[0]:
         if any(arrays[norm] <= 0 for norm in norms):
             raise ValueError(f"{weights_path} has a mean norm of rows that is not positive.")
+        # Training brought rows to a mean norm of sqrt(d).
         scales = [np.sqrt(d) / float(arrays[norm]) for norm in norms]
     weights = _weights(config, arrays, act, scales, path)
     k = take(config, "top_k", SIZE, where) if act == "topk" else None
@@ -172,6 +177,7 @@ def _weights(config, arrays, act, scales, path):
         "decoder.bias" if old else "b_D", np.zeros(decoder.shape[1], decoder.dtype)
     )
     if scales[-1] != scales[0]:
+        # `raw_units` divides by the scale of the inputs, but targets have another.
         ratio = decoder.dtype.type(scales[0] / scales[-1])
         decoder, intercept = decoder * ratio, intercept * ratio
     return raw_units(
@@ -218,7 +224,9 @@ def _threshold(logs, decoder, by_norm):
     """Return what pre-activations are compared with; times a norm they are the same codes."""
     norms = np.linalg.norm(decoder.astype(np.float64), axis=1) if by_norm else 1.0
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        # Training compares z |D_j| with exp(log threshold): z is compared with that over |D_j|.
         threshold = np.exp(logs.astype(np.float64)) / norms
+    # Where this overflows, the latent never fires, and the largest number says the same.
     return np.minimum(threshold, np.finfo(decoder.dtype).max)
 
 

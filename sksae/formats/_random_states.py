@@ -31,6 +31,7 @@ def random_state(state):
     """
     if not isinstance(state, list) or len(state) != 5:
         raise ValueError("its RandomState has not the five parts of one")
+    # The second normal number of a pair is kept for the next call: `gauss`.
     kind, words, position, has_gauss, gauss = state
     right = kind == "MT19937" and isinstance(words, list) and len(words) == _WORDS
     if not right or not all(Int(0, _LARGEST - 1).accepts(word) for word in words):

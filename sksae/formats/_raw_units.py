@@ -61,11 +61,13 @@ def raw_units(
     """
     dtype = encoder.dtype
     encoder, decoder = np.ascontiguousarray(encoder), np.ascontiguousarray(decoder)
+    # W (x - origin) + b = W x + (b - W origin), and the same of magnitudes times their gain.
     shift = 0.0 if origin is None else product(encoder, origin)
     gain = np.ones(len(encoder)) if log_gain is None else _exp(log_gain, dtype, path)
     bias = bias.astype(np.float64) - gain * shift
     weights = {}
     if gate is not None:
+        # The gate W x + gate > 0 holds where the magnitude z = gain W x + bias > bias - gain gate.
         gate = gate.astype(np.float64) - shift
         threshold = np.maximum(bias - gain * gate, 0.0)
         weights = {"gate_intercept": gate, "gain": gain}
@@ -73,11 +75,13 @@ def raw_units(
     if by_norm:
         norms = np.linalg.norm(decoder, axis=1)
         factor, bias = factor * norms, bias * norms
+        # Codes are |D_j| times as large, and their rows of the decoder have norm 1.
         decoder = decoder / np.where(norms > 0, norms, 1)[:, None]
     with np.errstate(over="ignore", invalid="ignore"):
         if np.any(factor != 1):
             encoder = encoder * factor.astype(dtype)[:, None]
         if scale != 1:
+            # The decoder predicts scale times the row.
             decoder, intercept = decoder / dtype.type(scale), intercept / scale
     if threshold is not None:
         weights["threshold"] = np.array(np.broadcast_to(threshold, bias.shape))

@@ -42,6 +42,8 @@ _ACTIVATIONS = {
     "gated": "gated",
     **TRANSCODERS,
 }
+# Axes: n latents, d inputs, t targets. Matrices multiply rows from the right, so that an encoder is
+# (d, n); only W_skip is (targets, inputs).
 _PLAIN = {"W_enc": "d n", "W_dec": "n d", "b_enc": "n", "b_dec": "d", "scaling_factor": "n"}
 _LAYOUTS = {
     "standard": _PLAIN,
@@ -240,6 +242,7 @@ def _normalization(config, where, input_scale):
 def _weights(arrays, pre_bias, scale, rescaled, path):
     decoder = arrays["W_dec"]
     if "scaling_factor" in arrays:
+        # Codes are multiplied by their latent's factor before they are decoded.
         decoder = decoder * arrays["scaling_factor"][:, None]
     return raw_units(
         arrays["W_enc"].T,
@@ -277,6 +280,7 @@ def _frequency(path, weights):
         return None
     n = len(weights["components"])
     logs = read_tensors(path / SPARSITY, {"sparsity": "n"}, sizes={"n": n})["sparsity"]
+    # The inverse of log10(frequency + floor); rounding may leave [0, 1].
     frequency = 10.0 ** logs.astype(np.float64) - FIRING_FLOOR
     return np.clip(frequency, 0, 1).astype(weights["components"].dtype)
 

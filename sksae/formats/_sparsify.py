@@ -11,6 +11,8 @@ from sksae.formats._sources import DTYPE, FLAG, SIZE, source_facts, take, text_o
 from sksae.formats._tensors import read_object, read_tensors, write_json
 
 WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
+# Axes: n latents, d features. The encoder is an nn.Linear, (outputs, inputs); the decoder has one
+# row per latent as well.
 _LAYOUT = {
     "encoder.weight": "n d",
     "encoder.bias": "n",

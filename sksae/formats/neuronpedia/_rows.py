@@ -16,6 +16,7 @@ _TOP = -1.0  # stands for "no interval": the strongest examples
 def feature_row(feature, common, *, set_name, vector=None, hook_name=None):
     """Return the line of a `Feature`; `common` holds the fields that all lines share."""
     counts, edges = feature.histogram
+    # JSON cannot hold a cosine that is NaN.
     near = [neighbor for neighbor in feature.nearest if math.isfinite(neighbor.cosine)]
     fields = {
         "index": str(feature.feature),
