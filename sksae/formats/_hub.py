@@ -152,7 +152,7 @@ class _Hub:
         if self._offline:
             return self._cached()
         try:
-            with _told(self._repo):
+            with _hub_errors_translated(self._repo):
                 info = self._api.repo_info(self._repo, revision=self._where["revision"])
         except ConnectionError as error:
             self._offline = True
@@ -169,7 +169,7 @@ class _Hub:
 
     def download(self, files):
         """Make files part of the cache; return the folder of their commit."""
-        with _told(self._repo):
+        with _hub_errors_translated(self._repo):
             folder = self._api.snapshot_download(
                 self._repo,
                 allow_patterns=[glob.escape(file) for file in files],
@@ -180,7 +180,7 @@ class _Hub:
 
 
 @contextmanager
-def _told(repo):
+def _hub_errors_translated(repo):
     """Turn what goes wrong on the way to the hub into errors of the standard library."""
     from huggingface_hub import errors
 
