@@ -149,7 +149,8 @@ def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(tmp_
 
 @posix
 def test_folders_of_others_and_new_ones_are_not_removed(tmp_path):
-    (tmp_path / ".sksae-new").mkdir()  # not locked yet
+    (tmp_path / ".sksae-new").mkdir()
+    (tmp_path / ".sksae-new" / "content").touch()  # and no lock
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "lock").touch()
     (tmp_path / ".sksae-link").symlink_to(tmp_path / "elsewhere")
@@ -160,6 +161,26 @@ def test_folders_of_others_and_new_ones_are_not_removed(tmp_path):
     os.utime(tmp_path / ".sksae-new", (long_ago, long_ago))
     write_text(tmp_path / "file", "text")
     assert names(tmp_path) == [".sksae-link", "elsewhere", "file"]
+
+
+@posix
+def test_an_empty_folder_is_removed_and_its_writer_takes_another(tmp_path, monkeypatch):
+    """Killed before it had a lock; or about to have one, while another writer cleans up."""
+    (tmp_path / ".sksae-empty").mkdir()
+    write_text(tmp_path / "file", "text")
+    assert names(tmp_path) == ["file"]
+    folders = iter([tmp_path / ".sksae-removed", tmp_path / ".sksae-second"])
+
+    def mkdtemp(**options):
+        folder = next(folders)
+        if folder.name.endswith("second"):
+            folder.mkdir()
+        return str(folder)
+
+    monkeypatch.setattr(_working_folders.tempfile, "mkdtemp", mkdtemp)
+    write_text(tmp_path / "file", "new text")
+    assert (tmp_path / "file").read_text() == "new text"
+    assert names(tmp_path) == ["file"]
 
 
 @posix

@@ -18,7 +18,7 @@ except ImportError:  # Windows, where a file that is open cannot be removed: tha
     fcntl = None
 
 _PREFIX, LOCK, BEFORE = ".sksae-", "lock", "before"
-_SECONDS = 3600  # after which a folder without a lock file is nobody's
+_SECONDS = 3600  # after which a folder that holds files, but no lock file, is nobody's
 
 
 @contextmanager
@@ -61,7 +61,12 @@ def remove_abandoned(parent):
 def _locked(parent):
     while True:
         place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileNotFoundError:
+            if not parent.is_dir():
+                raise
+            continue  # another writer took the empty folder for abandoned
         if fcntl is not None:
             with suppress(OSError):  # a file system without locks: nothing is ever abandoned there
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -81,7 +86,11 @@ def _discard(place):
 def _is_abandoned(place):
     if hasattr(os, "geteuid") and place.stat().st_uid != os.geteuid():
         return False
-    if not (place / LOCK).exists():  # not locked yet, or killed before it was
+    if not (place / LOCK).exists():
+        # Killed before it had a lock, or about to have one: then its writer makes another folder.
+        with suppress(OSError):
+            place.rmdir()  # only if it is empty
+            return False
         return time.time() - place.stat().st_mtime > _SECONDS
     if fcntl is None:
         (place / LOCK).unlink()

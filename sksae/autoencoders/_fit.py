@@ -103,8 +103,9 @@ class Fit:
         state = getattr(estimator, "_stream", None) if streams else None
         self.continues = estimator._is_fitted() if streams else estimator._continues()
         # Counts and curves to go on from, copied: callbacks see those of the estimator grow.
-        names = ("n_iter_", "n_steps_", "loss_curve_", "validation_scores_") * self.continues
-        self._before = {name: vars(estimator)[name] for name in names if name in vars(estimator)}
+        names = ("n_iter_", "n_steps_", "loss_curve_", "validation_scores_")
+        before = vars(estimator) if self.continues else {}
+        self._before = {name: before[name] for name in names if name in before}
         self._generator = _generator(self.settings, state)
         n_features = X.shape[1]
         n_targets = n_features if targets is None else targets.shape[1]

@@ -1,4 +1,4 @@
-"""Recovery of known dictionaries: the floors that every recipe has to clear.
+"""Recovery of known dictionaries: the least similarities that every variant has to reach.
 
 Toy A has twice as many directions as dimensions, toy B four times as many with a power law of
 frequencies. A random dictionary scores a mean max cosine of .50 on the first and .45 on the second.
