@@ -125,15 +125,15 @@ def _above_0(string):
 
 def _estimator(string):
     names = {cls.__name__.lower(): name for name, cls in ESTIMATORS.items()}
-    given = re.sub("[-_ ]", "", string.lower())
-    name = names.get(given, given)
+    spelling = re.sub("[-_ ]", "", string.lower())
+    name = names.get(spelling, spelling)
     if name == "transcoder":
         raise argparse.ArgumentTypeError(
             "a transcoder predicts other activations than it reads, and needs sksae.Transcoder"
         )
     if name not in ESTIMATORS:
-        known = ", ".join(f"{name} ({cls.__name__})" for name, cls in ESTIMATORS.items())
-        raise argparse.ArgumentTypeError(f"unknown estimator {string!r}; there are {known}")
+        choices = ", ".join(f"{name} ({cls.__name__})" for name, cls in ESTIMATORS.items())
+        raise argparse.ArgumentTypeError(f"unknown estimator {string!r}; there are {choices}")
     return name
 
 

@@ -230,6 +230,27 @@ def test_module_names_say_what_they_contain():
     assert [name for name in names if not name.endswith("/_base.py")] == []
 
 
+def test_module_names_are_unique():
+    """A name in a traceback or a search stands for one file of the package."""
+    paths = {}
+    for path in FILES:
+        paths.setdefault(path.name, []).append(where(path))
+    del paths["__init__.py"]
+    assert [shared for shared in paths.values() if len(shared) > 1] == []
+
+
+def test_module_docstrings_are_noun_phrases():
+    """They name what a module holds, rather than ask for it."""
+    interrogative = re.compile(r"(What|Which|Where|How|When|Who|Whether)\b")
+
+    def check(path):
+        docstring = ast.get_docstring(TREES[path]) or ""
+        if interrogative.match(docstring):
+            yield docstring.splitlines()[0]
+
+    assert offences(check) == []
+
+
 def test_sources_change_no_global_state_and_validate_without_assert():
     def check(path):
         for node in ast.walk(TREES[path]):

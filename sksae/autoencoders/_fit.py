@@ -183,10 +183,10 @@ class Fit:
         """Warn of settings that can be fitted, but are hardly meant."""
         name, m, settings = type(self.estimator).__name__, self.n_components, self.settings
         messages = [
-            f"{known}={given} is greater than the number of components, {m}: all are kept."
-            for known in self.objective.resolved
-            if isinstance(given := getattr(settings, known), Real)
-            and getattr(self.objective, known) < given
+            f"{parameter}={value} is greater than the number of components, {m}: all are kept."
+            for parameter in self.objective.resolved
+            if isinstance(value := getattr(settings, parameter), Real)
+            and getattr(self.objective, parameter) < value
         ]
         if settings.n_components is not None and m > self.rows.n_samples:
             messages.append(
@@ -201,6 +201,7 @@ class Fit:
     def _batches(self, rows, batch_size, *, with_targets=True, generator=None):
         """Return `Batches` over some rows, in the dtype and on the device of their arithmetic."""
         device = choose_device(self.settings.device, space_of(self._X))
+        # The dtype depends on the device, because MPS has no float64.
         dtype = compute_dtype(self._X, torch.device(device))
         targets = self._targets if with_targets else None
         options = {"rows": rows, "generator": generator, "targets": targets}
@@ -215,17 +216,17 @@ class Fit:
             return self.objective.initial_weights(self.rows, self.n_components, self._generator)
         if state is not None:
             names = [name for name, weight in declared.items() if weight.trained]
-            given = state["run"]["weights"]
+            previous = state["run"]["weights"]
         else:
             names = [name for name, weight in declared.items() if weight.fitted]
-            given = {n: v for n in names if (v := vars(self.estimator).get(n + "_")) is not None}
-        missing = [name for name in names if name not in given]
+            previous = {n: v for n in names if (v := vars(self.estimator).get(n + "_")) is not None}
+        missing = [name for name in names if name not in previous]
         if missing:
             raise ValueError(
                 f"This {type(self.estimator).__name__} continues a fit with other parameters, that "
                 f"has no {', '.join(missing)}. Start anew with fit and warm_start=False."
             )
-        weights = {name: to_torch(given[name]) for name in names}
+        weights = {name: to_torch(previous[name]) for name in names}
         return weights if state is not None else self.objective.unfold(weights, self.normalization)
 
     def _engine(self):
@@ -234,6 +235,8 @@ class Fit:
     def _new_run(self, weights):
         """Return the `TrainingRun`, with copies of the weights where training is done."""
         settings, objective, rows = self.settings, self.objective, self.rows
+        # Rates may be scaled by how far Adam can move a weight in a fit: learning rate times steps,
+        # without limit where the end is not known or other steps came before.
         ends = self.n_steps is not None and not self.continues
         return TrainingRun(
             {name: w.to(rows.device, rows.dtype, copy=True) for name, w in weights.items()},
@@ -287,6 +290,7 @@ class Fit:
         """
         space, dtype = space_of(self._X), compute_dtype(self._X, torch.device("cpu"))
         objective, run = self.objective, self.run
+        # In an order of its own, so that looking at the weights changes no later step.
         weights = objective.calibrated(run.weights, run.engine, self.rows.shuffled(0))
         folded = objective.fold(weights, self.normalization)
         # Far from the origin, what the encoder's rows lose by rounding the intercept makes up for.
@@ -373,6 +377,7 @@ class Fit:
         score : float
             At most 1.
         """
+        # Rows at equal distances from the first to the last.
         rows = self._row_numbers
         size = min(len(rows), _SAMPLE)
         sample = self._batches(

@@ -43,11 +43,11 @@ class NamedFeaturesMixin(ClassNamePrefixFeaturesOutMixin):
             If there is no such component, or a name is empty.
         """
         check_is_fitted(self)
-        found = _cleaned(names, self._n_features_out, type(self).__name__)
-        explained = _explained(names, found)
+        cleaned = _cleaned(names, self._n_features_out, type(self).__name__)
+        explained = _explained(names, cleaned)
         forget_names(self)
-        if found:
-            self.feature_names_ = found
+        if cleaned:
+            self.feature_names_ = cleaned
         if explained:
             self.explanations_ = explained
         return self
@@ -85,11 +85,11 @@ def forget_fit(sae):
         vars(sae).pop(name, None)
 
 
-def _explained(names, found):
+def _explained(names, components):
     """Return what the names that are records say, as plain dicts by component."""
     pairs = names.items() if hasattr(names, "items") else enumerate(() if names is None else names)
     records = {int(i): name for i, name in pairs if is_dataclass(name)}
-    return {i: asdict(records[i]) for i in found if i in records}
+    return {i: asdict(records[i]) for i in components if i in records}
 
 
 def _cleaned(names, n_components, owner):
@@ -104,7 +104,7 @@ def _cleaned(names, n_components, owner):
             f"There are {len(items)} names, but this {owner} has {n_components} components. "
             f"Name some of them with a dict from components to names."
         )
-    found = {}
+    cleaned = {}
     for key, name in items:
         if isinstance(key, (bool, np.bool_)) or not isinstance(key, Integral):
             raise ValueError(f"names must have components as keys, as int. Got {key!r}.")
@@ -115,8 +115,8 @@ def _cleaned(names, n_components, owner):
         text = visible(" ".join(str(name).split()))
         if not text:
             raise ValueError(f"The name of component {key} is empty: {str(name)!r}.")
-        found[int(key)] = text
-    return dict(sorted(found.items()))
+        cleaned[int(key)] = text
+    return dict(sorted(cleaned.items()))
 
 
 def _distinct(generated, names):

@@ -186,8 +186,8 @@ def _facts(extractor):
         name = type(extractor).__name__
         raise TypeError(f"extractor must be an ActivationExtractor. A {name} has no model.")
     model = params["model"]
-    known = model if isinstance(model, (str, Path)) else getattr(model, "name_or_path", "")
-    facts = {"model": str(known) or None}
+    model_name = model if isinstance(model, (str, Path)) else getattr(model, "name_or_path", "")
+    facts = {"model": str(model_name) or None}
     for name in _POLICY:
         value = params.get(name)
         if value is None or isinstance(value, (str, Path, bool, Integral, Real)):

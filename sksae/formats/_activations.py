@@ -80,9 +80,9 @@ def read_fitted(sae, *, normalizers=(), transcoders=False):
     return Fitted(activation, arrays, source, normalizer, k, widths, transcoder)
 
 
-def only(found, activations, name):
+def only(record, activations, name):
     """Raise a ValueError unless a format can hold the activation."""
-    if found.activation not in activations:
+    if record.activation not in activations:
         words = {
             "relu": "a ReLU",
             "topk": "the k largest of a row",
@@ -94,13 +94,14 @@ def only(found, activations, name):
         can = " or ".join(dict.fromkeys(words[a] for a in activations))
         raise ValueError(
             f"{name} can hold {can}, but the codes of this estimator are made by "
-            f"{words[found.activation]}."
+            f"{words[record.activation]}."
         )
 
 
-def bias_after(found):
+def bias_after(record):
     """Return the encoder's bias for libraries that subtract the decoder's bias first."""
-    arrays = found.arrays
+    arrays = record.arrays
+    # E (x - c) + b' = E x + b for b' = b + E c.
     shift = product(arrays["encoder_coef"], arrays["intercept"])
     return (arrays["encoder_intercept"] + shift).astype(arrays["components"].dtype)
 

@@ -24,6 +24,8 @@ from sksae.formats._sources import (
 from sksae.formats._tensors import read_object, read_tensors, write_json
 
 WEIGHTS, CONFIG = "ae.pt", "config.json"
+# Axes: n latents, d features. The weight of an nn.Linear is (outputs, inputs), so that a decoder is
+# (d, n); plain matrices multiply rows from the right, so that an encoder is (d, n).
 _LINEAR = {"encoder.weight": "n d", "encoder.bias": "n", "decoder.weight": "d n"}
 _MATRICES = {"W_enc": "d n", "b_enc": "n", "W_dec": "n d", "b_dec": "d"}
 _POOLED = {**_LINEAR, "b_dec": "d", "threshold": ""}
@@ -177,22 +179,22 @@ def write_dictionary_learning(path, sae):
     ...     sorted(file.name for file in write_dictionary_learning(folder, sae).iterdir())
     ['ae.pt', 'config.json']
     """
-    found, path = read_fitted(sae), Path(path)
-    kind, arrays = _contents(found)
-    n, d = found.arrays["components"].shape
+    record, path = read_fitted(sae), Path(path)
+    kind, arrays = _contents(record)
+    n, d = record.arrays["components"].shape
     trainer = {"dict_class": kind, "activation_dim": d, "dict_size": n}
-    if found.k is not None:
-        trainer["k"] = found.k
-    trainer["layer"] = found.source.get("layer")
-    trainer["lm_name"] = found.source.get("model")
-    trainer["submodule_name"] = found.source.get("submodule", found.source.get("site"))
+    if record.k is not None:
+        trainer["k"] = record.k
+    trainer["layer"] = record.source.get("layer")
+    trainer["lm_name"] = record.source.get("model")
+    trainer["submodule_name"] = record.source.get("submodule", record.source.get("site"))
     state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
     with replacing(path / WEIGHTS) as part:
         try:
             torch.save(state, part)
         except RuntimeError as error:  # of the disk: everything else is in order here
-            what = f"Tensors cannot be written ({str(error).splitlines()[0]})"
-            raise OSError(errno.EIO, what, str(path / WEIGHTS)) from error
+            message = f"Tensors cannot be written ({str(error).splitlines()[0]})"
+            raise OSError(errno.EIO, message, str(path / WEIGHTS)) from error
     write_json(path / CONFIG, {"trainer": trainer, "buffer": {}})
     return path
 
@@ -203,6 +205,7 @@ def _weights(arrays, kind, path):
         for ours, names in _NAMES.items()
     }
     transposed = "W_enc" in arrays
+    # Both as (n, d): one row per latent.
     encoder = part["encoder"].T if transposed else part["encoder"]
     decoder = part["decoder"] if transposed else part["decoder"].T
     return raw_units(
@@ -218,32 +221,33 @@ def _weights(arrays, kind, path):
     )
 
 
-def _contents(found):
+def _contents(record):
     """Return the class of dictionary_learning and its tensors."""
-    arrays = found.arrays
+    arrays = record.arrays
     linear = {"encoder.weight": arrays["encoder_coef"], "decoder.weight": arrays["components"].T}
-    if found.activation == "relu":
+    if record.activation == "relu":
         biases = {"encoder.bias": arrays["encoder_intercept"], "decoder.bias": arrays["intercept"]}
         return "AutoEncoderNew", {**linear, **biases}
-    if found.activation == "gated":
+    if record.activation == "gated":
         return "GatedAutoEncoder", _gated(arrays)
-    nested = found.activation == "matryoshka"
-    pooled = nested or found.activation == "batchtopk"
+    nested = record.activation == "matryoshka"
+    pooled = nested or record.activation == "batchtopk"
+    # These classes hold one threshold; several of them are a JumpReLU's.
     pooled = pooled and len(np.unique(arrays["threshold"])) == 1
     if nested and pooled:
         return "MatryoshkaBatchTopKSAE", {
             "W_enc": arrays["encoder_coef"].T,
             "W_dec": arrays["components"],
-            "b_enc": bias_after(found),
+            "b_enc": bias_after(record),
             "b_dec": arrays["intercept"],
             "threshold": arrays["threshold"][0],
-            "k": np.int32(max(1, round(found.k))),
-            "group_sizes": np.diff(found.widths, prepend=0),
+            "k": np.int32(max(1, round(record.k))),
+            "group_sizes": np.diff(record.widths, prepend=0),
         }
-    if found.activation == "topk" or pooled:
+    if record.activation == "topk" or pooled:
         threshold = arrays["threshold"][0] if pooled else np.float32(-1)
-        biases = {"encoder.bias": bias_after(found), "b_dec": arrays["intercept"]}
-        k = np.int32(max(1, round(found.k)))
+        biases = {"encoder.bias": bias_after(record), "b_dec": arrays["intercept"]}
+        k = np.int32(max(1, round(record.k)))
         return (
             "BatchTopKSAE" if pooled else "AutoEncoderTopK",
             {**linear, **biases, "threshold": threshold, "k": k},
@@ -260,6 +264,8 @@ def _contents(found):
 
 def _gated(arrays):
     gain, wide = arrays["gain"], np.float64
+    # That library encodes u = W (x - b_dec): the gate is u + gate_bias > 0, and the magnitude
+    # exp(r_mag) u + mag_bias. Here W x and gain W x are taken, without the decoder's bias.
     encoder = arrays["encoder_coef"] / gain[:, None]
     shift = arrays["encoder_coef"].astype(wide) @ arrays["intercept"].astype(wide)
     dtype = encoder.dtype
@@ -277,6 +283,7 @@ def _source(trainer, kind, path):
     """Facts of the trainer; where its submodule has another name, of a folder around it."""
     layer, submodule = trainer.get("layer"), text_or_none(trainer, "submodule_name")
     names = (submodule or "", *path.parts[:-_AROUND:-1])
+    # The submodule's own name before those of folders, the nearest folder first.
     place = next((m for name in names if (m := re.fullmatch(_PLACE, name))), None)
     if place and place["layer"]:
         layer = int(place["layer"])

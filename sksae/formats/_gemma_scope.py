@@ -13,6 +13,7 @@ from sksae.formats._sources import DTYPE, source_facts, text_or_none
 from sksae.formats._tensors import read_object, read_tensors
 
 _FILES = ("params.npz", "params.safetensors")
+# Axes: n latents, d inputs, t targets; matrices multiply rows from the right.
 _LAYOUT = {"W_enc": "d n", "W_dec": "n t", "b_enc": "n", "b_dec": "t", "threshold": "n"}
 _REACH = 8  # folders that are looked at; a cache of the hub puts two of its own between
 _SKIP = "affine_skip_connection"
@@ -145,11 +146,11 @@ def write_gemma_scope(path, sae):
     >>> bool((again.transform(X) == sae.transform(X)).all())
     True
     """
-    found = read_fitted(sae)
-    only(found, ("jumprelu", "batchtopk", "matryoshka", "gated", "relu"), "params.npz")
+    record = read_fitted(sae)
+    only(record, ("jumprelu", "batchtopk", "matryoshka", "gated", "relu"), "params.npz")
     path = Path(path)
     path = path if path.suffix == ".npz" else path / _FILES[0]
-    arrays = found.arrays
+    arrays = record.arrays
     with replacing(path) as part, part.open("wb") as file:
         np.savez(
             file,
@@ -165,10 +166,10 @@ def write_gemma_scope(path, sae):
 def _file(path):
     if not path.is_dir():
         return path
-    found = [path / name for name in _FILES if (path / name).is_file()]
-    if not found:
+    files = [path / name for name in _FILES if (path / name).is_file()]
+    if not files:
         raise FileNotFoundError(f"There is no {' or '.join(_FILES)} in {path}.")
-    return found[0]
+    return files[0]
 
 
 def _is_transcoder(path, config):

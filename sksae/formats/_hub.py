@@ -113,10 +113,10 @@ def from_pretrained(
     if repo in CENTERED:
         center_rows(sae)
         sae.source_["centered_rows"] = True
-    told = {name: value for name, value in sae.source_.items() if value is not None}
-    model_name = model_of(repo) or told.get("model")
-    found = {"repo": repo, "name": place, "revision": folder.name, "model": model_name}
-    sae.source_ = {**told, **{k: v for k, v in found.items() if v is not None}}
+    facts = {name: value for name, value in sae.source_.items() if value is not None}
+    model_name = model_of(repo) or facts.get("model")
+    location = {"repo": repo, "name": place, "revision": folder.name, "model": model_name}
+    sae.source_ = {**facts, **{k: v for k, v in location.items() if v is not None}}
     return model
 
 
@@ -152,7 +152,7 @@ class _Hub:
         if self._offline:
             return self._cached()
         try:
-            with _told(self._repo):
+            with _hub_errors_translated(self._repo):
                 info = self._api.repo_info(self._repo, revision=self._where["revision"])
         except ConnectionError as error:
             self._offline = True
@@ -169,7 +169,7 @@ class _Hub:
 
     def download(self, files):
         """Make files part of the cache; return the folder of their commit."""
-        with _told(self._repo):
+        with _hub_errors_translated(self._repo):
             folder = self._api.snapshot_download(
                 self._repo,
                 allow_patterns=[glob.escape(file) for file in files],
@@ -180,7 +180,7 @@ class _Hub:
 
 
 @contextmanager
-def _told(repo):
+def _hub_errors_translated(repo):
     """Turn what goes wrong on the way to the hub into errors of the standard library."""
     from huggingface_hub import errors
 
@@ -234,13 +234,13 @@ def _place(repo, name, files):
 
 def _places(files):
     """Return the folders with the files of a format ("." is the repository), else all weights."""
-    here, found = set(files), set()
+    available, folders = set(files), set()
     for file in files:
         folder = PurePosixPath(file).parent
         for _, signs in SIGNS:
-            if all(_join(folder, sign) in here for sign in signs):
-                found.add(folder.as_posix())
-    return sorted(found) or [file for file in files if file.endswith(_WEIGHTS)]
+            if all(_join(folder, sign) in available for sign in signs):
+                folders.add(folder.as_posix())
+    return sorted(folders) or [file for file in files if file.endswith(_WEIGHTS)]
 
 
 def _listed(places):
@@ -257,10 +257,10 @@ def _needed(place, files):
         return [place]
     folder = PurePosixPath(place)
     names = sorted({sign for _, signs in SIGNS for sign in signs} | set(_BESIDE))
-    wanted = [_join(folder, name) for name in names]
+    candidates = [_join(folder, name) for name in names]
     if _join(folder, "sae.safetensors") in files:  # sparsify: the run says which model it was
-        wanted.append(_join(folder.parent, "config.json"))
-    return [file for file in wanted if file in files]
+        candidates.append(_join(folder.parent, "config.json"))
+    return [file for file in candidates if file in files]
 
 
 def _join(folder, file):

@@ -19,6 +19,8 @@ from sksae.formats._tensors import read_object, read_tensors, tensor_names
 
 _FIRST = ("hyperparams.json", "checkpoints/final.safetensors")
 _TODAY = ("config.json", "sae_weights.safetensors", "sae_weights.pt")
+# Axes: n latents, d features. Files of 2024 have nn.Linear's (outputs, inputs), those of today have
+# matrices that multiply rows from the right.
 _LINEAR = {
     "encoder.weight": "n d",
     "encoder.bias": "n",
@@ -112,6 +114,8 @@ def _read_first(path, input_scale, dtype):
     scale_in, scale_out = (np.sqrt(d) / take(norms, end, POSITIVE, where) for end in ("in", "out"))
     arrays = read_tensors(weights_path, _LINEAR, sizes=sizes, dtype=dtype)
     dtype = arrays["encoder.weight"].dtype.type
+    # The file's weights read scale_in x and predict scale_out y. Codes are divided by scale_in,
+    # (E scale_in x + b) / scale_in = E x + b / scale_in, which the decoder makes up for.
     intercept = arrays["decoder.bias"] / dtype(scale_out)
     pre_bias = take(config, "apply_decoder_bias_to_pre_encoder", FLAG, where, default=False)
     transcoder = _is_transcoder(config)
@@ -133,9 +137,9 @@ def _read_first(path, input_scale, dtype):
 
 def _read_today(path, input_scale, dtype):
     """What OpenMOSS writes today, and Llama Scope R1-Distill, which has the older names."""
-    where, weights_path, other = (path / name for name in _TODAY)
-    if not weights_path.is_file() and other.is_file():
-        weights_path = other
+    where, weights_path, torch_weights_path = (path / name for name in _TODAY)
+    if not weights_path.is_file() and torch_weights_path.is_file():
+        weights_path = torch_weights_path
     config = read_object(where)
     _check_plain(config, where)
     d = take(config, "d_model", SIZE, where)
@@ -146,12 +150,13 @@ def _read_today(path, input_scale, dtype):
     ends = ("hook_point_in", "hook_point_out") if transcoder else ("hook_point_in",)
     norms = [_norm_name(config, names, where, input_scale, end) for end in ends]
     layout = _layout(config, act, names, where) | {norm: "" for norm in norms if norm}
-    others = tuple(name for name in names if name.startswith(_NORM) and name not in norms)
-    arrays = read_tensors(weights_path, layout, sizes=sizes, ignored=others, dtype=dtype)
+    unused_norms = tuple(name for name in names if name.startswith(_NORM) and name not in norms)
+    arrays = read_tensors(weights_path, layout, sizes=sizes, ignored=unused_norms, dtype=dtype)
     scales = [input_scale or 1.0] * len(ends)
     if norms[0]:
         if any(arrays[norm] <= 0 for norm in norms):
             raise ValueError(f"{weights_path} has a mean norm of rows that is not positive.")
+        # Training brought rows to a mean norm of sqrt(d).
         scales = [np.sqrt(d) / float(arrays[norm]) for norm in norms]
     weights = _weights(config, arrays, act, scales, path)
     k = take(config, "top_k", SIZE, where) if act == "topk" else None
@@ -172,6 +177,7 @@ def _weights(config, arrays, act, scales, path):
         "decoder.bias" if old else "b_D", np.zeros(decoder.shape[1], decoder.dtype)
     )
     if scales[-1] != scales[0]:
+        # `raw_units` divides by the scale of the inputs, but targets have another.
         ratio = decoder.dtype.type(scales[0] / scales[-1])
         decoder, intercept = decoder * ratio, intercept * ratio
     return raw_units(
@@ -198,16 +204,16 @@ def _layout(config, act, names, where):
 
 def _norm_name(config, names, where, input_scale, end):
     """Return the tensor with the mean norm of rows, None where it is not needed."""
-    known = Option("dataset-wise", "inference", None)
-    method = take(config, "norm_activation", known, where, default="dataset-wise")
+    methods = Option("dataset-wise", "inference", None)
+    method = take(config, "norm_activation", methods, where, default="dataset-wise")
     if method != "dataset-wise" and input_scale is not None:
         raise ValueError(f"{where} needs no input_scale: its weights take rows as they are.")
     if method != "dataset-wise" or input_scale is not None:
         return None
-    found = [name for name in names if name.startswith(_NORM)]
-    wanted = _NORM + str(config.get(end))
-    if wanted in found or (len(found) == 1 and not _is_transcoder(config)):
-        return wanted if wanted in found else found[0]
+    stored_norms = [name for name in names if name.startswith(_NORM)]
+    expected_norm = _NORM + str(config.get(end))
+    if expected_norm in stored_norms or (len(stored_norms) == 1 and not _is_transcoder(config)):
+        return expected_norm if expected_norm in stored_norms else stored_norms[0]
     raise ValueError(
         f"{where.parent} does not have the mean norm of rows that training divided by: give "
         f"input_scale, sqrt(n_features) over that norm."
@@ -218,7 +224,9 @@ def _threshold(logs, decoder, by_norm):
     """Return what pre-activations are compared with; times a norm they are the same codes."""
     norms = np.linalg.norm(decoder.astype(np.float64), axis=1) if by_norm else 1.0
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        # Training compares z |D_j| with exp(log threshold): z is compared with that over |D_j|.
         threshold = np.exp(logs.astype(np.float64)) / norms
+    # Where this overflows, the latent never fires, and the largest number says the same.
     return np.minimum(threshold, np.finfo(decoder.dtype).max)
 
 

@@ -12,6 +12,7 @@ from sksae.formats._row_normalizer import RowNormalizer
 from sksae.formats._sources import DTYPE, SIZE, brief, source_facts, take
 from sksae.formats._tensors import opened_torch, select, tensor_entries
 
+# Axes: n latents, d features; the weight of an nn.Linear is (outputs, inputs).
 _LAYOUT = {
     "pre_bias": "d",
     "latent_bias": "n",
@@ -114,6 +115,7 @@ def read_openai(path, *, dtype=None):
     if state.get("postact_fn", "ReLU") != "ReLU":
         raise ValueError(f"{path} has codes that can be negative, which no estimator here has.")
     sae = estimator("topk", weights, _source(path), k=k, frequency=frequency)
+    # Those with TopK read rows of mean 0 and standard deviation 1.
     normalizer = RowNormalizer()
     normalizer.n_features_in_ = sae.n_features_in_
     return make_pipeline(normalizer, sae)

@@ -31,6 +31,7 @@ def random_state(state):
     """
     if not isinstance(state, list) or len(state) != 5:
         raise ValueError("its RandomState has not the five parts of one")
+    # The second normal number of a pair is kept for the next call: `gauss`.
     kind, words, position, has_gauss, gauss = state
     right = kind == "MT19937" and isinstance(words, list) and len(words) == _WORDS
     if not right or not all(Int(0, _LARGEST - 1).accepts(word) for word in words):
@@ -50,9 +51,11 @@ def check_generator(raw):
     if raw.shape != (_FIELDS.itemsize,) or raw.dtype != np.uint8:
         raise ValueError("its state of the random numbers is not right")
     fields = raw.view(_FIELDS)[0]
-    left, following = int(fields["left"]), int(fields["next"])
-    # `left` falls and `next` rises with each number; the first is drawn from new words.
-    if not (left + following == _WORDS + 1 and following > 0) and (left, following) != (1, 0):
+    remaining, following = int(fields["left"]), int(fields["next"])
+    # `remaining` falls and `following` rises with each number; the first is drawn from new words.
+    within = following > 0 and remaining + following == _WORDS + 1
+    unused = (remaining, following) == (1, 0)
+    if not (within or unused):
         raise ValueError("its state of the random numbers has a position outside of its words")
     _check_words(fields["words"])
     try:

@@ -39,7 +39,7 @@ def raw_units(
     Parameters
     ----------
     encoder, decoder : ndarray of shape (n, d)
-        A row a latent. The decoder of a transcoder is of shape (n, t).
+        One row per latent. The decoder of a transcoder is of shape (n, t).
     bias : ndarray of shape (n,)
         Of the encoder; of the magnitudes where there is a gate.
     intercept : ndarray of shape (d,) or (t,)
@@ -61,35 +61,39 @@ def raw_units(
     """
     dtype = encoder.dtype
     encoder, decoder = np.ascontiguousarray(encoder), np.ascontiguousarray(decoder)
+    # W (x - origin) + b = W x + (b - W origin), and the same of magnitudes times their gain.
     shift = 0.0 if origin is None else product(encoder, origin)
     gain = np.ones(len(encoder)) if log_gain is None else _exp(log_gain, dtype, path)
     bias = bias.astype(np.float64) - gain * shift
-    found = {}
+    weights = {}
     if gate is not None:
+        # The gate W x + gate > 0 holds where the magnitude z = gain W x + bias > bias - gain gate.
         gate = gate.astype(np.float64) - shift
         threshold = np.maximum(bias - gain * gate, 0.0)
-        found = {"gate_intercept": gate, "gain": gain}
+        weights = {"gate_intercept": gate, "gain": gain}
     factor = gain * scale
     if by_norm:
         norms = np.linalg.norm(decoder, axis=1)
         factor, bias = factor * norms, bias * norms
+        # Codes are |D_j| times as large, and their rows of the decoder have norm 1.
         decoder = decoder / np.where(norms > 0, norms, 1)[:, None]
     with np.errstate(over="ignore", invalid="ignore"):
         if np.any(factor != 1):
             encoder = encoder * factor.astype(dtype)[:, None]
         if scale != 1:
+            # The decoder predicts scale times the row.
             decoder, intercept = decoder / dtype.type(scale), intercept / scale
     if threshold is not None:
-        found["threshold"] = np.array(np.broadcast_to(threshold, bias.shape))
+        weights["threshold"] = np.array(np.broadcast_to(threshold, bias.shape))
     if skip is not None:
-        found["skip_coef"] = skip
-    found = {**found, "encoder_coef": encoder, "components": decoder, "intercept": intercept}
-    found["encoder_intercept"] = bias
+        weights["skip_coef"] = skip
+    weights = {**weights, "encoder_coef": encoder, "components": decoder, "intercept": intercept}
+    weights["encoder_intercept"] = bias
     with np.errstate(over="ignore"):
-        found = {name: value.astype(dtype, copy=False) for name, value in found.items()}
-    if not all(np.isfinite(value).all() for value in found.values()):
+        weights = {name: value.astype(dtype, copy=False) for name, value in weights.items()}
+    if not all(np.isfinite(value).all() for value in weights.values()):
         raise ValueError(f"{path} cannot be used: its weights overflow {dtype}.")
-    return found
+    return weights
 
 
 def center_rows(sae):

@@ -106,17 +106,19 @@ def _recognised(path):
         )
     if path.is_dir() and any(path.glob("*.pt")):
         return "openai"
-    known = sorted({" and ".join(files) for _, files in SIGNS})
+    signatures = sorted({" and ".join(files) for _, files in SIGNS})
     raise ValueError(
-        f"{path} is of no format that can be recognised: a folder with {', or '.join(known)}, "
+        f"{path} is of no format that can be recognised: a folder with {', or '.join(signatures)}, "
         f"params.npz, params.safetensors, or a .pt file. Name the format if it is one of those."
     )
 
 
 def _sign(folder):
     """Return the format that a folder has the files of, None if there is none."""
-    found = (name for name, files in SIGNS if all((folder / file).is_file() for file in files))
-    return next(found, None)
+    matching_formats = (
+        name for name, files in SIGNS if all((folder / file).is_file() for file in files)
+    )
+    return next(matching_formats, None)
 
 
 def _is_our_own(path):

@@ -151,12 +151,12 @@ def resolve(release, name):
             f"on the hub, as in 'owner/{release}'."
         )
     for rule in rules:
-        found = re.fullmatch(rule.name, name or "")
-        words = _words(re.fullmatch(rule.release, release), found)
+        name_match = re.fullmatch(rule.name, name or "")
+        words = _words(re.fullmatch(rule.release, release), name_match)
         repo = rule.repo.format_map(words)
         if name is None:
             return repo, None
-        if found:
+        if name_match:
             return repo, rule.place.format_map(words)
     raise ValueError(
         f"{release} has no {name!r}: that is none of the ids that SAELens has for it. Folders of "
@@ -164,8 +164,8 @@ def resolve(release, name):
     )
 
 
-def _words(known, found):
-    words = {**known.groupdict(), **(found.groupdict() if found else {})}
+def _words(release_match, name_match):
+    words = {**release_match.groupdict(), **(name_match.groupdict() if name_match else {})}
     kind = words.get("kind") or ""
     return {
         **words,

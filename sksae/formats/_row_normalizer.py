@@ -1,4 +1,4 @@
-"""What some libraries do to every row before encoding; no weights can absorb it."""
+"""Normalisation of every row before encoding, which no weights can absorb."""
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin

@@ -42,6 +42,8 @@ _ACTIVATIONS = {
     "gated": "gated",
     **TRANSCODERS,
 }
+# Axes: n latents, d inputs, t targets. Matrices multiply rows from the right, so that an encoder is
+# (d, n); only W_skip is (targets, inputs).
 _PLAIN = {"W_enc": "d n", "W_dec": "n d", "b_enc": "n", "b_dec": "d", "scaling_factor": "n"}
 _LAYOUTS = {
     "standard": _PLAIN,
@@ -219,13 +221,13 @@ def _check_transcoder(config, normalization, where):
 def _centered(config):
     """Whether all that wrote to the model's stream had no mean over features."""
     kwargs, model = config.get("model_from_pretrained_kwargs"), str(config.get("model_name"))
-    asked = isinstance(kwargs, dict) and kwargs.get("center_writing_weights") is True
-    return asked and not re.search(_UNCENTERED, model.lower())
+    centers_weights = isinstance(kwargs, dict) and kwargs.get("center_writing_weights") is True
+    return centers_weights and not re.search(_UNCENTERED, model.lower())
 
 
 def _normalization(config, where, input_scale):
-    known = Option("none", "expected_average_only_in", *NORMALIZERS)
-    name = take(config, "normalize_activations", known, where)
+    methods = Option("none", "expected_average_only_in", *NORMALIZERS)
+    name = take(config, "normalize_activations", methods, where)
     if input_scale is not None:
         check_option("input_scale", input_scale, POSITIVE)
     if (name == "expected_average_only_in") != (input_scale is not None):
@@ -240,6 +242,7 @@ def _normalization(config, where, input_scale):
 def _weights(arrays, pre_bias, scale, rescaled, path):
     decoder = arrays["W_dec"]
     if "scaling_factor" in arrays:
+        # Codes are multiplied by their latent's factor before they are decoded.
         decoder = decoder * arrays["scaling_factor"][:, None]
     return raw_units(
         arrays["W_enc"].T,
@@ -277,6 +280,7 @@ def _frequency(path, weights):
         return None
     n = len(weights["components"])
     logs = read_tensors(path / SPARSITY, {"sparsity": "n"}, sizes={"n": n})["sparsity"]
+    # The inverse of log10(frequency + floor); rounding may leave [0, 1].
     frequency = 10.0 ** logs.astype(np.float64) - FIRING_FLOOR
     return np.clip(frequency, 0, 1).astype(weights["components"].dtype)
 

@@ -142,14 +142,14 @@ def _tensors(found):
     return tensors
 
 
-def _metadata(found, given):
-    known = {theirs: found.source.get(ours) for ours, theirs in _METADATA.items()}
-    known = {name: value for name, value in known.items() if value is not None}
+def _metadata(found, metadata):
+    facts = {theirs: found.source.get(ours) for ours, theirs in _METADATA.items()}
+    facts = {name: value for name, value in facts.items() if value is not None}
     if found.activation in ("batchtopk", "matryoshka") and not found.transcoder:
         details = {"k": found.k}
-        known["training_architecture"] = "batchtopk"
+        facts["training_architecture"] = "batchtopk"
         if found.widths is not None:
-            known["training_architecture"] = MATRYOSHKA
+            facts["training_architecture"] = MATRYOSHKA
             details["matryoshka_widths"] = list(found.widths)
-        known["training_architecture_details"] = details
-    return {"sae_lens_version": _VERSION, **known, **(given or {})}
+        facts["training_architecture_details"] = details
+    return {"sae_lens_version": _VERSION, **facts, **(metadata or {})}

@@ -125,10 +125,10 @@ def _header(metadata, arrays):
 
 
 def _once(pairs):
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         raise ValueError("its header has a key twice")
-    return found
+    return entries
 
 
 def _no_constant(name):
@@ -187,21 +187,21 @@ def _parameter(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-def _scalars(sae, found):
+def _scalars(sae, scalars):
     """Return the numbers of a fit, each checked by its rule; they become the objective's, too."""
     resolved = {name + "_": name for name in sae._objective.resolved}
-    known = set(SCALARS) | set(resolved)
-    missing, unknown = sorted(_ALWAYS - set(found)), sorted(set(found) - known)
+    allowed = set(SCALARS) | set(resolved)
+    missing, unknown = sorted(_ALWAYS - set(scalars)), sorted(set(scalars) - allowed)
     if missing or unknown:
         raise ValueError(f"what was fitted lacks {missing}, and has {unknown} that are not known")
-    found = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
-    for name, value in found.items():
+    scalars = {name: tuple(v) if isinstance(v, list) else v for name, v in scalars.items()}
+    for name, value in scalars.items():
         # A resolved parameter is checked by the rule of the parameter, and is never None.
         rule = _RULES[name] if name in _RULES else sae._settings._param_rules[resolved[name]]
         if value is None or not rule.accepts(value):
             raise ValueError(f"{name} is {value!r}, not {rule}")
-    _resolve(sae, {resolved[name]: found[name] for name in set(resolved) & set(found)})
-    return found
+    _resolve(sae, {resolved[name]: scalars[name] for name in set(resolved) & set(scalars)})
+    return scalars
 
 
 def _resolve(sae, values):

@@ -1,4 +1,4 @@
-"""Where weights are from: the facts of a configuration, and of a path."""
+"""Origin of weights: the facts of a configuration, and checks of its entries."""
 
 import re
 from itertools import pairwise
@@ -22,9 +22,9 @@ def source_facts(kind, *, hook_name=None, **facts):
     `ActivationExtractor`.
     """
     facts = {name: value for name, value in facts.items() if value is not None}
-    found = site_of_hook(hook_name or "")
-    if found:
-        facts = {"layer": found[0], "site": found[1], **facts}
+    layer_and_site = site_of_hook(hook_name or "")
+    if layer_and_site:
+        facts = {"layer": layer_and_site[0], "site": layer_and_site[1], **facts}
     elif hook_name and (layer := re.match(r"blocks\.(\d+)\.", hook_name)):
         facts = {"layer": int(layer[1]), **facts}
     named = {} if hook_name is None else {"hook_name": hook_name}

@@ -11,6 +11,8 @@ from sksae.formats._sources import DTYPE, FLAG, SIZE, source_facts, take, text_o
 from sksae.formats._tensors import read_object, read_tensors, write_json
 
 WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
+# Axes: n latents, d features. The encoder is an nn.Linear, (outputs, inputs); the decoder has one
+# row per latent as well.
 _LAYOUT = {
     "encoder.weight": "n d",
     "encoder.bias": "n",
@@ -137,15 +139,15 @@ def write_sparsify(path, sae):
     ...     sorted(file.name for file in write_sparsify(folder, sae).iterdir())
     ['cfg.json', 'sae.safetensors']
     """
-    found, path = read_fitted(sae, transcoders=True), Path(path)
-    only(found, ("topk",), "sparsify")
-    arrays = found.arrays
+    record, path = read_fitted(sae, transcoders=True), Path(path)
+    only(record, ("topk",), "sparsify")
+    arrays = record.arrays
     (n, t), d = arrays["components"].shape, arrays["encoder_coef"].shape[1]
     if t != d:
         raise ValueError(f"sparsify's targets are as wide as its inputs, but {t} is not {d}.")
     tensors = {
         "encoder.weight": arrays["encoder_coef"],
-        "encoder.bias": arrays["encoder_intercept"] if found.transcoder else bias_after(found),
+        "encoder.bias": arrays["encoder_intercept"] if record.transcoder else bias_after(record),
         "W_dec": arrays["components"],
         "b_dec": arrays["intercept"],
     }
@@ -156,10 +158,10 @@ def write_sparsify(path, sae):
         "expansion_factor": max(1, n // d),
         "normalize_decoder": True,
         "num_latents": n,
-        "k": found.k,
+        "k": record.k,
         "multi_topk": False,
         "skip_connection": "skip_coef" in arrays,
-        "transcode": found.transcoder,
+        "transcode": record.transcoder,
         "d_in": d,
     }
     write_safetensors(path / WEIGHTS, tensors)

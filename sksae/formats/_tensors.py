@@ -34,6 +34,7 @@ def read_tensors(path, layout, *, sizes=None, optional=(), ignored=(), dtype=Non
 
 def select(entries, layout, *, sizes=None, optional=(), ignored=(), dtype=None):
     """Return arrays by name from ``{name: (shape, load)}``; see `read_tensors`."""
+    # A name that ends with a point stands for all names that begin with it.
     passed = tuple(name for name in ignored if name.endswith("."))
     names = {n for n in entries if n not in ignored and not n.startswith(passed or "\0")}
     missing = sorted(set(layout) - set(optional) - names)
@@ -49,13 +50,14 @@ def select(entries, layout, *, sizes=None, optional=(), ignored=(), dtype=None):
         if len(shape) != len(axes) or any(
             e not in (None, s) for e, s in zip(expected, shape, strict=True)
         ):
-            wanted = ", ".join(str(sizes.get(axis, axis)) for axis in axes)
-            raise ValueError(f"{name} has shape {tuple(shape)}, not ({wanted})")
+            expected_shape = ", ".join(str(sizes.get(axis, axis)) for axis in axes)
+            raise ValueError(f"{name} has shape {tuple(shape)}, not ({expected_shape})")
         sizes.update(zip(axes, shape, strict=True))
     if 0 in sizes.values():
         raise ValueError("it is empty")
     arrays = {n: entries[n][1]() for n in layout if n in names}
     if dtype is None:
+        # Scalars and vectors can be float64 in files whose matrices are float32.
         matrices = {a.dtype for a in arrays.values() if a.ndim > 1}
         dtype = np.float64 if matrices == {np.dtype(np.float64)} else np.float32
     for name, array in arrays.items():

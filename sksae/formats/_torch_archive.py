@@ -159,13 +159,13 @@ def opened_archive(path):
             members = whole_members(archive, size)
             if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
                 raise ValueError("it is compressed, which torch.save does not do")
-            found = [name for name in members if re.fullmatch("[^/]+/data.pkl", name)]
-            if len(found) != 1:
+            pickles = [name for name in members if re.fullmatch("[^/]+/data.pkl", name)]
+            if len(pickles) != 1:
                 raise ValueError("it is no archive of torch.save")
-            top = found[0].removesuffix("data.pkl")
+            top = pickles[0].removesuffix("data.pkl")
             if f"{top}byteorder" in members and archive.read(f"{top}byteorder") != b"little":
                 raise ValueError("its numbers are not little-endian")
-            yield _unpickled(archive.read(found[0])), partial(_read, archive, top, members)
+            yield _unpickled(archive.read(pickles[0])), partial(_read, archive, top, members)
 
 
 def _unpickled(raw):

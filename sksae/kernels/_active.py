@@ -28,6 +28,7 @@ class ActiveSet:
     def from_rows(cls, latents, n_latents):
         """Return the set of ``latents`` of shape (n, k): as many entries in every row."""
         n, k = latents.shape
+        # Row r has the entries r k : (r + 1) k.
         pointer = torch.arange(n + 1, device=latents.device) * k
         return cls(pointer, latents.reshape(-1), n_latents)
 
@@ -51,18 +52,20 @@ class ActiveSet:
     def rows(self):
         """Row of every entry, shape (nnz,)."""
         rows = torch.arange(self.n_rows, device=self.latents.device)
+        # With the size given, the host need not wait for the device to count.
         return torch.repeat_interleave(rows, self.pointer.diff(), output_size=len(self))
 
     def where(self, mask):
         """Return the set of the entries that `mask` of shape (nnz,) keeps."""
         rows = self.rows[mask]
-        kept = ActiveSet(count_pointer(rows, self.n_rows), self.latents[mask], self.n_latents)
-        kept.rows = rows
-        return kept
+        subset = ActiveSet(count_pointer(rows, self.n_rows), self.latents[mask], self.n_latents)
+        subset.rows = rows
+        return subset
 
     def to_dense(self, values):
         """Return the (n, m) matrix with `values` at the entries, 0 elsewhere."""
         dense = values.new_zeros(self.n_rows * self.n_latents)
+        # No position occurs twice, so that assignment loses nothing.
         dense[self.rows * self.n_latents + self.latents] = values
         return dense.view(self.n_rows, self.n_latents)
 
@@ -75,6 +78,7 @@ class ActiveSet:
             from sksae.kernels import _triton
 
             return _triton.dots(left, right, self.pointer, self.latents) + values
+        # sampled_addmm computes beta * sampled + left right^T at the entries of `sampled` alone.
         sampled = _csr(self.pointer, self.latents, values, (self.n_rows, self.n_latents))
         beta = float(bias is not None)
         return torch.sparse.sampled_addmm(sampled, left, right.T, beta=beta).values()
@@ -86,6 +90,7 @@ class ActiveSet:
     @cached_property
     def by_latent(self):
         """The entries sorted by latent: ``(order, rows, pointer)``, the last of shape (m + 1,)."""
+        # Stable: the rows of a latent stay ascending, and sums over them have one order.
         latents, order = torch.sort(self.latents, stable=True)
         return order, self.rows[order], count_pointer(latents, self.n_latents)
 
@@ -159,6 +164,7 @@ def segment_sums(values, indices, pointer, matrix):
         from sksae.kernels import _triton
 
         return _triton.segment_sums(values, pointer, indices, matrix)
+    # A bag is a segment, and one index and one weight belong to each of its entries.
     return embedding_bag(
         indices,
         matrix,
@@ -184,17 +190,18 @@ def _triton_is_right(device):
     except ImportError:
         return False
     numbers = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(n, 48, generator=numbers).to(device) for n in (64, 96))
-    z = left @ right.T
+    # Sizes that fill no tile of the kernels, so that their masks are compared as well.
+    rows, matrix = (torch.randn(n, 48, generator=numbers).to(device) for n in (64, 96))
+    z = rows @ matrix.T
     try:
         values, latents = _triton.top_k(z, 9)
         active = ActiveSet.from_rows(latents, 96)
-        sums = active.row_sums(values.flatten(), right)
-        dots = active.dots(left, right)
+        sums = active.row_sums(values.flatten(), matrix)
+        dots = active.dots(rows, matrix)
     except Exception as error:  # whatever a compiler or driver may raise: there is another way
         warnings.warn(f"Plain torch is used: Triton fails on {device}: {error}", stacklevel=2)
         return False
-    expected = torch.zeros_like(z).scatter(1, latents, values) @ right
+    expected = torch.zeros_like(z).scatter(1, latents, values) @ matrix
     right_sums = torch.allclose(sums, expected, rtol=1e-4, atol=1e-3)
     right_dots = torch.allclose(dots, values.flatten(), rtol=1e-2, atol=1e-2)
     best = torch.equal(values.sort(1).values, z.topk(9).values.sort(1).values)

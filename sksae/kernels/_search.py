@@ -185,6 +185,7 @@ class Search:
         rows = x[: max(1, min(len(x), 256))]
         z = torch.addmm(bias, rows, coef.T).flatten()
         count = min(len(z), int(1.5 * k * len(rows)) + 1)
+        # kthvalue counts from the smallest: this is the last of the `count` largest.
         return max(0.0, float(torch.kthvalue(z, len(z) - count + 1).values))
 
     # The product ---------------------------------------------------------------------------------
@@ -276,6 +277,7 @@ def _budget(k, w):
 
 
 def _cut(values, rows, w, k):
+    # With equal weights the cut is an order statistic, for which nothing need be sorted.
     if bool((w == w[0]).all()):
         count = int(k * len(w) + 1e-6)
         if len(values) <= count:
@@ -283,6 +285,7 @@ def _cut(values, rows, w, k):
         cut = torch.kthvalue(values, len(values) - count).values
     else:
         ordered, order = torch.sort(values, descending=True, stable=True)
+        # Every entry weighs as much as its row; the cut is the first that exceeds the budget.
         over = torch.cumsum(w[rows[order]].double(), 0) > _budget(k, w)
         if not bool(over.any()):
             return 0.0

@@ -35,6 +35,7 @@ def top_k(z, k, *, magnitude=False):
         tied = values[:, k - 1] == values[:, k]
         values, columns = values[:, :k].contiguous(), columns[:, :k].contiguous()
         if bool(tied.any()):
+            # A stable sort has equal entries in the order of their columns.
             order = torch.sort(z[tied], dim=1, descending=True, stable=True)
             values[tied], columns[tied] = order.values[:, :k], order.indices[:, :k]
     return values, columns
@@ -125,6 +126,7 @@ def grouped_top_k(z, k, *, settle=True, magnitude=False):
         from sksae.kernels import _triton
 
         values, columns = _triton.top_k(z, k)
+        # Triton returns ascending columns, which a stable sort by value keeps among equals.
         order = torch.sort(values, dim=1, descending=True, stable=True).indices
         return values.gather(1, order), columns.gather(1, order)
     n, m = z.shape
@@ -132,15 +134,16 @@ def grouped_top_k(z, k, *, settle=True, magnitude=False):
     ranked = _packed_top_k if z.dtype == torch.bfloat16 and not settle else _torch_top_k
     if m % _GROUP or blocks < 2 * (k + 1):
         return top_k(z, k) if settle else ranked(z, k)
-    wanted = k + 1 if settle else k
+    n_ranked = k + 1 if settle else k
     # Group g holds the columns g, g + blocks, g + 2 blocks, ...: views without a copy.
     groups = z.view(n, _GROUP, blocks)
-    largest = ranked(groups.amax(1), wanted)[1]
-    members = groups.gather(2, largest.unsqueeze(1).expand(n, _GROUP, wanted)).view(n, -1)
-    values, places = ranked(members, wanted)
+    # An entry outside of these groups has k others that are at least as large.
+    largest = ranked(groups.amax(1), n_ranked)[1]
+    members = groups.gather(2, largest.unsqueeze(1).expand(n, _GROUP, n_ranked)).view(n, -1)
+    values, places = ranked(members, n_ranked)
     # A place within the members is (offset within the group) * wanted + (rank of the group).
     columns = (
-        largest.gather(1, places % wanted) + places.div(wanted, rounding_mode="floor") * blocks
+        largest.gather(1, places % n_ranked) + places.div(n_ranked, rounding_mode="floor") * blocks
     )
     if not settle:
         return values, columns
@@ -168,6 +171,7 @@ def _packed_top_k(z, k):
     keys = _ordered(z.view(torch.int16)).to(torch.int32) << 16
     keys |= torch.arange(m, dtype=torch.int32)
     keys = keys.numpy()
+    # The k largest go to the end in any order, and only they are sorted.
     keys.partition(m - k, axis=1)
     top = torch.from_numpy(np.sort(keys[:, m - k :], axis=1)).flip(1)
     values = _ordered((top >> 16).to(torch.int16)).view(torch.bfloat16)
@@ -176,4 +180,5 @@ def _packed_top_k(z, k):
 
 def _ordered(bits):
     """Bits of bfloat16 as integers that sort like the numbers; its own inverse."""
+    # The shift gives -1 for negative numbers: all their bits but the sign are flipped.
     return bits ^ ((bits >> 15) & 0x7FFF)

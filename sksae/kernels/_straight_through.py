@@ -21,10 +21,14 @@ class _JumpReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         z, threshold = ctx.saved_tensors
+        # z 1[z > threshold] jumps by `threshold`, which the kernel smooths over the bandwidth; the
+        # threshold moves the jump the other way than z does.
         jump = _near(z, threshold, ctx.bandwidth) * threshold / ctx.bandwidth * grad
+        # Above its threshold a code is z itself.
         passed = torch.where(z > threshold, grad, 0.0)
         return (
             passed + jump if ctx.to_input else passed,
+            # Rows share a threshold: (n, m) is summed to (m,).
             -jump.sum_to_size(threshold.shape),
             None,
             None,
@@ -41,6 +45,7 @@ class _Heaviside(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         z, threshold = ctx.saved_tensors
+        # As for JumpReLU, but the jump has height 1.
         jump = _near(z, threshold, ctx.bandwidth) / ctx.bandwidth * grad
         return jump if ctx.to_input else None, -jump.sum_to_size(threshold.shape), None, None
 

@@ -42,6 +42,7 @@ def top_k(z, k):
         raise ValueError(f"k must be an integer from 1 to {m}. Got {k!r} instead.")
     values = torch.empty((n, k), dtype=z.dtype, device=z.device)
     columns = torch.empty((n, k), dtype=torch.int64, device=z.device)
+    # One program per row.
     _launch(_top_k_kernel, (n,), z, values, columns, m, k, BITS=_KEY_BITS[z.dtype], TILE=1024)
     return values, columns
 
@@ -66,6 +67,7 @@ def dots(left, right, pointer, latents):
     _check("pointer", pointer, (n + 1,), left.device, _INTEGERS)
     _check("latents", latents, ("nnz",), left.device, _INTEGERS)
     values = torch.empty(latents.shape, dtype=_sum_dtype(left, right), device=left.device)
+    # One program per row of `left`; it takes ENTRIES rows of `right` at a time.
     _launch(_dots_kernel, (n,), left, right, pointer, latents, values, d, ENTRIES=16, TILE=128)
     return values
 
@@ -89,6 +91,7 @@ def segment_sums(values, pointer, indices, matrix):
     """
     segments, d = _check_sums(values, pointer, indices, matrix)
     sums = torch.empty((segments, d), dtype=_sum_dtype(values, matrix), device=matrix.device)
+    # One program per segment and tile of columns; tl.arange needs a power of two.
     tile = triton.next_power_of_2(min(max(d, 1), 256))
     inputs, grid = (values, pointer, indices, matrix), (segments, triton.cdiv(d, tile))
     _launch(_segment_sums_kernel, grid, *inputs, sums, d, TILE=tile)
@@ -132,8 +135,10 @@ def update_latents(
     if not isinstance(clip, torch.Tensor):
         clip = torch.full((), clip, dtype=dtype, device=device)
     _check("clip", clip, (), device)
+    # Adam's corrections of the moments, in the rate and in the scale of the root.
     corrections = [1 - beta**step for beta in betas]
     rates = (learning_rate / corrections[0], 1 - betas[0], 1 - betas[1], corrections[1] ** -0.5)
+    # A whole row per program: with unit_norm there are sums over it.
     tile = triton.next_power_of_2(max(d, 1))
     sizes = {"UNIT_NORM": unit_norm, "TILE": tile, "num_warps": 8 if tile > 1024 else 4}
     ours = [tensor.contiguous() for tensor in (weights, *moments)]
@@ -150,11 +155,13 @@ def _check(name, tensor, shape, device, dtypes=_FLOATS):
     """Raise a ValueError unless `tensor` is as described; axes with names may have any size."""
     sizes = zip(shape, tensor.shape, strict=False)
     if tensor.ndim != len(shape) or any(a != b for a, b in sizes if not isinstance(a, str)):
-        wanted = ", ".join(map(str, shape))
-        raise ValueError(f"{name} must be of shape ({wanted}). Got {tuple(tensor.shape)} instead.")
+        expected = ", ".join(map(str, shape))
+        raise ValueError(
+            f"{name} must be of shape ({expected}). Got {tuple(tensor.shape)} instead."
+        )
     if tensor.dtype not in dtypes:
-        wanted = ", ".join(map(str, dtypes))
-        raise ValueError(f"{name} must be one of {wanted}. Got {tensor.dtype} instead.")
+        expected = ", ".join(map(str, dtypes))
+        raise ValueError(f"{name} must be one of {expected}. Got {tensor.dtype} instead.")
     if tensor.device != device:
         raise ValueError(f"{name} must be on {device}. Got {tensor.device} instead.")
 
@@ -182,12 +189,15 @@ def _keys(entries, BITS: constexpr):
     bits = entries.to(tl.uint16 if BITS == 16 else tl.uint32, bitcast=True).to(tl.uint32)
     # On integers: a comparison of floats might take subnormal numbers for zeros.
     bits = tl.where(bits == SIGN, 0, bits)
+    # Negative numbers go below SIGN in reverse order, the others above it.
     return tl.where(bits >= SIGN, 2 * SIGN - 1 - bits, bits + SIGN)
 
 
 @triton.jit
 def _kth_key(row, m, k, BITS: constexpr, TILE: constexpr):
     """The k-th largest key of a row, and how many of its equals are among the k largest."""
+    # Radix selection, 8 bits per pass from the highest: `prefix` holds the bits of the k-th key
+    # that are known, `needed` its rank among the keys that begin with them.
     prefix = tl.full((), 0, tl.uint32)
     needed = tl.full((), 0, tl.int32) + k
     for shift in tl.static_range(BITS - 8, -1, -8):
@@ -211,20 +221,23 @@ def _kth_key(row, m, k, BITS: constexpr, TILE: constexpr):
 @triton.jit
 def _top_k_kernel(z, values, columns, m, k, BITS: constexpr, TILE: constexpr):
     n = tl.program_id(0).to(tl.int64)
+    # In int64, because n * m can exceed 2^31.
     bound, needed = _kth_key(z + n * m, m, k, BITS, TILE)
-    kept, tied = tl.full((), 0, tl.int32), tl.full((), 0, tl.int32)
+    n_kept, n_tied = tl.full((), 0, tl.int32), tl.full((), 0, tl.int32)
     for low in range(0, m, TILE):
         column = low + tl.arange(0, TILE)
         entries = tl.load(z + n * m + column, mask=column < m, other=0.0)
         key = _keys(entries, BITS)
         equal = (column < m) & (key == bound)
-        rank = tied + tl.cumsum(equal.to(tl.int32))
+        # All keys above the bound, and of those equal to it the first `needed` by column.
+        rank = n_tied + tl.cumsum(equal.to(tl.int32))
         keep = ((column < m) & (key > bound)) | (equal & (rank <= needed))
-        place = n * k + kept + tl.cumsum(keep.to(tl.int32)) - 1
+        # Row n of the outputs begins at n * k; each tile goes on after the tiles before it.
+        place = n * k + n_kept + tl.cumsum(keep.to(tl.int32)) - 1
         tl.store(values + place, entries, mask=keep)
         tl.store(columns + place, column.to(tl.int64), mask=keep)
-        kept += tl.sum(keep.to(tl.int32))
-        tied += tl.sum(equal.to(tl.int32))
+        n_kept += tl.sum(keep.to(tl.int32))
+        n_tied += tl.sum(equal.to(tl.int32))
 
 
 @triton.jit
@@ -234,6 +247,7 @@ def _dots_kernel(left, right, pointer, latents, values, d, ENTRIES: constexpr, T
     for first in range(tl.load(pointer + n), stop, ENTRIES):
         entry = first + tl.arange(0, ENTRIES)
         latent = tl.load(latents + entry, mask=entry < stop, other=0).to(tl.int64)
+        # Products are added up over tiles of columns, and summed across once at the end.
         total = tl.zeros((ENTRIES, TILE), values.dtype.element_ty)
         for low in range(0, d, TILE):
             column = low + tl.arange(0, TILE)
@@ -248,6 +262,7 @@ def _dots_kernel(left, right, pointer, latents, values, d, ENTRIES: constexpr, T
 def _segment_sum(values, pointer, indices, matrix, n, column, d, SUM: constexpr):
     """Columns `column` of the weighted sum of rows that belongs to segment n."""
     TILE: constexpr = column.shape[0]
+    # Entries at a time, so that a tile has at most about 4096 numbers.
     ENTRIES: constexpr = 8 if TILE <= 512 else (4096 // TILE if TILE <= 4096 else 1)
     total = tl.zeros((ENTRIES, TILE), SUM)
     stop = tl.load(pointer + n + 1)
@@ -279,22 +294,24 @@ def _update_kernel(
     SUM: constexpr = clip.dtype.element_ty
     n = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, TILE)
-    own, within = n * d + column, column < d
+    offsets, within = n * d + column, column < d
     g = _segment_sum(values, pointer, indices, matrix, n, column, d, SUM)
     if extra is not None:
-        g += tl.load(extra + own, mask=within, other=0.0).to(SUM)
-    w = tl.load(weights + own, mask=within, other=0.0).to(SUM)
+        g += tl.load(extra + offsets, mask=within, other=0.0).to(SUM)
+    w = tl.load(weights + offsets, mask=within, other=0.0).to(SUM)
     if UNIT_NORM:
+        # The row of weights has norm 1: this is the gradient's part along it.
         g -= tl.sum(g * w) * w
     g *= tl.load(clip)
-    first = tl.load(mean + own, mask=within, other=0.0).to(SUM)
+    # Running means of the gradient and of its square, then Adam's step.
+    first = tl.load(mean + offsets, mask=within, other=0.0).to(SUM)
     first += tl.full((), mean_share, SUM) * (g - first)
-    second = tl.load(square + own, mask=within, other=0.0).to(SUM)
+    second = tl.load(square + offsets, mask=within, other=0.0).to(SUM)
     second += tl.full((), square_share, SUM) * (g * g - second)
     root = tl.sqrt(second) * tl.full((), scale, SUM) + 1e-8
     w -= tl.full((), rate, SUM) * first / root
     if UNIT_NORM:
         w /= tl.sqrt(tl.sum(w * w))
-    tl.store(mean + own, first, mask=within)
-    tl.store(square + own, second, mask=within)
-    tl.store(weights + own, w, mask=within)
+    tl.store(mean + offsets, first, mask=within)
+    tl.store(square + offsets, second, mask=within)
+    tl.store(weights + offsets, w, mask=within)

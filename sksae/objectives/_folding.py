@@ -36,15 +36,18 @@ def fold(weights, declared, normalization, *, pre_bias=True):
     read_scale, read_factors = inputs.relative()
     scale, factors = targets.relative()
     if factors is not None:
+        # Columns of targets with units of their own: in a common one, before norms are taken.
         w["components"].div_(factors)
     norms = w["components"].norm(dim=1)
     alive = (norms >= _DEAD_NORM).double()
     unit = norms * alive / scale  # raw size of a code of size 1 in training
     origin = inputs.scale * inputs.mean + (w["intercept"] if pre_bias else 0)
     folded = {
+        # E (scale (x - mean) - intercept) + b = (E scale) x + (b - E origin).
         "encoder_intercept": unit * (w["encoder_intercept"] - w["encoder_coef"] @ origin),
         "components": w["components"].div_(torch.where(alive > 0, norms, 1.0)[:, None]),
         "encoder_coef": w["encoder_coef"].mul_((read_scale * unit)[:, None]),
+        # The reconstruction D^T z + c is of scale (y - mean): solved for y.
         "intercept": targets.mean + w["intercept"] / targets.scale,
     }
     if read_factors is not None:
@@ -53,6 +56,7 @@ def fold(weights, declared, normalization, *, pre_bias=True):
         if name in folded or name not in w or not weight.fitted:
             continue
         if weight.axes == "td":
+            # It acts on x - mean; its part of the mean goes to the intercept.
             folded[name] = _mapped(w[name], inputs, targets)
             folded["intercept"] -= folded[name] @ inputs.mean
         else:
@@ -73,8 +77,10 @@ def unfold(folded, declared, normalization, *, pre_bias=True):
     components = f["components"] if factors is None else f["components"] * factors
     norms = components.norm(dim=1)
     norms = torch.where(norms >= _DEAD_NORM, norms, 1.0)
+    # The inverse of `fold`, its last step first: what linear maps took of the mean, returned.
     offset = sum(f[name] @ inputs.mean for name, weight in declared.items() if weight.axes == "td")
     intercept = targets.scale * (f["intercept"] + offset - targets.mean)
+    # Raw codes times scale * norms are codes of training; rows read read_scale times as large.
     coef = (scale / read_scale * norms)[:, None] * f["encoder_coef"]
     coef = coef if read_factors is None else coef / read_factors
     origin = inputs.scale * inputs.mean + (intercept if pre_bias else 0)
@@ -104,5 +110,6 @@ def _mapped(coef, inputs, targets, *, back=False):
 def _sides(weights, normalization):
     """The units of inputs and targets; the same twice where rows are their own targets."""
     d, t = weights["encoder_coef"].shape[1], weights["components"].shape[1]
+    # Rows are inputs (d) before targets (t): d + t columns, or d where both are the same.
     total = len(normalization.mean)
     return normalization.part(slice(0, d)), normalization.part(slice(total - t, total))

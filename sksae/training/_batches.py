@@ -12,10 +12,10 @@ from sksae._arrays import row_chunks, to_torch
 
 _MAX_SHUFFLED = 10_000_000  # rows that are permuted one by one
 _BLOCK = 4096  # consecutive rows that move together beyond that
-_SMALLEST = 1e-300
+_SMALLEST = 1e-300  # sizes below it are not scaled: the scale would overflow
 _UNDERFLOW = 1e-150  # sizes below it have squares that vanish or lose digits in float64
-_ROUNDING = 2.0**-46
-_LARGE = 2.0**100
+_ROUNDING = 2.0**-46  # spread relative to the mean up to which rows count as equal
+_LARGE = 2.0**100  # bound of a factor of a scale, as float32 ends at 2^128
 
 
 class Normalization(NamedTuple):
@@ -48,6 +48,7 @@ class Normalization(NamedTuple):
 
         Every block of columns is measured by itself.
         """
+        # One pass over the rows for the mean, and another per block for its size.
         mean = rows.average(lambda x: x)
         units = [cls._measured(rows, method, columns, mean[columns]) for columns in rows.blocks]
         if len(units) == 1:
@@ -71,6 +72,7 @@ class Normalization(NamedTuple):
             raise ValueError("Input X contains NaN, infinity or a value too large for its dtype.")
         size, constant = math.sqrt(size), False
         if method in ("rms", "unit") and size < _UNDERFLOW:
+            # Squares relative to the mean of the rows' largest entries do not vanish.
             entries = rows.average(lambda x: (x[:, columns] - centre).abs().amax(1, keepdim=True))
             if unit := float(entries):
                 ratios = rows.average(
@@ -173,9 +175,9 @@ class Batches:
 
     def shuffled(self, seed):
         """Return the same batches in an order of their own, which draws from no other generator."""
-        other = copy(self)
-        other._generator = torch.Generator().manual_seed(seed)
-        return other
+        batches = copy(self)
+        batches._generator = torch.Generator().manual_seed(seed)
+        return batches
 
     def __len__(self):
         return math.ceil(self.n_samples / self.batch_size)
@@ -215,6 +217,7 @@ class Batches:
             blocks = torch.randperm(math.ceil(n / _BLOCK), generator=self._generator)
             order = (blocks[:, None] * _BLOCK + torch.arange(_BLOCK)).flatten()
             order = order[order < n]
+            # Windows are views of `order`.
             for window in order.split(256 * _BLOCK):
                 window[:] = window[torch.randperm(len(window), generator=self._generator)]
         return order if self._rows is None else self._rows[order]
@@ -273,16 +276,17 @@ def _resident(X, device):
     free, _ = torch.cuda.mem_get_info(device)
     if X.shape[0] * X.shape[1] * dtype.itemsize > free // 4:
         return X
-    there = torch.empty(X.shape, dtype=dtype, device=device)
+    on_device = torch.empty(X.shape, dtype=dtype, device=device)
     for rows in row_chunks(*X.shape):
-        there[rows] = to_torch(X[rows], device)
-    return there
+        on_device[rows] = to_torch(X[rows], device)
+    return on_device
 
 
 def geometric_median(x, w, *, max_iter=100, tol=1e-5):
     """Return the point with the least weighted sum of distances to the rows of `x` (Weiszfeld)."""
     point = (w @ x) / w.sum()
     for _ in range(max_iter):
+        # A row that equals the point has distance 0, and would have an infinite weight.
         inverse = w / (x - point).norm(dim=1).clamp(min=1e-12)
         previous, point = point, (inverse @ x) / inverse.sum()
         if bool((point - previous).norm() <= tol * point.norm().clamp(min=1e-12)):

@@ -6,12 +6,12 @@ is a term of a loss; `Resampling` and `Revival` are events, called after every s
 
 import torch
 
-_NO_DIRECTION = 1e-12
-_RESAMPLING_FRACTIONS = (0.1, 0.2, 0.3, 0.4)
-_RESAMPLING_ROWS = 8192
-_REVIVALS = 40
+_NO_DIRECTION = 1e-12  # norm up to which a row has no direction
+_RESAMPLING_FRACTIONS = (0.1, 0.2, 0.3, 0.4)  # of the steps of a fit
+_RESAMPLING_ROWS = 8192  # among which the badly reconstructed ones are drawn
+_REVIVALS = 40  # parts of a fit, with a revival after each until `last`
 _REVIVAL_ROWS = 4096
-_SHORT = 200
+_SHORT = 200  # steps of a fit that leaves a revived latent no time to learn
 
 
 def row_mean(values, w):
@@ -45,6 +45,7 @@ def auxiliary_k_loss(entries, reconstruction, *, dead, k_aux):
     w = entries.w
     residual = (entries.x - reconstruction).detach()
     components, z = entries.rows_of(latents)
+    # Columns of z, and rows of `components`, count the dead latents alone.
     values, columns = torch.topk(z, min(k_aux, len(latents)), dim=1)
     estimate = torch.zeros_like(z).scatter(1, columns, torch.relu(values)) @ components
     mean = (w @ residual) / w.sum()
@@ -75,12 +76,13 @@ def resample(weights, moments, dead, directions, inputs=None):
         the encoder.
     """
     inputs = directions if inputs is None else inputs
-    given = torch.minimum(directions.norm(dim=1), inputs.norm(dim=1)) > _NO_DIRECTION
+    # A row without direction would be divided by its norm, about 0.
+    has_direction = torch.minimum(directions.norm(dim=1), inputs.norm(dim=1)) > _NO_DIRECTION
     norm = alive_norm(weights["encoder_coef"], dead)
-    dead = dead[given]
+    dead = dead[has_direction]
     with torch.no_grad():
-        weights["components"][dead] = _unit(directions[given])
-        weights["encoder_coef"][dead] = 0.2 * norm * _unit(inputs[given])
+        weights["components"][dead] = _unit(directions[has_direction])
+        weights["encoder_coef"][dead] = 0.2 * norm * _unit(inputs[has_direction])
         weights["encoder_intercept"][dead] = 0
         for name in ("components", "encoder_coef", "encoder_intercept"):
             for moment in moments.get(name, ()):
@@ -108,6 +110,7 @@ def draw_rows(losses, w, n_rows, generator):
     chances = (w * losses.square()).cpu().double()
     if not bool(chances.any()):
         chances = w.cpu().double()
+    # Without repetition there must be as many rows that can be drawn.
     enough = int((chances > 0).sum()) >= n_rows
     return torch.multinomial(chances, n_rows, replacement=not enough, generator=generator)
 
@@ -159,7 +162,7 @@ class Resampling:
 
 
 class Revival:
-    """Event that starts dead latents anew, up to forty times in the first 60 % of a fit.
+    """Event that starts dead latents anew after every fortieth of a fit, in its first 60 %.
 
     Each gets the direction of a residual, of a row drawn in proportion to its squared loss, and
     half the median threshold, so that it fires again. Short fits have no time for it.

@@ -5,7 +5,7 @@ import math
 import torch
 from sklearn.model_selection import train_test_split
 
-_L0_ROWS = 2048
+_L0_ROWS = 2048  # enough for a mean that is measured hundreds of times per fit
 
 
 def hold_out(rows, fraction, generator):
@@ -18,6 +18,7 @@ def hold_out(rows, fraction, generator):
         Share of the rows to hold out.
     generator : torch.Generator
     """
+    # Its seed is drawn from the generator, the one source of randomness of a fit.
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
     train, held_out = train_test_split(rows.numpy(), test_size=fraction, random_state=seed)
     return torch.from_numpy(train), torch.from_numpy(held_out)
@@ -34,6 +35,7 @@ class HeldOut:
 
     def __init__(self, engine, rows):
         self.engine, self.rows = engine, rows
+        # The reference of the explained variance, over the columns that are reconstructed.
         self.mean = rows.average(lambda x: x)[rows.targets].to(rows.device, rows.dtype)
         self._sample = rows.take(torch.arange(min(rows.n_samples, _L0_ROWS)))
 
@@ -78,6 +80,7 @@ class Stopping:
             self.best = score
             if weights is not None:
                 self.best_weights = {name: w.detach().clone() for name, w in weights.items()}
+        # The best weights follow every improvement, patience only those of more than tol.
         if score > self._reference + self.tol:
             self._reference, self.waited = score, 0
         else:

@@ -67,6 +67,7 @@ class Engine:
         if self.plain or not runs_on(x.device):
             return self._plain(*args)
         rule = self.objective.rule(weights)
+        # Top-k rules are sparse from the start; most entries may lie above a bound for a while.
         if rule.k is None and self.density > self._limit():
             return self._chunked(*args, rule)
         return self._active(*args, rule)
@@ -83,6 +84,7 @@ class Engine:
     def coded(self, x, w, weights):
         """Return the entries of rows and their codes."""
         entries = self.entries(x, w, weights)
+        # Codes depend neither on the penalty, which is 0 here, nor on which latents are dead.
         dead = torch.zeros(len(weights["components"]), dtype=torch.bool, device=x.device)
         return entries, self.objective.loss(entries, 0.0, dead)[1]
 
@@ -91,6 +93,7 @@ class Engine:
 
     def _plain(self, x, w, weights, alpha, dead):
         """The whole batch under plain autograd."""
+        # Leaves of this call, so that no gradient is left on the weights of the run.
         weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
         entries = AllEntries(x, w, weights, self.objective.rule(weights), **self._options)
         loss, codes = self.objective.loss(entries, alpha, dead)
@@ -111,6 +114,7 @@ class Engine:
         with torch.no_grad():
             self.density = len(entries.active) / (len(x) * len(dead))
             vectors, fired = entries.gradient_vectors(), entries.fired(codes)
+        # The matrices' gradients are computed on demand, for a block of latents or not at all.
         rows, segments = map(torch.no_grad(), (entries.gradient_rows, entries.segments))
         return Gradient(loss.detach(), fired, vectors, rows, segments)
 
@@ -123,6 +127,7 @@ class Engine:
         for x_part, w_part in zip(x.split(size), w.split(size), strict=True):
             entries = ChunkEntries(x_part, w_part, weights, rule, **options)
             part, codes = self.objective.loss(entries, alpha, dead)
+            # The loss of a chunk is a mean over its rows: it counts by its share of the weight.
             part = part * (w_part.sum() / w.sum())
             part.backward()
             with torch.no_grad():
@@ -132,6 +137,7 @@ class Engine:
                 n_active += entries.n_active()
                 for name, grad in entries.gradient_vectors().items():
                     vectors[name] = vectors[name] + grad if name in vectors else grad
+        # It decides the form of the next batch.
         self.density = n_active / (len(x) * len(dead))
         return Gradient(loss, fired, vectors, partial(_rows_of, sums))
 

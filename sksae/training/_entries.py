@@ -6,14 +6,13 @@ the entries have:
 ======================= ===================================================================
 `AllEntries`            all ``n x m`` entries under autograd: the definition
 `ActiveEntries`         the entries that can have a code or a gradient, as vectors
-`ChunkEntries`          all entries, a chunk of rows at a time, while codes are dense
+`ChunkEntries`          all entries, per chunk of rows, while codes are dense
 ======================= ===================================================================
 
 In the two fast forms the encoder and the dictionary are outside of autograd, which runs over
 vectors and entries alone. The pre-activations are a leaf of its graph. What autograd leaves in
 their gradient, and in those of the decoded rows, is all that the gradients of the two matrices are
-made of; `ActiveEntries` makes them a block of latents at a time, `ChunkEntries` a chunk of rows at
-a time.
+made of; `ActiveEntries` computes them per block of latents, `ChunkEntries` per chunk of rows.
 """
 
 import torch
@@ -54,6 +53,7 @@ class AllEntries:
 
     def __init__(self, x, w, weights, rule, *, pre_bias=True, linear_maps=()):
         d, t = weights["encoder_coef"].shape[1], weights["components"].shape[1]
+        # The first d columns are the input, the last t the target; they may be the same.
         self.inputs = x[:, :d].contiguous()  # no copy where x has nothing else
         self.x, self.w, self.weights, self.rule = x[:, -t:].contiguous(), w, weights, rule
         self.linear_maps = linear_maps
@@ -113,8 +113,8 @@ class AllEntries:
     def cut(self):
         """Midway between the smallest entry that a pooled rule keeps and the largest it drops."""
         dropped = pooled_cut(self.z, self.rule.k, self.w)
-        kept = self.z[self.z > dropped]
-        return (float(kept.min()) + dropped) / 2 if len(kept) else dropped
+        selected = self.z[self.z > dropped]
+        return (float(selected.min()) + dropped) / 2 if len(selected) else dropped
 
     def fired(self, codes):
         """Mask of shape (m,) of the latents with a code other than 0."""
@@ -138,6 +138,7 @@ class _Decode(torch.autograd.Function):
     def backward(ctx, grad):
         (codes,) = ctx.saved_tensors
         grad = grad.contiguous()
+        # For R = C D: the gradient of D is C^T G, which the owner adds up; that of C is G D^T.
         if not ctx.frozen:
             ctx.owner._decoded(codes.detach(), grad)
         return ctx.owner._unmix(grad), None, None
@@ -206,6 +207,7 @@ class _LeafEntries(AllEntries):
     def _add_pull(self, grad, start, stop):
         """Add the gradient that reaches rows ``start : stop`` of the dictionary by their norms."""
         if self._norms is not None and self._norms.grad is not None:
+            # The gradient of |D_j| with respect to D_j is D_j / |D_j|.
             sizes = self._norms.detach()[start:stop]
             pull = torch.where(sizes > 0, self._norms.grad[start:stop] / sizes, 0.0)
             grad += pull[:, None] * self._matrices["components"][start:stop]
@@ -230,6 +232,7 @@ class ActiveEntries(_LeafEntries):
 
     def _encode(self):
         coef, centred = self._matrices["encoder_coef"], self.centred.detach()
+        # A leaf: all that the encoder's gradient needs is what autograd leaves on it.
         self.active, z = self._search(centred, coef, self._bias(), self.rule, self.w)
         return z.requires_grad_()
 
@@ -260,6 +263,7 @@ class ActiveEntries(_LeafEntries):
 
     def rows_of(self, latents):
         """The dictionary rows of these latents, and their pre-activations (n, n_latents)."""
+        # Latents that may have no active entry: a dense product with their rows alone.
         rows = {name: matrix[latents].requires_grad_() for name, matrix in self._matrices.items()}
         self._restricted.append((latents, rows))
         z = self.centred @ rows["encoder_coef"].T
@@ -292,6 +296,7 @@ class ActiveEntries(_LeafEntries):
         self._terms.append((codes, grad))
 
     def _totals(self):
+        # Gradient of the encoder's bias.
         return self.active.latent_totals(self.z.grad)
 
     def segments(self, name):
@@ -301,6 +306,8 @@ class ActiveEntries(_LeafEntries):
         if self._restricted or extra is not None or (not encoder and len(self._terms) != 1):
             return None
         order, rows, pointer = self.active.by_latent
+        # Row j of the encoder's gradient is the sum of dz x over the entries of latent j; of the
+        # dictionary's, the sum of codes times the gradient of the decoded rows.
         values, matrix = (self.z.grad, self.centred.detach()) if encoder else self._terms[0]
         return values[order], pointer, rows, matrix
 
@@ -311,12 +318,13 @@ class ActiveEntries(_LeafEntries):
         # Entries in the order of their latents; those of latents start : stop are first : last.
         order, rows, pointer = self.active.by_latent
         first, last = int(pointer[start]), int(pointer[stop])
+        # Transposed: rows of this set are latents start : stop, its columns are rows of the batch.
         block = ActiveSet(pointer[start : stop + 1] - first, rows[first:last], len(self.x))
-        grad, *others = (
+        grad, *further_terms = (
             block.row_sums(values[order[first:last]], matrix) for values, matrix in terms
         )
-        for other in others:
-            grad += other
+        for term in further_terms:
+            grad += term
         if not encoder:
             self._add_pull(grad, start, stop)
         elif self._mean_z is not None:  # one outer product for the mean row
@@ -350,6 +358,7 @@ class ChunkEntries(_LeafEntries):
         return self._search.product(grad, self._matrices["components"].T)
 
     def _decoded(self, codes, grad):
+        # (m, n) times (n, t): the chunk's part of the dictionary's gradient.
         self._search.add_product(self._sums["components"], codes.T, grad)
 
     def _totals(self):

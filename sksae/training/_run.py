@@ -69,6 +69,7 @@ class TrainingRun:
             name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in self.weights.items()
         }
         components = self.weights["components"]
+        # Rows since each latent last fired.
         self.since_fired = torch.zeros(len(components), dtype=torch.int64, device=components.device)
         self.n_steps, self._loss, self._weight = 0, 0.0, 0.0
         self.after_step = []
@@ -89,6 +90,7 @@ class TrainingRun:
         bar = tqdm(batches, leave=False, disable=not (progress and len(batches) > _LONG_PASS))
         for x, w in bar:
             size = w.sum()
+            # A tensor: to read a number per step would wait for the device.
             self._loss = self._loss + self.step(x, w) * size
             self._weight = self._weight + size
             for hook in self.after_step:
@@ -116,7 +118,7 @@ class TrainingRun:
         return gradient.loss
 
     def _update(self, gradient, rate):
-        """Project, clip, step, renormalise: the matrices a block of latents at a time."""
+        """Project, clip, step, renormalise: the matrices block of latents by block."""
         # Clipping needs the norm of the whole gradient before the first row moves: its blocks are
         # kept if they are small, and made twice if not.
         factor, blocks = 1.0, None
@@ -125,14 +127,15 @@ class TrainingRun:
                 blocks = list(self._blocks(gradient))
             factor = self._clip_factor(blocks or self._blocks(gradient), gradient.vectors)
         # Matrices whose gradient has to be made; the others were updated from sums over entries.
-        left = [n for n in MATRICES if not self._update_by_sums(n, gradient, factor, rate)]
-        for name, rows, grad in blocks or self._blocks(gradient, left):
-            if name not in left:
+        by_gradient = [n for n in MATRICES if not self._update_by_sums(n, gradient, factor, rate)]
+        for name, rows, grad in blocks or self._blocks(gradient, by_gradient):
+            if name not in by_gradient:
                 continue
             self._adam(name, rows, grad.mul_(factor), rate)
             if name in self.unit_norm:  # back to the sphere, after the step
                 block = self.weights[name][rows]
                 block /= block.norm(dim=1, keepdim=True)
+        # Vectors are small: each is updated whole.
         for name, grad in gradient.vectors.items():
             self._adam(name, slice(None), grad * factor, rate)
         for name in self.nonnegative:
@@ -160,6 +163,7 @@ class TrainingRun:
         Renormalising would only undo a step along the radius.
         """
         m, d = self.weights["components"].shape
+        # Latents per block.
         step = max(1, _BLOCK_ENTRIES // d)
         for start in range(0, m, step):
             rows = slice(start, min(start + step, m))
@@ -171,6 +175,7 @@ class TrainingRun:
 
     @staticmethod
     def _project(grad, w):
+        # Rows of w have norm 1: less (g . w) w.
         grad.addcmul_(w, (grad * w).sum(1, keepdim=True), value=-1)
 
     def _keeps_blocks(self):
@@ -180,6 +185,7 @@ class TrainingRun:
     def _clip_factor(self, blocks, vectors):
         norms = [torch.linalg.vector_norm(grad) for _, _, grad in blocks]
         norms += [torch.linalg.vector_norm(grad) for grad in vectors.values()]
+        # The norm of everything is the norm of the norms.
         norm = torch.stack(norms).norm()
         return min(1.0, self.max_grad_norm / (float(norm) + 1e-6))
 
@@ -192,6 +198,7 @@ class TrainingRun:
             [first],
             [second],
             [],
+            # Steps before this one, to which adam adds 1.
             [torch.tensor(float(self.n_steps - 1), device=weight.device)],
             fused=weight.device.type in ("cpu", "cuda"),
             amsgrad=False,
@@ -223,9 +230,10 @@ class TrainingRun:
     def restore(self, state):
         """Continue from what `state` returned (its weights were given to the constructor)."""
         for name in self.moments:
+            # np.array copies: the state stays as it is, and may be read-only.
             moments = state["moments"][name]
-            for own, saved in zip(self.moments[name], moments, strict=True):
-                own.copy_(torch.as_tensor(np.array(saved)))
+            for current, saved in zip(self.moments[name], moments, strict=True):
+                current.copy_(torch.as_tensor(np.array(saved)))
         self.since_fired = torch.as_tensor(np.array(state["since_fired"])).to(self.since_fired)
         self.n_steps = state["n_steps"]
         self.engine.density = state["density"]

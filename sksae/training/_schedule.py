@@ -76,6 +76,7 @@ class Schedule:
     def __call__(self, step):
         """Return ``(alpha, rate)`` of the optimiser step `step`, counted from 0."""
         factor = 1.0 if self.controller is None else self.controller.factor
+        # The rise of the rate counts from 1, because a step at rate 0 would be lost.
         rate = ramp_up(step + 1, self.warm_up_steps) * ramp_down(step, self.total, self.decay)
         return self.alpha * factor * ramp_up(step, self.alpha_steps), rate
 
@@ -110,5 +111,6 @@ class SparsityController:
         """Update the factor after an optimiser step of `run`."""
         if run.n_steps < self.first or run.n_steps % self.interval:
             return
+        # Bounded below, because the logarithm of an L0 of 0 is infinite.
         error = math.log(max(self.measure(), 1e-3 * self.target) / self.target)
         self.factor *= math.exp(max(-self.bound, min(self.bound, self.gain * error)))

@@ -66,7 +66,7 @@ def explanations_of(explanations, n_components):
 
 def further_of(further):
     """Return the further fields by file, known to be fields of it."""
-    known = {name: {} for name in _FURTHER}
+    fields_by_file = {name: {} for name in _FURTHER}
     for name, fields in ({} if further is None else further).items():
         if name not in _FURTHER:
             raise ValueError(f"further has {name!r}, which is none of {', '.join(_FURTHER)}.")
@@ -74,8 +74,8 @@ def further_of(further):
             if field in _OURS or field not in _FURTHER[name]:
                 free = ", ".join(sorted(set(_FURTHER[name]) - _OURS))
                 raise ValueError(f"further[{name!r}] has {field!r}, which is none of {free}.")
-        known[name] = dict(fields)
-    return known
+        fields_by_file[name] = dict(fields)
+    return fields_by_file
 
 
 def _source_name(facts, layer, set_name, suffix):

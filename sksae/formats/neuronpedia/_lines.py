@@ -1,4 +1,4 @@
-"""JSON, a line a row, compressed or not: written so that any reader takes it, read with care."""
+"""JSON Lines, compressed or not: one row per line, strict JSON, read with bounds on its size."""
 
 import gzip
 import json
@@ -63,18 +63,18 @@ def read_lines(path):
     """Yield ``(where, row)`` of the rows of a file, objects all; `where` is for messages.
 
     Files that end in ``.gz`` are compressed. Those that end in ``.json`` hold one row or a list of
-    rows, others a row a line.
+    rows, others one row per line.
     """
-    whole = path.name.removesuffix(".gz").endswith(".json")
+    is_json = path.name.removesuffix(".gz").endswith(".json")
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(regular(path), "rb") as file:
-        read = file.read if whole else file.readline
+        read = file.read if is_json else file.readline
         for number, line in enumerate(_bounded(read, path), 1):
-            where = str(path) if whole else f"{path}, line {number}"
+            where = str(path) if is_json else f"{path}, line {number}"
             if not line.strip():
                 continue
             value = _value(line, where)
-            rows = value if whole and isinstance(value, list) else [value]
+            rows = value if is_json and isinstance(value, list) else [value]
             for row in rows:
                 if not isinstance(row, dict):
                     raise ValueError(f"{where}: expected an object, got {_named(row)}.")

@@ -18,8 +18,8 @@ def read_neuronpedia(path, *, score=None):
     """Read explanations of features from files of Neuronpedia.
 
     Takes the folder of a source, as exported by Neuronpedia or written by `write_neuronpedia`; its
-    ``explanations`` folder; or a single file. A file holds a line a row, or, if its name ends in
-    ``.json``, a list of rows or the answer of Neuronpedia's interface about one feature.
+    ``explanations`` folder; or a single file. A file holds one row per line, or, if its name ends
+    in ``.json``, a list of rows or the answer of Neuronpedia's interface about one feature.
 
     Of several explanations of a feature the one with the best scores is kept, or else the first.
     Those without any text are left out.

@@ -1,11 +1,12 @@
-"""What an atlas knows about features, as the folder that Neuronpedia imports."""
+"""Writing of an atlas as the folder that Neuronpedia imports."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 from sklearn.utils.validation import check_is_fitted
 
+from sksae._files import BEFORE, working_place
 from sksae._params import Bool, Int, check_option
 from sksae.formats.neuronpedia._arguments import (
     common_fields,
@@ -16,11 +17,12 @@ from sksae.formats.neuronpedia._arguments import (
     vectors_of,
 )
 from sksae.formats.neuronpedia._fields import CREATOR, MODEL, RELEASE, SOURCE, SOURCE_SET
-from sksae.formats.neuronpedia._folders import COMPLETE, assembling
 from sksae.formats.neuronpedia._lines import LineFile, line_of
 from sksae.formats.neuronpedia._rows import activation_rows, explanation_row, feature_row
 
 KINDS = ("features", "activations", "explanations")
+COMPLETE = "source.jsonl"
+"""Every folder of a source has this file; only such folders are ever replaced."""
 
 
 def write_neuronpedia(
@@ -153,7 +155,7 @@ def write_neuronpedia(
         further=further["explanation"],
     )
     folder = Path(path) / model_id / common["layer"]
-    with assembling(folder, overwrite=overwrite) as part:
+    with _assembling(folder, overwrite=overwrite) as part:
         for number, first in enumerate(range(0, len(features), batch_size)):
             _write_batch(part, number, features[first : first + batch_size], rows)
         for name, row in _heads(common, set_name, atlas, sae, further).items():
@@ -161,24 +163,51 @@ def write_neuronpedia(
     return folder
 
 
+@contextmanager
+def _assembling(folder, *, overwrite):
+    """Yield an empty folder beside `folder`, which takes its place if no error is raised."""
+    if folder.exists():
+        if not overwrite:
+            raise FileExistsError(f"{folder} exists. Take overwrite=True to replace it.")
+        if not (folder / COMPLETE).is_file():
+            raise FileExistsError(
+                f"{folder} is not a folder that Neuronpedia's files were written to, as it has no "
+                f"{COMPLETE}: it is not replaced. Take another path."
+            )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with working_place(folder.parent) as place:
+        part, old = place / "new", place / BEFORE / folder.name
+        for new in (part, old.parent):
+            new.mkdir()
+        yield part
+        if folder.exists():
+            folder.rename(old)
+        try:
+            part.rename(folder)
+        except OSError:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
+
+
 def _rows(
     atlas, common, feature, *, set_name, explanations, vectors, hook_name, n_quantiles, further
 ):
     """Yield ``(kind, line)`` of all lines of a feature."""
-    known = atlas.feature(feature)
+    details = atlas.feature(feature)
     vector = None if vectors is None else vectors[feature]
     yield (
         "features",
-        feature_row(known, common, set_name=set_name, vector=vector, hook_name=hook_name),
+        feature_row(details, common, set_name=set_name, vector=vector, hook_name=hook_name),
     )
-    for row in activation_rows(known, common, n_quantiles):
+    for row in activation_rows(details, common, n_quantiles):
         yield "activations", row
     if feature in explanations:
         yield "explanations", explanation_row(feature, explanations[feature], common, further)
 
 
 def _write_batch(part, number, features, rows):
-    """Write the lines of some features to a file a kind."""
+    """Write the lines of some features to one file per kind."""
     with ExitStack() as stack:
         files = {
             kind: stack.enter_context(LineFile(part / kind / f"batch-{number}.jsonl.gz"))

@@ -16,27 +16,28 @@ _TOP = -1.0  # stands for "no interval": the strongest examples
 def feature_row(feature, common, *, set_name, vector=None, hook_name=None):
     """Return the line of a `Feature`; `common` holds the fields that all lines share."""
     counts, edges = feature.histogram
-    near = [other for other in feature.nearest if math.isfinite(other.cosine)]
-    known = {
+    # JSON cannot hold a cosine that is NaN.
+    near = [neighbor for neighbor in feature.nearest if math.isfinite(neighbor.cosine)]
+    fields = {
         "index": str(feature.feature),
         "maxActApprox": digits(feature.max_activation),
         "frac_nonzero": digits(feature.density),
-        "topkCosSimIndices": [int(other.feature) for other in near],
-        "topkCosSimValues": [digits(other.cosine) for other in near],
+        "topkCosSimIndices": [int(neighbor.feature) for neighbor in near],
+        "topkCosSimValues": [digits(neighbor.cosine) for neighbor in near],
         "freq_hist_data_bar_heights": [int(count) for count in counts],
         "freq_hist_data_bar_values": [digits(x) for x in (edges[:-1] + edges[1:]) / 2],
         "sourceSetName": set_name,
     }
     for name, tokens in (("pos", feature.promoted), ("neg", feature.suppressed)):
-        known[f"{name}_str"] = [well_formed(token) for token, _ in tokens[:_TOKENS]]
-        known[f"{name}_values"] = [digits(value) for _, value in tokens[:_TOKENS]]
+        fields[f"{name}_str"] = [well_formed(token) for token, _ in tokens[:_TOKENS]]
+        fields[f"{name}_values"] = [digits(value) for _, value in tokens[:_TOKENS]]
     if vector is not None:
         # Codes are in the unit of X and directions have norm one, so that this strength adds
         # what the feature adds where it is strongest.
         strength = digits(feature.max_activation)
-        known |= {"hasVector": True, "vector": [digits(x) for x in vector.tolist()]}
-        known |= {"vectorDefaultSteerStrength": strength, "hookName": hook_name}
-    return {**FEATURE, **common, **known}
+        fields |= {"hasVector": True, "vector": [digits(x) for x in vector.tolist()]}
+        fields |= {"vectorDefaultSteerStrength": strength, "hookName": hook_name}
+    return {**FEATURE, **common, **fields}
 
 
 def activation_rows(feature, common, n_quantiles):
