@@ -1,11 +1,19 @@
 """Checks on the model itself that a site is what its name says."""
 
+import contextlib
 import weakref
 
 import torch
 
 from sksae.language_models._families import family_of
-from sksae.language_models._hooks import Place, capture, untouched
+from sksae.language_models._hooks import (
+    Place,
+    capture,
+    own_pass,
+    untouched,
+    visiting,
+    without_cache,
+)
 from sksae.language_models._sites import (
     SITES,
     base_of,
@@ -20,6 +28,7 @@ from sksae.language_models._sites import (
 )
 
 _passed = weakref.WeakKeyDictionary()
+_run_once = weakref.WeakKeyDictionary()
 _N_TOKENS = 6
 
 
@@ -57,6 +66,42 @@ def attach(model, layer, site):
             check_identities(base, layer, inside=site not in ("resid_pre", "resid_post"))
         passed.add(place)
     return place
+
+
+def check_runs_once(base, place):
+    """Raise a ValueError if what passes a place in one forward pass passes it several times.
+
+    Each place of a model is tested once. The pass runs to its end, or as far as the model gets
+    with token ids alone.
+    """
+    known, n_runs = _run_once.setdefault(base, set()), 0
+    if place in known:
+        return
+
+    def count(_):
+        nonlocal n_runs
+        n_runs += 1
+
+    with (
+        untouched(),
+        own_pass(base),
+        torch.no_grad(),
+        visiting(base, [(place, count)]),
+        contextlib.suppress(Exception),
+    ):
+        base(**short_inputs(base), **without_cache(base))
+    refuse_repeated(base, place, n_runs)
+    known.add(place)
+
+
+def refuse_repeated(base, place, n_runs):
+    """Raise a ValueError if a module ran several times in one forward pass."""
+    if n_runs > 1:
+        raise ValueError(
+            f"The module {place.path!r} runs {n_runs} times in one forward pass of "
+            f"{type(base).__name__}, whose layers share it: a token has not one row there, but "
+            f"{n_runs}. Name a module that runs once."
+        )
 
 
 def check_identities(base, layer, *, inside):

@@ -9,10 +9,10 @@ from sksae._arrays import objects, to_torch
 from sksae._modes import own_modes
 from sksae._params import Float, Int, Option, check_option
 from sksae.language_models._dictionary import Dictionary
-from sksae.language_models._identities import attach
+from sksae.language_models._identities import attach, check_runs_once
 from sksae.language_models._loading import load_causal
 from sksae.language_models._prompts import read_prompt
-from sksae.language_models._sites import SITES, split_site
+from sksae.language_models._sites import SITES, base_of, split_site
 from sksae.language_models.attribution._behaviour_table import Behaviour, TokenBehaviour
 from sksae.language_models.attribution._contributions import (
     Active,
@@ -156,6 +156,7 @@ def describe_behaviour(
     model, tokenizer = load_causal(model, tokenizer)
     layer, part = split_site(site)
     place = attach(model, layer, part)
+    check_runs_once(base_of(model), place)
     prompt = read_prompt(model, tokenizer, prompt)
     splicer = Splicer(model, [place], prompt.inputs)
     clean = clean_pass(splicer, target, metric, tokenizer)

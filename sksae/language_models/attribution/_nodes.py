@@ -8,7 +8,7 @@ import torch
 
 from sksae.language_models._dictionary import Dictionary
 from sksae.language_models._hooks import Place
-from sksae.language_models._identities import attach
+from sksae.language_models._identities import attach, check_runs_once
 from sksae.language_models._sites import SITES, base_of, find_blocks, split_site
 from sksae.language_models.extraction._extractor import ActivationExtractor
 
@@ -115,6 +115,7 @@ def read_sites(model, sites, saes, names):
             )
         layer, site = split_site(given)
         place = attach(model, layer, site)
+        check_runs_once(base_of(model), place)
         if place in [other.place for other in found]:
             raise ValueError(f"The site {given!r} is there twice.")
         label = _label(model, layer, site)

@@ -21,6 +21,7 @@ from sksae.language_models._hooks import (
     visiting,
     without_cache,
 )
+from sksae.language_models._identities import refuse_repeated
 from sksae.language_models._sites import text_config
 
 PADDED = "padded"
@@ -172,12 +173,7 @@ def _check_one_row(base, place, inputs):
             # Behind the place a model may need more, as T5's decoder does; that is never run.
             if not n_runs:
                 raise
-    if n_runs > 1:
-        raise ValueError(
-            f"The module {place.path!r} runs {n_runs} times in one forward pass of "
-            f"{type(base).__name__}, whose layers share it: a token has not one row there, but "
-            f"{n_runs}. Name a module that runs once."
-        )
+    refuse_repeated(base, place, n_runs)
     if others_read:
         raise ValueError(
             f"The module {place.path!r} of {type(base).__name__} is in a decoder that reads other "

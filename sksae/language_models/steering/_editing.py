@@ -7,7 +7,7 @@ import torch
 from sksae._modes import own_modes
 from sksae.language_models._dictionary import wide
 from sksae.language_models._hooks import capture, is_untouched, untouched, visiting
-from sksae.language_models._identities import attach, short_inputs
+from sksae.language_models._identities import attach, check_runs_once, short_inputs
 from sksae.language_models._scopes import inherited_by_threads, scope
 from sksae.language_models._sites import SITES, base_of, split_site, text_config
 from sksae.language_models.steering._positions import Positions
@@ -21,7 +21,7 @@ def editable(model, site):
     TypeError
         If `model` is the name of a model.
     ValueError
-        If there is no such site.
+        If there is no such site, or it runs several times in a pass.
     RuntimeError
         If the site is a module that never runs.
     """
@@ -33,6 +33,7 @@ def editable(model, site):
     layer, name = split_site(site)
     base = base_of(model)
     place = attach(model, layer, name)
+    check_runs_once(base, place)
     if name in SITES:
         return place, getattr(text_config(base), "hidden_size", None)
     if getattr(base.config, "is_encoder_decoder", False):
