@@ -1,7 +1,7 @@
 """Files: whole or not there when written, checked when read."""
 
 from sksae._files._digests import digest_of
-from sksae._files._places import BEFORE, remove_abandoned, working_place
+from sksae._files._places import BEFORE, as_path, remove_abandoned, working_place
 from sksae._files._reading import (
     damage_named,
     most_unpacked,
@@ -22,6 +22,7 @@ from sksae._files._writing import (
 __all__ = [
     "BEFORE",
     "append_whole",
+    "as_path",
     "damage_named",
     "digest_of",
     "most_unpacked",

@@ -1,7 +1,6 @@
 """What `save` wrote as a fitted estimator again; anything else is an error that says what it is."""
 
 import json
-import os
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -86,8 +85,6 @@ def load(path):
     >>> bool((again.transform(X) == sae.transform(X)).all())
     True
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path must be a str or Path. Got {type(path).__name__} instead.")
     with damage_named(path, "cannot be loaded"):
         metadata, arrays = _content(regular(path))
         return _estimator(_header(metadata, arrays), arrays)

@@ -1,11 +1,10 @@
 """An atlas in a file: arrays without pickle, and JSON."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 
-from sksae._files import damage_named, digest_of, most_unpacked, opened_npz, replacing
+from sksae._files import as_path, damage_named, digest_of, most_unpacked, opened_npz, replacing
 from sksae._params import Int
 from sksae.interpret.atlas._tallies import EDGES
 
@@ -50,7 +49,7 @@ def write_atlas(atlas, path):
         "strings": _bytes(b"".join(strings)),
         "string_ends": np.cumsum([len(string) for string in strings], dtype=np.int64),
     }
-    path, content = Path(path), {**text, **atlas._arrays}
+    path, content = as_path(path), {**text, **atlas._arrays}
     content[DIGEST] = _bytes(digest_of(None, content).encode())
     with replacing(path) as part:
         _write(part, np.savez_compressed, content)

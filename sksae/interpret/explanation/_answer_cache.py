@@ -5,8 +5,8 @@ import hashlib
 import json
 import os
 import threading
-from pathlib import Path
 
+from sksae._files import as_path
 from sksae.interpret.explanation._client_calls import check_client
 
 _BEGIN = '{"key": "' + 64 * "#" + '", "answer": "'  # of each line; "#" is a hexadecimal digit
@@ -77,7 +77,7 @@ class CachedClient:
             )
         check_client(client)
         json.dumps(identity)  # raises a TypeError
-        self.client, self.path, self.identity = client, Path(path), identity
+        self.client, self.path, self.identity = client, as_path(path), identity
         self.name = getattr(client, "name", type(client).__name__)
         self.n_asked = self.n_found = 0
         self._lock = threading.Lock()  # of everything below
