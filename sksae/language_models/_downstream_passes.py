@@ -8,6 +8,7 @@ import torch
 from scipy import sparse
 
 from sksae._coding import as_csr
+from sksae._threads import threads_of_process
 from sksae.language_models._dictionary import reconstruct, wide
 from sksae.language_models._head import check_head, final_hidden, logits_of
 from sksae.language_models._hooks import untouched
@@ -88,6 +89,7 @@ class DownstreamPasses:
         another width.
     """
 
+    @threads_of_process()
     def __init__(self, extractor, texts, mean=None):
         check_parameters(extractor)
         self.extractor = extractor
@@ -114,6 +116,7 @@ class DownstreamPasses:
         if extractor.max_norm_ratio is not None:
             self._survey()
 
+    @threads_of_process()
     def sums(self, variants, *, clean):
         """Return sums over the scored tokens of each text.
 
@@ -158,6 +161,7 @@ class DownstreamPasses:
             self._survey()
         return self._mean
 
+    @threads_of_process()
     def _survey(self):
         """Run the texts up to the place, for the mean of the rows and for which become rows."""
         total, n_rows, pieces = np.zeros(self.width), 0, []

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from sksae.language_models._hooks import (
-    evaluation,
-    one_pass_at_a_time,
+    own_pass,
     untouched,
     visiting,
     without_cache,
@@ -161,8 +160,8 @@ def _check_one_row(base, place, inputs):
             others_read |= not torch.equal(ids.cpu(), inputs["input_ids"].cpu())
 
     with contextlib.ExitStack() as stack:
-        for context in (one_pass_at_a_time, evaluation(base), torch.no_grad()):
-            stack.enter_context(context)
+        stack.enter_context(own_pass(base))
+        stack.enter_context(torch.no_grad())
         for module in _given_ids(base, place.path) if "input_ids" in inputs else ():
             handle = module.register_forward_pre_hook(compare, with_kwargs=True)
             stack.callback(handle.remove)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sksae._threads import threads_of_process
 from sksae.language_models._identities import attach
 from sksae.language_models._loading import is_name, load, load_image_processor
 from sksae.language_models._pickling import check_weights
@@ -68,6 +69,7 @@ class Reader:
         }
         return facts | {name: _plain(getattr(extractor, name)) for name in POLICY}
 
+    @threads_of_process()
     def chunk(self, first, kind, values, *, table, progress):
         """Return the `Chunk` of some items of X, all of one kind."""
         reading = self.read(kind, values, first, spans=table)
@@ -80,6 +82,7 @@ class Reader:
         """Return the `Chunk` that is all of X."""
         return self.chunk(0, kind, values, table=table, progress=None)
 
+    @threads_of_process()
     def text_rows(self, kind, values, pooling):
         """Return one row for each item of X."""
         reading = self.read(kind, values, 0, spans=False)
@@ -117,6 +120,7 @@ class Reader:
         """Whether the model rounds to 16 bits."""
         return next(self.base.parameters()).dtype.itemsize < 4
 
+    @threads_of_process()
     def batching(self):
         """Return which windows may share a pass, as `batching_of` does."""
         read = partial(hidden_of, self.base, self.place)

@@ -5,6 +5,7 @@ import contextlib
 import torch
 
 from sksae._modes import own_modes
+from sksae._threads import threads_of_process
 from sksae.language_models._dictionary import wide
 from sksae.language_models._hooks import capture, is_untouched, untouched, visiting
 from sksae.language_models._identities import attach, check_runs_once, short_inputs
@@ -71,6 +72,7 @@ class Editing(contextlib.ContextDecorator):
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
+            stack.enter_context(threads_of_process())
             stack.enter_context(inherited_by_threads())
             here = stack.enter_context(scope())
             positions = Positions(self._where)
