@@ -5,20 +5,17 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from sksae._threads import threads_of_process
-
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 @contextmanager
 def own_modes():
-    """Compute with gradients on, autocast off, the CPU as the default device, and safe threads.
+    """Compute with gradients on, autocast off, and the CPU as the default device.
 
     Use it as a decorator, ``@own_modes()``, or in a ``with`` statement; the caller's modes are
     back afterwards.
     """
     with ExitStack() as stack:
-        stack.enter_context(threads_of_process())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for device in _DEVICES:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sksae._modes import own_modes
+from sksae._threads import threads_of_process
 from sksae.language_models.attribution._effects import check_options, effects_of, table_of
 from sksae.language_models.attribution._study import study
 
@@ -135,7 +136,7 @@ def attribute(
     """
     check_options(method=method, n_steps=n_steps, batch_size=batch_size)
     check_options(verify=verify, max_nodes=max_nodes)
-    with own_modes():
+    with threads_of_process(), own_modes():
         one = study(
             model,
             sites,

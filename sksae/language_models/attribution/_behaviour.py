@@ -8,6 +8,7 @@ import numpy as np
 from sksae._arrays import objects, to_torch
 from sksae._modes import own_modes
 from sksae._params import Float, Int, Option, check_option
+from sksae._threads import threads_of_process
 from sksae.language_models._dictionary import Dictionary
 from sksae.language_models._identities import attach, check_runs_once
 from sksae.language_models._loading import load_causal
@@ -35,6 +36,7 @@ _RULES = {
 }
 
 
+@threads_of_process()
 @own_modes()
 def describe_behaviour(
     model,

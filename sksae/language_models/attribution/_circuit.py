@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from sksae._modes import own_modes
+from sksae._threads import threads_of_process
 from sksae.language_models.attribution._circuit_edges import edges_of, members_of
 from sksae.language_models.attribution._circuit_graph import FeatureCircuit
 from sksae.language_models.attribution._effects import check_options, effects_of, summed, table_of
@@ -133,7 +134,7 @@ def feature_circuit(
     """
     check_options(method=method, n_steps=n_steps, batch_size=batch_size, positions=positions)
     check_options(node_threshold=node_threshold, edge_threshold=edge_threshold)
-    with own_modes():
+    with threads_of_process(), own_modes():
         one = study(
             model,
             sites,

@@ -2,6 +2,7 @@
 
 from sksae._modes import own_modes
 from sksae._params import Bool, Option, check_option
+from sksae._threads import threads_of_process
 from sksae.language_models._dictionary import Dictionary
 from sksae.language_models.steering._editing import Editing, editable
 from sksae.language_models.steering._feature_edits import read_edit
@@ -168,7 +169,7 @@ def steer(
     where = read_where(where)
     place, width = editable(model, site)
     dictionary = Dictionary(sae, width)
-    with own_modes():
+    with threads_of_process(), own_modes():
         edit = read_edit(dictionary, features, how, unit, maxima)
     edit = edit._replace(gated=bool(only_active), level=bool(preserve_norm))
     return Editing(model, place, where, edit)
