@@ -129,7 +129,8 @@ def split_site(site):
         return canonical(None, site)
     if isinstance(site, (tuple, list)) and len(site) == 2:
         layer, name = site
-        if isinstance(name, str) and (layer is None or isinstance(layer, Integral)):
+        numbered = isinstance(layer, Integral) and not isinstance(layer, bool)
+        if isinstance(name, str) and (layer is None or numbered):
             return canonical(layer, name)
     raise ValueError(
         f"A site is written '3.resid_post', (3, 'resid_post'), 'embeddings' or as the path of a "
