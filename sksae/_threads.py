@@ -1,5 +1,6 @@
 """Number of threads: one for small work, and one in a forked process."""
 
+import math
 import os
 from contextlib import contextmanager
 
@@ -28,3 +29,8 @@ def threads_for(flop):
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def threads_of_process():
+    """Compute on one thread inside the block in a child made by fork, as `threads_for` does."""
+    return threads_for(math.inf)

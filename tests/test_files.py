@@ -23,7 +23,7 @@ from sksae._files import (
 )
 from sksae.autoencoders import TopKSAE
 from sksae.formats import read, read_neuronpedia, read_openai
-from sksae.interpret import FeatureAtlas, load_explanations
+from sksae.interpret import CachedClient, FeatureAtlas, load_explanations
 from sksae.language_models import load_activations
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes, pipes and locks of POSIX")
@@ -61,6 +61,25 @@ def test_a_new_file_has_the_mode_of_any_new_file(umask, mask, mode, fitted, tmp_
     assert mode_of(fitted.save(tmp_path / "sae.safetensors")) == mode
     write_text(tmp_path / "note", "text")
     assert mode_of(tmp_path / "note") == mode
+
+
+@posix
+def test_the_file_that_a_link_leads_to_is_written(fitted, tmp_path):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    write_text(folder / "first", "before")
+    for link, target in (("latest", "first"), ("new", "second"), ("sae.safetensors", "weights")):
+        (tmp_path / link).symlink_to(folder / target)
+    write_text(tmp_path / "latest", "after")
+    write_text(tmp_path / "new", "new")
+    fitted.save(tmp_path / "sae.safetensors")
+    assert [path.read_text() for path in (folder / "first", folder / "second")] == ["after", "new"]
+    assert np.array_equal(sksae.load(folder / "weights").components_, fitted.components_)
+    assert all(path.is_symlink() for path in tmp_path.iterdir() if path != folder)
+    assert names(folder) == ["first", "second", "weights"]
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OSError, match="leads to itself"):
+        write_text(tmp_path / "loop", "text")
 
 
 @posix
@@ -314,6 +333,37 @@ def test_what_is_no_file_is_named_at_once(loader, kind, tmp_path):
         path.mkdir()
     with pytest.raises((OSError, ValueError), match=path.name):
         LOADERS[loader](path)
+
+
+class Echo:
+    def complete(self, messages):
+        return messages[-1]["content"]
+
+
+PATHS = {
+    **LOADERS,
+    "read": read,
+    "load_activations": load_activations,
+    **{name: getattr(sksae.formats, name) for name in sksae.formats.__all__ if "read_" in name},
+    "CachedClient": lambda path: CachedClient(Echo(), path, identity="echo"),
+    "write_text": lambda path: write_text(path, "text"),
+}
+
+
+@pytest.mark.parametrize("given", [None, 3, b"name"])
+@pytest.mark.parametrize("what", PATHS)
+def test_what_is_no_path_is_named(what, given):
+    kind = type(given).__name__
+    with pytest.raises(TypeError, match=f"path must be a str or Path. Got {kind} instead"):
+        PATHS[what](given)
+
+
+@pytest.mark.parametrize("name", ["batch-0.jsonl.gz", "batch-0.jsonl", "batch-0.json"])
+def test_an_empty_file_of_lines_is_not_taken_for_no_lines(name, tmp_path):
+    (tmp_path / name).touch()
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(ValueError, match=f"{name} is empty"):
+            read_neuronpedia(path)
 
 
 @posix

@@ -134,3 +134,56 @@ def test_a_forked_child_fits_and_codes_whatever_threads_its_parent_used():
     command = [sys.executable, "-W", "ignore", "-c", script]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+MODELS_IN_A_CHILD = """
+import multiprocessing
+import numpy as np, torch
+from sksae import ActivationExtractor, SAEVectorizer, TopKSAE
+from sksae.datasets import load_tiny_lm
+from sksae.interpret import LocalClient
+from sksae.language_models import attribute, downstream_metrics, steer
+
+model, tokenizer = load_tiny_lm()
+extractor = ActivationExtractor(model, 2, tokenizer=tokenizer)
+texts = ["Return the mean of the array elements over the axis " * 8] * 8
+question = [{"role": "user", "content": "mean"}]
+
+def steered():
+    with torch.no_grad(), steer(model, "2.resid_post", sae, {3: 20.0}):
+        return float(model(**tokenizer(texts, return_tensors="pt")).logits.std())
+
+def attributed():
+    options = {"baseline": "mean", "background": texts, "tokenizer": tokenizer}
+    return attribute(model, "2.resid_post", sae, "Return the mean", **options).effect.sum()
+
+TASKS = {
+    "extract": lambda: extractor.transform(texts).mean(),
+    "vectorizer": lambda: SAEVectorizer(extractor, sae).fit_transform(texts).mean(),
+    "downstream": lambda: downstream_metrics(extractor, sae, texts)["ce_patched"],
+    "client": lambda: len(LocalClient(model, tokenizer, max_new_tokens=4).complete(question)),
+    "steer": steered,
+    "attribute": attributed,
+}
+
+def run(name):
+    return float(TASKS[name]())
+
+if __name__ == "__main__":
+    rows = extractor.transform(texts[:1])
+    sae = TopKSAE(32, k=4, max_iter=1, random_state=0).fit(rows)
+    torch.set_num_threads(2)
+    torch.ones(3000, 3000) @ torch.ones(3000, 3000)  # threads that a child does not have
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        there = pool.map_async(run, TASKS, 1).get(60)
+    torch.set_num_threads(1)
+    here = [run(name) for name in TASKS]
+    assert np.allclose(there, here, rtol=1e-3), (there, here)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_child_runs_language_models_whatever_threads_its_parent_used():
+    command = [sys.executable, "-W", "ignore", "-c", MODELS_IN_A_CHILD]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -9,7 +9,7 @@ from sksae._files._guarded_reading import (
     regular,
     whole_members,
 )
-from sksae._files._working_folders import BEFORE, remove_abandoned, working_place
+from sksae._files._working_folders import BEFORE, as_path, remove_abandoned, working_place
 from sksae._files._writing import (
     append_whole,
     replacing,
@@ -22,6 +22,7 @@ from sksae._files._writing import (
 __all__ = [
     "BEFORE",
     "append_whole",
+    "as_path",
     "damage_named",
     "digest_of",
     "most_unpacked",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sksae._files._working_folders import as_path
+
 _COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _REASON = 500  # characters of what a library says
 _RATIO, _SLACK = 16, 2**22  # what a compressed file may unpack to: so many times its size, and more
@@ -24,7 +26,7 @@ def regular(path):
     ValueError
         If it is a folder, a pipe or a device.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -38,6 +40,7 @@ def regular(path):
 @contextmanager
 def damage_named(path, verdict="cannot be read"):
     """Turn whatever a damaged file makes a library raise into a ValueError with its name."""
+    as_path(path)
     try:
         yield
     except MemoryError:

@@ -21,6 +21,19 @@ _PREFIX, LOCK, BEFORE = ".sksae-", "lock", "before"
 _SECONDS = 3600  # after which a folder that holds files, but no lock file, is nobody's
 
 
+def as_path(path):
+    """Return a str or path-like object as a `Path`.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"path must be a str or Path. Got {type(path).__name__} instead.")
+    return Path(path)
+
+
 @contextmanager
 def working_place(parent):
     """Give an empty folder inside `parent`, of this call alone, and remove it in the end.

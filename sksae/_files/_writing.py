@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from sksae._files._working_folders import LOCK, working_place
+from sksae._files._working_folders import LOCK, as_path, working_place
 
 _TRIES = 3
 
@@ -22,7 +22,7 @@ def replacing(path):
     Whoever reads the file meanwhile finds what was there before; after an error nothing has
     changed. Of several writers at once the last one wins, whole. A new file has the mode that the
     system gives to new files; one that was there keeps its mode, group and, where that is
-    allowed, owner.
+    allowed, owner. Of a symbolic link, the file that it leads to is replaced.
 
     Parameters
     ----------
@@ -42,28 +42,37 @@ def replacing(path):
     Examples
     --------
     >>> import tempfile
-    >>> from pathlib import Path
-    >>> from sksae._files import replacing
+    >>>     >>> from sksae._files import replacing
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with replacing(Path(folder) / "note.txt") as part:
     ...         _ = part.write_text("whole")
     ...     (Path(folder) / "note.txt").read_text()
     'whole'
     """
-    path = Path(path)
+    path = as_path(path)
+    name, path = path.name, _behind_links(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "A file is needed, but this is a folder", str(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "A file is needed, but this is a pipe or device", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with working_place(path.parent) as place:
-        part = place / "new" / path.name
+        part = place / "new" / name
         part.parent.mkdir()
         with _named(path):
             yield part
         _finish(part, path, place / LOCK)
         part.replace(path)
         sync_folder(path.parent)
+
+
+def _behind_links(path):
+    """Return the path of the file that a symbolic link leads to, whether or not it is there."""
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "A file is needed, but this link leads to itself", str(path))
+    return path
 
 
 @contextmanager
@@ -135,7 +144,7 @@ def append_whole(path, data):
     OSError
         If not all of it is in the file; a part of it may be.
     """
-    with Path(path).open("ab", buffering=0) as stream:
+    with as_path(path).open("ab", buffering=0) as stream:
         for _ in range(_TRIES):
             if stream.write(data) == len(data):
                 return

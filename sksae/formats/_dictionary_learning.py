@@ -2,12 +2,11 @@
 
 import errno
 import re
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from sksae._files import replacing
+from sksae._files import as_path, replacing
 from sksae._params import Option, check_option
 from sksae.formats._activations import bias_after, read_fitted
 from sksae.formats._raw_units import estimator, raw_units
@@ -115,7 +114,7 @@ def read_dictionary_learning(path, *, dtype=None):
     True
     """
     check_option("dtype", dtype, DTYPE)
-    path = Path(path)
+    path = as_path(path)
     where = path / CONFIG
     trainer = read_object(where).get("trainer")
     if not isinstance(trainer, dict):
@@ -179,7 +178,7 @@ def write_dictionary_learning(path, sae):
     ...     sorted(file.name for file in write_dictionary_learning(folder, sae).iterdir())
     ['ae.pt', 'config.json']
     """
-    record, path = read_fitted(sae), Path(path)
+    record, path = read_fitted(sae), as_path(path)
     kind, arrays = _contents(record)
     n, d = record.arrays["components"].shape
     trainer = {"dict_class": kind, "activation_dim": d, "dict_size": n}

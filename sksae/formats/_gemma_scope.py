@@ -1,11 +1,10 @@
 """Gemma Scope: ``params.npz``, and ``params.safetensors`` of Gemma Scope 2."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 
-from sksae._files import replacing
+from sksae._files import as_path, replacing
 from sksae._params import check_option
 from sksae.formats._activations import only, read_fitted
 from sksae.formats._raw_units import estimator, raw_units
@@ -80,7 +79,7 @@ def read_gemma_scope(path, *, dtype=None):
     array([[0., 2.]], dtype=float32)
     """
     check_option("dtype", dtype, DTYPE)
-    path = _file(Path(path))
+    path = _file(as_path(path))
     second = path.suffix == ".safetensors"
     config = {}
     if second and (path.parent / "config.json").is_file():
@@ -148,7 +147,7 @@ def write_gemma_scope(path, sae):
     """
     record = read_fitted(sae)
     only(record, ("jumprelu", "batchtopk", "matryoshka", "gated", "relu"), "params.npz")
-    path = Path(path)
+    path = as_path(path)
     path = path if path.suffix == ".npz" else path / _FILES[0]
     arrays = record.arrays
     with replacing(path) as part, part.open("wb") as file:

@@ -1,9 +1,8 @@
 """Llama Scope and what OpenMOSS writes today."""
 
-from pathlib import Path
-
 import numpy as np
 
+from sksae._files import as_path
 from sksae._params import Float, Option, check_option
 from sksae.formats._raw_units import estimator, raw_units
 from sksae.formats._sources import (
@@ -93,7 +92,7 @@ def read_llama_scope(path, *, input_scale=None, dtype=None):
     check_option("dtype", dtype, DTYPE)
     if input_scale is not None:
         check_option("input_scale", input_scale, POSITIVE)
-    path = Path(path)
+    path = as_path(path)
     if (path / _FIRST[0]).is_file():
         return _read_first(path, input_scale, dtype)
     return _read_today(path, input_scale, dtype)

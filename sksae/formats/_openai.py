@@ -1,11 +1,11 @@
 """OpenAI's autoencoders: one file of `torch.save`."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 from sklearn.pipeline import make_pipeline
 
+from sksae._files import as_path
 from sksae._params import check_option
 from sksae.formats._raw_units import estimator, raw_units
 from sksae.formats._row_normalizer import RowNormalizer
@@ -83,7 +83,7 @@ def read_openai(path, *, dtype=None):
     array([[1., 0.]])
     """
     check_option("dtype", dtype, DTYPE)
-    path = _file(Path(path))
+    path = _file(as_path(path))
     with opened_torch(path) as (content, read_tensor):
         activation = content.get("activation")
         if activation not in ("ReLU", "TopK"):

@@ -1,9 +1,8 @@
 """Whichever library wrote it: find out, and read it."""
 
-from pathlib import Path
-
 from safetensors import SafetensorError, safe_open
 
+from sksae._files import as_path
 from sksae._params import Option, check_option
 from sksae.formats._dictionary_learning import read_dictionary_learning
 from sksae.formats._gemma_scope import read_gemma_scope
@@ -83,7 +82,7 @@ def read(path, format="auto", **options):  # noqa: A002 - the word that pandas a
     TopKSAE(k=2, n_components=16)
     """
     check_option("format", format, Option("auto", *_READERS))
-    path = Path(path)
+    path = as_path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is nothing at {path}.")
     return _READERS[_recognised(path) if format == "auto" else format](path, **options)

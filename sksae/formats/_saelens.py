@@ -1,11 +1,11 @@
 """Directories of SAELens: ``cfg.json`` and ``sae_weights.safetensors``."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 from sklearn.pipeline import make_pipeline
 
+from sksae._files import as_path
 from sksae._params import Option, check_option
 from sksae.formats._raw_units import center_rows, estimator, raw_units
 from sksae.formats._row_normalizer import RowNormalizer
@@ -132,7 +132,7 @@ def read_saelens(path, *, input_scale=None, dtype=None):
     True
     """
     check_option("dtype", dtype, DTYPE)
-    path = Path(path)
+    path = as_path(path)
     config = _flat(read_object(path / CONFIG))
     where = path / CONFIG
     architecture = _architecture(config, where)

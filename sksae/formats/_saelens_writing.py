@@ -1,10 +1,8 @@
 """Estimators as directories that SAELens reads."""
 
-from pathlib import Path
-
 import numpy as np
 
-from sksae._files import write_safetensors
+from sksae._files import as_path, write_safetensors
 from sksae._params import Instance, check_option
 from sksae.formats._activations import only, read_fitted
 from sksae.formats._saelens import (
@@ -91,7 +89,7 @@ def write_saelens(path, sae, *, metadata=None):
     if found.transcoder:
         held = ("relu", "jumprelu", "batchtopk", "matryoshka", "gated")
         only(found, held, "A transcoder of SAELens")
-    arrays, path = found.arrays, Path(path)
+    arrays, path = found.arrays, as_path(path)
     tensors = _tensors(found)
     names = {method: name for name, method in NORMALIZERS.items()}
     config = {

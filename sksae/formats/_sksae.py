@@ -1,7 +1,6 @@
 """Reader of the files that `save` writes, with a check of everything in them."""
 
 import json
-import os
 from inspect import signature
 
 import numpy as np
@@ -85,8 +84,6 @@ def load(path):
     >>> bool((again.transform(X) == sae.transform(X)).all())
     True
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path must be a str or Path. Got {type(path).__name__} instead.")
     with damage_named(path, "cannot be loaded"):
         metadata, arrays = _content(regular(path))
         return _estimator(_header(metadata, arrays), arrays)

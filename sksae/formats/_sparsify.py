@@ -1,9 +1,8 @@
 """Folders of sparsify: ``cfg.json`` and ``sae.safetensors``."""
 
 import re
-from pathlib import Path
 
-from sksae._files import write_safetensors
+from sksae._files import as_path, write_safetensors
 from sksae._params import Int, Option, check_option
 from sksae.formats._activations import bias_after, only, read_fitted
 from sksae.formats._raw_units import estimator, raw_units
@@ -71,7 +70,7 @@ def read_sparsify(path, *, dtype=None):
     True
     """
     check_option("dtype", dtype, DTYPE)
-    path = Path(path)
+    path = as_path(path)
     where = path / CONFIG
     config = read_object(where)
     transcode = take(config, "transcode", FLAG, where, default=False)
@@ -139,7 +138,7 @@ def write_sparsify(path, sae):
     ...     sorted(file.name for file in write_sparsify(folder, sae).iterdir())
     ['cfg.json', 'sae.safetensors']
     """
-    record, path = read_fitted(sae, transcoders=True), Path(path)
+    record, path = read_fitted(sae, transcoders=True), as_path(path)
     only(record, ("topk",), "sparsify")
     arrays = record.arrays
     (n, t), d = arrays["components"].shape, arrays["encoder_coef"].shape[1]

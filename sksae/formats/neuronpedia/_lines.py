@@ -66,8 +66,10 @@ def read_lines(path):
     rows, others one row per line.
     """
     is_json = path.name.removesuffix(".gz").endswith(".json")
+    if not regular(path).stat().st_size:
+        raise ValueError(f"{path} is empty, without even a line: it was cut off.")
     opened = gzip.open if path.suffix == ".gz" else open
-    with opened(regular(path), "rb") as file:
+    with opened(path, "rb") as file:
         read = file.read if is_json else file.readline
         for number, line in enumerate(_bounded(read, path), 1):
             where = str(path) if is_json else f"{path}, line {number}"

@@ -3,9 +3,8 @@
 import json
 import math
 import re
-from pathlib import Path
 
-from sksae._files import regular
+from sksae._files import as_path, regular
 from sksae._params import Float, Instance, check_option
 from sksae.formats.neuronpedia._fields import FEATURE
 from sksae.formats.neuronpedia._lines import read_lines, well_formed
@@ -132,7 +131,7 @@ def read_neuronpedia_features(path):
 def _rows(path, kind):
     """Yield ``(where, row)`` of all files, as long as they are about one source."""
     first = {}
-    for file in _files(Path(path), kind):
+    for file in _files(as_path(path), kind):
         for where, row in read_lines(file):
             for name in ("modelId", "layer"):
                 value = row.get(name)

@@ -2,11 +2,10 @@
 
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 
 from sklearn.utils.validation import check_is_fitted
 
-from sksae._files import BEFORE, working_place
+from sksae._files import BEFORE, as_path, working_place
 from sksae._params import Bool, Int, check_option
 from sksae.formats.neuronpedia._arguments import (
     common_fields,
@@ -154,7 +153,7 @@ def write_neuronpedia(
         n_quantiles=n_quantiles,
         further=further["explanation"],
     )
-    folder = Path(path) / model_id / common["layer"]
+    folder = as_path(path) / model_id / common["layer"]
     with _assembling(folder, overwrite=overwrite) as part:
         for number, first in enumerate(range(0, len(features), batch_size)):
             _write_batch(part, number, features[first : first + batch_size], rows)

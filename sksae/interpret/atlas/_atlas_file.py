@@ -1,11 +1,10 @@
 """File format of atlases: an npz archive of arrays, without pickle, and JSON."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 
-from sksae._files import damage_named, digest_of, most_unpacked, opened_npz, replacing
+from sksae._files import as_path, damage_named, digest_of, most_unpacked, opened_npz, replacing
 from sksae._params import Int
 from sksae.interpret.atlas._tallies import EDGES
 
@@ -69,7 +68,7 @@ def write_atlas(path, *, parameters, arrays, strings, sources, facts):
         "strings": _bytes(b"".join(strings)),
         "string_ends": np.cumsum([len(string) for string in strings], dtype=np.int64),
     }
-    path, content = Path(path), {**text, **arrays}
+    path, content = as_path(path), {**text, **arrays}
     content[DIGEST] = _bytes(digest_of(None, content).encode())
     with replacing(path) as part:
         _write(part, np.savez_compressed, content)

@@ -1,12 +1,10 @@
 """A client that keeps the answers of another one in a file."""
 
-import errno
 import hashlib
 import json
-import os
 import threading
-from pathlib import Path
 
+from sksae._files import append_whole, as_path
 from sksae.interpret.explanation._client_calls import check_client
 
 _BEGIN = '{"key": "' + 64 * "#" + '", "answer": "'  # of each line; "#" is a hexadecimal digit
@@ -77,7 +75,7 @@ class CachedClient:
             )
         check_client(client)
         json.dumps(identity)  # raises a TypeError
-        self.client, self.path, self.identity = client, Path(path), identity
+        self.client, self.path, self.identity = client, as_path(path), identity
         self.name = getattr(client, "name", type(client).__name__)
         self.n_asked = self.n_found = 0
         self._lock = threading.Lock()  # of everything below
@@ -167,13 +165,10 @@ class CachedClient:
         """
         if not self._unwritten:
             return
-        # A line break first: the line before may have been cut off. One call to write, which a
-        # local file system does not mix with those of other processes.
+        # A line break first: the line before may have been cut off.
         lines = "".join(f"\n{line}\n" for line in self._unwritten).encode("ascii")
         try:
-            with self.path.open("ab", buffering=0) as stream:
-                if stream.write(lines) < len(lines):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            append_whole(self.path, lines)
         except OSError as error:
             reason = f"{error.strerror}; this object keeps the answer and writes it when next asked"
             raise OSError(error.errno, reason, str(self.path)) from error

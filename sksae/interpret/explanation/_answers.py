@@ -6,7 +6,7 @@ import re
 from sksae._signs import visible
 
 LONGEST = 400  # characters of a description
-_NAMES = r"(?:seed:)?(?:think|thinking|thought|thoughts|reasoning)"
+_NAMES = r"(?:seed:)?(?:think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis)"
 # Marks around the thoughts of reasoning models: DeepSeek, Qwen and others; Magistral; Kimi; Command
 # A; gpt-oss. Matching takes a time proportional to the length of the answer.
 _THOUGHT_BEGINS = re.compile(
@@ -20,7 +20,10 @@ _THOUGHT_ENDS = re.compile(
     re.IGNORECASE,
 )
 _CHANNEL_MARKS = ("<|channel|>", "<|message|>")  # tokens of gpt-oss's marks
-_LABEL = re.compile(r"^(?:\d+[.)])?[^\w{]*explanation\W*?[:：](.*)$", re.IGNORECASE)
+_LABEL = re.compile(
+    r"^(?:\d+[.)])?[^\w{]*explanation(?:\W*?[:：]|\s+[-–—]\s|\W*$)(.*)$", re.IGNORECASE
+)
+_ANSWER = ("<answer>", "</answer>")  # around the answer, after the thought, as R1 was taught
 _FENCES = ("```", "~~~")  # of code blocks in Markdown
 _JSON_LABELS = ("explanation", "description", "answer")
 
@@ -123,11 +126,14 @@ def _read_list(answer, n):
 
 
 def _without_thoughts(answer):
-    """An answer from the end of the last thought on."""
+    """An answer from the end of the last thought on, without the marks around it."""
     if not isinstance(answer, str):
         raise ValueError(f"it is a {type(answer).__name__}, not a string")
     # The mark that begins the first thought may be missing: some chat templates write it.
     start = max((mark.end() for mark in _THOUGHT_ENDS.finditer(answer)), default=0)
     if _THOUGHT_BEGINS.search(answer, start):
         raise ValueError("it breaks off within a thought")
-    return answer[start:]
+    (begin, end), answer = _ANSWER, answer[start:].lstrip()
+    if not answer.startswith(begin):  # elsewhere the marks may be what is described
+        return answer
+    return answer.removeprefix(begin).rpartition(end)[0] or answer.removeprefix(begin)

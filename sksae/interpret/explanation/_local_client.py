@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sksae._modes import evaluation
 from sksae._params import Int, check_option
+from sksae._threads import threads_of_process
 from sksae.interpret.explanation._answers import marks_thoughts
 from sksae.interpret.explanation._explanation_prompts import without_system
 
@@ -110,7 +111,7 @@ class LocalClient:
                 f"examples, or a model with a longer context."
             )
         padding = self.tokenizer.pad_token_id
-        with self._lock, evaluation(self.model), torch.no_grad():
+        with self._lock, evaluation(self.model), torch.no_grad(), threads_of_process():
             sequences = self.model.generate(
                 **inputs.to(self.model.device),
                 max_new_tokens=min(self.max_new_tokens, limit - n_tokens),

@@ -10,6 +10,7 @@ from scipy import stats
 
 from sksae._modes import evaluation
 from sksae._params import Float, Int, check_option
+from sksae._threads import threads_of_process
 from sksae.interpret.explanation._answers import read_choice
 from sksae.interpret.explanation._client_calls import (
     ask,
@@ -207,7 +208,7 @@ class _SteeredModel:
         if number is not None:
             steps = {number: self.strength}
             context = steer(self.model, self.site, self.sae, steps, unit="max", maxima=self.maxima)
-        with evaluation(self.model), torch.no_grad(), context:
+        with evaluation(self.model), torch.no_grad(), threads_of_process(), context:
             return [output(inputs) for inputs in self.inputs]
 
 

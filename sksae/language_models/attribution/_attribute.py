@@ -7,6 +7,7 @@ import numpy as np
 from sksae._arrays import objects
 from sksae._modes import own_modes
 from sksae._params import Float, Int, Option, check_option
+from sksae._threads import threads_of_process
 from sksae.language_models.attribution._attribution_table import Attribution
 from sksae.language_models.attribution._decomposed_prompt import decompose
 
@@ -150,7 +151,7 @@ def attribute(
     """
     check_options(method=method, n_steps=n_steps, batch_size=batch_size)
     check_options(verify=verify, max_nodes=max_nodes)
-    with own_modes():
+    with threads_of_process(), own_modes():
         decomposed = decompose(
             model,
             sites,

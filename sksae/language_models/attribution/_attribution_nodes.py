@@ -12,6 +12,7 @@ from sksae.language_models.model import (
     HookPoint,
     TorchDictionary,
     base_of,
+    check_runs_once,
     checked_hook_point,
     find_blocks,
     split_site,
@@ -121,6 +122,7 @@ def read_sites(model, sites, saes, names):
             )
         layer, site = split_site(name)
         point = checked_hook_point(model, layer, site)
+        check_runs_once(base_of(model), point)
         if point in [earlier.point for earlier in read]:
             raise ValueError(f"The site {name!r} is there twice.")
         label = _label(model, layer, site)

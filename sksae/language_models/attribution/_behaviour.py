@@ -10,6 +10,7 @@ import torch
 from sksae._arrays import objects, to_torch
 from sksae._modes import own_modes
 from sksae._params import Float, Int, Option, check_option
+from sksae._threads import threads_of_process
 from sksae.language_models.attribution._attribution_nodes import along_features
 from sksae.language_models.attribution._behaviour_table import Behaviour, TokenBehaviour
 from sksae.language_models.attribution._logit_lens import token_strings
@@ -22,6 +23,7 @@ from sksae.language_models.model import (
     HookPoint,
     TorchDictionary,
     base_of,
+    check_runs_once,
     checked_hook_point,
     find_blocks,
     find_readout,
@@ -41,6 +43,7 @@ _RULES = {
 }
 
 
+@threads_of_process()
 @own_modes()
 def describe_behaviour(
     model,
@@ -162,6 +165,7 @@ def describe_behaviour(
     model, tokenizer = load_causal(model, tokenizer)
     layer, part = split_site(site)
     point = checked_hook_point(model, layer, part)
+    check_runs_once(base_of(model), point)
     prompt = tokenized_prompt(model, tokenizer, prompt)
     splicer = Splicer(model, [point], prompt.inputs)
     clean = _clean_pass(splicer, target, metric, tokenizer)

@@ -7,6 +7,7 @@ import torch
 
 from sksae._arrays import to_torch
 from sksae._modes import own_modes
+from sksae._threads import threads_of_process
 from sksae.language_models.attribution._attribute import (
     attribution_table,
     check_options,
@@ -141,7 +142,7 @@ def feature_circuit(
     """
     check_options(method=method, n_steps=n_steps, batch_size=batch_size, positions=positions)
     check_options(node_threshold=node_threshold, edge_threshold=edge_threshold)
-    with own_modes():
+    with threads_of_process(), own_modes():
         decomposed = decompose(
             model,
             sites,

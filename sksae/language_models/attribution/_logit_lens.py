@@ -9,6 +9,7 @@ from sksae._modes import own_modes
 from sksae._optional import needed
 from sksae._params import Int, check_option
 from sksae._signs import SHOWN, TableRepr, edges_visible
+from sksae._threads import threads_of_process
 from sksae.language_models.model import TorchDictionary, find_readout, load_causal
 
 _SHOWN_TOKENS = 3  # of a feature, in the `repr`
@@ -133,6 +134,7 @@ class LogitLens(TableRepr):
         return lines
 
 
+@threads_of_process()
 @own_modes()
 def logit_lens(model, sae, features=None, *, n_tokens=10, block_size=256, tokenizer=None):
     """Find the tokens that features promote and suppress by their direct effect on the logits.

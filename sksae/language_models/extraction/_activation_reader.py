@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sksae._params import check_params
+from sksae._threads import threads_of_process
 from sksae.language_models.extraction._batching import batching_of, check_attention
 from sksae.language_models.extraction._context_windows import RowPolicy, rows_of, text_of_rows
 from sksae.language_models.extraction._forward_passes import ForwardPasses, hidden_of, token_bar
@@ -85,6 +86,7 @@ class ActivationReader:
         }
         return facts | {name: _plain(value) for name, value in self._policy._asdict().items()}
 
+    @threads_of_process()
     def chunk(self, first, kind, values, *, table, bar):
         """Return the `Chunk` of some items of X, all of one kind; `bar` counts their tokens."""
         return self._chunk(self.read(kind, values, first, spans=table), first, kind, table, bar)
@@ -95,6 +97,7 @@ class ActivationReader:
         with self._bar(reading.windows) as bar:
             return self._chunk(reading, 0, kind, table, bar)
 
+    @threads_of_process()
     def text_rows(self, kind, values, pooling):
         """Return one row per item of X."""
         reading = self.read(kind, values, 0, spans=False)
@@ -143,6 +146,7 @@ class ActivationReader:
         """Whether the model rounds to 16 bits."""
         return next(self.base.parameters()).dtype.itemsize < 4
 
+    @threads_of_process()
     def batching(self):
         """Return the result of `batching_of`: the windows that may share a pass."""
         read = partial(hidden_of, self.base, self.point)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from sksae.language_models.model import (
-    evaluation,
-    one_pass_at_a_time,
+    own_pass,
+    refuse_repeated,
     text_config,
     visiting,
     without_cache,
@@ -138,8 +138,8 @@ def _check_one_row(base, point, inputs):
             reads_other_ids |= not torch.equal(ids.cpu(), inputs["input_ids"].cpu())
 
     with contextlib.ExitStack() as stack:
-        for context in (one_pass_at_a_time, evaluation(base), torch.no_grad()):
-            stack.enter_context(context)
+        stack.enter_context(own_pass(base))
+        stack.enter_context(torch.no_grad())
         for module in _given_ids(base, point.path) if "input_ids" in inputs else ():
             handle = module.register_forward_pre_hook(compare, with_kwargs=True)
             stack.callback(handle.remove)
@@ -150,12 +150,7 @@ def _check_one_row(base, point, inputs):
             # Behind the hook point a model may need more, as T5's decoder does; that is never run.
             if not n_runs:
                 raise
-    if n_runs > 1:
-        raise ValueError(
-            f"The module {point.path!r} runs {n_runs} times in one forward pass of "
-            f"{type(base).__name__}, whose layers share it: a token has not one row there, but "
-            f"{n_runs}. Name a module that runs once."
-        )
+    refuse_repeated(base, point, n_runs)
     if reads_other_ids:
         raise ValueError(
             f"The module {point.path!r} of {type(base).__name__} is in a decoder that reads other "

@@ -15,13 +15,28 @@ KINDS = {
 }
 """The kinds of items, which are also the keys that a row of a data set is asked for, in order."""
 
-_BESIDE_IDS = (
-    "decoder_input_ids",
-    "input_features",
-    "inputs_embeds",
-    "pixel_values",
-    "pixel_values_videos",
-)
+# Entries of a row that change what a model or a template makes of its item: none is passed on.
+_BESIDE = {
+    "messages": ("chat_template_kwargs", "documents", "functions", "tools"),
+    "input_ids": (
+        "bbox",
+        "cache_params",
+        "decoder_input_ids",
+        "entity_ids",
+        "global_attention_mask",
+        "head_mask",
+        "input_features",
+        "inputs_embeds",
+        "past_key_values",
+        "perm_mask",
+        "pixel_values",
+        "pixel_values_videos",
+        "target_mapping",
+        "visual_embeds",
+    ),
+    "text": (),
+    "image": (),
+}
 
 
 def read_items(X):
@@ -94,6 +109,7 @@ def _of_row(row, i):
     for kind, description in KINDS.items():
         if kind in row:
             item_kind, value = _item(row[kind], f"X[{i}][{kind!r}]")
+            _refuse_beside(row, kind, i)
             if item_kind != kind:
                 raise ValueError(f"X[{i}][{kind!r}] is {KINDS[item_kind]}, not {description}.")
             return kind, _real_ids(value, row, i) if kind == "input_ids" else value
@@ -104,18 +120,23 @@ def _of_row(row, i):
     )
 
 
+def _refuse_beside(row, kind, i):
+    """Raise a ValueError if a row has what belongs to its item and would not be read."""
+    for name in _BESIDE[kind]:
+        value = row.get(name)
+        if value is not None and not (isinstance(value, (list, tuple, dict)) and not value):
+            raise ValueError(
+                f"X[{i}] has {name!r} beside {KINDS[kind]}, but only {kind!r} would be read. Take "
+                f"the key out to have it read alone."
+            )
+
+
 def _real_ids(ids, row, i):
     """Return the ids of a row of a data set without the padding that its mask tells of.
 
     The other columns that tokenizers write may say only what a pass over these ids assumes
     anyway: tokens of one type, at consecutive positions.
     """
-    for name in _BESIDE_IDS:
-        if row.get(name) is not None:
-            raise ValueError(
-                f"X[{i}] has {name!r} beside its token ids, but only the ids would be read. Take "
-                f"the key out to have them read alone."
-            )
     real = slice(None)
     if row.get("attention_mask") is not None:
         real = _real_part(row["attention_mask"], len(ids), f"X[{i}]['attention_mask']")
@@ -209,10 +230,19 @@ def _as_ids(item):
         item = _array(item)
     if isinstance(item, np.ndarray):
         is_ids = item.ndim == 1 and np.issubdtype(item.dtype, np.integer)
-        return item.astype(np.int64) if is_ids else None
+        return _small(item).astype(np.int64) if is_ids else None
     if isinstance(item, Sequence) and not isinstance(item, bytes) and all(map(_is_int, item)):
-        return np.array(item, dtype=np.int64)
+        return _small(item).astype(np.int64)
     return None
+
+
+def _small(ids):
+    """Return ids as an array; what int64 cannot hold becomes its largest number, no token's id."""
+    array = np.asarray(ids) if len(ids) else np.zeros(0, dtype=np.int64)
+    if array.dtype.kind == "i":
+        return array
+    largest = np.iinfo(np.int64).max
+    return np.array([max(min(int(i), largest), -largest) for i in ids], dtype=np.int64)
 
 
 def _is_int(value):

@@ -12,11 +12,11 @@ import json
 import struct
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
 from sksae._files import (
+    as_path,
     damage_named,
     digest_of,
     read_json,
@@ -50,7 +50,7 @@ def writing(folder, fingerprint):
     """Yield the `Shards` of a folder that no one else writes to; begin it or continue it."""
     from filelock import FileLock, Timeout
 
-    folder = Path(folder)
+    folder = as_path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; activations need a folder.")
     folder.mkdir(parents=True, exist_ok=True)

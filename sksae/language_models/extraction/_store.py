@@ -3,11 +3,11 @@
 import hashlib
 import json
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 
 from sksae._arrays import objects
+from sksae._files import as_path
 from sksae._params import Bool, check_option
 from sksae.language_models.extraction._forward_passes import token_bar
 from sksae.language_models.extraction._input_items import length, read_items
@@ -79,7 +79,7 @@ def load_activations(path, *, verify=True):
     ...     rows.shape, rows.dtype.name, tokens.string.tolist()
     ((2, 192), 'float16', ['sparse', ' features'])
     """
-    folder = Path(path)
+    folder = as_path(path)
     check_option("verify", verify, Bool())
     facts = read_facts(folder / MANIFEST)
     if facts is None:

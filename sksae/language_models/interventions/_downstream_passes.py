@@ -7,6 +7,7 @@ import torch
 from scipy import sparse
 
 from sksae._coding import as_csr
+from sksae._threads import threads_of_process
 from sksae.language_models.extraction import (
     ActivationReader,
     ContextWindows,
@@ -94,6 +95,7 @@ class DownstreamPasses:
         another width.
     """
 
+    @threads_of_process()
     def __init__(self, extractor, texts, mean=None):
         check_parameters(extractor)
         self.extractor = extractor
@@ -119,6 +121,7 @@ class DownstreamPasses:
         if extractor.max_norm_ratio is not None:
             self._survey()
 
+    @threads_of_process()
     def sums(self, variants, *, clean):
         """Return sums over the scored tokens of each text.
 
@@ -161,6 +164,7 @@ class DownstreamPasses:
             self._survey()
         return self._mean
 
+    @threads_of_process()
     def _survey(self):
         """Run the texts up to the site: the mean of the rows, and which tokens become rows."""
         total, n_rows, pieces = np.zeros(self.width), 0, []

@@ -5,11 +5,13 @@ import contextlib
 import torch
 
 from sksae._modes import own_modes
+from sksae._threads import threads_of_process
 from sksae.language_models.interventions._token_positions import Positions
 from sksae.language_models.model import (
     SITES,
     base_of,
     capture,
+    check_runs_once,
     checked_hook_point,
     inherited_by_threads,
     interventions_ignored,
@@ -31,7 +33,7 @@ def editable(model, site):
     TypeError
         If `model` is the name of a model.
     ValueError
-        If there is no such site.
+        If there is no such site, or it runs several times in a pass.
     RuntimeError
         If the site is a module that never runs.
     """
@@ -43,6 +45,7 @@ def editable(model, site):
     layer, name = split_site(site)
     base = base_of(model)
     point = checked_hook_point(model, layer, name)
+    check_runs_once(base, point)
     if name in SITES:
         return point, getattr(text_config(base), "hidden_size", None)
     if getattr(base.config, "is_encoder_decoder", False):
@@ -80,6 +83,7 @@ class Editing(contextlib.ContextDecorator):
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
+            stack.enter_context(threads_of_process())
             stack.enter_context(inherited_by_threads())
             passes = stack.enter_context(scope())
             positions = Positions(self._where)

@@ -2,6 +2,7 @@
 
 from sksae._modes import own_modes
 from sksae._params import Bool, Option, check_option
+from sksae._threads import threads_of_process
 from sksae.language_models.interventions._feature_edits import read_edit
 from sksae.language_models.interventions._row_edits import Editing, editable
 from sksae.language_models.interventions._token_positions import read_where
@@ -168,7 +169,7 @@ def steer(
     where = read_where(where)
     point, width = editable(model, site)
     dictionary = TorchDictionary(sae, width)
-    with own_modes():
+    with threads_of_process(), own_modes():
         edit = read_edit(dictionary, features, how, unit, maxima)
     edit = edit._replace(only_active=bool(only_active), preserve_norm=bool(preserve_norm))
     return Editing(model, point, where, edit)

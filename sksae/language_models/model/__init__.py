@@ -23,7 +23,12 @@ from sksae.language_models.model._model_loading import (
 from sksae.language_models.model._pickling import check_weights, state_by_name
 from sksae.language_models.model._readout import find_readout
 from sksae.language_models.model._scopes import inherited_by_threads, scope
-from sksae.language_models.model._site_checks import checked_hook_point, short_inputs
+from sksae.language_models.model._site_checks import (
+    check_runs_once,
+    checked_hook_point,
+    refuse_repeated,
+    short_inputs,
+)
 from sksae.language_models.model._sites import (
     SITES,
     base_of,
@@ -53,6 +58,7 @@ __all__ = [
     "capture",
     "check_fitted_on",
     "check_head",
+    "check_runs_once",
     "check_weights",
     "checked_hook_point",
     "evaluation",
@@ -74,6 +80,7 @@ __all__ = [
     "plain",
     "reads_images",
     "reconstruct",
+    "refuse_repeated",
     "scope",
     "share_loaded",
     "short_inputs",

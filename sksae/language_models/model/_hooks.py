@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from sksae._modes import uncompiled
+from sksae._threads import threads_of_process
 from sksae.language_models.model._scopes import is_inherited, scope
 
 # Training flags and the forward of a base are changed for a pass: they belong to the model.
@@ -261,7 +262,7 @@ def own_pass(model):
             f"the thread of the block, or start this one outside of it. If it is to be changed, "
             f"run it by contextvars.copy_context().run."
         )
-    with one_pass_at_a_time, evaluation(model), uncompiled():
+    with one_pass_at_a_time, evaluation(model), uncompiled(), threads_of_process():
         yield
 
 

@@ -1,11 +1,19 @@
 """Checks of sites on the model itself, by sums that have to hold within a block."""
 
+import contextlib
 import weakref
 
 import torch
 
 from sksae.language_models.model._families import family_of
-from sksae.language_models.model._hooks import HookPoint, capture, without_interventions
+from sksae.language_models.model._hooks import (
+    HookPoint,
+    capture,
+    own_pass,
+    visiting,
+    without_cache,
+    without_interventions,
+)
 from sksae.language_models.model._sites import (
     SITES,
     base_of,
@@ -20,6 +28,7 @@ from sksae.language_models.model._sites import (
 )
 
 _passed = weakref.WeakKeyDictionary()
+_run_once = weakref.WeakKeyDictionary()
 _N_TOKENS = 6
 
 
@@ -57,6 +66,42 @@ def checked_hook_point(model, layer, site):
             check_identities(base, layer, inside=site not in ("resid_pre", "resid_post"))
         passed.add(point)
     return point
+
+
+def check_runs_once(base, point):
+    """Raise a ValueError if what passes a hook point in one forward pass passes it several times.
+
+    Each hook point of a model is tested once. The pass runs to its end, or as far as the model gets
+    with token ids alone.
+    """
+    tested, n_runs = _run_once.setdefault(base, set()), 0
+    if point in tested:
+        return
+
+    def count(_):
+        nonlocal n_runs
+        n_runs += 1
+
+    with (
+        without_interventions(),
+        own_pass(base),
+        torch.no_grad(),
+        visiting(base, [(point, count)]),
+        contextlib.suppress(Exception),
+    ):
+        base(**short_inputs(base), **without_cache(base))
+    refuse_repeated(base, point, n_runs)
+    tested.add(point)
+
+
+def refuse_repeated(base, point, n_runs):
+    """Raise a ValueError if a module ran several times in one forward pass."""
+    if n_runs > 1:
+        raise ValueError(
+            f"The module {point.path!r} runs {n_runs} times in one forward pass of "
+            f"{type(base).__name__}, whose layers share it: a token has not one row there, but "
+            f"{n_runs}. Name a module that runs once."
+        )
 
 
 def check_identities(base, layer, *, inside):

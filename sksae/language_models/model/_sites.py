@@ -129,7 +129,8 @@ def split_site(site):
         return canonical(None, site)
     if isinstance(site, (tuple, list)) and len(site) == 2:
         layer, name = site
-        if isinstance(name, str) and (layer is None or isinstance(layer, Integral)):
+        numbered = isinstance(layer, Integral) and not isinstance(layer, bool)
+        if isinstance(name, str) and (layer is None or numbered):
             return canonical(layer, name)
     raise ValueError(
         f"A site is written '3.resid_post', (3, 'resid_post'), 'embeddings' or as the path of a "
@@ -157,12 +158,25 @@ def find_blocks(base):
     # Models of images and text answer in text.
     candidates = [path for path in candidates if "language_model" in path.split(".")] or candidates
     if len(candidates) != 1:
+        _refuse_shared(base, [len(modules) for modules, _ in lists.values()])
         have = f"several: {', '.join(candidates)}" if candidates else "none"
         raise ValueError(
             f"{type(base).__name__} should have one stack of blocks, but has {have}. Name the "
             f"module you want by its path, as in site='encoder.layers.3'."
         )
     return candidates[0]
+
+
+def _refuse_shared(base, lengths):
+    """Raise a ValueError if a model has more layers than modules in any list, as ALBERT has."""
+    config = text_config(base) if hasattr(base, "config") else None
+    n_layers = getattr(config, "num_hidden_layers", None)
+    if isinstance(n_layers, int) and n_layers > max(lengths, default=n_layers):
+        raise ValueError(
+            f"The {n_layers} layers of {type(base).__name__} share their modules, which run "
+            f"several times in a forward pass, so that none of them is one layer. Only a module "
+            f"that runs once can be named by its path, such as one before the layers."
+        )
 
 
 def reads_images(model):

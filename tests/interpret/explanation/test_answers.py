@@ -17,6 +17,16 @@ from sksae.interpret.explanation._answers import (
     [
         ("EXPLANATION: names of rivers", "names of rivers"),
         ("names of rivers\n", "names of rivers"),
+        ("<think>lakes</think>\n<answer>names of rivers</answer>", "names of rivers"),
+        ("<answer>\nEXPLANATION: names of rivers\n</answer>\nI hope so.", "names of rivers"),
+        ("<reflection>lakes</reflection>names of rivers", "names of rivers"),
+        ("<analysis>\nlakes\n</analysis>\nEXPLANATION: names of rivers", "names of rivers"),
+        ("Explanation - names of rivers", "names of rivers"),
+        ("### Explanation\n\nnames of rivers", "names of rivers"),
+        ("<answer>names of rivers", "names of rivers"),
+        ("EXPLANATION: <answer> and </answer> in XML", "<answer> and </answer> in XML"),
+        ("explanations of rivers", "explanations of rivers"),
+        ("explanation-like words", "explanation-like words"),
         ("They flow.\nSo:\n**Explanation:** names  of rivers", "names of rivers"),
         ("[EXPLANATION]: 'names of rivers'", "names of rivers"),
         ('EXPLANATION: "up" in "give up"', '"up" in "give up"'),
@@ -46,7 +56,7 @@ from sksae.interpret.explanation._answers import (
         ('EXPLANATION: JSON such as {"answer": 3}', 'JSON such as {"answer": 3}'),
         ("{ at the end of a line", "{ at the end of a line"),
     ],
-    ids=range(26),
+    ids=range(36),
 )
 def test_descriptions_are_found(answer, text):
     assert read_description(answer) == text
@@ -136,7 +146,9 @@ def test_the_end_of_a_thought_is_where_an_answer_begins():
         read_choice("<think>Is it passage 2", 5)
 
 
-@pytest.mark.parametrize("unit", ["<think>", "<think ", "[", "{", "</think", "* ", "`", '"'])
+@pytest.mark.parametrize(
+    "unit", ["<think>", "<think ", "<answer>", "explanation ", "[", "{", "</think", "* ", "`", '"']
+)
 def test_a_long_answer_is_read_in_one_go(unit):
     """Half a megabyte; a time that grows with its square would be that of minutes."""
     with pytest.raises(ValueError):

@@ -182,13 +182,34 @@ def test_columns_of_a_tokenised_batch(extractor, trained):
         ({"attention_mask": [1, 2, 2, 1]}, "no entries but 0, for padding, and 1"),
         ({"attention_mask": [1.0, 1.0, 0.5, 0.0]}, "no entries but 0, for padding, and 1"),
         ({"token_type_ids": [0, 0, 1, 1]}, r"\['token_type_ids'\] must be all 0"),
-        ({"pixel_values": np.zeros((3, 4, 4))}, "has 'pixel_values' beside its token ids"),
+        ({"pixel_values": np.zeros((3, 4, 4))}, "has 'pixel_values' beside token ids"),
+        ({"bbox": np.zeros((4, 4))}, "has 'bbox' beside token ids"),
+        ({"global_attention_mask": [1, 0, 0, 0]}, "has 'global_attention_mask' beside token ids"),
         ({"position_ids": [0, 1, 0, 1]}, r"\['position_ids'\] must be 0, 1, 2"),
     ],
 )
 def test_columns_that_cannot_be_honoured_are_refused(extractor, more, message):
     with pytest.raises(ValueError, match=message):
         extractor.transform([{"input_ids": [3]}, {"input_ids": [3, 4, 5, 6], **more}])
+
+
+@pytest.mark.parametrize("name", ["tools", "documents", "chat_template_kwargs"])
+def test_what_a_template_would_read_besides_is_refused(gpt2, trained, name):
+    tokenizer = trained()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools }}"
+    extractor = ActivationExtractor(gpt2, 1, tokenizer=tokenizer)
+    messages = [{"role": "user", "content": "hello world"}]
+    for nothing in (None, [], {}):
+        rows = extractor.transform([{"messages": messages, name: nothing}])
+        np.testing.assert_array_equal(rows, extractor.transform([messages]))
+    with pytest.raises(ValueError, match=rf"X\[0\] has '{name}' beside a conversation"):
+        extractor.transform([{"messages": messages, name: [{"name": "search"}]}])
+
+
+@pytest.mark.parametrize("ids", [[3, 2**70], [3, 2**63], np.array([3, 2**63 + 5], np.uint64)])
+def test_ids_that_no_integer_of_numpy_holds(extractor, ids):
+    with pytest.raises(ValueError, match="tokenizer does not belong to the model"):
+        extractor.transform([ids])
 
 
 def test_images_are_for_models_of_images(extractor):

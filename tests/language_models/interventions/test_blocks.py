@@ -15,7 +15,9 @@ from sksae import TopKSAE
 from sksae.language_models import (
     ActivationExtractor,
     attribute,
+    describe_behaviour,
     downstream_metrics,
+    feature_circuit,
     logit_lens,
     patch,
     steer,
@@ -349,3 +351,39 @@ def test_parts_of_a_model_are_not_called_alone(lm, topk, alone):
         with pytest.raises(RuntimeError, match="call the model itself"):
             lm.model.forward(**INPUTS)
         assert torch.equal(logits(lm), alone[30.0])
+
+
+def test_modules_that_run_several_times_are_refused(bpe, topk):
+    model = build("gpt2", head=True)
+    blocks = model.transformer.h
+    blocks[2] = blocks[1]  # whatever is done to one layer would be done to both
+    tail = {"baseline": "mean", "background": TEXTS, "tokenizer": bpe}
+    for site in ("h.1", "h.1.mlp"):
+        for refused in (
+            lambda site=site: steer(model, site, topk, {3: 1.0}),
+            lambda site=site: patch(model, site, topk),
+            lambda site=site: attribute(model, site, topk, TEXTS[0], **tail),
+            lambda site=site: feature_circuit(model, [site], [topk], TEXTS[0], **tail),
+            lambda site=site: describe_behaviour(model, site, topk, TEXTS[0], tokenizer=bpe),
+        ):
+            with pytest.raises(ValueError, match=r"runs 2 times in one forward pass of GPT2Model"):
+                refused()
+    with steer(model, "0.resid_post", topk, {3: 10.0}):
+        steered = logits(model)
+    assert not torch.equal(steered, logits(model))
+
+
+def test_layers_that_share_their_modules_are_said_to(topk):
+    config = transformers.AlbertConfig(
+        vocab_size=384, embedding_size=8, hidden_size=16, num_hidden_layers=4,
+        num_attention_heads=2, intermediate_size=24, max_position_embeddings=32,
+    )  # fmt: skip
+    model = transformers.AlbertModel(config)
+    with pytest.raises(ValueError, match=r"4 layers of AlbertModel share their modules"):
+        steer(model, SITE, topk, {3: 1.0})
+    with pytest.raises(ValueError, match=r"runs 4 times in one forward pass"):
+        steer(model, "encoder.albert_layer_groups.0.albert_layers.0", topk, {3: 1.0})
+    with torch.no_grad():
+        plain = model(**INPUTS).last_hidden_state
+        with steer(model, "encoder.embedding_hidden_mapping_in", topk, {3: 10.0}):
+            assert not torch.equal(model(**INPUTS).last_hidden_state, plain)

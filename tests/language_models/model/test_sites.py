@@ -257,7 +257,14 @@ def test_sites_in_one_piece():
     assert split_site("h.2.mlp") == (None, "h.2.mlp")
     with pytest.raises(ValueError, match=r"needs a layer: write '3.resid_mid'"):
         split_site("resid_mid")
-    for wrong in (3, None, ("resid_post", 3), (1, "resid_post", 2), ("3", "resid_post")):
+    for wrong in (
+        3,
+        None,
+        ("resid_post", 3),
+        (1, "resid_post", 2),
+        ("3", "resid_post"),
+        (True, "resid_post"),
+    ):
         with pytest.raises(ValueError, match="A site is written"):
             split_site(wrong)
 
