@@ -86,7 +86,6 @@ class ActivationReader:
         }
         return facts | {name: _plain(value) for name, value in self._policy._asdict().items()}
 
-    @threads_of_process()
     def chunk(self, first, kind, values, *, table, bar):
         """Return the `Chunk` of some items of X, all of one kind; `bar` counts their tokens."""
         return self._chunk(self.read(kind, values, first, spans=table), first, kind, table, bar)
@@ -153,6 +152,7 @@ class ActivationReader:
         key = self.extractor.position_ids
         return batching_of(self.base, self.point, self.source, read, key=key)
 
+    @threads_of_process()
     def width(self):
         """Return the number of features, from a pass over one token."""
         return hidden_of(self.base, self.point, self.source.probe()).shape[-1]
@@ -172,6 +172,7 @@ class ActivationReader:
         sizes = self.extractor.batch_tokens, self.extractor.max_norm_ratio
         return ForwardPasses(self.base, self.point, reading, self.batching(), *sizes, bar)
 
+    @threads_of_process()
     def _chunk(self, reading, first, kind, table, bar):
         rows, windows = self.passes(reading, bar).token_rows()
         rows = self._no_rows() if rows is None else rows

@@ -4,7 +4,6 @@ from sksae.language_models.model._head import check_head, final_hidden, logits_o
 from sksae.language_models.model._hooks import (
     HookPoint,
     capture,
-    evaluation,
     interventions_ignored,
     one_pass_at_a_time,
     own_pass,
@@ -61,7 +60,6 @@ __all__ = [
     "check_runs_once",
     "check_weights",
     "checked_hook_point",
-    "evaluation",
     "final_hidden",
     "find_blocks",
     "find_hook_point",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from sksae._modes import uncompiled
+from sksae._modes import evaluation, uncompiled
 from sksae._threads import threads_of_process
 from sksae.language_models.model._scopes import is_inherited, scope
 
@@ -264,16 +264,3 @@ def own_pass(model):
         )
     with one_pass_at_a_time, evaluation(model), uncompiled(), threads_of_process():
         yield
-
-
-@contextlib.contextmanager
-def evaluation(model):
-    """Switch dropout and its like off; afterwards each module has its own flag back."""
-    training = [module for module in model.modules() if module.training]
-    try:
-        for module in training:
-            module.training = False
-        yield
-    finally:
-        for module in training:
-            module.training = True
