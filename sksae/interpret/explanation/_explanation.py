@@ -107,6 +107,13 @@ def save_explanations(path, explanations):
         }
         for _, one in sorted(as_explanations(explanations).items())
     ]
+    for line in lines:
+        if not _is_valid(line):
+            raise ValueError(
+                f"The explanation of feature {line['feature']} cannot be saved, because it could "
+                f"not be read back: text and source must be strings, scores a dict of dicts by "
+                f"method as score_explanations returns them, and seen texts or their numbers."
+            )
     content = {"format": _FORMAT, "version": _VERSION, "explanations": lines}
     content = {_DIGEST: digest_of(content), **content}  # first: its line can be left out
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -240,6 +240,9 @@ def test_words_alone_are_explanations_by_hand(tmp_path):
         ({2: Explanation(1, "a")}, ValueError, "must be the Explanation of feature 2"),
         ({-1: "a"}, ValueError, "int >= 0"),
         ({1: 3}, ValueError, "or a str. Got 3"),
+        ({1: Explanation(1, "a", scores={"detection": 0.5})}, ValueError, "feature 1 cannot"),
+        ({1: Explanation(1, "a", scores={"detection": float("nan")})}, ValueError, "cannot be"),
+        ({1: Explanation(1, None)}, ValueError, "text and source must be strings"),
     ],
 )
 def test_what_is_no_explanation_is_not_written(tmp_path, explanations, error, message):
