@@ -42,7 +42,8 @@ def replacing(path):
     Examples
     --------
     >>> import tempfile
-    >>>     >>> from sksae._files import replacing
+    >>> from pathlib import Path
+    >>> from sksae._files import replacing
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with replacing(Path(folder) / "note.txt") as part:
     ...         _ = part.write_text("whole")
