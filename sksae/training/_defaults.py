@@ -1,0 +1,114 @@
+"""Parameters of a fit that are left at None, by the number of rows and of features.
+
+The rules were chosen from the measurements of ``docs/defaults.md``.
+"""
+
+import math
+
+MINIMUM_STEPS = 2000
+"""Optimiser steps over which the rises of a stream go, whose end is not known."""
+
+_LATENTS_PER_FEATURE = 4
+_ROWS_PER_LATENT = 2
+_NARROWEST = 128  # latents, where there are rows for them
+_SMALLEST_BATCH, _LARGEST_BATCH = 32, 4096
+_WHOLE = 512  # rows up to which a step takes all of them, where that is better
+_PASSES = 30  # of the smallest batches
+_STEPS_PER_ROW_ALONE, _MOST_STEPS_ALONE = 16, 1000  # where rows have a single code
+_FEWEST_STEPS, _MOST_STEPS = 200, 2000
+
+
+def default_width(n_samples, n_features):
+    """Latents: four per feature and at least 128, but no more than half the rows.
+
+    More could learn rows by heart.
+
+    Parameters
+    ----------
+    n_samples : int or None
+        Number of rows; None where it is not known.
+    n_features : int
+        Number of columns.
+
+    Returns
+    -------
+    n_components : int
+        At least 1.
+    """
+    width = max(_LATENTS_PER_FEATURE * n_features, _NARROWEST)
+    if n_samples is not None:
+        width = min(width, n_samples // _ROWS_PER_LATENT)
+    return max(1, width)
+
+
+def default_batch_size(n_samples, n_active=None):
+    """Rows per step: the power of two nearest to ``sqrt(n_samples)``, from 32 to 4096.
+
+    A single code per row is a clustering of the rows, which small batches disturb: there a step
+    takes at least 512 rows.
+
+    Parameters
+    ----------
+    n_samples : int or None
+        Number of rows; None where it is not known.
+    n_active : float, default=None
+        Codes per row, where they are known.
+
+    Returns
+    -------
+    batch_size : int
+        At most `n_samples`; 512 where the number of rows is not known.
+    """
+    if n_samples is None:
+        return _WHOLE
+    smallest = _WHOLE if _is_clustering(n_active) else _SMALLEST_BATCH
+    nearest = 2 ** round(math.log2(n_samples) / 2)
+    return min(n_samples, max(smallest, min(_LARGEST_BATCH, nearest)))
+
+
+def default_max_iter(n_samples, batch_size, n_active=None):
+    """Passes over the data: as many steps as 30 passes of batches of 32, from 200 to 2000.
+
+    With a single code per row, 16 steps per row, from 200 to 1000.
+
+    Parameters
+    ----------
+    n_samples, batch_size : int
+        Rows of a pass and of a step.
+    n_active : float, default=None
+        Codes per row, where they are known.
+
+    Returns
+    -------
+    max_iter : int
+        At least 1.
+    """
+    if _is_clustering(n_active):
+        n_steps = min(_STEPS_PER_ROW_ALONE * n_samples, _MOST_STEPS_ALONE)
+    else:
+        n_steps = min(_PASSES * n_samples / _SMALLEST_BATCH, _MOST_STEPS)
+    n_steps = max(n_steps, _FEWEST_STEPS)
+    return math.ceil(n_steps / math.ceil(n_samples / batch_size))
+
+
+def _is_clustering(n_active):
+    return n_active is not None and n_active <= 1
+
+
+def default_learning_rate(n_components):
+    """Return ``3e-3 sqrt(2^14 / m)``, at most 6e-3.
+
+    The law in the width is that of Gao et al. (2024). Their constant, 2e-4, is for runs of 10^5
+    steps; fits of a few thousand steps leave much of the variance unexplained with it.
+    """
+    return min(6e-3, 3e-3 * math.sqrt(2**14 / n_components))
+
+
+def default_dead_window(batch_size, n_samples, max_iter=1):
+    """Rows without firing after which a latent counts as dead: a tenth of those of the fit.
+
+    The published ten million tokens are an upper bound: data of a scikit-learn user's size would
+    never reach them, and dead latents would never be revived. Of a small table a tenth of one pass
+    is too little: latents that fire on few rows would be taken for dead.
+    """
+    return min(10_000_000, max(10 * batch_size, max_iter * n_samples // 10))
