@@ -22,7 +22,8 @@ class GatedSAE(BaseSAE):
     ----------
     n_components : int, default=None
         Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
-        number of features; if that is None too, 4 times, at least 128, and at most half the rows.
+        number of features; if that is None too, 4 to 8 times it, by the number of rows, but at
+        most half the rows.
     alpha : float, default=None
         Weight of the sparsity penalty in the internal unit (lambda in the papers). None takes
         ``1.2 sqrt(n_features / K)``, where K is `target_l0`, or 32 from 512 features on and an

@@ -42,7 +42,8 @@ class MatryoshkaSAE(BatchTopKSAE):
     ----------
     n_components : int, default=None
         Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
-        number of features; if that is None too, 4 times, at least 128, and at most half the rows.
+        number of features; if that is None too, 4 to 8 times it, by the number of rows, but at
+        most half the rows.
     k : float, default=None
         Codes kept per row, on average; need not be whole, and is clipped to the width. None takes
         32 from 512 features on and an eighth of the features below.

@@ -8,9 +8,9 @@ import math
 MINIMUM_STEPS = 2000
 """Optimiser steps over which the rises of a stream go, whose end is not known."""
 
-_LATENTS_PER_FEATURE = 4
-_ROWS_PER_LATENT = 2
-_NARROWEST = 128  # latents, where there are rows for them
+_FEWEST_PER_FEATURE, _MOST_PER_FEATURE = 4, 8  # latents
+_NARROW = 128  # latents up to which there are the most per feature
+_ROWS_PER_LATENT, _ENOUGH_PER_LATENT = 2, 10  # rows at least, and rows that allow more latents
 _SMALLEST_BATCH, _LARGEST_BATCH = 32, 4096
 _WHOLE = 512  # rows up to which a step takes all of them, where that is better
 _PASSES = 30  # of the smallest batches
@@ -19,9 +19,10 @@ _FEWEST_STEPS, _MOST_STEPS = 200, 2000
 
 
 def default_width(n_samples, n_features):
-    """Latents: four per feature and at least 128, but no more than half the rows.
+    """Latents: eight per feature up to 128, then four, and eight again where rows are many.
 
-    More could learn rows by heart.
+    A latent has at least two rows, as it could learn a single one by heart; from ten rows per
+    latent on there may be up to eight latents per feature.
 
     Parameters
     ----------
@@ -35,10 +36,11 @@ def default_width(n_samples, n_features):
     n_components : int
         At least 1.
     """
-    width = max(_LATENTS_PER_FEATURE * n_features, _NARROWEST)
-    if n_samples is not None:
-        width = min(width, n_samples // _ROWS_PER_LATENT)
-    return max(1, width)
+    most = _MOST_PER_FEATURE * n_features
+    if n_samples is None:
+        return most
+    width = max(_FEWEST_PER_FEATURE * n_features, _NARROW, n_samples // _ENOUGH_PER_LATENT)
+    return max(1, min(width, most, n_samples // _ROWS_PER_LATENT))
 
 
 def default_batch_size(n_samples, n_active=None):
