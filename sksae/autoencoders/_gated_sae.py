@@ -44,7 +44,7 @@ class GatedSAE(BaseSAE):
         a tenth of the rows of all passes, at least ten batches and at most 10 million.
     max_iter : int, default=None
         Passes over the data. None makes as many steps as 30 passes of batches of 32,
-        from 200 to 2000; with ``target_l0=1``, 16 per row, from 200 to 1000.
+        from 200 to 2000; with ``target_l0=1``, 1000.
     batch_size : int, default=None
         Rows per step. None takes the power of two nearest to the square root of the number of
         rows, from 32 (with ``target_l0=1``, 512) to 4096; in `partial_fit`, 512.

@@ -11,10 +11,11 @@ MINIMUM_STEPS = 2000
 _FEWEST_PER_FEATURE, _MOST_PER_FEATURE = 4, 8  # latents
 _NARROW = 128  # latents up to which there are the most per feature
 _ROWS_PER_LATENT, _ENOUGH_PER_LATENT = 2, 10  # rows at least, and rows that allow more latents
+_SMALL = 64  # rows up to which nothing depends on their number, and a step takes all of them
 _SMALLEST_BATCH, _LARGEST_BATCH = 32, 4096
 _WHOLE = 512  # rows up to which a step takes all of them, where that is better
 _PASSES = 30  # of the smallest batches
-_STEPS_PER_ROW_ALONE, _MOST_STEPS_ALONE = 16, 1000  # where rows have a single code
+_STEPS_OF_A_CLUSTERING = 1000
 _FEWEST_STEPS, _MOST_STEPS = 200, 2000
 
 
@@ -22,7 +23,8 @@ def default_width(n_samples, n_features):
     """Latents: eight per feature up to 128, then four, and eight again where rows are many.
 
     A latent has at least two rows, as it could learn a single one by heart; from ten rows per
-    latent on there may be up to eight latents per feature.
+    latent on there may be up to eight latents per feature. Tables of less than 64 rows count as
+    64, so that to repeat a row is the same as to double its weight.
 
     Parameters
     ----------
@@ -40,11 +42,13 @@ def default_width(n_samples, n_features):
     if n_samples is None:
         return most
     width = max(_FEWEST_PER_FEATURE * n_features, _NARROW, n_samples // _ENOUGH_PER_LATENT)
-    return max(1, min(width, most, n_samples // _ROWS_PER_LATENT))
+    return min(width, most, max(n_samples, _SMALL) // _ROWS_PER_LATENT)
 
 
 def default_batch_size(n_samples, n_active=None):
     """Rows per step: the power of two nearest to ``sqrt(n_samples)``, from 32 to 4096.
+
+    Up to 64 rows a step takes all of them.
 
     A single code per row is a clustering of the rows, which small batches disturb: there a step
     takes at least 512 rows.
@@ -63,6 +67,8 @@ def default_batch_size(n_samples, n_active=None):
     """
     if n_samples is None:
         return _WHOLE
+    if n_samples <= _SMALL:
+        return n_samples
     smallest = _WHOLE if _is_clustering(n_active) else _SMALLEST_BATCH
     nearest = 2 ** round(math.log2(n_samples) / 2)
     return min(n_samples, max(smallest, min(_LARGEST_BATCH, nearest)))
@@ -71,7 +77,7 @@ def default_batch_size(n_samples, n_active=None):
 def default_max_iter(n_samples, batch_size, n_active=None):
     """Passes over the data: as many steps as 30 passes of batches of 32, from 200 to 2000.
 
-    With a single code per row, 16 steps per row, from 200 to 1000.
+    With a single code per row, 1000 steps.
 
     Parameters
     ----------
@@ -85,11 +91,9 @@ def default_max_iter(n_samples, batch_size, n_active=None):
     max_iter : int
         At least 1.
     """
+    n_steps = min(max(_PASSES * n_samples / _SMALLEST_BATCH, _FEWEST_STEPS), _MOST_STEPS)
     if _is_clustering(n_active):
-        n_steps = min(_STEPS_PER_ROW_ALONE * n_samples, _MOST_STEPS_ALONE)
-    else:
-        n_steps = min(_PASSES * n_samples / _SMALLEST_BATCH, _MOST_STEPS)
-    n_steps = max(n_steps, _FEWEST_STEPS)
+        n_steps = _STEPS_OF_A_CLUSTERING
     return math.ceil(n_steps / math.ceil(n_samples / batch_size))
 
 

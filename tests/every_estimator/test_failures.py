@@ -206,7 +206,7 @@ def test_more_components_than_rows_are_learnt_with_a_warning(SAE, X):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         wide(SAE, max_iter=1).fit(X[:64])
-        wide(SAE, n_components=None, max_iter=1).fit(X[:63])  # half of the rows
+        wide(SAE, n_components=None, max_iter=1).fit(X[:63])  # 32 components
 
 
 def test_steps_that_were_too_large_are_said_to_be(SAE, X):

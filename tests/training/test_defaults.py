@@ -14,7 +14,8 @@ from sksae.training import (
 @pytest.mark.parametrize(
     ("shape", "width", "batch", "steps"),
     [
-        ((1, 5), 1, 1, 200),
+        ((1, 5), 32, 1, 200),
+        ((45, 10), 32, 45, 200),
         ((124, 13), 62, 32, 200),  # half the rows
         ((398, 30), 128, 32, 377),
         ((1257, 64), 256, 32, 1200),  # four per feature
@@ -36,7 +37,7 @@ def test_defaults_of_a_single_code_per_row():
     assert default_batch_size(309, 1) == 309
     assert default_batch_size(10**4, 1) == 512
     assert default_max_iter(309, 309, 1) == 1000
-    assert default_max_iter(20, 20, 1) == 320
+    assert default_max_iter(20, 20, 1) == 1000
     assert default_batch_size(309, 2) == 32
 
 
@@ -47,9 +48,9 @@ def test_defaults_of_a_stream():
 
 def test_estimators_take_the_defaults_by_rows_that_count():
     X = np.random.default_rng(0).normal(size=(100, 16))
-    weight = np.repeat([1.0, 0.0], 50)
+    weight = np.repeat([1.0, 0.0], [80, 20])
     sae = TopKSAE(k=2, max_iter=1).fit(X, sample_weight=weight)
-    assert (sae.n_components_, sae.batch_size_, sae.n_steps_) == (25, 32, 2)
+    assert (sae.n_components_, sae.batch_size_, sae.n_steps_) == (40, 32, 3)
     assert TopKSAE(k=1, max_iter=1).fit(X).batch_size_ == 100
     assert BatchTopKSAE(k=1.5, max_iter=1).fit(X).batch_size_ == 32
     assert JumpReLUSAE(alpha=1.0, max_iter=1).fit(X).batch_size_ == 32
