@@ -18,6 +18,7 @@ import sksae.__main__ as command
 from sksae import JumpReLUSAE, TopKSAE
 from sksae.language_models import ActivationExtractor
 from sksae.metrics import dead_fraction, explained_variance, l0
+from tests.cases import each_case
 from tests.estimators import SAES
 from tests.report.decoding import read_features, read_index
 
@@ -165,8 +166,8 @@ def test_the_same_seed_gives_the_same_page(model, file, tmp_path, capsys):
     assert pages[0] == pages[1]
 
 
-@pytest.mark.parametrize(
-    ("text", "pieces"),
+@each_case(
+    "text, pieces",
     [
         ("a\nb\n\n", ["a", "b"]),
         ("a\r\nb\r\n", ["a", "b"]),
@@ -179,7 +180,7 @@ def test_what_separates_texts(text, pieces):
     assert command.split_texts(text) == pieces
 
 
-@pytest.mark.parametrize("cls", SAES)
+@each_case("cls", SAES)
 def test_every_estimator_has_a_short_name(cls):
     (short,) = (name for name, one in command.ESTIMATORS.items() if one is cls)
     for name in (short, short.upper(), cls.__name__, cls.__name__.lower()):
@@ -233,12 +234,32 @@ def failing(tmp_path, name):
     }[name]
 
 
-@pytest.mark.parametrize(
+@each_case(
     "name",
-    ["missing", "folder", "latin", "empty", "estimator", "k of l1", "alpha of topk", "k", "alpha",
-     "target of batchtopk", "target", "transcoder",
-     "word", "option", "model", "no model", "layer", "site", "out", "save", "device"],
-)  # fmt: skip
+    [
+        "missing",
+        "folder",
+        "latin",
+        "empty",
+        "estimator",
+        "k of l1",
+        "alpha of topk",
+        "k",
+        "alpha",
+        "target of batchtopk",
+        "target",
+        "transcoder",
+        "word",
+        "option",
+        "model",
+        "no model",
+        "layer",
+        "site",
+        "out",
+        "save",
+        "device",
+    ],
+)
 def test_an_error_is_one_line_and_exit_code_2(name, tmp_path, capsys):
     arguments, message = failing(tmp_path, name)
     if "--out" not in arguments:

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sksae import metrics
 from sksae._threads import threads_for
-from tests.estimators import FAMILY, PREDICTORS, instances, name_of, predictors
+from tests.cases import each_case
+from tests.estimators import FAMILY, PREDICTORS, instances, predictors
 
 
 @pytest.fixture(autouse=True)
@@ -71,11 +72,9 @@ class Threads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("namespace", [np.asarray, torch.from_numpy])
-@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}])
-@pytest.mark.parametrize(
-    "estimator", [*instances(max_iter=2), *predictors(max_iter=2)], ids=name_of
-)
+@each_case("namespace", [np.asarray, torch.from_numpy])
+@each_case("settings", [{}, {"early_stopping": True}])
+@each_case("estimator", [*instances(max_iter=2), *predictors(max_iter=2)])
 def test_no_operator_of_a_small_fit_or_its_use_starts_threads(estimator, settings, namespace, X):
     targets = [namespace(X[:, :3])] if type(estimator) in PREDICTORS else []
     estimator = sklearn.clone(estimator)

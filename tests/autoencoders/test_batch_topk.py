@@ -11,6 +11,7 @@ from sksae.kernels import pooled_cut
 from sksae.objectives import BatchTopK
 from sksae.training import Engine
 from tests.autoencoders.fixture_a import W, X, assert_close, entries_of, loss_and_gradients, tensor
+from tests.cases import each_case
 
 
 def weights():
@@ -42,8 +43,8 @@ def test_reconstruction():
     assert_close(entries.decode(codes).detach(), [[2.03, 2.92], [0.1, 0.2]])
 
 
-@pytest.mark.parametrize("plain", [True, False])
-@pytest.mark.parametrize(("k", "cut"), [(1, (1.4 + 1.09) / 2), (1.5, (1.09 + 0.53) / 2)])
+@each_case("plain", [True, False])
+@each_case("k, cut", [(1, (1.4 + 1.09) / 2), (1.5, (1.09 + 0.53) / 2)])
 def test_the_threshold_lies_midway(k, cut, plain):
     """A threshold at the smallest kept entry would drop that entry: two of three units remain."""
     objective = BatchTopK(k)

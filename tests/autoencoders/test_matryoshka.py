@@ -9,6 +9,7 @@ from sksae.datasets import make_superposition
 from sksae.training import _engine
 from tests.autoencoders.fixture_a import assert_close, loss_and_gradients
 from tests.autoencoders.test_batch_topk import weights
+from tests.cases import each_case
 
 
 def test_objective():
@@ -28,8 +29,8 @@ def test_one_width_is_batch_topk(X):
     assert nested.widths_ == (24,)
 
 
-@pytest.mark.parametrize(
-    ("m", "widths", "expected"),
+@each_case(
+    "m, widths, expected",
     [
         (64, None, (4, 8, 16, 32, 64)),
         (6, None, (1, 3, 6)),
@@ -43,7 +44,7 @@ def test_widths(m, widths, expected):
     assert MatryoshkaSAE(m, k=1, widths=widths, max_iter=1).fit(X).widths_ == expected
 
 
-@pytest.mark.parametrize("widths", [[], [0, 2], [2, 2], [3, 1], [1.5], "12", 4])
+@each_case("widths", [[], [0, 2], [2, 2], [3, 1], [1.5], "12", 4])
 def test_widths_that_are_refused(widths):
     with pytest.raises(ValueError, match="'widths' parameter of MatryoshkaSAE must be None or a"):
         MatryoshkaSAE(8, widths=widths).fit(np.ones((5, 3)))

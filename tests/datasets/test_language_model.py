@@ -11,6 +11,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sksae.datasets import TINY_LM_PATH, load_corpus, load_tiny_lm
+from tests.cases import each_case
 
 # 2.57 was measured; a model that knows only how frequent each token is reaches 6.6
 HELD_OUT_LOSS = 2.8
@@ -98,7 +99,7 @@ def test_transformers_is_imported_only_when_needed():
     assert run.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@each_case("text", TEXTS)
 def test_text_survives_the_tokenizer(tiny_lm, text):
     _, tokenizer = tiny_lm
     ids = tokenizer(text)["input_ids"]

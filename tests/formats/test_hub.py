@@ -31,6 +31,7 @@ from sksae.formats import (
     write_sparsify,
 )
 from sksae.formats._releases import canonical, model_of, resolve
+from tests.cases import each_case
 from tests.formats.fake_hub import COMMITS, FakeHub
 from tests.formats.golden_files import GOLDEN
 
@@ -302,8 +303,8 @@ def test_it_is_an_estimator_like_any_other(hub, get, rows):
     assert_allclose(vectorizer.transform(texts)[0], codes.max(0), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
+@each_case(
+    "source, expected",
     [
         ({"model": "gpt2-small", "layer": 1, "site": "mlp_out"}, ("openai-community/gpt2", 1)),
         ({"model": "gpt2-xl", "layer": 1, "site": "mlp_out"}, ("openai-community/gpt2-xl", 1)),
@@ -377,8 +378,8 @@ def test_sources_that_do_not_say_enough():
     assert for_sae(made(layer=1, site="mlp_out"), model="gpt2").site == "mlp_out"
 
 
-@pytest.mark.parametrize(
-    ("release", "name", "repo", "place"),
+@each_case(
+    "release, name, repo, place",
     [
         (
             "gemma-scope-2-4b-pt-res-all",

@@ -14,6 +14,7 @@ import sksae.kernels
 from sksae import JumpReLUSAE, TopKSAE
 from sksae.kernels import _active, _selection
 from sksae.training import Batches, Engine, TrainingRun
+from tests.cases import each_case
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 HALVES = [torch.float16, torch.bfloat16]
@@ -152,8 +153,8 @@ def test_top_k_is_a_stable_sort(kernels, data, dtype):
     assert_largest(kernels, z, k)
 
 
-@pytest.mark.parametrize("dtype", SORTED)
-@pytest.mark.parametrize("m", [1023, 1024, 1025, 2500])
+@each_case("dtype", SORTED)
+@each_case("m", [1023, 1024, 1025, 2500])
 def test_top_k_across_tiles(kernels, dtype, m):
     tied = random(1, m, dtype=dtype).round()
     z = torch.cat([random(1, m, dtype=dtype, seed=1), tied, torch.ones_like(tied)])
@@ -161,7 +162,7 @@ def test_top_k_across_tiles(kernels, dtype, m):
         assert_largest(kernels, z, k)
 
 
-@pytest.mark.parametrize("dtype", SORTED)
+@each_case("dtype", SORTED)
 def test_top_k_of_views_and_of_nothing(kernels, dtype):
     z = random(8, 6, dtype=dtype)
     for view in (z.T, z[::2], z[:, ::2], z[:1].expand(3, 6), z[:, 1:2]):
@@ -169,7 +170,7 @@ def test_top_k_of_views_and_of_nothing(kernels, dtype):
     assert [t.shape for t in kernels.top_k(z[:0], 2)] == [(0, 2), (0, 2)]
 
 
-@pytest.mark.parametrize("k", [0, 7, -1, 2.0, None])
+@each_case("k", [0, 7, -1, 2.0, None])
 def test_top_k_refuses_k(kernels, k):
     with pytest.raises(ValueError, match="k must be an integer from 1 to 6"):
         kernels.top_k(random(2, 6, dtype=torch.float32), k)
@@ -256,8 +257,8 @@ def test_segments_without_entries(kernels):
     assert kernels.segment_sums(values, pointer, nothing, matrix[:, :0]).shape == (2, 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "wrong"),
+@each_case(
+    "name, wrong",
     [
         ("left", random(2, dtype=torch.float32)),
         ("left", random(2, 4, dtype=torch.int64)),
@@ -276,8 +277,8 @@ def test_dots_names_what_does_not_fit(kernels, name, wrong):
         kernels.dots(**{**right_ones, name: wrong})
 
 
-@pytest.mark.parametrize(
-    ("name", "wrong"),
+@each_case(
+    "name, wrong",
     [
         ("values", random(4, dtype=torch.float32)),
         ("values", torch.arange(3, device=DEVICE)),
@@ -386,8 +387,8 @@ def test_clip_may_live_on_the_device(kernels):
     assert_same_bits(results[0], results[2])
 
 
-@pytest.mark.parametrize(
-    ("name", "wrong"),
+@each_case(
+    "name, wrong",
     [
         ("weights", random(2, 4, dtype=torch.float32)),
         ("weights", random(3, 5, dtype=torch.float32)),
@@ -406,8 +407,8 @@ def test_update_names_what_does_not_fit(kernels, name, wrong):
         kernels.update_latents(**{**right_ones, name: wrong}, **RATES)
 
 
-@pytest.mark.parametrize(
-    ("name", "place", "wrong"),
+@each_case(
+    "name, place, wrong",
     [
         ("values", 0, random(4, dtype=torch.float32)),
         ("indices", 2, random(11, dtype=torch.float32)),
@@ -469,15 +470,14 @@ def test_selection_by_magnitude_goes_through_the_same_kernel(kernels, dtype, mon
     assert (values < 0).any()
 
 
-@pytest.mark.parametrize(
-    ("variant", "dtype", "tolerance"),
+@each_case(
+    "variant, dtype, tolerance",
     [
         (TopKSAE(12, k=2), torch.float32, 1e-3),
         (JumpReLUSAE(12, threshold_init=0.4, bandwidth=0.4), torch.float64, 1e-9),
     ],
-    ids=str,
 )
-@pytest.mark.parametrize("max_grad_norm", [None, 1.0])
+@each_case("max_grad_norm", [None, 1.0])
 def test_the_engine_on_these_kernels_takes_the_plain_steps(
     kernels, variant, dtype, tolerance, max_grad_norm, monkeypatch
 ):

@@ -12,6 +12,7 @@ from email.utils import format_datetime
 import pytest
 
 from sksae.interpret import CachedClient, OpenAIClient, explain, score_explanations
+from tests.cases import each_case
 from tests.interpret.explanation.chat_server import Reply, chat_server, said
 from tests.interpret.explanation.planted import Oracle, planted_atlas
 
@@ -61,7 +62,7 @@ def test_what_is_none_is_not_sent():
     assert set(server.requests[0][2]) == {"model", "messages"}
 
 
-@pytest.mark.parametrize(
+@each_case(
     "bad",
     [
         Reply(ERROR, 500),
@@ -80,7 +81,6 @@ def test_what_is_none_is_not_sent():
         said("text", cut=9),
         Reply(b"[" * 100_000),
     ],
-    ids=range(15),
 )
 def test_what_may_pass_is_tried_again(bad):
     with chat_server([bad, bad, said("at last")]) as server:
@@ -100,7 +100,7 @@ def test_after_the_last_try_it_says_so(bad):
     assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+@each_case("status", [400, 401, 403, 404, 422])
 def test_what_will_not_pass_is_not_tried_again(status):
     with (
         chat_server([Reply(ERROR, status)]) as server,
@@ -150,8 +150,8 @@ def test_the_wait_doubles(waits):
         assert 0.75 * 2**attempt <= wait <= 2**attempt
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
+@each_case(
+    "options, message",
     [
         ({"timeout": 0}, "timeout"),
         ({"max_retries": -1}, "max_retries"),
@@ -167,7 +167,6 @@ def test_the_wait_doubles(waits):
         ({"base_url": "http://h/v1?key=x"}, r"without '\?'"),
         ({"api_key": "sk-x\n"}, "api_key must consist of printable ASCII"),
     ],
-    ids=range(13),
 )
 def test_options_are_checked_at_once(options, message):
     with pytest.raises(ValueError, match=message):
@@ -197,15 +196,14 @@ def refusing(word, message):
     return script
 
 
-@pytest.mark.parametrize(
-    ("word", "message"),
+@each_case(
+    "word, message",
     [
         ("temperature", "'temperature' does not support 0 with this model. Only the default (1)"),
         ("seed", "Unknown parameter: 'seed'"),
         ('"system"', "System role not supported"),
         ('"system"', "Conversation roles must alternate user/assistant/user/assistant/..."),
     ],
-    ids=["temperature", "seed", "system", "roles"],
 )
 def test_what_a_server_refuses_is_left_out_from_then_on(word, message):
     messages = [{"role": "system", "content": "You study."}, *QUESTION]
@@ -243,8 +241,8 @@ def test_content_may_come_in_parts():
         assert client_of(server).complete(QUESTION) == "EXPLANATION: 한 🫖"
 
 
-@pytest.mark.parametrize(
-    ("reply", "message"),
+@each_case(
+    "reply, message",
     [
         (said(None, "content_filter"), "No answer from m: a content filter stopped it"),
         (said("EXPLA", "content_filter"), "a content filter stopped it"),
@@ -257,7 +255,6 @@ def test_content_may_come_in_parts():
         (Reply(b"<html>\x1b[31mno</html>", 400), r"<html>.\[31mno</html>"),
         (Reply(ERROR, 401), "no key was sent"),
     ],
-    ids=["filter", "filtered", "refusal", "length", "thoughts", "br", "huge", "404", "400", "401"],
 )
 def test_what_cannot_change_is_asked_once(reply, message):
     with chat_server([reply]) as server, pytest.raises(RuntimeError, match=message) as raised:
@@ -327,7 +324,7 @@ def test_what_the_environment_sets_for_openai_goes_to_no_other_server(monkeypatc
     assert headers["openai-organization"] == headers["x-secret"] == "of-openai"
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@each_case("status", [301, 302, 307, 308])
 def test_a_redirection_is_not_followed(status):
     with (
         chat_server([said("x")]) as other,

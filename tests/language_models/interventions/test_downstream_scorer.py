@@ -16,6 +16,7 @@ from sksae.language_models import (
     make_downstream_scorer,
 )
 from sksae.model_selection import BestExplainedVariance, OneStandardError
+from tests.cases import each_case
 
 TEXTS = [
     "The cat sat on the mat and the dog sat on the log.",
@@ -64,7 +65,7 @@ def passes_of(model, call):
     return len(runs)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@each_case("metric", METRICS)
 def test_scores_are_the_metrics(metric, extractor, topk):
     name, sign = METRICS[metric]
     expected = sign * downstream_metrics(extractor, topk, TEXTS)[name]
