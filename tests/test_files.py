@@ -141,7 +141,7 @@ working_place = runpy.run_path(sys.argv[1])["working_place"]
 with working_place(pathlib.Path(sys.argv[2])) as place:
     (place / "half").write_text("half")
     print("writing", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

@@ -298,7 +298,7 @@ def test_another_autoencoder_cannot_continue(pairs):
 
 def test_an_asked_l0_is_met(pairs):
     X, Y = pairs
-    model = Transcoder(JumpReLUSAE(48, target_l0=3, random_state=0)).fit(X, Y)
+    model = Transcoder(JumpReLUSAE(48, target_l0=3, max_iter=300, random_state=0)).fit(X, Y)
     assert 2.5 <= (model.transform(X) > 0).sum(1).mean() <= 3.5
     assert model.score(X, Y) > 0.9
 

@@ -1,8 +1,6 @@
 """The packaged language model: its files, its tokenizer, and a floor under its quality."""
 
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -91,12 +89,6 @@ def test_progress_bars_are_left_as_they_were():
     assert logging.is_progress_bar_enabled()
     load_tiny_lm()
     assert logging.is_progress_bar_enabled()
-
-
-def test_transformers_is_imported_only_when_needed():
-    code = "import sys, sksae.datasets; print('transformers' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "False"
 
 
 @each_case("text", TEXTS)

@@ -64,7 +64,7 @@ def get(hub, tmp_path):
 @pytest.fixture(scope="module")
 def rows():
     extractor = ActivationExtractor(TINY_LM_PATH, layer=2)
-    return extractor.transform(load_corpus().data[:30])
+    return extractor.transform(load_corpus().data[:10])
 
 
 def fit(cls, rows, **params):
@@ -91,7 +91,7 @@ def test_saelens(hub, get, rows):
     assert read.source_["revision"] == COMMITS["main"]
     twin = ActivationExtractor.for_sae(read)
     assert (twin.layer, twin.site, twin.prepend_bos) == (2, "resid_post", False)
-    assert_array_equal(twin.transform(load_corpus().data[:30]), rows)
+    assert_array_equal(twin.transform(load_corpus().data[:10]), rows)
 
 
 def test_sparsify_and_the_model_of_its_run(hub, get, rows):

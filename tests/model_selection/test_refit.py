@@ -172,8 +172,13 @@ def assert_rule_holds(rule, search):
         assert not ((score >= score[chosen]) & (l0 < l0[chosen])).any()
 
 
-@each_case("rule", RULES)
-@pytest.mark.parametrize(("estimator", "name", "values"), SEARCHES)
+@pytest.mark.parametrize(
+    ("estimator", "name", "values", "rule"),
+    [
+        *((*SEARCHES[0], rule) for rule in RULES),
+        *((*search, rule) for search, rule in zip(SEARCHES[1:], RULES, strict=True)),
+    ],
+)
 def test_grid_search_over_sparsity(estimator, name, values, rule, X):
     model = estimator(32, learning_rate=0.01, sparse_output=True, **SETTINGS)
     search = GridSearchCV(model, {name: values}, scoring=sae_scorer, refit=rule, cv=3).fit(X)
@@ -186,8 +191,8 @@ def test_grid_search_over_sparsity(estimator, name, values, rule, X):
     assert (l0[0] < l0[-1]) == (name == "k")
 
 
-@each_case("rule", RULES)
-def test_in_a_pipeline(rule, X):
+def test_in_a_pipeline(X):
+    rule = Knee()
     pipeline = make_pipeline(StandardScaler(), TopKSAE(32, learning_rate=0.01, **SETTINGS))
     grid = {"topksae__k": [1, 2, 4, 12]}
     search = GridSearchCV(pipeline, grid, scoring=sae_scorer, refit=rule, cv=3).fit(X)

@@ -118,8 +118,7 @@ def both(sae, dtype, *, weighted, sparse=False):
     return [(run, train(run, rows)) for run, rows in runs]
 
 
-@each_case("sparse", [False, True])
-@each_case("weighted", [False, True])
+@each_case("weighted, sparse", [(False, True), (True, False)])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_the_engine_takes_the_steps_of_the_definition(variant, weighted, sparse):
     """Twenty steps in float64, with clipping, dead latents and resampling."""
@@ -190,7 +189,7 @@ def test_signed_codes_at_inference(sparse_output):
 
 def test_chunks_of_rows_change_nothing(monkeypatch):
     monkeypatch.setattr("sksae._arrays.CHUNK_ENTRIES", 96 * 37)
-    for sae in VARIANTS:
+    for sae in {type(variant): variant for variant in VARIANTS}.values():
         (plain, _), (fast, _) = both(sae, np.float64, weighted=True)
         for name, value in plain.weights.items():
             torch.testing.assert_close(fast.weights[name], value, rtol=1e-9, atol=1e-9)

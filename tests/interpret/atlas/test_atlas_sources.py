@@ -105,7 +105,8 @@ def test_frames_and_named_texts():
 def test_texts_in_chunks_are_numbered_through(chunk, monkeypatch):
     monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", chunk)
     extractor = ActivationExtractor(TINY_LM_PATH, layer=3)
-    texts = ["", *load_corpus().data[:6], "", "곰 🌊 희", *load_corpus().data[6:9], ""]
+    start, end = (text[:200] for text in load_corpus().data[:2])
+    texts = ["", start, "", "곰 🌊 희", *(text[:400] for text in load_corpus().data[2:9]), end, ""]
     rows, tokens = extractor.extract(texts)
     fitted = TopKSAE(16, k=4, max_iter=1, random_state=0).fit(rows)
     whole = FeatureAtlas(fitted).fit(rows, tokens=tokens)

@@ -41,14 +41,14 @@ PERMUTING = FeatureContrast("auroc", alpha=1.0, n_permutations=5, random_state=0
 
 
 @pytest.mark.filterwarnings("ignore:No features were selected:UserWarning")
-@parametrize_with_checks([FeatureContrast(), SELECTING_ALL[0]])
+@parametrize_with_checks([SELECTING_ALL[0]])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:No features were selected:UserWarning")
-@parametrize_with_checks([*SELECTING_ALL[1:], PERMUTING])
+@parametrize_with_checks([FeatureContrast(), *SELECTING_ALL[1:], PERMUTING])
 def test_scikit_learn_checks_of_options(estimator, check):
     check(estimator)
 
@@ -133,10 +133,10 @@ def test_the_false_discoveries_are_counted_over_features_that_fire_often_enough(
 
 @each_case("score", ["log_odds", "welch_t", "auroc"])
 def test_among_equal_sets_there_is_a_discovery_in_one_of_twenty_at_most(score):
-    """120 draws without any difference: at a rate of 0.05, 15 or more have odds of 1 in 1000."""
+    """40 draws without any difference: at a rate of 0.05, 8 or more have odds of 1 in 1000."""
     rng = np.random.default_rng(0)
-    found = [FeatureContrast(score).fit(*draw(rng)).get_support().any() for _ in range(120)]
-    assert sum(found) < 15
+    found = [FeatureContrast(score).fit(*draw(rng)).get_support().any() for _ in range(40)]
+    assert sum(found) < 8
 
 
 def test_pvalues_of_equal_sets_are_uniform():
@@ -413,7 +413,7 @@ def test_it_selects_features_of_texts():
     texts, target = load_corpus(return_X_y=True)
     names = np.unique(target)[:2]
     kept = [i for i, label in enumerate(target) if label in names][::3]
-    texts, y = [texts[i] for i in kept], np.asarray(target)[kept]
+    texts, y = [texts[i][:500] for i in kept], np.asarray(target)[kept]
     sae = TopKSAE(64, k=4, max_iter=5, random_state=0)
     vectorizer = SAEVectorizer(ActivationExtractor(TINY_LM_PATH, layer=2), sae)
     contrast = FeatureContrast("auroc", alpha=0.5)

@@ -22,7 +22,7 @@ ERROR = {"error": {"message": "not today", "type": "server_error"}}
 
 
 def client_of(server, **options):
-    return OpenAIClient("m", base_url=server.url, **{"wait": 0.001, "timeout": 5.0, **options})
+    return OpenAIClient("m", base_url=server.url, **{"wait": 0.001, "timeout": 60.0, **options})
 
 
 @pytest.fixture
@@ -111,9 +111,11 @@ def test_what_will_not_pass_is_not_tried_again(status):
 
 
 def test_a_slow_answer_is_given_up():
-    with chat_server([said("late", delay=0.5), said("in time")]) as server:
-        assert client_of(server, timeout=0.1).complete(QUESTION) == "in time"
-    assert len(server.requests) == 2
+    """More than once where the machine itself is slow."""
+    with chat_server([said("late", delay=5.0), said("in time")]) as server:
+        client = client_of(server, timeout=0.1, max_retries=50)
+        assert client.complete(QUESTION) == "in time"
+    assert len(server.requests) == 1 + client.usage["retries"] >= 2
 
 
 def test_a_server_that_is_not_there():
@@ -128,7 +130,7 @@ def test_the_server_says_how_long_to_wait(waits):
     with chat_server([busy, Reply(ERROR, 503, {"Retry-After": later}), said("x")]) as server:
         assert client_of(server).complete(QUESTION) == "x"
     assert waits[0] == 7.0
-    assert waits[1] == pytest.approx(30, abs=3)
+    assert 8 < waits[1] <= 31  # less what passed since it was written
 
 
 def test_a_server_that_wants_hours_is_not_waited_for(waits):
@@ -141,10 +143,9 @@ def test_a_server_that_wants_hours_is_not_waited_for(waits):
 
 
 def test_the_wait_doubles(waits):
-    slow = said("late", delay=0.3)
-    errors = [Reply(ERROR, 500), Reply(b"rubbish"), slow, Reply(ERROR, 500), Reply(ERROR, 500)]
-    with chat_server([*errors, said("x")]) as server:
-        client_of(server, wait=1.0, timeout=0.2).complete(QUESTION)
+    errors = [Reply(ERROR, 500), Reply(b"rubbish"), said("cut", cut=9), Reply(ERROR, 500)]
+    with chat_server([*errors, Reply(ERROR, 500), said("x")]) as server:
+        client_of(server, wait=1.0).complete(QUESTION)
     assert len(waits) == 5
     for attempt, wait in enumerate(waits):
         assert 0.75 * 2**attempt <= wait <= 2**attempt

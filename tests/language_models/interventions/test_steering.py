@@ -330,15 +330,20 @@ def generate(lm, ids=PROMPT, mask=LEFT, **options):
     return found.sequences, torch.stack(found.logits)
 
 
-@pytest.mark.parametrize("kind", GENERATORS)
-@each_case("where", ["all", "last", "generated", [-1, -2], MASK])
+@each_case(
+    "kind, where",
+    [
+        *(("gpt2", where) for where in ("all", "last", "generated", [-1, -2], MASK)),
+        *((kind, where) for kind in GENERATORS if kind != "gpt2" for where in ("generated", MASK)),
+    ],
+)
 def test_the_cache_makes_no_difference(model, topk, kind, where):
     lm = model(kind)
     plain, _ = generate(lm)
     ways = [({3: 30.0}, "add"), ({3: 30.0, 7: -20.0}, "clamp"), ([3, 5], "project_out")]
     for features, how in ways:
         with steer(lm, "1.resid_post", topk, features, how, where=where):
-            for beams in (1, 3):
+            for beams in (1, 3) if how == "add" else (1,):
                 cached, scores = generate(lm, num_beams=beams)
                 again, same = generate(lm, num_beams=beams, use_cache=False)
                 assert torch.equal(cached, again)
