@@ -6,6 +6,7 @@ conftest of one of the ``testpaths``, before it collects anything, doctests unde
 included, and this file imports scipy last.
 """
 
+import functools
 import importlib.util
 import os
 import sys
@@ -21,6 +22,7 @@ import pytest
 import sklearn
 import torch
 
+from sksae.datasets import _corpus
 from tests.estimators import REPRESENTATIVES, SAES, instances, name_of
 
 PASSES = 5
@@ -34,6 +36,10 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("sksae")
+
+
+# To read the corpus from the installed packages takes a second; one test file in ten needs it.
+_corpus._corpus_documents = functools.cache(_corpus._corpus_documents)
 
 
 def hide_installed_fonts():

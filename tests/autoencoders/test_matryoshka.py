@@ -62,7 +62,7 @@ def test_the_fast_form_takes_the_steps_of_the_definition(X, monkeypatch):
 def test_the_first_latents_reconstruct_by_themselves():
     """A prefix is the first columns, and explains more than the prefix of one dictionary."""
     X, _, _ = make_superposition(4000, 8, 32, random_state=0)
-    settings = {"n_components": 32, "k": 2, "max_iter": 40, "batch_size": 200, "random_state": 0}
+    settings = {"n_components": 32, "k": 2, "max_iter": 15, "batch_size": 200, "random_state": 0}
     nested = MatryoshkaSAE(widths=[8], **settings).fit(X)
     first = nested.prefix(8)
     assert (first.n_components_, first.widths_) == (8, (8,))

@@ -12,7 +12,8 @@ from sksae.training import TrainingRun
 from tests.cases import each_case
 from tests.estimators import PREDICTORS, arrays_of, fitted, wide
 
-pytestmark = pytest.mark.usefixtures("unchanged_world")
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = [pytest.mark.usefixtures("unchanged_world"), pytest.mark.costly]
 
 
 class Recorder:
@@ -160,7 +161,6 @@ def test_an_interruption_before_the_first_step_is_an_interruption(SAE, X, monkey
     assert not hasattr(sae, "components_")
 
 
-@pytest.mark.costly
 def test_verbose_prints_a_line_a_pass_and_silence_is_the_default(SAE, X, capsys):
     wide(SAE, max_iter=3).fit(X)
     assert capsys.readouterr() == ("", "")

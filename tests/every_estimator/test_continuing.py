@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.estimators import arrays_of, fitted, training_orders, wide
 
-pytestmark = pytest.mark.usefixtures("unchanged_world")
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = [pytest.mark.usefixtures("unchanged_world"), pytest.mark.costly]
 
 
 def test_a_stream_that_was_pickled_midway_goes_on_as_if_it_had_not(sae, X):
@@ -29,7 +30,6 @@ def test_a_stream_that_was_pickled_midway_goes_on_as_if_it_had_not(sae, X):
     assert straight.n_steps_ == interrupted.n_steps_ == 4
 
 
-@pytest.mark.costly
 def test_a_stream_learns(SAE, X):
     sae = wide(SAE, learning_rate=3e-3)
     for _ in range(40):
@@ -104,7 +104,6 @@ def test_a_failed_chunk_leaves_the_stream_as_it_was(SAE, X):
     assert pickle.dumps(sae) == before
 
 
-@pytest.mark.costly
 def test_warm_start_goes_on_where_the_last_fit_ended(SAE, X):
     sae = wide(SAE, warm_start=True, learning_rate=2e-3).fit(X)
     curves = [sae.loss_curve_]

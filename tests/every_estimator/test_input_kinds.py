@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tests.cases import each_case
 from tests.estimators import arrays_of, fitted, wide
 
-pytestmark = pytest.mark.usefixtures("unchanged_world")
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = [pytest.mark.usefixtures("unchanged_world"), pytest.mark.costly]
 
 
 def memmapped(X, tmp_path):
@@ -44,7 +45,6 @@ FORMS = {
 }
 
 
-@pytest.mark.costly
 @each_case("dtype", [np.float32, np.float64])
 @each_case("form", [form for form in FORMS if form != "matrix of objects"])
 def test_the_form_of_the_input_changes_nothing(SAE, X, form, dtype, tmp_path):
@@ -88,7 +88,6 @@ def test_float16_is_computed_in_float32(SAE, X, tmp_path):
     assert_array_equal(codes, reference.transform(half.astype(np.float32)))
 
 
-@pytest.mark.costly
 def test_a_half_precision_file_is_never_copied_whole(SAE, tmp_path, monkeypatch):
     monkeypatch.setattr("sksae._arrays.CHUNK_ENTRIES", 2**12)
     rows = np.random.default_rng(0).normal(size=(40_000, 32)).astype(np.float16)
@@ -119,7 +118,6 @@ def test_inputs_are_never_written_to(SAE, X):
     assert_array_equal(tensor.numpy(), kept)
 
 
-@pytest.mark.costly
 @each_case("dtype", [torch.float32, torch.float64])
 def test_tensors_under_dispatch_give_the_model_that_numpy_gives(SAE, X, dtype):
     tensor = torch.from_numpy(X).to(dtype)

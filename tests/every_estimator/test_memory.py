@@ -40,9 +40,8 @@ print("done")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits its own address space")
-@pytest.mark.parametrize(
-    ("cls", "own"), [("TopKSAE", "k=2, "), pytest.param("JumpReLUSAE", "", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # test_a_half_precision_file_is_never_copied_whole is the quick twin
+@pytest.mark.parametrize(("cls", "own"), [("TopKSAE", "k=2, "), ("JumpReLUSAE", "")])
 def test_rows_larger_than_memory(cls, own, tmp_path):
     """A float16 file of 215 MB with 210 MB of memory to spare: neither it nor a cast of it fits.
 

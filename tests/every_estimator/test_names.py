@@ -27,6 +27,9 @@ from sksae.language_models import ActivationExtractor
 from tests.cases import each_case
 from tests.estimators import fitted, wide
 
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = pytest.mark.costly
+
 WIDTH = 64
 
 

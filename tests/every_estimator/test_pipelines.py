@@ -17,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from tests.estimators import SAES, fitted, wide
 
-pytestmark = pytest.mark.usefixtures("unchanged_world")
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = [pytest.mark.usefixtures("unchanged_world"), pytest.mark.costly]
 
 
 def names_of(SAE, width=64):
@@ -77,7 +78,6 @@ def test_unions_and_column_transformers(SAE, X):
     assert columns.fit_transform(X).shape == (400, 64)
 
 
-@pytest.mark.costly
 def test_sample_weight_is_routed_through_a_pipeline(SAE, X):
     weight = np.linspace(0, 1, len(X))
     with sklearn.config_context(enable_metadata_routing=True):
@@ -125,7 +125,6 @@ def test_a_cached_step_is_fitted_once(SAE, X, tmp_path, monkeypatch):
     assert np.abs(predictions[2] - predictions[0]).max() > 0
 
 
-@pytest.mark.costly
 def test_a_search_over_the_width(SAE, X):
     search = GridSearchCV(wide(SAE, max_iter=10), {"n_components": [5, 64]}, cv=2).fit(X)
     assert search.best_params_ == {"n_components": 64}
@@ -146,7 +145,6 @@ def test_a_search_in_processes_gives_what_one_in_this_process_gives(X):
     )
 
 
-@pytest.mark.costly
 def test_threads_fit_side_by_side(SAE, X):
     reference = fitted(SAE, X, max_iter=10).components_
     models = joblib.Parallel(n_jobs=2, backend="threading")(

@@ -12,7 +12,8 @@ from sksae.training import Engine
 from tests.cases import each_case
 from tests.estimators import arrays_of, fitted, training_orders, wide
 
-pytestmark = pytest.mark.usefixtures("unchanged_world")
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = [pytest.mark.usefixtures("unchanged_world"), pytest.mark.costly]
 
 
 def assert_same(one, other):

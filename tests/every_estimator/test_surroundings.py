@@ -12,7 +12,8 @@ from sksae.autoencoders._inference import Encoder
 from tests.cases import each_case
 from tests.estimators import arrays_of, fitted, wide
 
-pytestmark = pytest.mark.usefixtures("unchanged_world")
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = [pytest.mark.usefixtures("unchanged_world"), pytest.mark.costly]
 
 
 @contextmanager

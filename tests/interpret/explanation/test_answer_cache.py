@@ -184,7 +184,7 @@ def test_another_process_sees_an_answer_as_soon_as_it_is_there(tmp_path):
 def test_processes_share_a_file_and_answers_survive_when_one_is_killed(tmp_path):
     code = """
 import os, signal, sys
-from sksae.interpret.explanation._answer_cache import CachedClient
+from sksae.interpret import CachedClient
 class Once:
     identity = "one"
     def complete(self, messages):
