@@ -131,7 +131,7 @@ def test_few_rows_are_a_fit_or_an_error_that_counts_them(SAE, X, rows):
 @each_case("dead_window", [None, 1])
 def test_degenerate_rows_are_learnt_and_equal_ones_are_said_to_be(sae, X, degenerate, dead_window):
     rows = degenerate(X)
-    sae.set_params(dead_window=dead_window, batch_size=100, max_iter=2)
+    sae.set_params(dead_window=dead_window, batch_size=100, max_iter=4)
     equal = (rows == rows[0]).all()
     for dtype in (np.float32, np.float64):
         with warnings.catch_warnings(record=True) as caught:
