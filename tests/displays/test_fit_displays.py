@@ -20,6 +20,7 @@ from sksae.displays import (
 from sksae.interpret import FeatureContrast
 from sksae.metrics import sae_scorer
 from sksae.model_selection import Knee, SparsityPathCV
+from tests.cases import each_case
 from tests.displays.labels import check_labels
 
 RESULTS = {
@@ -159,7 +160,7 @@ def test_the_map_is_the_principal_plane_of_the_directions():
     display.figure_.canvas.draw()
 
 
-@pytest.mark.parametrize("density", [None, np.zeros(5), np.full(5, 0.5)])
+@each_case("density", [None, np.zeros(5), np.full(5, 0.5)])
 def test_a_map_needs_no_spread_of_densities(density):
     display = DecoderMapDisplay(positions=np.eye(5, 2), density=density).plot()
     display.figure_.canvas.draw()

@@ -11,6 +11,7 @@ from sksae.training import (
     ramp_down,
     ramp_up,
 )
+from tests.cases import each_case
 
 X = np.random.default_rng(0).normal(size=(10, 8))
 
@@ -50,8 +51,8 @@ def test_ramps():
     assert ramp_down(99, 100, 0.0) == 1
 
 
-@pytest.mark.parametrize(
-    ("n", "batch", "passes"),
+@each_case(
+    "n, batch, passes",
     [(20, 20, 2000), (512, 512, 2000), (20_000, 512, 50), (10**5, 1024, 21), (10**6, 4096, 9)],
 )
 def test_defaults_follow_the_data(n, batch, passes):

@@ -19,6 +19,7 @@ from sksae.interpret import (
     split_examples,
 )
 from sksae.interpret.explanation import _explanation_prompts as prompts
+from tests.cases import each_case
 from tests.interpret.explanation.planted import Constant, Oracle, Recording, planted_atlas
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9)
@@ -143,10 +144,9 @@ def test_an_atlas_is_needed(atlas, error, message):
             use(atlas)
 
 
-@pytest.mark.parametrize(
-    ("features", "message"),
+@each_case(
+    "features, message",
     [(3, "list of column numbers"), (np.array([True, False]), "flatnonzero"), ([9], "feature 9")],
-    ids=["number", "mask", "beyond"],
 )
 def test_features_are_numbers_in_a_list(features, message):
     atlas = FeatureAtlas().fit(np.eye(2))
@@ -187,8 +187,8 @@ def whole(*lines, **changes):
     return json.dumps({**content, **changes}).encode()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
+@each_case(
+    "content, message",
     [
         (b"", "not a file of explanations, or not all"),
         (whole(GOOD)[:-9], "or not all of it"),
@@ -206,7 +206,6 @@ def whole(*lines, **changes):
         (whole({**GOOD, "seen": [[1]]}), "Explanation 0"),
         (whole(GOOD, GOOD), "a second one of its feature"),
     ],
-    ids=range(15),
 )
 def test_files_that_are_not_ours_are_refused(tmp_path, content, message):
     path = tmp_path / "e.json"
@@ -232,8 +231,8 @@ def test_words_alone_are_explanations_by_hand(tmp_path):
     assert found[3] == Explanation(3, "강")
 
 
-@pytest.mark.parametrize(
-    ("explanations", "error", "message"),
+@each_case(
+    "explanations, error, message",
     [
         ([Explanation(1, "a")], TypeError, "dict by feature.*Got list"),
         ("e.json", TypeError, "dict by feature.*Got str"),
