@@ -13,6 +13,10 @@ from sksae._signs import visible
 
 _FORMAT, _VERSION = "sksae explanations", 1
 _ENTRIES, _DIGEST = ("format", "version", "explanations"), "digest"
+_MARK = " (not better than chance)"
+CHANCE = 0.5
+"""The area under the ROC curve of a rule that knows nothing."""
+
 _TEXTS = (str, int, float, bool, type(None))
 
 
@@ -21,7 +25,9 @@ class Explanation:
     """A description of a feature in a few words, with its scores.
 
     As a string it is those words, on one line and without characters that steer a terminal: they
-    may come from a file, or from a language model that has read anybody's text.
+    may come from a file, or from a language model that has read anybody's text. A name that
+    :func:`explain` has made from whole rows and that does not tell better than chance where the
+    feature fires, on other rows, is followed by "(not better than chance)".
 
     Parameters
     ----------
@@ -30,9 +36,10 @@ class Explanation:
     text : str
         The description.
     source : str, default="hand"
-        The origin: "tokens", the name of a language model, or "hand".
+        The origin: "tokens", "texts", "table" or "numbers" for :func:`explain` without a language
+        model, the name of a language model, or "hand".
     scores : dict of str to dict, default={}
-        The scores of :func:`score_explanations`, by method.
+        The scores of :func:`score_explanations`, by method, and "rule" of :func:`explain`.
     seen : tuple, default=()
         The texts that the description was made from; scores leave them out.
 
@@ -56,7 +63,12 @@ class Explanation:
     seen: tuple = ()
 
     def __str__(self):
-        return visible(self.text)
+        return visible(self.text) + ("" if self._beats_chance() else _MARK)
+
+    def _beats_chance(self):
+        """Whether the score of the name as a rule is above chance, where it has this score."""
+        rule = self.scores.get("rule") if isinstance(self.scores, Mapping) else None
+        return not isinstance(rule, Mapping) or rule.get("low", math.nan) > CHANCE
 
 
 def save_explanations(path, explanations):
