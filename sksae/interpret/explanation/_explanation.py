@@ -147,7 +147,7 @@ def _unreadable_texts(seen):
     """Return what among texts, or their numbers, a JSON file would change; None if nothing."""
     for text in seen:
         reason = None if text is None else _unreadable(text, "it")
-        if reason or isinstance(text, float) and math.isnan(text):
+        if reason or (isinstance(text, float) and math.isnan(text)):
             return reason or f"it has {text!r}, which is not finite"
     return None
 
