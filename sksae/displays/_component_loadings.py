@@ -11,7 +11,7 @@ from sksae.displays._labels import names_by_latent, set_names
 from sksae.displays._panels import chosen_components, panels, title_panels
 from sksae.displays._plotted_data import as_array, fitted_step
 
-_COLUMN_COLUMNS, _TITLE_COLUMNS = 26, 46
+_COLUMN_COLUMNS, _TITLE_COLUMNS = 26, 40
 
 
 class ComponentLoadingsDisplay:

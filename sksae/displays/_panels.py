@@ -74,7 +74,7 @@ def panels(display, axes, n_panels, n_columns, size):
 
 
 def title_panels(axes, components, names, columns):
-    """Write the number and the name of each component above its panel, in two lines of `columns`."""
+    """Write the number and the name of each component over its panel, in two lines of `columns`."""
     numbers = np.asarray(components).tolist()
     labels, properties = drawn(latent_labels(numbers, names, 2 * columns))
     for ax, label in zip(axes, labels, strict=True):

@@ -304,7 +304,9 @@ def test_two_frontiers_share_axes():
     assert len({line.get_color() for line in lines}) == 2
     assert len({line.get_marker() for line in lines}) == 2
     legend = first.ax_.get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["A", "$B", "chosen: k = 1"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "A", "$B", "chosen: k = 1, n_components = 8"
+    ]  # fmt: skip
     assert first.ax_.get_xscale() == "log"  # from 1 to 20, where neither spans a factor of 5
     groups = SparsityFrontierDisplay(sparsity=[1, 2], score=[0, 1], groups=["a", "b"])
     groups.plot(first.ax_, label="C")
