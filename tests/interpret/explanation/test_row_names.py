@@ -6,6 +6,8 @@ import pytest
 from sksae import TopKSAE
 from sksae.interpret import Explanation, FeatureAtlas, explain, load_explanations, save_explanations
 from sksae.interpret.explanation._row_names import rule_score
+from sksae.report import feature_lines
+from sksae.report._listing import Listing
 
 pd = pytest.importorskip("pandas")
 
@@ -99,9 +101,7 @@ def test_a_rule_is_better_than_chance_only_with_enough_rows():
     assert np.isnan(rule_score(np.arange(3.0), np.ones(3, dtype=bool))["value"])
 
 
-def test_the_mark_reaches_frames_and_the_page(clusters):
-    from sksae.report._listing import Listing
-
+def test_the_mark_reaches_frames_the_page_and_the_terminal(clusters):
     frame, _ = clusters
     rule = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "baseline": {"chance": 0.5}}
     weak = {0: Explanation(0, "high age", "table", {"rule": rule})}
@@ -109,5 +109,8 @@ def test_the_mark_reaches_frames_and_the_page(clusters):
     names = sae.set_feature_names(weak).get_feature_names_out()
     assert names[0] == "high age (not better than chance)"
     listing = Listing(weak)
-    listing.add(FeatureAtlas(sae).fit(frame).feature(0))
+    feature = FeatureAtlas(sae).fit(frame).feature(0)
+    listing.add(feature)
+    lines = feature_lines(feature, n_examples=0, explanation=weak[0])
+    assert lines[1] == "  is  high age (not better than chance)"
     assert listing.columns["label"] == ["high age (not better than chance)"]
