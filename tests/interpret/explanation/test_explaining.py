@@ -1,5 +1,6 @@
 import json
 import math
+from decimal import Decimal
 from functools import partial
 
 import numpy as np
@@ -177,6 +178,40 @@ def test_numbers_of_numpy_and_missing_ones_survive(tmp_path):
     assert loaded.scores["detection"]["low"] == 0.5
     assert (loaded.text, loaded.seen, str(loaded)) == ("한국어 🫖", (7,), "한국어 🫖")
     assert "NaN" not in (tmp_path / "e.json").read_text("ascii")
+
+
+@pytest.mark.parametrize(
+    ("score", "seen", "message"),
+    [
+        ({"value": math.inf}, (), "feature 4 .* score 'fuzzing' .* value has inf, .* not finite"),
+        ({"value": [0.5, -np.inf]}, (), "score 'fuzzing' .* value has -inf"),
+        ({1: 0.5}, (), "the key 1 is a int and not a str"),
+        ({"value": Decimal("0.5")}, (), "value has a Decimal"),
+        ({"value": np.ones(2)}, (), "value has a ndarray"),
+        ({"value": None}, (), "value has a NoneType"),
+        ({"value": (1, 2)}, (), "value has a tuple"),
+        ({}, (math.inf,), "seen is wrong, it has inf"),
+        ({}, ("a", math.nan), "seen is wrong, it has nan"),
+        ({}, (Decimal(1),), "seen is wrong, it has a Decimal"),
+        ({}, (np.ones(1),), "feature 4 cannot be saved"),
+    ],
+)
+def test_what_would_be_read_back_otherwise_is_not_saved(tmp_path, score, seen, message):
+    one = Explanation(4, "a", scores={"fuzzing": score}, seen=seen)
+    with pytest.raises(ValueError, match=message):
+        save_explanations(tmp_path / "e.json", {4: one})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_by_hand_has_no_infinite_score(tmp_path):
+    line = {"feature": 7, "text": "a", "source": "b", "scores": {"s": {"low": math.inf}}}
+    path = tmp_path / "e.json"
+    path.write_bytes(whole({**line, "seen": []}))
+    assert b"Infinity" in path.read_bytes()
+    with pytest.raises(ValueError, match="of feature 7, is damaged: low has inf"):
+        load_explanations(path)
+    path.write_bytes(whole({**line, "scores": {"s": {"low": math.nan}}, "seen": []}))
+    assert math.isnan(load_explanations(path)[7].scores["s"]["low"])
 
 
 GOOD = {"feature": 1, "text": "a", "source": "b", "scores": {}, "seen": []}
