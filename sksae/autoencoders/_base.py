@@ -52,7 +52,7 @@ class BaseSAE(
 
     _param_rules = {
         "n_components": Int(1, none=True),
-        "expansion_factor": Float(0, open_="low"),
+        "expansion_factor": Float(0, open_="low", none=True),
         "max_iter": Int(1, none=True),
         "batch_size": Int(1, none=True),
         "learning_rate": Float(0, open_="low", none=True),
@@ -78,7 +78,7 @@ class BaseSAE(
         self,
         n_components=None,
         *,
-        expansion_factor=8,
+        expansion_factor=None,
         max_iter=None,
         batch_size=None,
         learning_rate=None,
@@ -172,8 +172,9 @@ class BaseSAE(
         Warns
         -----
         UserWarning
-            If all rows are equal, `n_components` is more than there are rows, `k` is more than
-            there are components (all are kept then), or training was interrupted.
+            If all rows are equal, there are more components than rows, `k` is more than there are
+            components (all are kept then), held-out rows (those of `early_stopping` or `target_l0`)
+            are explained much worse than the others, or training was interrupted.
         ConvergenceWarning
             If reconstructions end much further from the rows than their mean is, as after steps
             that were too large, or a `tol` or a `target_l0` was not reached.
@@ -221,7 +222,7 @@ class BaseSAE(
             forget_fit(self)
         data = self._check_data(X, y, sample_weight, reset=not continues)
         vars(self).update(data.attributes)
-        with own_modes(), threads_for(work_per_step(self, data.X)):
+        with own_modes(), threads_for(work_per_step(self, data.X, streams=streams)):
             fit = Fit(self, data.X, data.targets, data.weight, streams=streams)
             if streams:
                 fit.train_pass()

@@ -30,6 +30,7 @@ from sksae.training import (
     default_dead_window,
     default_learning_rate,
     default_max_iter,
+    default_width,
     hold_out,
 )
 
@@ -109,7 +110,11 @@ class Fit:
         self._generator = _generator(self.settings, state)
         n_features = X.shape[1]
         n_targets = n_features if targets is None else targets.shape[1]
-        self.n_components = _width(estimator, n_features, continues=self.continues)
+        # Rows of weight 0 are not there; those of a stream are not all that there will be.
+        n_rows = X.shape[0] if sample_weight is None else int(sample_weight.count_nonzero())
+        self.n_components = _width(
+            estimator, None if streams else n_rows, n_features, continues=self.continues
+        )
         self.objective = estimator._make_objective(n_features, self.n_components, n_targets)
         self._row_numbers, held_out = self._split()
         self._resolve(state)
@@ -166,15 +171,18 @@ class Fit:
     def _resolve(self, state):
         """Resolve the parameters that are None."""
         settings, n_samples = self.settings, len(self._row_numbers)
-        self.batch_size = _batch_size(settings, n_samples)
+        n_active = self.objective.n_active
+        self.batch_size = _batch_size(settings, n_samples, n_active, streams=self.streams)
+        self.max_iter = int(settings.max_iter or 0) or default_max_iter(
+            n_samples, self.batch_size, n_active
+        )
         per_pass = math.ceil(n_samples / self.batch_size)
-        self.max_iter = int(settings.max_iter or 0) or default_max_iter(per_pass)
         self.n_steps = None if self.streams else self.max_iter * per_pass
         self.learning_rate = float(
             settings.learning_rate or default_learning_rate(self.n_components)
         )
         self.dead_window = int(settings.dead_window or 0) or default_dead_window(
-            self.batch_size, n_samples
+            self.batch_size, n_samples, 1 if self.streams else self.max_iter
         )
         if state is not None:
             self.dead_window = state["dead_window"]
@@ -188,7 +196,7 @@ class Fit:
             if isinstance(value := getattr(settings, parameter), Real)
             and getattr(self.objective, parameter) < value
         ]
-        if settings.n_components is not None and m > self.rows.n_samples:
+        if m > self.rows.n_samples:
             messages.append(
                 f"{name} learns {m} components from {self.rows.n_samples} rows: each can learn a "
                 "row by heart. Lower n_components, or give more rows."
@@ -398,23 +406,30 @@ class Fit:
         }
 
 
-def work_per_step(estimator, X):
+def work_per_step(estimator, X, *, streams=False):
     """Return the number of operations of an optimiser step of a fit to X, for `threads_for`."""
-    continues = estimator._is_fitted()
-    m = estimator.components_.shape[0] if continues else _width(estimator, X.shape[1])
-    return 2 * _batch_size(estimator._settings, X.shape[0]) * X.shape[1] * int(m)
+    n_samples, n_features = X.shape
+    if estimator._is_fitted():
+        m = estimator.components_.shape[0]
+    else:
+        m = _width(estimator, None if streams else n_samples, n_features)
+    return 2 * _batch_size(estimator._settings, n_samples, streams=streams) * n_features * int(m)
 
 
-def _batch_size(settings, n_samples):
-    return min(n_samples, int(settings.batch_size or 0) or default_batch_size(n_samples))
+def _batch_size(settings, n_samples, n_active=None, *, streams=False):
+    default = default_batch_size(None if streams else n_samples, n_active)
+    return min(n_samples, int(settings.batch_size or 0) or default)
 
 
-def _width(estimator, n_features, *, continues=False):
+def _width(estimator, n_samples, n_features, *, continues=False):
     """Number of latents: that of the fit which is continued, or as the parameters say."""
     settings = estimator._settings
     if not continues:
-        m = int(settings.n_components or 0)
-        return m or max(1, round(settings.expansion_factor * n_features))
+        if settings.n_components is not None:
+            return int(settings.n_components)
+        if settings.expansion_factor is not None:
+            return max(1, round(settings.expansion_factor * n_features))
+        return default_width(n_samples, n_features)
     width = int(estimator.components_.shape[0])
     if settings.n_components is not None and settings.n_components != width:
         raise ValueError(

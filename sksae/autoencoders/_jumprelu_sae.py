@@ -25,7 +25,8 @@ class JumpReLUSAE(BaseSAE):
     ----------
     n_components : int, default=None
         Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
-        number of features.
+        number of features; if that is None too, 4 to 8 times it, by the number of rows, but at
+        most half the rows.
     alpha : float, default=None
         Weight of the sparsity penalty in the internal unit (lambda in the papers). None takes
         ``0.1 n_features / K``, where K is `target_l0`, or 32 from 512 features on and an
@@ -45,18 +46,19 @@ class JumpReLUSAE(BaseSAE):
     pre_activation_alpha : float, default=3e-6
         Weight of the pull on pre-activations below their threshold, which revives dead latents;
         "tanh" only.
-    expansion_factor : float, default=8
+    expansion_factor : float, default=None
         Latents per feature of X, where `n_components` is None.
     alpha_warm_up : float, default=None
         Share of the steps over which the penalty rises from 0. None takes 0.05, or 1 for "tanh".
     dead_window : int, default=None
         Rows without firing after which a latent counts as dead during training. None takes
-        ten batches or a tenth of the rows, whichever is more, at most 10 million.
+        a tenth of the rows of all passes, at least ten batches and at most 10 million.
     max_iter : int, default=None
-        Passes over the data. None takes as many as make 2000 optimiser steps.
+        Passes over the data. None makes as many steps as 30 passes of batches of 32,
+        from 200 to 2000; with ``target_l0=1``, 1000.
     batch_size : int, default=None
-        Rows per step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
-        from a million.
+        Rows per step. None takes the power of two nearest to the square root of the number of
+        rows, from 32 (with ``target_l0=1``, 512) to 4096; in `partial_fit`, 512.
     learning_rate : float, default=None
         Adam's step size, halved for the encoder. None takes ``3e-3 sqrt(2^14 / n_components)``,
         at most 6e-3.
@@ -182,7 +184,7 @@ class JumpReLUSAE(BaseSAE):
         threshold_init=None,
         tanh_scale=4.0,
         pre_activation_alpha=3e-6,
-        expansion_factor=8,
+        expansion_factor=None,
         alpha_warm_up=None,
         dead_window=None,
         max_iter=None,

@@ -21,7 +21,8 @@ class SparseAutoencoder(BaseSAE):
     ----------
     n_components : int, default=None
         Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
-        number of features.
+        number of features; if that is None too, 4 to 8 times it, by the number of rows, but at
+        most half the rows.
     alpha : float, default=None
         Weight of the sparsity penalty in the internal unit (lambda in the papers). None takes
         ``0.35 sqrt(n_features / K)``, where K is `target_l0`, or 32 from 512 features on and an
@@ -34,18 +35,19 @@ class SparseAutoencoder(BaseSAE):
         it (Conerly et al., April 2024). "unit": 1; the dictionary's bias starts at the geometric
         median, and dead latents are pointed at badly reconstructed rows at 10, 20, 30 and 40 % of
         the steps (Bricken et al. 2023).
-    expansion_factor : float, default=8
+    expansion_factor : float, default=None
         Latents per feature of X, where `n_components` is None.
     alpha_warm_up : float, default=0.05
         Share of the steps over which the penalty rises from 0.
     dead_window : int, default=None
         Rows without firing after which a latent counts as dead during training. None takes
-        ten batches or a tenth of the rows, whichever is more, at most 10 million.
+        a tenth of the rows of all passes, at least ten batches and at most 10 million.
     max_iter : int, default=None
-        Passes over the data. None takes as many as make 2000 optimiser steps.
+        Passes over the data. None makes as many steps as 30 passes of batches of 32,
+        from 200 to 2000; with ``target_l0=1``, 1000.
     batch_size : int, default=None
-        Rows per step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
-        from a million.
+        Rows per step. None takes the power of two nearest to the square root of the number of
+        rows, from 32 (with ``target_l0=1``, 512) to 4096; in `partial_fit`, 512.
     learning_rate : float, default=None
         Adam's step size. None takes ``3e-3 sqrt(2^14 / n_components)``, at most 6e-3.
     learning_rate_warm_up : float, default=0.0
@@ -155,7 +157,7 @@ class SparseAutoencoder(BaseSAE):
         alpha=None,
         target_l0=None,
         decoder_norm="free",
-        expansion_factor=8,
+        expansion_factor=None,
         alpha_warm_up=0.05,
         dead_window=None,
         max_iter=None,

@@ -21,11 +21,12 @@ class TopKSAE(BaseSAE):
     ----------
     n_components : int, default=None
         Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
-        number of features.
+        number of features; if that is None too, 4 to 8 times it, by the number of rows, but at
+        most half the rows.
     k : int, default=None
         Codes kept per row, at most: codes are never negative, and `k` is clipped to the width. None
         takes 32 from 512 features on and an eighth of the features below.
-    expansion_factor : float, default=8
+    expansion_factor : float, default=None
         Latents per feature of X, where `n_components` is None.
     auxk_alpha : float, default=1/32
         Weight of the auxiliary loss that revives dead latents; 0 turns it off.
@@ -33,12 +34,13 @@ class TopKSAE(BaseSAE):
         Dead latents used per row by the auxiliary loss. None takes half the number of features.
     dead_window : int, default=None
         Rows without firing after which a latent counts as dead during training. None takes
-        ten batches or a tenth of the rows, whichever is more, at most 10 million.
+        a tenth of the rows of all passes, at least ten batches and at most 10 million.
     max_iter : int, default=None
-        Passes over the data. None takes as many as make 2000 optimiser steps.
+        Passes over the data. None makes as many steps as 30 passes of batches of 32,
+        from 200 to 2000; with ``k=1``, 1000.
     batch_size : int, default=None
-        Rows per step. None takes all rows up to 512, then 512, 1024 from 100 000 rows and 4096
-        from a million.
+        Rows per step. None takes the power of two nearest to the square root of the number of
+        rows, from 32 (with ``k=1``, 512) to 4096; in `partial_fit`, 512.
     learning_rate : float, default=None
         Adam's step size, halved for the encoder. None takes ``3e-3 sqrt(2^14 / n_components)``,
         at most 6e-3.
@@ -148,7 +150,7 @@ class TopKSAE(BaseSAE):
         n_components=None,
         *,
         k=None,
-        expansion_factor=8,
+        expansion_factor=None,
         auxk_alpha=1 / 32,
         k_aux=None,
         dead_window=None,

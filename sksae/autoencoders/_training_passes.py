@@ -11,6 +11,7 @@ from sksae.training import Stopping
 _LINES = 100  # of verbose output, at most
 _L0_TOLERANCE = 0.1
 _DIVERGED = -100.0
+_OVERFIT = 0.3  # explained variance of the training rows above that of the held-out ones
 _OURS = ("sksae", "sklearn", "contextlib")
 
 
@@ -127,6 +128,20 @@ class Passes:
                 f"further from the rows than the mean is (explained variance {explained:.3g}). "
                 f"Lower learning_rate.",
                 ConvergenceWarning,
+            )
+        self._check_overfitting(explained)
+
+    def _check_overfitting(self, explained):
+        """Warn where held-out rows are explained much worse than those of the training."""
+        if self.fit.held_out is None:
+            return
+        validated = self.fit.held_out.explained_variance(self.fit.run.weights)
+        if validated < explained - _OVERFIT:
+            warn_caller(
+                f"{type(self.estimator).__name__} explains {explained:.3g} of the variance of the "
+                f"training rows, but {validated:.3g} of that of held-out rows: it overfits. Lower "
+                f"n_components or max_iter, or give more rows.",
+                UserWarning,
             )
 
     def _settle_penalty(self):

@@ -169,8 +169,9 @@ class Transcoder(RegressorMixin, BaseSAE):
         Warns
         -----
         UserWarning
-            If all rows are equal, `n_components` is more than there are rows, `k` is more than
-            there are components (all are kept then), or training was interrupted.
+            If all rows are equal, there are more components than rows, `k` is more than there are
+            components (all are kept then), held-out rows (those of `early_stopping` or `target_l0`)
+            are explained much worse than the others, or training was interrupted.
         ConvergenceWarning
             If reconstructions end much further from the rows than their mean is, as after steps
             that were too large, or a `tol` or a `target_l0` was not reached.

@@ -105,6 +105,8 @@ class Objective:
         Weight of a sparsity penalty, and the share of the steps over which it rises from 0.
     target_l0 : float or None
         Codes per row that the penalty is steered to.
+    n_active : float or None
+        Codes per row that are expected; `target_l0`, unless an objective knows more.
 
     See Also
     --------
@@ -308,6 +310,11 @@ class Objective:
             Weights in the internal unit.
         """
         return _folding.unfold(fitted, self.declared, normalization, pre_bias=self.pre_bias)
+
+    @property
+    def n_active(self):
+        """Codes per row that are expected, from which batches are sized; None if not known."""
+        return self.target_l0
 
     @property
     def declared(self):

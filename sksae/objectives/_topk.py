@@ -49,6 +49,11 @@ class TopK(Objective):
 
     resolved = ("k",)
 
+    @property
+    def n_active(self):
+        """Codes per row."""
+        return self.k
+
     def rule(self, weights):
         """Return the rule of the k largest entries of every row."""
         return Rule(k=self.k)

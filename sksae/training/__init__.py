@@ -13,21 +13,19 @@ from sksae.training._dead_latents import (
     resample,
     row_mean,
 )
-from sksae.training._early_stopping import HeldOut, Stopping, hold_out
-from sksae.training._engine import Engine
-from sksae.training._entries import AllEntries
-from sksae.training._run import TrainingRun
-from sksae.training._schedule import (
+from sksae.training._defaults import (
     MINIMUM_STEPS,
-    Schedule,
-    SparsityController,
     default_batch_size,
     default_dead_window,
     default_learning_rate,
     default_max_iter,
-    ramp_down,
-    ramp_up,
+    default_width,
 )
+from sksae.training._early_stopping import HeldOut, Stopping, hold_out
+from sksae.training._engine import Engine
+from sksae.training._entries import AllEntries
+from sksae.training._run import TrainingRun
+from sksae.training._schedule import Schedule, SparsityController, ramp_down, ramp_up
 
 __all__ = [
     "MINIMUM_STEPS",
@@ -48,6 +46,7 @@ __all__ = [
     "default_dead_window",
     "default_learning_rate",
     "default_max_iter",
+    "default_width",
     "draw_rows",
     "geometric_median",
     "hold_out",

@@ -13,6 +13,7 @@ from sksae.training._entries import MATRICES, ActiveEntries, AllEntries, ChunkEn
 # products in bfloat16.
 _DENSE = 0.15
 _DENSE_HALVED = 0.06
+_SMALL = 2**14  # entries of a batch up to which to find the active ones costs more than it saves
 
 
 class Gradient(NamedTuple):
@@ -64,7 +65,8 @@ class Engine:
     def gradient(self, x, w, weights, alpha, dead):
         """Return the `Gradient` of rows `x` of weight `w`."""
         args = x, w, weights, alpha, dead
-        if self.plain or not runs_on(x.device):
+        small = len(x) * len(dead) <= _SMALL and x.device.type == "cpu"
+        if self.plain or small or not runs_on(x.device):
             return self._plain(*args)
         rule = self.objective.rule(weights)
         # Top-k rules are sparse from the start; most entries may lie above a bound for a while.

@@ -1,5 +1,6 @@
 """One run of the optimiser over an objective: the step, its counters, its state."""
 
+from collections import defaultdict
 from functools import partial
 
 import numpy as np
@@ -114,11 +115,11 @@ class TrainingRun:
             self._update(gradient, rate)
         # Counted in rows, so that the dead window does not depend on the batch size.
         self.since_fired += len(x)
-        self.since_fired[gradient.fired] = 0
+        self.since_fired.masked_fill_(gradient.fired, 0)
         return gradient.loss
 
     def _update(self, gradient, rate):
-        """Project, clip, step, renormalise: the matrices block of latents by block."""
+        """Project, clip, step, renormalise: everything at once if it is small, else in blocks."""
         # Clipping needs the norm of the whole gradient before the first row moves: its blocks are
         # kept if they are small, and made twice if not.
         factor, blocks = 1.0, None
@@ -128,16 +129,13 @@ class TrainingRun:
             factor = self._clip_factor(blocks or self._blocks(gradient), gradient.vectors)
         # Matrices whose gradient has to be made; the others were updated from sums over entries.
         by_gradient = [n for n in MATRICES if not self._update_by_sums(n, gradient, factor, rate)]
-        for name, rows, grad in blocks or self._blocks(gradient, by_gradient):
-            if name not in by_gradient:
-                continue
-            self._adam(name, rows, grad.mul_(factor), rate)
-            if name in self.unit_norm:  # back to the sphere, after the step
-                block = self.weights[name][rows]
-                block /= block.norm(dim=1, keepdim=True)
-        # Vectors are small: each is updated whole.
-        for name, grad in gradient.vectors.items():
-            self._adam(name, slice(None), grad * factor, rate)
+        vectors = [(name, slice(None), grad) for name, grad in gradient.vectors.items()]
+        if blocks is None:
+            for block in self._blocks(gradient, by_gradient):
+                self._move([block], factor, rate)
+            self._move(vectors, factor, rate)
+        else:
+            self._move([b for b in blocks if b[0] in by_gradient] + vectors, factor, rate)
         for name in self.nonnegative:
             self.weights[name].clamp_(min=0)
 
@@ -176,7 +174,7 @@ class TrainingRun:
     @staticmethod
     def _project(grad, w):
         # Rows of w have norm 1: less (g . w) w.
-        grad.addcmul_(w, (grad * w).sum(1, keepdim=True), value=-1)
+        grad.addcmul_(w, torch.linalg.vecdot(grad, w)[:, None], value=-1)
 
     def _keeps_blocks(self):
         """Whether clipping may hold the whole gradient; else it is made twice."""
@@ -189,22 +187,35 @@ class TrainingRun:
         norm = torch.stack(norms).norm()
         return min(1.0, self.max_grad_norm / (float(norm) + 1e-6))
 
-    def _adam(self, name, rows, grad, rate):
-        weight = self.weights[name][rows]
-        first, second = (moment[rows] for moment in self.moments[name])
+    def _move(self, parts, factor, rate):
+        """Step by ``factor * grad`` for ``(name, rows, grad)`` in `parts`, back to the sphere."""
+        by_rate = defaultdict(list)
+        for name, rows, grad in parts:
+            by_rate[self._rate_of(name, rate)].append((name, rows, grad.mul_(factor)))
+        for learning_rate, group in by_rate.items():
+            self._adam(group, learning_rate)
+        for name, rows, _ in parts:
+            if name in self.unit_norm:
+                block = self.weights[name][rows]
+                block /= torch.linalg.vector_norm(block, dim=1, keepdim=True)
+
+    def _adam(self, parts, learning_rate):
+        weights = [self.weights[name][rows] for name, rows, _ in parts]
+        first, second = ([self.moments[name][i][rows] for name, rows, _ in parts] for i in range(2))
+        # Steps before this one, to which adam adds 1.
+        steps = torch.full((len(parts),), float(self.n_steps - 1), device=weights[0].device)
         adam(
-            [weight],
-            [grad],
-            [first],
-            [second],
+            weights,
+            [grad for _, _, grad in parts],
+            first,
+            second,
             [],
-            # Steps before this one, to which adam adds 1.
-            [torch.tensor(float(self.n_steps - 1), device=weight.device)],
-            fused=weight.device.type in ("cpu", "cuda"),
+            list(steps.unbind()),
+            fused=weights[0].device.type in ("cpu", "cuda"),
             amsgrad=False,
             beta1=self.betas[0],
             beta2=self.betas[1],
-            lr=self._rate_of(name, rate),
+            lr=learning_rate,
             weight_decay=0.0,
             eps=1e-8,
             maximize=False,

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -112,10 +114,22 @@ def test_dead_latents_revive(monkeypatch):
         return w
 
     monkeypatch.setattr(TopK, "initial_weights", killed)
-    settings = {"k": 2, "max_iter": 100, "dead_window": 1000, "random_state": 0}
+    settings = {"k": 2, "max_iter": 100, "batch_size": 512, "dead_window": 1000, "random_state": 0}
     alive = [
         (TopKSAE(24, auxk_alpha=a, **settings).fit(X).activation_frequency_[:12] > 0).sum()
         for a in (0.0, 1 / 32)
     ]
     assert alive[0] == 0
     assert alive[1] >= 10
+
+
+@pytest.mark.parametrize("options", [{"early_stopping": True}, {}], ids=["held out", "all rows"])
+def test_held_out_rows_that_are_explained_worse_are_said_to_be(options):
+    noise = np.random.default_rng(0).normal(size=(60, 12))
+    sae = TopKSAE(50, k=2, max_iter=100, random_state=0, **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sae.fit(noise)
+    assert [" overfits. Lower n_components" in str(w.message) for w in caught] == [True] * len(
+        options
+    )

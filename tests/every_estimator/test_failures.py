@@ -204,7 +204,12 @@ def test_more_components_than_rows_are_learnt_with_a_warning(SAE, X):
     with pytest.warns(UserWarning, match="learns 64 components from 63 rows") as caught:
         wide(SAE, max_iter=1).fit(X[:63])
     assert caught[0].filename == __file__
-    wide(SAE, max_iter=1).fit(X[:64])
+    with pytest.warns(UserWarning, match="learns 120 components from 63 rows"):
+        wide(SAE, n_components=None, expansion_factor=10, max_iter=1).fit(X[:63])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wide(SAE, max_iter=1).fit(X[:64])
+        wide(SAE, n_components=None, max_iter=1).fit(X[:63])  # 32 components
 
 
 def test_steps_that_were_too_large_are_said_to_be(SAE, X):

@@ -3,15 +3,7 @@ import pytest
 
 from sksae import JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.autoencoders import Fit
-from sksae.training import (
-    default_batch_size,
-    default_dead_window,
-    default_learning_rate,
-    default_max_iter,
-    ramp_down,
-    ramp_up,
-)
-from tests.cases import each_case
+from sksae.training import ramp_down, ramp_up
 
 X = np.random.default_rng(0).normal(size=(10, 8))
 
@@ -49,27 +41,3 @@ def test_a_stream_has_no_end_to_decay_towards():
 def test_ramps():
     assert ramp_up(0, 0) == 1
     assert ramp_down(99, 100, 0.0) == 1
-
-
-@each_case(
-    "n, batch, passes",
-    [(20, 20, 2000), (512, 512, 2000), (20_000, 512, 50), (10**5, 1024, 21), (10**6, 4096, 9)],
-)
-def test_defaults_follow_the_data(n, batch, passes):
-    assert default_batch_size(n) == batch
-    per_pass = -(-n // batch)
-    assert default_max_iter(per_pass) == passes
-    assert passes * per_pass >= 2000
-
-
-def test_default_learning_rate():
-    assert default_learning_rate(2**14) == pytest.approx(3e-3)
-    assert default_learning_rate(2**16) == pytest.approx(1.5e-3)
-    assert default_learning_rate(2**12) == pytest.approx(6e-3)
-    assert default_learning_rate(32) == 6e-3
-
-
-def test_default_dead_window():
-    assert default_dead_window(512, 20_000) == 5120
-    assert default_dead_window(512, 10**6) == 10**5
-    assert default_dead_window(4096, 10**9) == 10**7

@@ -1,0 +1,120 @@
+"""Parameters of a fit that are left at None, by the number of rows and of features.
+
+The rules were chosen from the measurements of ``docs/defaults.md``.
+"""
+
+import math
+
+MINIMUM_STEPS = 2000
+"""Optimiser steps over which the rises of a stream go, whose end is not known."""
+
+_FEWEST_PER_FEATURE, _MOST_PER_FEATURE = 4, 8  # latents
+_NARROW = 128  # latents up to which there are the most per feature
+_ROWS_PER_LATENT, _ENOUGH_PER_LATENT = 2, 10  # rows at least, and rows that allow more latents
+_SMALL = 64  # rows up to which nothing depends on their number, and a step takes all of them
+_SMALLEST_BATCH, _LARGEST_BATCH = 32, 4096
+_WHOLE = 512  # rows up to which a step takes all of them, where that is better
+_PASSES = 30  # of the smallest batches
+_STEPS_OF_A_CLUSTERING = 1000
+_FEWEST_STEPS, _MOST_STEPS = 200, 2000
+
+
+def default_width(n_samples, n_features):
+    """Latents: eight per feature up to 128, then four, and eight again where rows are many.
+
+    A latent has at least two rows, as it could learn a single one by heart; from ten rows per
+    latent on there may be up to eight latents per feature. Tables of less than 64 rows count as
+    64, so that to repeat a row is the same as to double its weight.
+
+    Parameters
+    ----------
+    n_samples : int or None
+        Number of rows; None where it is not known.
+    n_features : int
+        Number of columns.
+
+    Returns
+    -------
+    n_components : int
+        At least 1.
+    """
+    most = _MOST_PER_FEATURE * n_features
+    if n_samples is None:
+        return most
+    width = max(_FEWEST_PER_FEATURE * n_features, _NARROW, n_samples // _ENOUGH_PER_LATENT)
+    return min(width, most, max(n_samples, _SMALL) // _ROWS_PER_LATENT)
+
+
+def default_batch_size(n_samples, n_active=None):
+    """Rows per step: the power of two nearest to ``sqrt(n_samples)``, from 32 to 4096.
+
+    Up to 64 rows a step takes all of them.
+
+    A single code per row is a clustering of the rows, which small batches disturb: there a step
+    takes at least 512 rows.
+
+    Parameters
+    ----------
+    n_samples : int or None
+        Number of rows; None where it is not known.
+    n_active : float, default=None
+        Codes per row, where they are known.
+
+    Returns
+    -------
+    batch_size : int
+        At most `n_samples`; 512 where the number of rows is not known.
+    """
+    if n_samples is None:
+        return _WHOLE
+    if n_samples <= _SMALL:
+        return n_samples
+    smallest = _WHOLE if _is_clustering(n_active) else _SMALLEST_BATCH
+    nearest = 2 ** round(math.log2(n_samples) / 2)
+    return min(n_samples, max(smallest, min(_LARGEST_BATCH, nearest)))
+
+
+def default_max_iter(n_samples, batch_size, n_active=None):
+    """Passes over the data: as many steps as 30 passes of batches of 32, from 200 to 2000.
+
+    With a single code per row, 1000 steps.
+
+    Parameters
+    ----------
+    n_samples, batch_size : int
+        Rows of a pass and of a step.
+    n_active : float, default=None
+        Codes per row, where they are known.
+
+    Returns
+    -------
+    max_iter : int
+        At least 1.
+    """
+    n_steps = min(max(_PASSES * n_samples / _SMALLEST_BATCH, _FEWEST_STEPS), _MOST_STEPS)
+    if _is_clustering(n_active):
+        n_steps = _STEPS_OF_A_CLUSTERING
+    return math.ceil(n_steps / math.ceil(n_samples / batch_size))
+
+
+def _is_clustering(n_active):
+    return n_active is not None and n_active <= 1
+
+
+def default_learning_rate(n_components):
+    """Return ``3e-3 sqrt(2^14 / m)``, at most 6e-3.
+
+    The law in the width is that of Gao et al. (2024). Their constant, 2e-4, is for runs of 10^5
+    steps; fits of a few thousand steps leave much of the variance unexplained with it.
+    """
+    return min(6e-3, 3e-3 * math.sqrt(2**14 / n_components))
+
+
+def default_dead_window(batch_size, n_samples, max_iter=1):
+    """Rows without firing after which a latent counts as dead: a tenth of those of the fit.
+
+    The published ten million tokens are an upper bound: data of a scikit-learn user's size would
+    never reach them, and dead latents would never be revived. Of a small table a tenth of one pass
+    is too little: latents that fire on few rows would be taken for dead.
+    """
+    return min(10_000_000, max(10 * batch_size, max_iter * n_samples // 10))
