@@ -6,6 +6,7 @@ conftest of one of the ``testpaths``, before it collects anything, doctests unde
 included, and this file imports scipy last.
 """
 
+import functools
 import importlib.util
 import os
 import sys
@@ -21,13 +22,24 @@ import pytest
 import sklearn
 import torch
 
+from sksae.datasets import _corpus
 from tests.estimators import REPRESENTATIVES, SAES, instances, name_of
 
-PASSES = 20
+PASSES = 5
 
 # Examples that failed on another day are not replayed, and nothing is written to the checkout.
-hypothesis.settings.register_profile("sksae", database=None)
+# How fast a machine is decides over no test.
+hypothesis.settings.register_profile(
+    "sksae",
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("sksae")
+
+
+# To read the corpus from the installed packages takes a second; one test file in ten needs it.
+_corpus._corpus_documents = functools.cache(_corpus._corpus_documents)
 
 
 def hide_installed_fonts():
@@ -78,10 +90,18 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("SAE", marked, ids=lambda cls: cls.__name__)
     if "sae" in metafunc.fixturenames:
         saes = instances(max_iter=PASSES, random_state=0)
+        representatives = [cls() for cls in REPRESENTATIVES]
+        costly = bool(metafunc.definition.get_closest_marker("costly"))
         # The path of sparse codes is shared: one variant stands for it in the default run.
         marked = [
             pytest.param(
-                sae, marks=[pytest.mark.slow] * (sae.sparse_output and type(sae) is not SAES[0])
+                sae,
+                marks=[pytest.mark.slow]
+                * (
+                    type(sae) is not SAES[0]
+                    if sae.sparse_output
+                    else costly and name_of(sae) not in map(name_of, representatives)
+                ),
             )
             for sae in saes
         ]

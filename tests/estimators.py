@@ -1,5 +1,6 @@
 """The estimators that every suite runs over, found from what the package exports."""
 
+import copy
 import inspect
 
 import torch
@@ -81,6 +82,17 @@ def wide(cls, **settings):
     if "k" in cls._param_rules:
         ours["k"] = 5
     return cls(**{**ours, **settings})
+
+
+FITTED = {}  # by class, settings and rows
+
+
+def fitted(cls, X, **settings):
+    """A copy of ``wide(cls, **settings).fit(X)``, which is fitted once for all tests."""
+    key = (cls, repr(sorted(settings.items())), X.dtype.str, X.shape, X.tobytes())
+    if key not in FITTED:
+        FITTED[key] = wide(cls, **settings).fit(X)
+    return copy.deepcopy(FITTED[key])
 
 
 def training_orders(monkeypatch):

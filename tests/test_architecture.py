@@ -370,13 +370,17 @@ def test_constructors_of_estimators_spell_out_their_parameters():
 
 
 def test_importing_is_light():
-    """All packages in one process: no transformers, no matplotlib, no CUDA, no output."""
+    """All packages in one process: no transformers, no matplotlib, no CUDA, no output.
+
+    Nor does an extractor need the model before it has texts to transform.
+    """
     packages = [path.parent for path in FILES if path.name == "__init__.py"]
     modules = [".".join(("sksae", *path.relative_to(PACKAGE).parts)) for path in packages]
     code = f"""
 import os, sys
 before = dict(os.environ)
 import {", ".join(modules)}, torch
+sksae.ActivationExtractor("gpt2", 3).fit(["a text"])
 heavy = [m for m in ("transformers", "matplotlib") if m in sys.modules]
 assert not heavy, heavy
 assert not torch.cuda.is_initialized()

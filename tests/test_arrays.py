@@ -27,6 +27,7 @@ from sksae._arrays import (
     stack_csr,
     to_torch,
 )
+from tests.cases import each_case
 
 FLOATS = st.sampled_from(["<f4", ">f4", "<f8", ">f8", "<f2", ">f2"])
 
@@ -95,8 +96,8 @@ def test_another_namespace_is_refused_with_both_names():
     check_same_space(Thing(), "transform", NUMPY, NUMPY)
 
 
-@pytest.mark.parametrize(
-    ("array", "first"),
+@each_case(
+    "array, first",
     [
         (np.ones(1, np.float32), np.float32),
         (np.ones(1, np.int64), np.float32),

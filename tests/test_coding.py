@@ -14,6 +14,7 @@ from sksae import TopKSAE, displays, interpret, metrics
 from sksae._coding import as_csr, estimator_layers, sparse_coder
 from sksae.interpret import FeatureAtlas, FeatureContrast, PromptCodes, max_activating_examples
 from sksae.report._listing import prompt_lines
+from tests.cases import each_case
 
 N_ROWS, ROW = 40, [0.0, 3.0, 0.0, 0.0, 5.0, 0.0]
 LABELS = np.arange(N_ROWS) % 2
@@ -80,8 +81,8 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csr_array, sparse.csc_array])
-@pytest.mark.parametrize("name", FUNCTIONS)
+@each_case("kind", [sparse.csr_matrix, sparse.csr_array, sparse.csc_array])
+@each_case("name", FUNCTIONS)
 def test_parts_of_a_cell_count_as_their_sum(name, kind):
     codes = in_parts(kind)
     before = [codes.data.copy(), codes.indices.copy(), codes.indptr.copy()]

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 import sksae
+from tests.cases import each_case
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = ["sksae", *(f"sksae.{name}" for name in dir(sksae) if name in sksae._SUBMODULES)]
 
 
-@pytest.mark.parametrize("module", PUBLIC)
+@each_case("module", PUBLIC)
 def test_every_public_name_is_in_the_api_page(module):
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     missing = [name for name in importlib.import_module(module).__all__ if f"`{name}" not in page]

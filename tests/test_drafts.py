@@ -13,6 +13,7 @@ from sksae.autoencoders import fitted
 from sksae.formats import RowNormalizer
 from sksae.interpret import FeatureAtlas, FeatureContrast
 from sksae.model_selection import SparsityPathCV
+from tests.cases import each_case
 from tests.estimators import PREDICTORS, SAES, arrays_of, wide
 
 PACKAGE = str(Path(sksae.__file__).parent)
@@ -84,7 +85,7 @@ def test_a_refit_on_bad_rows_changes_nothing(estimator, rest, frame):
     assert vars(estimator) == old
 
 
-@pytest.mark.parametrize("cls", [*SAES, *PREDICTORS])
+@each_case("cls", [*SAES, *PREDICTORS])
 def test_a_fit_that_diverges_or_is_interrupted_at_its_end_changes_nothing(cls, X, monkeypatch):
     targets = [X[:, :3]] if cls in PREDICTORS else []
     sae = wide(cls, **SMALL).fit(X[:, :8], *targets)

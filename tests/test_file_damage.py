@@ -25,6 +25,7 @@ from sksae.formats import (
 )
 from sksae.interpret import Explanation, FeatureAtlas, load_explanations, save_explanations
 from sksae.language_models import load_activations
+from tests.cases import each_case
 from tests.estimators import arrays_of
 
 N_DAMAGES = 120  # of every kind, on every file
@@ -107,8 +108,8 @@ FORMATS = [
 ]
 
 
-@pytest.mark.parametrize("damage", [flipped, shortened, cut])
-@pytest.mark.parametrize("name", FORMATS)
+@each_case("damage", [flipped, shortened, cut])
+@each_case("name", FORMATS)
 def test_damage_is_an_error_with_the_name_or_changes_nothing(files, name, damage):
     path, contents = files[name]
     raw, expected, n_errors = path.read_bytes(), contents(path), 0
@@ -188,8 +189,8 @@ def test_a_compressed_archive_of_torch_is_no_trap(tmp_path):
     assert peak_of(read, tmp_path / "it.pt", "may unpack to|compressed") < 2**24
 
 
-@pytest.mark.parametrize("reader", [read_neuronpedia, read_neuronpedia_features])
-@pytest.mark.parametrize("name", ["batch-0.jsonl.gz", "batch-0.json.gz"])
+@each_case("reader", [read_neuronpedia, read_neuronpedia_features])
+@each_case("name", ["batch-0.jsonl.gz", "batch-0.json.gz"])
 def test_one_long_line_is_no_trap(name, reader, tmp_path):
     path = tmp_path / name
     with gzip.open(path, "wb") as file:
@@ -243,8 +244,8 @@ def rewritten(path, change):
 HUGE = b"\x8a\x05\x00\x00\x00\x00\x10"  # 2**36
 
 
-@pytest.mark.parametrize(
-    ("pickled", "message"),
+@each_case(
+    "pickled, message",
     [
         (b"ctorch.storage\nUntypedStorage\n" + HUGE + b"\x85R", "other than numbers"),
         (b"cbuiltins\nbytearray\n" + HUGE + b"\x85R", "other than numbers"),
@@ -254,7 +255,6 @@ HUGE = b"\x8a\x05\x00\x00\x00\x00\x10"  # 2**36
         (b"]r\xff\xff\xff\x7f", "claims more objects"),
         (b"\x96\x00\x00\x00\x00\x00\x01\x00\x00", "cannot be read"),
     ],
-    ids=["storage", "bytes", "typed storage", "a copy", "build", "memo", "bytearray"],
 )
 def test_pickles_can_do_nothing_else(pickled, message, tmp_path):
     path = archive(tmp_path / "it.pt", activation=7)

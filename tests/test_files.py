@@ -25,6 +25,7 @@ from sksae.autoencoders import TopKSAE
 from sksae.formats import read, read_neuronpedia, read_openai
 from sksae.interpret import CachedClient, FeatureAtlas, load_explanations
 from sksae.language_models import load_activations
+from tests.cases import each_case
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes, pipes and locks of POSIX")
 
@@ -92,7 +93,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(umask, mode, fitted, tmp_path):
     assert sksae.load(path).n_components_ == 8
 
 
-@pytest.mark.parametrize("name", ["a", "lock", "new", "x" * 243, "x" * 255, "é" * 127, ".hidden"])
+@each_case("name", ["a", "lock", "new", "x" * 243, "x" * 255, "é" * 127, ".hidden"])
 def test_names_of_any_length_that_the_system_takes(name, fitted, tmp_path):
     fitted.save(tmp_path / name)
     assert names(tmp_path) == [name]
@@ -140,7 +141,7 @@ working_place = runpy.run_path(sys.argv[1])["working_place"]
 with working_place(pathlib.Path(sys.argv[2])) as place:
     (place / "half").write_text("half")
     print("writing", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -321,8 +322,8 @@ LOADERS = {
 
 
 @posix
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "nothing"])
-@pytest.mark.parametrize("loader", LOADERS)
+@each_case("kind", ["pipe", "device", "folder", "nothing"])
+@each_case("loader", LOADERS)
 def test_what_is_no_file_is_named_at_once(loader, kind, tmp_path):
     path = tmp_path / f"it.{'pt' if loader == 'read_openai' else 'safetensors'}"
     if kind == "pipe":
@@ -350,15 +351,15 @@ PATHS = {
 }
 
 
-@pytest.mark.parametrize("given", [None, 3, b"name"])
-@pytest.mark.parametrize("what", PATHS)
+@each_case("given", [None, 3, b"name"])
+@each_case("what", PATHS)
 def test_what_is_no_path_is_named(what, given):
     kind = type(given).__name__
     with pytest.raises(TypeError, match=f"path must be a str or Path. Got {kind} instead"):
         PATHS[what](given)
 
 
-@pytest.mark.parametrize("name", ["batch-0.jsonl.gz", "batch-0.jsonl", "batch-0.json"])
+@each_case("name", ["batch-0.jsonl.gz", "batch-0.jsonl", "batch-0.json"])
 def test_an_empty_file_of_lines_is_not_taken_for_no_lines(name, tmp_path):
     (tmp_path / name).touch()
     for path in (tmp_path, tmp_path / name):

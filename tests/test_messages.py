@@ -33,6 +33,7 @@ from sksae.interpret import (
 )
 from sksae.model_selection import SparsityPathCV
 from sksae.report import feature_lines, write_page
+from tests.cases import each_case
 
 X = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
 TEXTS = ["a b c", "d e f"] * 5
@@ -80,7 +81,7 @@ def uses_of_rows(small):
     ]
 
 
-@pytest.mark.parametrize("kind", HOLDS_TEXTS)
+@each_case("kind", HOLDS_TEXTS)
 def test_texts_given_as_rows_point_to_the_vectorizer(small, kind):
     for use in uses_of_rows(small):
         with pytest.raises(ValueError, match=r"X holds texts, such as .*SAEVectorizer takes texts"):
@@ -95,12 +96,15 @@ def test_numbers_written_as_texts_are_numbers_as_in_scikit_learn():
     np.testing.assert_array_equal(one.components_, other.components_)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "cube",
-    [torch.from_numpy(X).reshape(3, 20, 8), X.reshape(3, 20, 8), X.reshape(3, 20, 8).tolist(),
-     list(torch.from_numpy(X).reshape(3, 20, 8))],
-    ids=["tensor", "array", "lists", "tensors"],
-)  # fmt: skip
+    [
+        torch.from_numpy(X).reshape(3, 20, 8),
+        X.reshape(3, 20, 8),
+        X.reshape(3, 20, 8).tolist(),
+        list(torch.from_numpy(X).reshape(3, 20, 8)),
+    ],
+)
 def test_three_axes_say_how_to_make_rows(small, cube):
     for use in uses_of_rows(small):
         with pytest.raises(ValueError, match=r"X has shape \(3, 20, 8\); X.reshape\(-1, 8\) makes"):
@@ -152,9 +156,7 @@ def test_one_row_cannot_be_split(settings):
         assert sae.fit(X[:2]).n_iter_ == 1
 
 
-@pytest.mark.parametrize(
-    "table", [TOKENS, pd.DataFrame(TOKENS), TOKENS["string"], "a text"], ids=range(4)
-)
+@each_case("table", [TOKENS, pd.DataFrame(TOKENS), TOKENS["string"], "a text"])
 def test_tokens_in_the_place_of_codes(small, table):
     with pytest.raises(TypeError, match=r"max_activating_examples\(codes, tokens\)"):
         max_activating_examples(table, small.transform(X))
@@ -189,7 +191,7 @@ def test_arguments_of_a_page_in_the_wrong_order(atlas, small, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("wrong", [None, 3, np.nan, b"w"])
+@each_case("wrong", [None, 3, np.nan, b"w"])
 def test_strings_of_tokens_that_are_none(wrong):
     table = {"text": [0, 0, 0], "string": ["a", wrong, "b"]}
     for use in (
@@ -221,15 +223,14 @@ def test_what_is_no_atlas_no_feature_no_extractor(small, atlas):
         SAEVectorizer(small, small).fit(TEXTS)
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
+@each_case(
+    "rows, message",
     [
         (TEXTS, "X holds texts"),
         (X.reshape(3, 20, 8), r"X.reshape\(-1, 8\)"),
         (None, "X is None"),
         (TopKSAE(4), "X is an estimator"),
     ],
-    ids=["texts", "cube", "none", "estimator"],
 )
 def test_what_is_no_rows_of_a_contrast_or_a_normalizer(rows, message):
     labels = np.arange(60) % 2

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import sksae
+from tests.cases import each_case
 
 PACKAGE = Path(sksae.__file__).parent
 PACKAGES = [
@@ -53,7 +54,7 @@ def test_the_package_shows_its_names_and_its_public_subpackages():
     assert set(dir(sksae)) == {*sksae.__all__, *PUBLIC, "__version__"}
 
 
-@pytest.mark.parametrize("name", PACKAGES[1:])
+@each_case("name", PACKAGES[1:])
 def test_subpackages_show_what_is_public_and_nothing_else(name):
     package = importlib.import_module(name)
     shown = {one for one in dir(package) if not one.startswith("_")}

@@ -8,6 +8,7 @@ import pytest
 
 from sksae import _optional, language_models
 from sksae.interpret import FeatureAtlas, FeatureContrast
+from tests.cases import each_case
 
 TABLES = ["Attribution", "Behaviour", "LogitLens", "TokenBehaviour", "TokenTable"]
 
@@ -22,7 +23,7 @@ def asks_for_frame(name):
     return cls(**{one.name: np.zeros((1, 1)) for one in fields(cls)}).to_frame
 
 
-@pytest.mark.parametrize("name", [*TABLES, "FeatureAtlas", "FeatureContrast"])
+@each_case("name", [*TABLES, "FeatureAtlas", "FeatureContrast"])
 def test_a_data_frame_without_pandas_names_the_extra(monkeypatch, name):
     ask = asks_for_frame(name)
     monkeypatch.setitem(sys.modules, "pandas", None)

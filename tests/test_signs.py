@@ -1,10 +1,10 @@
 import unicodedata
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sksae._signs import edges_visible, visible
+from tests.cases import each_case
 
 
 @given(st.text())
@@ -20,8 +20,6 @@ def test_escape_sequences_and_overrides_are_defused():
     assert visible("👩‍💻 한\n\t") == "👩‍💻 한↵→"
 
 
-@pytest.mark.parametrize(
-    ("token", "shown"), [(" a b ", "␣a b␣"), ("  ", "␣␣"), ("", ""), ("\n ", "↵␣")]
-)
+@each_case("token, shown", [(" a b ", "␣a b␣"), ("  ", "␣␣"), ("", ""), ("\n ", "↵␣")])
 def test_edges(token, shown):
     assert edges_visible(token) == shown

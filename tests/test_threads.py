@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sksae import metrics
 from sksae._threads import threads_for
-from tests.estimators import FAMILY, PREDICTORS, instances, name_of, predictors
+from tests.cases import each_case
+from tests.estimators import PREDICTORS, REPRESENTATIVES, instances, predictors
 
 
 @pytest.fixture(autouse=True)
@@ -71,11 +72,9 @@ class Threads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("namespace", [np.asarray, torch.from_numpy])
-@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}])
-@pytest.mark.parametrize(
-    "estimator", [*instances(max_iter=2), *predictors(max_iter=2)], ids=name_of
-)
+@each_case("namespace", [np.asarray, torch.from_numpy])
+@each_case("settings", [{}, {"early_stopping": True}])
+@each_case("estimator", [*instances(max_iter=1), *predictors(max_iter=1)])
 def test_no_operator_of_a_small_fit_or_its_use_starts_threads(estimator, settings, namespace, X):
     targets = [namespace(X[:, :3])] if type(estimator) in PREDICTORS else []
     estimator = sklearn.clone(estimator)
@@ -120,7 +119,7 @@ if __name__ == "__main__":
     torch.ones(3000, 3000) @ torch.ones(3000, 3000)  # threads that a child does not have
     tasks = [(cls, n) for cls in ({names},) for n in (300, {many})]
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        there = pool.starmap_async(everything, tasks).get(60)
+        there = pool.starmap_async(everything, tasks).get(600)
     torch.set_num_threads(1)
     here = [everything(*task) for task in tasks]
     assert np.allclose(there, here, atol=1e-4), (there, here)
@@ -129,10 +128,10 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_a_forked_child_fits_and_codes_whatever_threads_its_parent_used():
-    names = ", ".join(cls.__name__ for cls in FAMILY)
+    names = ", ".join(cls.__name__ for cls in (*REPRESENTATIVES, *PREDICTORS))
     script = IN_A_CHILD.format(names=names, width=16, many=40_000)
     command = [sys.executable, "-W", "ignore", "-c", script]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -175,15 +174,16 @@ if __name__ == "__main__":
     torch.set_num_threads(2)
     torch.ones(3000, 3000) @ torch.ones(3000, 3000)  # threads that a child does not have
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        there = pool.map_async(run, TASKS, 1).get(60)
+        there = pool.map_async(run, TASKS, 1).get(600)
     torch.set_num_threads(1)
     here = [run(name) for name in TASKS]
     assert np.allclose(there, here, rtol=1e-3), (there, here)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_a_forked_child_runs_language_models_whatever_threads_its_parent_used():
     command = [sys.executable, "-W", "ignore", "-c", MODELS_IN_A_CHILD]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
     assert (done.returncode, done.stderr) == (0, "")

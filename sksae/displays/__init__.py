@@ -2,6 +2,8 @@
 
 from sksae.displays._attribution_heat_map import AttributionDisplay
 from sksae.displays._codes import CodesDisplay
+from sksae.displays._component_images import ComponentImagesDisplay
+from sksae.displays._component_loadings import ComponentLoadingsDisplay
 from sksae.displays._decoder_map import DecoderMapDisplay
 from sksae.displays._frontier import SparsityFrontierDisplay
 from sksae.displays._heat_map import ActivationHeatmapDisplay
@@ -19,6 +21,8 @@ __all__ = [
     "AttributionDisplay",
     "CodeMagnitudeDisplay",
     "CodesDisplay",
+    "ComponentImagesDisplay",
+    "ComponentLoadingsDisplay",
     "ContrastVolcanoDisplay",
     "DecoderMapDisplay",
     "DensityHistogramDisplay",

@@ -39,6 +39,12 @@ def bare(ax):
     ax.spines[["top", "right"]].set_visible(False)
 
 
+def titled(ax, title, **style):
+    """Write a title above axes that have none."""
+    if not ax.get_title():
+        ax.set_title(title, fontsize=10, **style)
+
+
 def scale_for(values):
     """Return "log" for positive values that span a factor of at least 5, else "linear"."""
     low, high = min(values), max(values)

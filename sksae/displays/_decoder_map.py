@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from sksae._params import Int, Option, Seed, check_option
-from sksae.displays._axes import BLUE, GREY, INK, check_matplotlib, percent, place
+from sksae.displays._axes import BLUE, GREY, INK, check_matplotlib, percent, place, titled
 from sksae.displays._labels import latent_labels, place_labels, set_names
 from sksae.displays._plotted_data import as_array, fitted_step
 
@@ -220,6 +220,7 @@ class DecoderMapDisplay:
             ax.set(xlabel=f"{self.axis_name} 1", ylabel=f"{self.axis_name} 2")
         ax.set_aspect("equal", "datalim")
         ax.tick_params(labelsize=8)
+        titled(ax, "Directions of the latents")
         self.texts_ = place_labels(ax, marked, latent_labels(names, names))
         return self
 

@@ -16,6 +16,7 @@ from sksae.displays._axes import (
     place,
     plain_log_ticks,
     scale_for,
+    titled,
 )
 from sksae.displays._fonts import drawn
 from sksae.displays._labels import place_labels
@@ -231,6 +232,8 @@ class SparsityFrontierDisplay:
             style |= {"markersize": 5, "label": shown or "_candidates", **kwargs}
             self.lines_.append(ax.errorbar(x[members], y[members], error[members], **style))
         _scale(ax, x[is_finite])
+        if ax.get_xscale() == "linear" and "L0" in self.sparsity_name:
+            ax.xaxis.get_major_locator().set_params(integer=True)
         if self.best_index is not None:
             self._mark_best(ax, x, y)
         _legend(ax)
@@ -238,6 +241,7 @@ class SparsityFrontierDisplay:
         ax.set_xlabel(self.sparsity_name, parse_math=False)
         ax.set_ylabel(self.score_name + several, parse_math=False)
         bare(ax)
+        titled(ax, "Score by sparsity")
         one_group = self.labels is not None and len(names) == 1
         if one_group if annotate is None else annotate:
             labels = [str(self.labels[i]) for i in np.flatnonzero(is_finite)]
@@ -265,7 +269,9 @@ class SparsityFrontierDisplay:
 
     def _mark_best(self, ax, x, y):
         best = int(self.best_index)
-        name = self.labels[best] if self.labels is not None else f"L0 {x[best]:.4g}"
+        name = f"L0 {x[best]:.4g}" if self.labels is None else self.labels[best]
+        if self.groups is not None:  # with the other parameters, which name the line
+            name = ", ".join(filter(None, [str(name), str(self.groups[best])]))
         style = {"markersize": 15, "markerfacecolor": "none", "markeredgecolor": INK}
         (self.best_,) = ax.plot(
             x[best], y[best], "o", markeredgewidth=1.6, label=f"chosen: {name}", zorder=4, **style

@@ -7,7 +7,7 @@ import numpy as np
 
 from sksae._params import Int, check_option
 from sksae._signs import edges_visible, fit_columns
-from sksae.displays._axes import check_matplotlib, place
+from sksae.displays._axes import check_matplotlib, place, titled
 from sksae.displays._fonts import drawn
 from sksae.displays._labels import latent_labels, names_by_latent, set_names
 from sksae.displays._plotted_data import codes_of, matrix, stored
@@ -234,6 +234,7 @@ class ActivationHeatmapDisplay:
                 self.image_, ax=ax, label="activation", extend=extend, aspect=30
             )
         self._label_axes(ax, n_rows, n_features)
+        titled(ax, "Activations")
         return self
 
     def _label_axes(self, ax, n_rows, n_features):

@@ -16,6 +16,7 @@ from sksae.displays._axes import (
     percent,
     place,
     plain_log_ticks,
+    titled,
 )
 from sksae.displays._plotted_data import as_array, codes_of, fitted_step, matrix
 from sksae.metrics import l0_per_row, latent_density
@@ -147,6 +148,7 @@ class L0HistogramDisplay:
         ax.set_ylim(0, 1.18 * heights.max())
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel="active latents per row (L0)", ylabel="share of rows")
+        titled(ax, "Active latents per row")
         bare(ax)
         return self
 
@@ -301,6 +303,7 @@ class DensityHistogramDisplay:
         # Three rows of at most three would be a share of 1.
         self.limit_ = noted_line(ax, math.log10(limit), "3 rows") if limit < 1 else None
         ax.set(xlabel="share of rows on which a latent fires (log scale)", ylabel="latents")
+        titled(ax, "Firing frequencies of the latents")
         bare(ax)
         return self
 
@@ -463,6 +466,7 @@ class CodeMagnitudeDisplay:
         if self.median is not None:
             self.median_line_ = noted_line(ax, self.median, f"median {self.median:.3g}")
         ax.set(xlabel="activation (log scale)", ylabel="non-zero codes")
+        titled(ax, "Magnitudes of the codes")
         bare(ax)
         return self
 

@@ -65,8 +65,8 @@ def set_names(estimator):
     return {i: name for i, name in enumerate(names) if not re.fullmatch(rf"[^\W\d]+{i}", name)}
 
 
-def latent_labels(latents, names):
-    """Return the label of each latent: its number and its name.
+def latent_labels(latents, names, columns=_NAME_COLUMNS):
+    """Return the label of each latent, its number and its name, in at most `columns`.
 
     A name that consists of a word and a number, such as the "topksae7" of a data frame, stands
     alone.
@@ -75,7 +75,7 @@ def latent_labels(latents, names):
     for latent in latents:
         name = visible(str(names.get(latent, ""))).strip()
         alone = re.fullmatch(r"[^\W\d]+\d+", name)
-        labels.append(fit_columns(name if alone else f"{latent} {name}".strip(), _NAME_COLUMNS))
+        labels.append(fit_columns(name if alone else f"{latent} {name}".strip(), columns))
     return labels
 
 

@@ -9,6 +9,7 @@ from sksae.displays._axes import (
     place,
     plain_log_ticks,
     scale_for,
+    titled,
 )
 from sksae.displays._plotted_data import fitted_step
 
@@ -135,6 +136,7 @@ class TrainingCurveDisplay:
             before = f"{kwargs['label']}, " if "label" in kwargs else ""
             self._plot_scores(ax, {"color": score_color, "marker": few}, before)
         _legend(ax)
+        titled(ax, "Training")
         return self
 
     def _plot_scores(self, ax, style, before):

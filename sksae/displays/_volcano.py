@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._params import Int, Option, check_option
-from sksae.displays._axes import BLUE, GREY, INK, RED, bare, check_matplotlib, place
+from sksae.displays._axes import BLUE, GREY, INK, RED, bare, check_matplotlib, place, titled
 from sksae.displays._labels import latent_labels, names_by_latent, place_labels
 
 _LEAST = 1e-300  # a q-value that is not distinguished from 0
@@ -190,6 +190,7 @@ class ContrastVolcanoDisplay:
         ax.set_ylabel(f"evidence, −log₁₀ {self.qvalue_name}", parse_math=False)
         ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8)
         bare(ax)
+        titled(ax, "Contrast of two groups", pad=24)  # above the legend
         points, labels = np.c_[effect, evidence][shown], latent_labels(shown.tolist(), names)
         self.texts_ = place_labels(ax, points, labels)
         return self

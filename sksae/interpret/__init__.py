@@ -3,7 +3,7 @@
 from sksae.interpret._examples import Example, max_activating_examples
 from sksae.interpret._feature import Feature, Quantile, Related
 from sksae.interpret._prompt_codes import PromptCodes, read_prompt
-from sksae.interpret.atlas import FeatureAtlas, choose_features
+from sksae.interpret.atlas import FeatureAtlas, RowSample, choose_features
 from sksae.interpret.contrast import FeatureContrast, auroc, log_odds_z, welch_t
 from sksae.interpret.explanation import (
     CachedClient,
@@ -34,6 +34,7 @@ __all__ = [
     "PromptCodes",
     "Quantile",
     "Related",
+    "RowSample",
     "auroc",
     "choose_features",
     "estimate_cost",

@@ -57,6 +57,14 @@ def read_cells(tokens, n_rows):
     return _make_cells(text, _whole_strings(tokens, text, string, firsts), firsts)
 
 
+def labelling(tokens):
+    """Return what `tokens` says about rows: "tokens", "labels", or "numbers" for None."""
+    if tokens is None:
+        return "numbers"
+    is_table = all(_column(tokens, name) is not None for name in ("text", "string"))
+    return "tokens" if is_table else "labels"
+
+
 def _check_strings(text, string):
     """Raise a ValueError unless every row has a string and the name of a text."""
     wrong = [row for row, value in enumerate(string.tolist()) if not isinstance(value, str)]

@@ -53,7 +53,7 @@ def table_lines(table):
     ]
 
 
-def feature_lines(feature, *, n_examples=None):
+def feature_lines(feature, *, n_examples=None, explanation=None):
     r"""Return the lines of a feature for the terminal: a heading, its tokens, its examples.
 
     The strongest token of an example is bold on a coloured ground where the output is a terminal,
@@ -65,6 +65,8 @@ def feature_lines(feature, *, n_examples=None):
         The feature.
     n_examples : int, default=None
         Largest number of examples. None shows all.
+    explanation : Explanation or str, default=None
+        Its name, for a line below the heading. None leaves the line out.
 
     Returns
     -------
@@ -110,6 +112,7 @@ def feature_lines(feature, *, n_examples=None):
     return [
         f"Feature {feature.feature}: fires on {feature.density:.2%} of rows, in {texts}, "
         f"at most {feature.max_activation:.3g}",
+        *([f"  is  {edges_visible(str(explanation))}"] if explanation is not None else []),
         *([f"  on  {'   '.join(tokens)}"] if tokens else []),
         *(
             f"{example.activation:8.3g}  {example.line(width=width - 10, marks=marks)}"

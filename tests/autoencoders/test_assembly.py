@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.autoencoders import fitted
+from tests.cases import each_case
 from tests.estimators import arrays_of, wide
 
 
@@ -48,7 +49,7 @@ def test_names_do_not_outlive_their_components(X):
     assert "cold" not in learnt.get_feature_names_out()
 
 
-@pytest.mark.parametrize("cls", [BatchTopKSAE, GatedSAE, JumpReLUSAE])
+@each_case("cls", [BatchTopKSAE, GatedSAE, JumpReLUSAE])
 def test_a_threshold_belongs_to_these(cls, X):
     learnt = wide(cls, max_iter=1).fit(X)
     weights = weights_of(learnt)
@@ -57,8 +58,8 @@ def test_a_threshold_belongs_to_these(cls, X):
         fitted(cls(64), weights)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
+@each_case(
+    "change, message",
     [
         ({"components": np.ones(3)}, "components must be a matrix"),
         ({"components": np.ones((0, 3))}, "not empty"),
@@ -67,7 +68,6 @@ def test_a_threshold_belongs_to_these(cls, X):
         ({"encoder_intercept": np.array([0, np.nan])}, "encoder_intercept has entries"),
         ({"bias": np.ones(2)}, "no such weights: bias"),
     ],
-    ids=["vector", "empty", "shape", "intercept", "nan", "unknown"],
 )
 def test_arrays_that_do_not_fit_leave_the_estimator_alone(change, message):
     weights = {
@@ -85,7 +85,7 @@ def test_arrays_that_do_not_fit_leave_the_estimator_alone(change, message):
         fitted(SparseAutoencoder(0), weights)
 
 
-@pytest.mark.parametrize("cls", [SparseAutoencoder, BatchTopKSAE, GatedSAE, JumpReLUSAE])
+@each_case("cls", [SparseAutoencoder, BatchTopKSAE, GatedSAE, JumpReLUSAE])
 def test_training_starts_from_the_function_of_rows_of_any_norm(cls, X):
     """A step of no size changes the unit of the codes, and nothing that they reconstruct."""
     learnt = wide(cls, max_iter=3).fit(X)

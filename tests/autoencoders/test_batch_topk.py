@@ -11,6 +11,7 @@ from sksae.kernels import pooled_cut
 from sksae.objectives import BatchTopK
 from sksae.training import Engine
 from tests.autoencoders.fixture_a import W, X, assert_close, entries_of, loss_and_gradients, tensor
+from tests.cases import each_case
 
 
 def weights():
@@ -42,8 +43,8 @@ def test_reconstruction():
     assert_close(entries.decode(codes).detach(), [[2.03, 2.92], [0.1, 0.2]])
 
 
-@pytest.mark.parametrize("plain", [True, False])
-@pytest.mark.parametrize(("k", "cut"), [(1, (1.4 + 1.09) / 2), (1.5, (1.09 + 0.53) / 2)])
+@each_case("plain", [True, False])
+@each_case("k, cut", [(1, (1.4 + 1.09) / 2), (1.5, (1.09 + 0.53) / 2)])
 def test_the_threshold_lies_midway(k, cut, plain):
     """A threshold at the smallest kept entry would drop that entry: two of three units remain."""
     objective = BatchTopK(k)
@@ -74,16 +75,18 @@ def test_weights_count_as_repetitions():
             assert (repeated > expected).sum() <= k * len(repeated)
 
 
+SHORT = {"max_iter": 10, "batch_size": 250, "random_state": 1}
+
+
 @pytest.fixture(scope="module")
 def toy():
     X, _, _ = make_superposition(20_000, 16, 32, density=0.05, bias=1.0, random_state=100)
-    return X, BatchTopKSAE(32, k=1.6, random_state=1).fit(X)
+    return X, BatchTopKSAE(32, k=1.6, **SHORT).fit(X[:10_000])
 
 
 def test_l0_is_as_asked_on_rows_not_seen(toy):
-    _, sae = toy
-    new, _, _ = make_superposition(20_000, 16, 32, density=0.05, bias=1.0, random_state=100)
-    codes = sae.transform(new[10_000:])
+    X, sae = toy
+    codes = sae.transform(X[10_000:])
     assert (codes > 0).sum(axis=1).mean() == pytest.approx(1.6, rel=0.05)
 
 
@@ -103,8 +106,9 @@ def test_every_threshold_is_the_same_in_the_unit_of_training(toy):
     """Decoder rows of norm 1 leave one number, folded with the scale of the data."""
     X, sae = toy
     assert np.ptp(sae.threshold_) < 1e-6 * sae.threshold_[0]
+    X = X[:10_000]
     scale = np.sqrt(16 / ((X - X.mean(0)) ** 2).sum(1).mean())
-    again = BatchTopKSAE(32, k=1.6, random_state=1).fit(10 * X)
+    again = BatchTopKSAE(32, k=1.6, **SHORT).fit(10 * X)
     np.testing.assert_allclose(again.threshold_, 10 * sae.threshold_, rtol=1e-2)
     assert 0.1 < sae.threshold_[0] * scale < 5
 

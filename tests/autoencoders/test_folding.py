@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sksae.objectives import Objective, Weight
 from sksae.training import Batches, Normalization
 from tests.autoencoders.fixture_a import assert_close, tensor
+from tests.cases import each_case
 
 X = tensor([[3, 1], [1, 3], [2, 5], [6, 3]])
 
@@ -31,9 +32,8 @@ def normalization(method="rms"):
     return Normalization.from_rows(Batches(X, None, 4, torch.float64, "cpu"), method)
 
 
-@pytest.mark.parametrize(
-    ("method", "scale"),
-    [("rms", 0.6030226892), ("anthropic", 0.3071385370), ("unit", 0.2062842493)],
+@each_case(
+    "method, scale", [("rms", 0.6030226892), ("anthropic", 0.3071385370), ("unit", 0.2062842493)]
 )
 def test_normalization(method, scale):
     mean, measured, _ = normalization(method)

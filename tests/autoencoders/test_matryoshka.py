@@ -9,6 +9,7 @@ from sksae.datasets import make_superposition
 from sksae.training import _engine
 from tests.autoencoders.fixture_a import assert_close, loss_and_gradients
 from tests.autoencoders.test_batch_topk import weights
+from tests.cases import each_case
 
 
 def test_objective():
@@ -28,8 +29,8 @@ def test_one_width_is_batch_topk(X):
     assert nested.widths_ == (24,)
 
 
-@pytest.mark.parametrize(
-    ("m", "widths", "expected"),
+@each_case(
+    "m, widths, expected",
     [
         (64, None, (4, 8, 16, 32, 64)),
         (6, None, (1, 3, 6)),
@@ -43,7 +44,7 @@ def test_widths(m, widths, expected):
     assert MatryoshkaSAE(m, k=1, widths=widths, max_iter=1).fit(X).widths_ == expected
 
 
-@pytest.mark.parametrize("widths", [[], [0, 2], [2, 2], [3, 1], [1.5], "12", 4])
+@each_case("widths", [[], [0, 2], [2, 2], [3, 1], [1.5], "12", 4])
 def test_widths_that_are_refused(widths):
     with pytest.raises(ValueError, match="'widths' parameter of MatryoshkaSAE must be None or a"):
         MatryoshkaSAE(8, widths=widths).fit(np.ones((5, 3)))
@@ -61,7 +62,7 @@ def test_the_fast_form_takes_the_steps_of_the_definition(X, monkeypatch):
 def test_the_first_latents_reconstruct_by_themselves():
     """A prefix is the first columns, and explains more than the prefix of one dictionary."""
     X, _, _ = make_superposition(4000, 8, 32, random_state=0)
-    settings = {"n_components": 32, "k": 2, "max_iter": 100, "random_state": 0}
+    settings = {"n_components": 32, "k": 2, "max_iter": 15, "batch_size": 200, "random_state": 0}
     nested = MatryoshkaSAE(widths=[8], **settings).fit(X)
     first = nested.prefix(8)
     assert (first.n_components_, first.widths_) == (8, (8,))

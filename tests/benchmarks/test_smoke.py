@@ -13,6 +13,7 @@ from tests.benchmarks.data import CONFIGS, Shape, superposition
 from tests.benchmarks.ours import ESTIMATORS, OURS, Ours
 from tests.benchmarks.quality import Race, run_race
 from tests.benchmarks.task import Task
+from tests.cases import each_case
 
 TINY = Shape(32, 8, 16, 2)
 
@@ -26,7 +27,7 @@ def options_of(measurement, *arguments):
     return parse("", [measurement, "--config", "T", "--libraries", "--threads", "1", *arguments])
 
 
-@pytest.mark.parametrize("regime", ["start", "trained"])
+@each_case("regime", ["start", "trained"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_steps_and_encodes(variant, regime, tmp_path, capsys):
     for measurement, measure in [

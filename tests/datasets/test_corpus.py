@@ -21,6 +21,12 @@ LABELS = ["numpy", "scipy", "scikit-learn", "torch", "transformers", "Python"]
 LONG = "A sentence of documentation that is told again and again until it is long enough. "
 
 
+@pytest.fixture(autouse=True)
+def read_anew(monkeypatch):
+    """Read the installed packages at every call, which other tests do once."""
+    monkeypatch.setattr(_corpus, "_corpus_documents", _corpus._corpus_documents.__wrapped__)
+
+
 @pytest.fixture(scope="module")
 def corpus():
     return load_corpus()

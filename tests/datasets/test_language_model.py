@@ -1,8 +1,6 @@
 """The packaged language model: its files, its tokenizer, and a floor under its quality."""
 
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sksae.datasets import TINY_LM_PATH, load_corpus, load_tiny_lm
+from tests.cases import each_case
 
 # 2.57 was measured; a model that knows only how frequent each token is reaches 6.6
 HELD_OUT_LOSS = 2.8
@@ -92,13 +91,7 @@ def test_progress_bars_are_left_as_they_were():
     assert logging.is_progress_bar_enabled()
 
 
-def test_transformers_is_imported_only_when_needed():
-    code = "import sys, sksae.datasets; print('transformers' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "False"
-
-
-@pytest.mark.parametrize("text", TEXTS)
+@each_case("text", TEXTS)
 def test_text_survives_the_tokenizer(tiny_lm, text):
     _, tokenizer = tiny_lm
     ids = tokenizer(text)["input_ids"]

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from sksae.datasets import _superposition, make_superposition
+from tests.cases import each_case
 
 
 def forest(n_components, n_roots, n_children):
@@ -85,8 +86,8 @@ def test_shapes_norms_and_the_sum(
     assert_allclose(X, codes @ dictionary + bias, atol=1e-12)
 
 
-@pytest.mark.parametrize(("density", "fires"), [(0.0, False), (1.0, True)])
-@pytest.mark.parametrize("correlation", [0, 0.5, 1])
+@each_case("density, fires", [(0.0, False), (1.0, True)])
+@each_case("correlation", [0, 0.5, 1])
 def test_densities_at_their_ends(density, fires, correlation):
     _, _, codes = make_superposition(
         density=density, correlation=correlation, magnitude_std=0.0, random_state=0
@@ -224,8 +225,8 @@ def test_negative_magnitudes_become_zero():
     assert (codes.data > 0).all()
 
 
-@pytest.mark.parametrize(
-    ("parameters", "message"),
+@each_case(
+    "parameters, message",
     [
         ({"n_samples": 0}, "n_samples"),
         ({"n_factors": 0}, "n_factors"),

@@ -23,6 +23,7 @@ from sksae.displays import (
     DensityHistogramDisplay,
     L0HistogramDisplay,
 )
+from tests.cases import each_case
 from tests.displays.labels import check_labels
 
 CODES = np.array([[0, 1.5, 0, 0], [2, 1, 0, 0], [3, 0, 0, 4], [1, 0, 0, 0]], dtype=np.float32)
@@ -56,7 +57,7 @@ def model():
     return TopKSAE(20, k=3, max_iter=2, random_state=0).fit(X), X
 
 
-@pytest.mark.parametrize("form", FORMS)
+@each_case("form", FORMS)
 def test_densities_are_counted(form):
     display = DensityHistogramDisplay.from_codes(FORMS[form])
     assert list(display.density) == [0.75, 0.5, 0, 0.25]
@@ -105,13 +106,13 @@ def test_every_latent_is_in_one_bar(density, n_rows):
     assert sum(heights(display.bars_)) == len(density) - density.count(0)
 
 
-@pytest.mark.parametrize("density", [[0.5, 1.5], [-0.1], [np.nan], [[0.5]]])
+@each_case("density", [[0.5, 1.5], [-0.1], [np.nan], [[0.5]]])
 def test_what_is_no_share_is_refused(density):
     with pytest.raises(ValueError, match="density must"):
         DensityHistogramDisplay(density=density).plot()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@each_case("form", FORMS)
 def test_active_latents_are_counted(form):
     display = L0HistogramDisplay.from_codes(FORMS[form])
     assert heights(display.bars_) == [0.5, 0.5]
@@ -146,7 +147,7 @@ def test_there_is_a_row_at_least():
         L0HistogramDisplay(counts=[]).plot()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@each_case("form", FORMS)
 def test_magnitudes_are_counted(form):
     display = CodeMagnitudeDisplay.from_codes(FORMS[form], n_bins=2)
     np.testing.assert_allclose(display.edges, [1, 2, 4])
@@ -181,7 +182,7 @@ def test_codes_that_are_not_finite_are_refused():
         CodeMagnitudeDisplay(counts=[1, 2], edges=[1, 2]).plot()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@each_case("form", FORMS)
 def test_the_heat_map_shows_the_busiest_latents_in_order(form):
     display = ActivationHeatmapDisplay.from_codes(FORMS[form], n_features=2, n_rows=3)
     assert display.features.tolist() == [0, 1]
@@ -257,8 +258,8 @@ def test_tokens_may_be_a_table(make):
     assert display.labels == ["c", "a"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
+@each_case(
+    "options, message",
     [
         ({"features": [4]}, "features must be between 0 and 3"),
         ({"rows": [-1]}, "rows must be between 0 and 3"),

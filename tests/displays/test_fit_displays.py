@@ -20,6 +20,7 @@ from sksae.displays import (
 from sksae.interpret import FeatureContrast
 from sksae.metrics import sae_scorer
 from sksae.model_selection import Knee, SparsityPathCV
+from tests.cases import each_case
 from tests.displays.labels import check_labels
 
 RESULTS = {
@@ -81,7 +82,16 @@ def test_the_frontier_is_that_of_the_results():
     assert display.ax_.get_xlabel() == "active latents per row (L0)"
     assert display.ax_.get_ylabel() == "explained variance (mean ± standard error)"
     legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert legend == ["n_components = 8", "chosen: k = 1"]
+    assert legend == ["n_components = 8", "chosen: k = 1, n_components = 8"]
+
+
+def test_ticks_of_active_latents_are_whole_numbers():
+    results = {**RESULTS, "mean_test_neg_l0": np.array([-4.0, -2.0])}
+    display = SparsityFrontierDisplay.from_cv_results(results)
+    ticks = display.ax_.get_xticks()
+    assert display.ax_.get_xscale() == "linear"
+    assert (ticks == np.round(ticks)).all()
+    assert display.ax_.get_title() == "Score by sparsity"
 
 
 def test_a_parameter_may_be_the_axis():
@@ -159,7 +169,7 @@ def test_the_map_is_the_principal_plane_of_the_directions():
     display.figure_.canvas.draw()
 
 
-@pytest.mark.parametrize("density", [None, np.zeros(5), np.full(5, 0.5)])
+@each_case("density", [None, np.zeros(5), np.full(5, 0.5)])
 def test_a_map_needs_no_spread_of_densities(density):
     display = DecoderMapDisplay(positions=np.eye(5, 2), density=density).plot()
     display.figure_.canvas.draw()
@@ -295,7 +305,9 @@ def test_two_frontiers_share_axes():
     assert len({line.get_color() for line in lines}) == 2
     assert len({line.get_marker() for line in lines}) == 2
     legend = first.ax_.get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["A", "$B", "chosen: k = 1"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "A", "$B", "chosen: k = 1, n_components = 8"
+    ]  # fmt: skip
     assert first.ax_.get_xscale() == "log"  # from 1 to 20, where neither spans a factor of 5
     groups = SparsityFrontierDisplay(sparsity=[1, 2], score=[0, 1], groups=["a", "b"])
     groups.plot(first.ax_, label="C")

@@ -14,6 +14,7 @@ from sksae.displays import AttributionDisplay, HighlightedText
 from sksae.displays._fonts import drawn
 from sksae.interpret import FeatureAtlas, max_activating_examples
 from sksae.language_models import Attribution
+from tests.cases import each_case
 
 tokens_and_values = st.lists(
     st.tuples(st.text(max_size=6), st.one_of(st.just(0.0), st.floats(-9, 9))), min_size=1
@@ -59,8 +60,8 @@ def luminance(rgb):
     return linear @ [0.2126, 0.7152, 0.0722]
 
 
-@pytest.mark.parametrize("value", [1.0, -1.0])
-@pytest.mark.parametrize(("page", "ink"), [(255, 0), (17, 240)])
+@each_case("value", [1.0, -1.0])
+@each_case("page, ink", [(255, 0), (17, 240)])
 def test_the_strongest_colour_can_be_read_on_light_and_dark_pages(value, page, ink):
     markup = HighlightedText.from_tokens(["a"], [value]).to_html()
     *color, alpha = map(float, re.search(r"rgba\(([^)]*)\)", markup)[1].split(","))

@@ -9,9 +9,11 @@ from sklearn.preprocessing import StandardScaler
 
 from sksae.metrics import sae_scorer
 from sksae.training import TrainingRun
-from tests.estimators import PREDICTORS, arrays_of, wide
+from tests.cases import each_case
+from tests.estimators import PREDICTORS, arrays_of, fitted, wide
 
-pytestmark = pytest.mark.usefixtures("unchanged_world")
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = [pytest.mark.usefixtures("unchanged_world"), pytest.mark.costly]
 
 
 class Recorder:
@@ -68,7 +70,7 @@ def test_a_callback_can_stop_and_changes_nothing_else(SAE, X):
     sae.fit(X)
     assert sae.n_iter_ == len(sae.loss_curve_) == 4
     watched = wide(SAE, max_iter=4).set_callbacks(Recorder()).fit(X)
-    for name, value in arrays_of(wide(SAE, max_iter=4).fit(X)).items():
+    for name, value in arrays_of(fitted(SAE, X, max_iter=4)).items():
         assert_array_equal(getattr(watched, name), value)
 
 
@@ -125,7 +127,7 @@ def test_an_interruption_between_passes_keeps_the_model(SAE, X):
     assert recorder.events.count(("end", "fit")) == 1
 
 
-@pytest.mark.parametrize("steps", [2, 6])
+@each_case("steps", [2, 6])
 def test_an_interruption_within_a_pass_keeps_the_model(SAE, X, steps, monkeypatch):
     step = TrainingRun.step
 
@@ -159,7 +161,6 @@ def test_an_interruption_before_the_first_step_is_an_interruption(SAE, X, monkey
     assert not hasattr(sae, "components_")
 
 
-@pytest.mark.costly
 def test_verbose_prints_a_line_a_pass_and_silence_is_the_default(SAE, X, capsys):
     wide(SAE, max_iter=3).fit(X)
     assert capsys.readouterr() == ("", "")
@@ -167,7 +168,7 @@ def test_verbose_prints_a_line_a_pass_and_silence_is_the_default(SAE, X, capsys)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert all(line.startswith(f"[{SAE.__name__}] pass ") for line in lines)
-    wide(SAE, max_iter=400, n_components=8, batch_size=400, verbose=1).fit(X)
+    wide(SAE, max_iter=400, n_components=8, batch_size=40, verbose=1).fit(X[:40])
     lines = capsys.readouterr().out.splitlines()
     assert 50 <= len(lines) <= 110
     assert lines[-1].startswith(f"[{SAE.__name__}] pass 400/400")
@@ -204,7 +205,7 @@ class Watcher:
 def test_every_hook_is_given_a_fitted_model_with_the_loss_so_far(SAE, X):
     watcher = Watcher(X)
     sae = wide(SAE, max_iter=3).set_callbacks(watcher).fit(X)
-    plain = wide(SAE, max_iter=3).fit(X)
+    plain = fitted(SAE, X, max_iter=3)
     assert sae.loss_curve_ == plain.loss_curve_
     assert_array_equal(sae.components_, plain.components_)
     [(steps, losses, score)] = watcher.of("end", "fit")
@@ -248,7 +249,7 @@ def test_the_loss_of_an_interrupted_first_pass_is_that_so_far(SAE, X):
     assert np.isfinite(sae.loss_curve_).all()
 
 
-@pytest.mark.parametrize("weight", [None, np.arange(1.0, 401.0)])
+@each_case("weight", [None, np.arange(1.0, 401.0)])
 def test_the_scoring_monitor_of_scikit_learn_works_with_a_target(SAE, X, weight):
     monitor = ScoringMonitor(scoring=sae_scorer)
     sae = wide(SAE, max_iter=3).set_callbacks(monitor)

@@ -9,9 +9,10 @@ import sklearn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tests.estimators import arrays_of, training_orders, wide
+from tests.estimators import arrays_of, fitted, training_orders, wide
 
-pytestmark = pytest.mark.usefixtures("unchanged_world")
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = [pytest.mark.usefixtures("unchanged_world"), pytest.mark.costly]
 
 
 def test_a_stream_that_was_pickled_midway_goes_on_as_if_it_had_not(sae, X):
@@ -70,14 +71,14 @@ def test_a_stream_has_a_width_of_its_own(SAE, X):
 
 
 def test_a_stream_goes_on_from_a_fit_and_a_fit_ends_a_stream(SAE, X):
-    sae = wide(SAE).fit(X)
-    fitted = sae.loss_curve_[-1]
+    sae = fitted(SAE, X, max_iter=5)
+    last = sae.loss_curve_[-1]
     sae.partial_fit(X)
-    assert (sae.n_iter_, sae.n_steps_) == (31, 124)
-    assert sae.loss_curve_[-1] < 1.3 * fitted
+    assert (sae.n_iter_, sae.n_steps_) == (6, 24)
+    assert sae.loss_curve_[-1] < 1.3 * last
     sae.fit(X)
-    assert (sae.n_iter_, sae.n_steps_) == (30, 120)
-    assert_array_equal(sae.components_, wide(SAE).fit(X).components_)
+    assert (sae.n_iter_, sae.n_steps_) == (5, 20)
+    assert_array_equal(sae.components_, fitted(SAE, X, max_iter=5).components_)
 
 
 def test_a_stream_does_not_stop_early(SAE, X):
@@ -118,7 +119,7 @@ def test_warm_start_goes_on_where_the_last_fit_ended(SAE, X):
 
 
 def test_warm_start_begins_with_the_function_that_was_learnt(SAE, X):
-    sae = wide(SAE).fit(X)
+    sae = fitted(SAE, X)
     codes, components = sae.transform(X), sae.components_
     for normalize in ("rms", "anthropic", "unit", None):
         # One pass at a vanishing rate: unfolding and folding must give the model back.
@@ -128,7 +129,7 @@ def test_warm_start_begins_with_the_function_that_was_learnt(SAE, X):
 
 
 def test_warm_start_keeps_the_width(SAE, X):
-    sae = wide(SAE, warm_start=True).fit(X)
+    sae = fitted(SAE, X).set_params(warm_start=True)
     with pytest.raises(ValueError, match="n_components"):
         sae.set_params(n_components=32).fit(X)
     with pytest.raises(ValueError, match="features"):
@@ -143,5 +144,5 @@ def test_warm_start_keeps_the_width(SAE, X):
 
 
 def test_warm_start_of_an_unfitted_estimator_is_a_fit(SAE, X):
-    one, other = wide(SAE).fit(X), wide(SAE, warm_start=True).fit(X)
+    one, other = fitted(SAE, X, max_iter=3), wide(SAE, max_iter=3, warm_start=True).fit(X)
     assert_array_equal(one.components_, other.components_)

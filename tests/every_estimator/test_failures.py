@@ -8,13 +8,14 @@ import sklearn
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from tests.estimators import wide
+from tests.cases import each_case
+from tests.estimators import fitted, wide
 
 pytestmark = pytest.mark.usefixtures("unchanged_world")
 
 
-@pytest.mark.parametrize(
-    ("bad", "message"),
+@each_case(
+    "bad, message",
     [
         (lambda X: np.where(X > 2, np.nan, X), "NaN"),
         (lambda X: np.where(X > 2, np.inf, X), "infinity"),
@@ -35,7 +36,7 @@ def test_bad_rows_are_refused(SAE, X, bad, message):
         with pytest.raises(ValueError, match=message):
             getattr(sae, method)(bad(X))
     assert not hasattr(sae, "components_")
-    sae.fit(X)
+    sae = fitted(SAE, X, max_iter=1)
     for method in (sae.transform, sae.score):
         with pytest.raises(ValueError, match=message + "|features"):
             method(bad(X))
@@ -47,7 +48,7 @@ def test_sparse_rows_are_refused(SAE, X):
 
 
 def test_another_width_is_refused(SAE, X):
-    sae = wide(SAE, max_iter=1).fit(X)
+    sae = fitted(SAE, X, max_iter=1)
     for method in (sae.transform, sae.score):
         with pytest.raises(ValueError, match=r"X has 5 features, but .* is expecting 12 features"):
             method(X[:, :5])
@@ -63,7 +64,7 @@ def test_nothing_works_before_the_fit(SAE, X):
             getattr(wide(SAE), method)(*([X] if method != "get_feature_names_out" else []))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each_case("dtype", [np.float32, np.float64])
 def test_a_loss_that_is_no_number_names_the_learning_rate(SAE, X, dtype):
     sae = wide(SAE, learning_rate=1e200)
     with pytest.raises(FloatingPointError, match="learning_rate"):
@@ -88,7 +89,7 @@ def test_not_a_number_is_found_without_the_check_of_scikit_learn(SAE, X):
 
 
 def test_codes_that_do_not_fit_in_memory_are_refused_before_they_are_made(SAE, X, monkeypatch):
-    sae = wide(SAE, max_iter=1).fit(X)
+    sae = fitted(SAE, X, max_iter=1)
     monkeypatch.setattr("sksae._arrays._physical_memory", lambda: 400 * 64 * 8 - 1)
     with pytest.raises(MemoryError, match=r"\(400, 64\).*sparse_output=True"):
         sae.transform(X)
@@ -98,7 +99,7 @@ def test_codes_that_do_not_fit_in_memory_are_refused_before_they_are_made(SAE, X
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("rows", [1, 2, 3])
+@each_case("rows", [1, 2, 3])
 def test_few_rows_are_a_fit_or_an_error_that_counts_them(SAE, X, rows):
     sae = wide(SAE, max_iter=3).fit(X[:rows])
     assert np.isfinite(sae.components_).all()
@@ -115,7 +116,8 @@ def test_few_rows_are_a_fit_or_an_error_that_counts_them(SAE, X, rows):
         assert np.isfinite(sae.fit(X[:rows]).validation_scores_).all()
 
 
-@pytest.mark.parametrize(
+@pytest.mark.costly
+@each_case(
     "degenerate",
     [
         lambda X: np.zeros_like(X),
@@ -126,7 +128,7 @@ def test_few_rows_are_a_fit_or_an_error_that_counts_them(SAE, X, rows):
         lambda X: X[:, :1],
     ],
 )
-@pytest.mark.parametrize("dead_window", [None, 1])
+@each_case("dead_window", [None, 1])
 def test_degenerate_rows_are_learnt_and_equal_ones_are_said_to_be(sae, X, degenerate, dead_window):
     rows = degenerate(X)
     sae.set_params(dead_window=dead_window, batch_size=100, max_iter=4)
@@ -156,16 +158,16 @@ def test_stopping_on_the_loss_stops(SAE, X):
 
 
 def test_early_stopping_scores_every_pass_and_keeps_the_best(SAE, X):
-    sae = wide(SAE, max_iter=40, early_stopping=True, n_iter_no_change=5).fit(X)
+    sae = wide(SAE, max_iter=15, early_stopping=True, n_iter_no_change=5).fit(X)
     scores = np.array(sae.validation_scores_)
     assert len(scores) == sae.n_iter_ == len(sae.loss_curve_)
-    assert sae.n_iter_ == 40 or len(scores) - 1 - scores.argmax() == 5
-    again = wide(SAE, max_iter=40, early_stopping=True, n_iter_no_change=5).fit(X)
+    assert sae.n_iter_ == 15 or len(scores) - 1 - scores.argmax() == 5
+    again = wide(SAE, max_iter=15, early_stopping=True, n_iter_no_change=5).fit(X)
     assert again.validation_scores_ == sae.validation_scores_
 
 
 def test_a_failed_fit_leaves_the_fitted_model_usable(SAE, X):
-    sae = wide(SAE).fit(X)
+    sae = fitted(SAE, X)
     before = sae.transform(X)
     sae.set_params(learning_rate=1e200)
     with pytest.raises(FloatingPointError):
@@ -175,14 +177,15 @@ def test_a_failed_fit_leaves_the_fitted_model_usable(SAE, X):
     assert (sae.transform(X) == before).all()
 
 
-@pytest.mark.parametrize("exponent", [-126, -118, -100, 90])
+@pytest.mark.costly
+@each_case("exponent", [-126, -118, -100, 90])
 def test_rows_of_any_size_are_learnt_alike(SAE, X, exponent):
     """A power of two changes no digit: codes and reconstructions are those times it."""
     X = X.astype(np.float32)
     X -= X.mean(axis=0)
     X = (X / np.float32(2.0**-10)).round() * np.float32(2.0**-10)  # exact below 2 ** -126, too
     size = np.float32(2.0**exponent)
-    once, scaled = wide(SAE, max_iter=10).fit(X), wide(SAE, max_iter=10).fit(X * size)
+    once, scaled = fitted(SAE, X, max_iter=10), wide(SAE, max_iter=10).fit(X * size)
     assert scaled.score(X * size) == pytest.approx(once.score(X), abs=1e-3)
     codes, expected = scaled.transform(X * size) / size, once.transform(X)
     assert np.abs(codes - expected).max() < 5e-3 * expected.max()
@@ -213,6 +216,6 @@ def test_steps_that_were_too_large_are_said_to_be(SAE, X):
     if SAE.__name__ == "GatedSAE":
         pytest.skip("its loss stops being finite first")
     with pytest.warns(ConvergenceWarning, match="Lower learning_rate") as caught:
-        sae = wide(SAE, learning_rate=1e3).fit(X)
+        sae = wide(SAE, learning_rate=1e3, max_iter=5).fit(X)
     assert sae.score(X) < -1
     assert caught[0].filename == __file__

@@ -10,9 +10,11 @@ import sklearn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tests.estimators import arrays_of, wide
+from tests.cases import each_case
+from tests.estimators import arrays_of, fitted, wide
 
-pytestmark = pytest.mark.usefixtures("unchanged_world")
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = [pytest.mark.usefixtures("unchanged_world"), pytest.mark.costly]
 
 
 def memmapped(X, tmp_path):
@@ -43,13 +45,12 @@ FORMS = {
 }
 
 
-@pytest.mark.costly
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("form", [form for form in FORMS if form != "matrix of objects"])
+@each_case("dtype", [np.float32, np.float64])
+@each_case("form", [form for form in FORMS if form != "matrix of objects"])
 def test_the_form_of_the_input_changes_nothing(SAE, X, form, dtype, tmp_path):
     X = X.astype(dtype)
     settings = {"n_components": 16, "max_iter": 5}
-    reference = wide(SAE, **settings).fit(X)
+    reference = fitted(SAE, X, **settings)
     given = FORMS[form](X, tmp_path)
     sae = wide(SAE, **settings).fit(given)
     for name, value in arrays_of(reference).items():
@@ -65,7 +66,7 @@ def test_the_form_of_the_input_changes_nothing(SAE, X, form, dtype, tmp_path):
 
 def test_lists_are_float64_and_integers_and_objects_float32(SAE, X):
     lists = wide(SAE, max_iter=2).fit(X.tolist())
-    assert_array_equal(lists.components_, wide(SAE, max_iter=2).fit(X).components_)
+    assert_array_equal(lists.components_, fitted(SAE, X, max_iter=2).components_)
     whole = np.round(10 * X).astype(np.int64)
     integers = wide(SAE, max_iter=2).fit(whole)
     assert integers.components_.dtype == np.float32
@@ -78,8 +79,8 @@ def test_lists_are_float64_and_integers_and_objects_float32(SAE, X):
 
 def test_float16_is_computed_in_float32(SAE, X, tmp_path):
     half = X.astype(np.float16)
-    sae = wide(SAE).fit(memmapped(half, tmp_path))
-    reference = wide(SAE).fit(half.astype(np.float32))
+    sae = wide(SAE, max_iter=3).fit(memmapped(half, tmp_path))
+    reference = wide(SAE, max_iter=3).fit(half.astype(np.float32))
     assert sae.components_.dtype == np.float32
     assert_array_equal(sae.components_, reference.components_)
     codes = sae.transform(half)
@@ -117,13 +118,12 @@ def test_inputs_are_never_written_to(SAE, X):
     assert_array_equal(tensor.numpy(), kept)
 
 
-@pytest.mark.costly
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@each_case("dtype", [torch.float32, torch.float64])
 def test_tensors_under_dispatch_give_the_model_that_numpy_gives(SAE, X, dtype):
     tensor = torch.from_numpy(X).to(dtype)
-    reference = wide(SAE).fit(tensor.numpy())
+    reference = fitted(SAE, tensor.numpy(), max_iter=5)
     with sklearn.config_context(array_api_dispatch=True):
-        sae = wide(SAE).fit(tensor.requires_grad_())
+        sae = wide(SAE, max_iter=5).fit(tensor.requires_grad_())
         for name, value in arrays_of(reference).items():
             assert getattr(sae, name).dtype == dtype
             assert not getattr(sae, name).requires_grad
@@ -139,7 +139,7 @@ def test_tensors_under_dispatch_give_the_model_that_numpy_gives(SAE, X, dtype):
 
 
 def test_tensors_of_training_code_are_taken_as_they_are(SAE, X):
-    reference = wide(SAE, max_iter=2).fit(X)
+    reference = fitted(SAE, X, max_iter=2)
     sae = wide(SAE, max_iter=2).fit(torch.from_numpy(X).requires_grad_())
     assert_array_equal(sae.components_, reference.components_)
     brain = torch.from_numpy(X).bfloat16()

@@ -24,13 +24,13 @@ from sklearn.preprocessing import StandardScaler
 from sksae import SAEVectorizer, TopKSAE
 from sksae.datasets import TINY_LM_PATH
 from sksae.language_models import ActivationExtractor
-from tests.estimators import wide
+from tests.cases import each_case
+from tests.estimators import fitted, wide
+
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = pytest.mark.costly
 
 WIDTH = 64
-
-
-def fitted(SAE, X, **settings):
-    return wide(SAE, max_iter=1, **settings).fit(X)
 
 
 def expected(SAE, names):
@@ -50,7 +50,7 @@ class Explained:
 
 
 def test_names_come_out(SAE, X):
-    sae = fitted(SAE, X)
+    sae = fitted(SAE, X, max_iter=1)
     assert sae.set_feature_names({3: "cold", 17: Explained("차가운 🥶")}) is sae
     names = expected(SAE, {3: "cold", 17: "차가운 🥶"})
     out = sae.get_feature_names_out()
@@ -60,7 +60,7 @@ def test_names_come_out(SAE, X):
 
 
 def test_names_are_replaced_and_removed(SAE, X):
-    sae = fitted(SAE, X).set_feature_names({3: "cold"}).set_feature_names({4: "warm"})
+    sae = fitted(SAE, X, max_iter=1).set_feature_names({3: "cold"}).set_feature_names({4: "warm"})
     assert sae.get_feature_names_out().tolist() == expected(SAE, {4: "warm"})
     sae.set_feature_names(None)
     assert sae.get_feature_names_out().tolist() == expected(SAE, {})
@@ -72,7 +72,7 @@ def named(X, names, width=5):
     return sae.set_feature_names(names).get_feature_names_out().tolist()
 
 
-@pytest.mark.parametrize(
+@each_case(
     "names",
     [
         ["a", "b", "c", "d", "e"],
@@ -80,7 +80,6 @@ def named(X, names, width=5):
         pd.Series(["a", "b", "c", "d", "e"]),
         dict(zip(np.arange(5), "abcde", strict=True)),
     ],
-    ids=["list", "array", "series", "dict"],
 )
 def test_names_come_in_many_forms(X, names):
     assert named(X, names) == ["a", "b", "c", "d", "e"]
@@ -137,8 +136,8 @@ def test_names_are_always_unique_and_clean(names):
     assert sae.set_feature_names(out).get_feature_names_out().tolist() == out
 
 
-@pytest.mark.parametrize(
-    ("names", "message"),
+@each_case(
+    "names, message",
     [
         ({5: "a"}, "no component 5: this TopKSAE has 5"),
         ({-1: "a"}, "no component -1"),
@@ -173,35 +172,35 @@ ROUTES = {
 }
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@each_case("route", ROUTES)
 def test_names_survive_the_disk(SAE, X, route, tmp_path):
-    sae = fitted(SAE, X).set_feature_names({3: "cold", 4: "차가운", 5: "cold"})
+    sae = fitted(SAE, X, max_iter=1).set_feature_names({3: "cold", 4: "차가운", 5: "cold"})
     back = ROUTES[route](sae, tmp_path)
     assert back.feature_names_ == sae.feature_names_
     assert_array_equal(back.get_feature_names_out(), sae.get_feature_names_out())
 
 
 def test_a_new_fit_and_a_clone_drop_names(SAE, X):
-    sae = fitted(SAE, X).set_feature_names({3: "cold"})
+    sae = fitted(SAE, X, max_iter=1).set_feature_names({3: "cold"})
     assert not hasattr(clone(sae), "feature_names_")
     assert sae.fit(X).get_feature_names_out().tolist() == expected(SAE, {})
 
 
 def test_a_fit_that_fails_leaves_model_and_names(X):
-    sae = fitted(TopKSAE, X).set_feature_names({3: "cold"})
+    sae = fitted(TopKSAE, X, max_iter=1).set_feature_names({3: "cold"})
     with pytest.raises(ValueError, match="NaN"):
         sae.fit(np.full_like(X, np.nan))
     assert sae.get_feature_names_out()[3] == "cold"
 
 
 def test_continued_training_keeps_names(SAE, X):
-    sae = fitted(SAE, X).set_feature_names({3: "cold"})
+    sae = fitted(SAE, X, max_iter=1).set_feature_names({3: "cold"})
     assert sae.partial_fit(X).get_feature_names_out()[3] == "cold"
     assert sae.set_params(warm_start=True).fit(X).get_feature_names_out()[3] == "cold"
 
 
 def test_frames_have_named_columns(SAE, X):
-    sae = fitted(SAE, X).set_feature_names({3: "cold", 5: "cold"})
+    sae = fitted(SAE, X, max_iter=1).set_feature_names({3: "cold", 5: "cold"})
     names = expected(SAE, {3: "cold (3)", 5: "cold (5)"})
     assert sae.set_output(transform="pandas").transform(X).columns.tolist() == names
     frame = sae.set_output(transform="polars").transform(X)
@@ -210,7 +209,9 @@ def test_frames_have_named_columns(SAE, X):
 
 
 def test_selectors_unions_and_columns_speak_in_names(SAE, X):
-    sae = FrozenEstimator(fitted(SAE, X).set_feature_names(dict.fromkeys(range(WIDTH), "n")))
+    sae = FrozenEstimator(
+        fitted(SAE, X, max_iter=1).set_feature_names(dict.fromkeys(range(WIDTH), "n"))
+    )
     numbered = [f"n ({i})" for i in range(WIDTH)]
     pipeline = make_pipeline(StandardScaler(with_std=False), sae).fit(X)
     assert pipeline.get_feature_names_out().tolist() == numbered

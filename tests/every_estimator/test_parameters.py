@@ -7,7 +7,8 @@ import pytest
 from sklearn.base import clone
 
 from sksae._params import Bool, Float, Int
-from tests.estimators import wide
+from tests.cases import each_case
+from tests.estimators import fitted, wide
 
 pytestmark = pytest.mark.usefixtures("unchanged_world")
 
@@ -61,13 +62,7 @@ def test_the_defaults_satisfy_the_rules(SAE):
         assert rule.accepts(getattr(SAE(), name)), name
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["tomorrow", -1, 2**32, 1.5, [1], np.random.default_rng(0)],
-    ids=lambda value: (
-        type(value).__name__ if isinstance(value, np.random.Generator) else repr(value)
-    ),
-)
+@each_case("value", ["tomorrow", -1, 2**32, 1.5, [1], np.random.default_rng(0)])
 def test_a_seed_that_is_none_is_refused_by_name(SAE, X, value):
     with pytest.raises(ValueError, match="'random_state' parameter"):
         wide(SAE, random_state=value).fit(X)
@@ -97,6 +92,7 @@ def edges(rule):
     return [end for end in ends if rule.accepts(end)] + list(getattr(rule, "options", ()))
 
 
+@pytest.mark.costly
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_every_edge_that_a_rule_accepts_can_be_fitted(SAE, X, capsys):
     settings = {"n_components": 16, "max_iter": 1, "batch_size": 100, "random_state": 0}
@@ -129,7 +125,7 @@ def test_only_the_width_is_positional(SAE):
 
 
 def test_a_clone_is_unfitted_and_equal(SAE, X):
-    sae = wide(SAE, max_iter=1).fit(X)
+    sae = fitted(SAE, X, max_iter=1)
     copy = clone(sae)
     assert copy.get_params() == sae.get_params()
     assert set(vars(copy)) == set(sae.get_params())
@@ -137,7 +133,7 @@ def test_a_clone_is_unfitted_and_equal(SAE, X):
 
 
 def test_set_params_after_the_fit_waits_for_the_next_fit(SAE, X):
-    sae = wide(SAE).fit(X)
+    sae = fitted(SAE, X)
     before = sae.transform(X)
     changed = {
         name: rule.options[-1]
@@ -150,11 +146,11 @@ def test_set_params_after_the_fit_waits_for_the_next_fit(SAE, X):
     assert sae.get_feature_names_out().shape == (64,)
 
 
-@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "meta", "", "cpu:cpu", "gpu"])
+@each_case("device", ["nonsense", "cuda:99", "meta", "", "cpu:cpu", "gpu"])
 def test_an_unknown_device_is_refused_by_name(SAE, X, device):
     with pytest.raises(ValueError, match="'device' parameter"):
         wide(SAE, device=device).fit(X)
-    sae = wide(SAE, max_iter=1).fit(X).set_params(device=device)
+    sae = fitted(SAE, X, max_iter=1).set_params(device=device)
     for method in (sae.transform, sae.score):
         with pytest.raises(ValueError, match="'device' parameter"):
             method(X)

@@ -12,7 +12,8 @@ from numpy.testing import assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
 
-from tests.estimators import arrays_of, name_of, predictors, wide
+from tests.cases import each_case
+from tests.estimators import arrays_of, fitted, predictors, wide
 
 pytestmark = pytest.mark.usefixtures("unchanged_world")
 
@@ -48,7 +49,7 @@ def through_copy(sae, _):
 ROUTES = [through_pickle, through_joblib, through_memory_map, through_skops, through_copy]
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@each_case("route", ROUTES)
 def test_a_fitted_model_comes_back_whole(sae, X, route, tmp_path):
     sae.fit(X)
     back = route(sae, tmp_path)
@@ -64,8 +65,8 @@ def test_a_fitted_model_comes_back_whole(sae, X, route, tmp_path):
     assert_array_equal(back.inverse_transform(other), sae.inverse_transform(one))
 
 
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("model", predictors(n_components=24, max_iter=3), ids=name_of)
+@each_case("route", ROUTES)
+@each_case("model", predictors(n_components=24, max_iter=3))
 def test_a_fitted_predictor_comes_back_whole(model, X, route, tmp_path):
     model = clone(model).set_params(estimator__random_state=0).partial_fit(X, X[:, :3])
     back = route(model, tmp_path)
@@ -77,9 +78,9 @@ def test_a_fitted_predictor_comes_back_whole(model, X, route, tmp_path):
     assert_array_equal(back.predict(X), model.predict(X))
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@each_case("route", ROUTES)
 def test_a_restored_model_learns_on_like_the_original(SAE, X, route, tmp_path):
-    sae = wide(SAE, max_iter=2, warm_start=True).fit(X)
+    sae = fitted(SAE, X, max_iter=2).set_params(warm_start=True)
     back = route(sae, tmp_path)
     assert_array_equal(back.fit(X).components_, sae.fit(X).components_)
     stream = wide(SAE).partial_fit(X[:200])
@@ -91,7 +92,7 @@ def test_a_restored_model_learns_on_like_the_original(SAE, X, route, tmp_path):
 def test_a_model_of_tensors_is_pickled_without_their_storage(SAE, X):
     tensor = torch.from_numpy(X).float()
     with config_context(array_api_dispatch=True):
-        sae = wide(SAE).fit(tensor)
+        sae = wide(SAE, max_iter=2).fit(tensor)
         data = pickle.dumps(sae)
         back = pickle.loads(data)
         assert torch.equal(back.transform(tensor), sae.transform(tensor))

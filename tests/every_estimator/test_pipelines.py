@@ -15,9 +15,10 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tests.estimators import SAES, wide
+from tests.estimators import SAES, fitted, wide
 
-pytestmark = pytest.mark.usefixtures("unchanged_world")
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = [pytest.mark.usefixtures("unchanged_world"), pytest.mark.costly]
 
 
 def names_of(SAE, width=64):
@@ -26,7 +27,7 @@ def names_of(SAE, width=64):
 
 def test_frames_in_and_out(SAE, X):
     frame = pd.DataFrame(X, columns=[f"unit{i}" for i in range(12)], index=range(1000, 1400))
-    sae = wide(SAE).fit(frame)
+    sae = wide(SAE, max_iter=3).fit(frame)
     assert sae.feature_names_in_.tolist() == list(frame.columns)
     assert sae.get_feature_names_out().tolist() == names_of(SAE)
     plain = sae.transform(frame)
@@ -59,6 +60,7 @@ def test_the_interface_of_sparse_codes_follows_the_setting(SAE, X):
 
 def test_a_pipeline_is_its_steps_by_hand(sae, X):
     y = X[:, 0]
+    sae.set_params(max_iter=2)
     pipeline = make_pipeline(StandardScaler(), sae, Ridge()).fit(X, y)
     scaled = StandardScaler().fit_transform(X)
     codes = clone(sae).fit(scaled).transform(scaled)
@@ -76,24 +78,27 @@ def test_unions_and_column_transformers(SAE, X):
     assert columns.fit_transform(X).shape == (400, 64)
 
 
-@pytest.mark.costly
 def test_sample_weight_is_routed_through_a_pipeline(SAE, X):
     weight = np.linspace(0, 1, len(X))
     with sklearn.config_context(enable_metadata_routing=True):
-        sae = wide(SAE).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        sae = (
+            wide(SAE, max_iter=3)
+            .set_fit_request(sample_weight=True)
+            .set_score_request(sample_weight=True)
+        )
         scaler = StandardScaler().set_fit_request(sample_weight=True)
         pipeline = make_pipeline(scaler, sae).fit(X, sample_weight=weight)
         score = pipeline.score(X, sample_weight=weight)
         with pytest.raises(sklearn.exceptions.UnsetMetadataPassedError):
             make_pipeline(StandardScaler(), wide(SAE)).fit(X, sample_weight=weight)
     scaled = StandardScaler().fit(X, sample_weight=weight).transform(X)
-    alone = wide(SAE).fit(scaled, sample_weight=weight)
+    alone = wide(SAE, max_iter=3).fit(scaled, sample_weight=weight)
     assert_array_equal(pipeline[-1].components_, alone.components_)
     assert score == alone.score(scaled, sample_weight=weight)
 
 
 def test_a_frozen_model_is_not_refitted(SAE, X):
-    sae = wide(SAE).fit(X)
+    sae = fitted(SAE, X)
     codes = sae.transform(X[:50])
     pipeline = make_pipeline(FrozenEstimator(sae), Ridge()).fit(X[:50], X[:50, 0])
     assert_array_equal(pipeline[0].transform(X[:50]), codes)
@@ -110,7 +115,9 @@ def test_a_cached_step_is_fitted_once(SAE, X, tmp_path, monkeypatch):
     monkeypatch.setattr(SAE, "fit", counted)
     memory = joblib.Memory(tmp_path, verbose=0)
     predictions = [
-        make_pipeline(wide(SAE), Ridge(alpha=alpha), memory=memory).fit(X, X[:, 0]).predict(X)
+        make_pipeline(wide(SAE, max_iter=3), Ridge(alpha=alpha), memory=memory)
+        .fit(X, X[:, 0])
+        .predict(X)
         for alpha in (1.0, 1.0, 2.0)
     ]
     assert len(fits) == 1
@@ -118,9 +125,8 @@ def test_a_cached_step_is_fitted_once(SAE, X, tmp_path, monkeypatch):
     assert np.abs(predictions[2] - predictions[0]).max() > 0
 
 
-@pytest.mark.costly
 def test_a_search_over_the_width(SAE, X):
-    search = GridSearchCV(wide(SAE), {"n_components": [5, 64]}, cv=2).fit(X)
+    search = GridSearchCV(wide(SAE, max_iter=10), {"n_components": [5, 64]}, cv=2).fit(X)
     assert search.best_params_ == {"n_components": 64}
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert search.transform(X).shape == (400, 64)
@@ -139,18 +145,17 @@ def test_a_search_in_processes_gives_what_one_in_this_process_gives(X):
     )
 
 
-@pytest.mark.costly
 def test_threads_fit_side_by_side(SAE, X):
-    reference = wide(SAE).fit(X).components_
+    reference = fitted(SAE, X, max_iter=10).components_
     models = joblib.Parallel(n_jobs=2, backend="threading")(
-        joblib.delayed(wide(SAE).fit)(X) for _ in range(4)
+        joblib.delayed(wide(SAE, max_iter=10).fit)(X) for _ in range(4)
     )
     for model in models:
         assert_array_equal(model.components_, reference)
 
 
 def test_the_diagram_of_a_notebook_is_drawn(SAE, X):
-    html = wide(SAE).fit(X)._repr_html_()
+    html = fitted(SAE, X)._repr_html_()
     assert SAE.__name__ in html
     assert "components_" in html
 

@@ -9,9 +9,11 @@ from sklearn.utils import check_random_state
 
 from sksae.autoencoders._inference import Encoder
 from sksae.training import Engine
-from tests.estimators import arrays_of, training_orders, wide
+from tests.cases import each_case
+from tests.estimators import arrays_of, fitted, training_orders, wide
 
-pytestmark = pytest.mark.usefixtures("unchanged_world")
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = [pytest.mark.usefixtures("unchanged_world"), pytest.mark.costly]
 
 
 def assert_same(one, other):
@@ -21,10 +23,10 @@ def assert_same(one, other):
     assert one.loss_curve_ == other.loss_curve_
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each_case("dtype", [np.float32, np.float64])
 def test_two_fits_are_bit_identical(sae, X, dtype):
     X = X.astype(dtype)
-    sae.set_params(batch_size=100)
+    sae.set_params(batch_size=100, max_iter=3)
     first = clone(sae).fit(X)
     other = clone(sae).fit(X[:37]).fit(X)
     assert_same(first, other)
@@ -33,13 +35,13 @@ def test_two_fits_are_bit_identical(sae, X, dtype):
 
 
 def test_global_random_state_neither_moves_nor_matters(SAE, X):
-    reference = wide(SAE).fit(X)
+    reference = fitted(SAE, X, max_iter=5)
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002 - put back
     try:
         torch.manual_seed(123)
         np.random.seed(123)  # noqa: NPY002 - the legacy state must not matter
         torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-        sae = wide(SAE).fit(X)
+        sae = wide(SAE, max_iter=5).fit(X)
         sae.transform(X)
         sae.score(X)
         sae.partial_fit(X)
@@ -48,7 +50,7 @@ def test_global_random_state_neither_moves_nor_matters(SAE, X):
     finally:
         torch.set_rng_state(torch_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
-    assert_same(reference, wide(SAE).fit(X))
+    assert_same(reference, wide(SAE, max_iter=5).fit(X))
 
 
 def test_seeds_differ_and_a_random_state_instance_moves_on(SAE, X):
@@ -96,7 +98,7 @@ def test_threads_are_given_back_also_after_an_error(SAE, X, monkeypatch):
 
 def test_the_number_of_threads_changes_no_more_than_rounding(SAE, X):
     before = torch.get_num_threads()
-    one = wide(SAE, max_iter=5).fit(X)
+    one = fitted(SAE, X, max_iter=5)
     torch.set_num_threads(2)
     try:
         two = wide(SAE, max_iter=5).fit(X)
@@ -106,7 +108,7 @@ def test_the_number_of_threads_changes_no_more_than_rounding(SAE, X):
 
 
 def test_nothing_of_the_data_survives_the_fit(SAE, X):
-    sae = wide(SAE).fit(X)
+    sae = wide(SAE, max_iter=2).fit(X)
     for name, value in vars(sae).items():
         if isinstance(value, np.ndarray):
             assert not np.may_share_memory(value, X), name

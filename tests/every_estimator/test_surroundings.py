@@ -9,9 +9,11 @@ import torch
 from numpy.testing import assert_array_equal
 
 from sksae.autoencoders._inference import Encoder
-from tests.estimators import arrays_of, wide
+from tests.cases import each_case
+from tests.estimators import arrays_of, fitted, wide
 
-pytestmark = pytest.mark.usefixtures("unchanged_world")
+# Of code that all classes share: two of them stand for it in the default run.
+pytestmark = [pytest.mark.usefixtures("unchanged_world"), pytest.mark.costly]
 
 
 @contextmanager
@@ -44,11 +46,11 @@ SURROUNDINGS = {
 }
 
 
-@pytest.mark.parametrize("name", SURROUNDINGS)
+@each_case("name", SURROUNDINGS)
 def test_modes_of_torch_change_nothing(SAE, X, name):
     X = X.astype(np.float32)
-    sae = wide(SAE, max_iter=3, early_stopping=True)
-    reference = sae.fit(X)
+    sae = fitted(SAE, X, max_iter=3, early_stopping=True)
+    reference = fitted(SAE, X, max_iter=3, early_stopping=True)
     kept = arrays_of(reference)
     codes, score = reference.transform(X), reference.score(X, sample_weight=np.ones(len(X)))
     rows = reference.inverse_transform(codes)
@@ -60,17 +62,16 @@ def test_modes_of_torch_change_nothing(SAE, X, name):
         assert_array_equal(getattr(sae, attribute), value, err_msg=attribute)
     assert_array_equal(again, codes)
     assert rescored == score
-    streamed = sae.set_params(early_stopping=False).partial_fit(X).components_
-    sae.set_params(early_stopping=True).fit(X)
+    streamed = reference.set_params(early_stopping=False).partial_fit(X).components_
     with SURROUNDINGS[name]():
         assert_array_equal(
             sae.set_params(early_stopping=False).partial_fit(X).components_, streamed
         )
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@each_case("mode", [torch.no_grad, torch.inference_mode])
 def test_tensors_made_in_a_mode_can_be_learnt_from_outside_of_it(SAE, X, mode):
-    reference = wide(SAE, max_iter=2).fit(X)
+    reference = fitted(SAE, X, max_iter=2)
     with mode():
         tensor = torch.from_numpy(X) * 1.0
     with sklearn.config_context(array_api_dispatch=True):

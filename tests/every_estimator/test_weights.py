@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tests.estimators import arrays_of, wide
+from tests.cases import each_case
+from tests.estimators import arrays_of, fitted, wide
 
 pytestmark = pytest.mark.usefixtures("unchanged_world")
 
@@ -18,6 +19,7 @@ def assert_same_model(one, other, **near):
     assert_allclose(one.loss_curve_, other.loss_curve_, rtol=1e-6)
 
 
+@pytest.mark.costly
 def test_weights_count_as_repeated_rows(sae, X):
     weight = np.random.default_rng(3).integers(0, 4, size=len(X)).astype(float)
     repeated = np.repeat(X, weight.astype(int), axis=0)
@@ -41,21 +43,22 @@ def test_rows_of_weight_zero_are_not_there(SAE, X):
     weight[::3] = 0
     poisoned = X.copy()
     poisoned[::3] = 1e6
-    one = wide(SAE).fit(poisoned, sample_weight=weight)
-    other = wide(SAE).fit(X[weight > 0])
+    one = wide(SAE, max_iter=5).fit(poisoned, sample_weight=weight)
+    other = wide(SAE, max_iter=5).fit(X[weight > 0])
     assert_array_equal(one.components_, other.components_)
     assert one.loss_curve_ == other.loss_curve_
     assert one.n_steps_ == other.n_steps_
 
 
+@pytest.mark.costly
 def test_only_the_ratios_of_the_weights_matter(SAE, X):
     weight = np.random.default_rng(0).exponential(size=len(X))
-    reference = wide(SAE, max_iter=10).fit(X, sample_weight=weight)
+    reference = wide(SAE, max_iter=5).fit(X, sample_weight=weight)
     for unit in (7.0, 1e-12, 1e12):
-        assert_same_model(wide(SAE, max_iter=10).fit(X, sample_weight=unit * weight), reference)
-    reference = wide(SAE, max_iter=10).fit(X.astype(np.float32), sample_weight=weight)
+        assert_same_model(wide(SAE, max_iter=5).fit(X, sample_weight=unit * weight), reference)
+    reference = wide(SAE, max_iter=5).fit(X.astype(np.float32), sample_weight=weight)
     for unit in (1e-42, 1e-300, 1e38, 1e300):
-        single = wide(SAE, max_iter=10).fit(X.astype(np.float32), sample_weight=unit * weight)
+        single = wide(SAE, max_iter=5).fit(X.astype(np.float32), sample_weight=unit * weight)
         assert_same_model(single, reference, rtol=1e-3, atol=1e-4)
         assert np.isfinite(single.score(X.astype(np.float32), sample_weight=unit * weight))
 
@@ -69,7 +72,8 @@ def test_weights_below_all_precision_are_no_weights(SAE, X):
 
 
 def test_equal_weights_are_no_weights(SAE, X):
-    assert_same_model(wide(SAE).fit(X, sample_weight=np.full(len(X), 3.0)), wide(SAE).fit(X))
+    weighted = wide(SAE, max_iter=5).fit(X, sample_weight=np.full(len(X), 3.0))
+    assert_same_model(weighted, fitted(SAE, X, max_iter=5))
 
 
 @pytest.mark.costly
@@ -89,8 +93,8 @@ def test_weights_matter_beyond_one_batch(SAE, X):
     assert abs(heavy.score(own) - sampled.score(own)) < 0.15
 
 
-@pytest.mark.parametrize(
-    ("weight", "message"),
+@each_case(
+    "weight, message",
     [
         (np.zeros(400), "zero"),
         (-np.ones(400), "negative"),
@@ -105,13 +109,13 @@ def test_impossible_weights_are_refused(SAE, X, weight, message):
     for method in ("fit", "partial_fit"):
         with pytest.raises(ValueError, match=message):
             getattr(wide(SAE, max_iter=1), method)(X, sample_weight=weight)
-    sae = wide(SAE, max_iter=1).fit(X)
+    sae = fitted(SAE, X, max_iter=1)
     with pytest.raises(ValueError, match=message):
         sae.score(X, sample_weight=weight)
 
 
 @pytest.mark.costly
-@pytest.mark.parametrize("normalize", ["rms", "anthropic", "unit"])
+@each_case("normalize", ["rms", "anthropic", "unit"])
 def test_the_unit_of_the_data_does_not_matter(sae, X, normalize):
     """fit(a X + c) is the model of X, moved; without centring, for c = 0."""
     sae.set_params(n_components=64, batch_size=100, max_iter=3, normalize=normalize)
@@ -130,16 +134,17 @@ def test_the_unit_of_the_data_does_not_matter(sae, X, normalize):
 
 
 @pytest.mark.costly
-@pytest.mark.parametrize("factor", [1e-280, 1e-200, 1e-150, 1e150])
+@each_case("factor", [1e-280, 1e-200, 1e-150, 1e150])
 def test_extreme_units_are_learnt_as_well_in_double_precision(SAE, X, factor):
-    reference = wide(SAE, max_iter=10).fit(X).score(X)
+    reference = fitted(SAE, X, max_iter=10).score(X)
     assert wide(SAE, max_iter=10).fit(X * factor).score(X * factor) == pytest.approx(
         reference, abs=0.05
     )
 
 
-@pytest.mark.parametrize("normalize", ["rms", "anthropic", "unit", None])
-@pytest.mark.parametrize(("dtype", "factor"), [(np.float32, 1e-40), (np.float64, 1e-310)])
+@pytest.mark.costly
+@each_case("normalize", ["rms", "anthropic", "unit", None])
+@each_case("dtype, factor", [(np.float32, 1e-40), (np.float64, 1e-310)])
 def test_rows_that_are_nothing_but_rounding_are_a_fit(SAE, X, dtype, factor, normalize):
     rows = (X * factor).astype(dtype)
     sae = wide(SAE, max_iter=2, normalize=normalize).fit(rows)
@@ -149,9 +154,9 @@ def test_rows_that_are_nothing_but_rounding_are_a_fit(SAE, X, dtype, factor, nor
 
 
 @pytest.mark.costly
-@pytest.mark.parametrize("factor", [1e-30, 1e-12, 1e12, 1e18])
+@each_case("factor", [1e-30, 1e-12, 1e12, 1e18])
 def test_extreme_units_are_learnt_as_well_in_single_precision(SAE, X, factor):
-    reference = wide(SAE, max_iter=10).fit(X.astype(np.float32)).score(X.astype(np.float32))
+    reference = fitted(SAE, X.astype(np.float32), max_iter=10).score(X.astype(np.float32))
     scaled = (X * factor).astype(np.float32)
     sae = wide(SAE, max_iter=10).fit(scaled)
     assert np.isfinite(sae.components_).all()
@@ -160,5 +165,5 @@ def test_extreme_units_are_learnt_as_well_in_single_precision(SAE, X, factor):
 
 @pytest.mark.costly
 def test_a_far_offset_is_learnt_as_well(SAE, X):
-    reference = wide(SAE).fit(X).score(X)
+    reference = fitted(SAE, X).score(X)
     assert wide(SAE).fit(X + 1e6).score(X + 1e6) == pytest.approx(reference, abs=1e-3)

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.pipeline import Pipeline
 
 from sksae.formats import read
+from tests.cases import each_case
 from tests.estimators import arrays_of
 from tests.formats.golden_files import GOLDEN, READ, file_of, name_of
 
@@ -105,10 +106,8 @@ def test_a_missing_file_is_named(folder, tmp_path):
             read(path, format=kind)
 
 
-@pytest.mark.parametrize(
-    "folder", [f for f in ONE_EACH if f.parent.name not in ("openai", "gemma_scope")], ids=name_of
-)
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "[" * 100_000, "{}", "\ufeff{}"])
+@each_case("folder", [f for f in ONE_EACH if f.parent.name not in ("openai", "gemma_scope")])
+@each_case("text", ["", "{", "[]", "null", '"x"', "[" * 100_000, "{}", "\ufeff{}"])
 def test_a_configuration_that_is_none_is_named(folder, text, tmp_path):
     path, _ = copy(folder, tmp_path)
     config = next(p for p in path.iterdir() if p.suffix == ".json")
@@ -120,8 +119,8 @@ def test_a_configuration_that_is_none_is_named(folder, text, tmp_path):
         read(path)
 
 
-@pytest.mark.parametrize("value", [None, "64", -1, 0, 2.5, [], {}, float("nan"), 10**30])
-@pytest.mark.parametrize("name", ["d_in", "d_sae", "architecture", "apply_b_dec_to_input"])
+@each_case("value", [None, "64", -1, 0, 2.5, [], {}, float("nan"), 10**30])
+@each_case("name", ["d_in", "d_sae", "architecture", "apply_b_dec_to_input"])
 def test_a_configuration_with_nonsense_is_refused(name, value, tmp_path):
     path, _ = copy(GOLDEN / "saelens/gated", tmp_path)
     config = json.loads((path / "cfg.json").read_text())
@@ -131,7 +130,7 @@ def test_a_configuration_with_nonsense_is_refused(name, value, tmp_path):
 
 
 @pytest.mark.parametrize("folder", READ, ids=name_of)
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@each_case("bad", [np.nan, np.inf])
 def test_weights_that_are_no_numbers_are_refused(folder, bad, tmp_path):
     path, weights = copy(folder, tmp_path)
     if weights.suffix == ".safetensors":
@@ -164,8 +163,8 @@ class Bomb:
         return open, (self.path, "w")
 
 
-@pytest.mark.parametrize("protocol", ["torch", "pickle"])
-@pytest.mark.parametrize("kind", ["openai/relu", "dictionary_learning/AutoEncoder"])
+@each_case("protocol", ["torch", "pickle"])
+@each_case("kind", ["openai/relu", "dictionary_learning/AutoEncoder"])
 def test_no_code_is_run(kind, protocol, tmp_path):
     path, weights = copy(GOLDEN / kind, tmp_path)
     trace = tmp_path / "ran"
@@ -212,8 +211,8 @@ def test_claims_that_a_file_cannot_keep_are_refused(tmp_path):
         read(path)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
+@each_case(
+    "change, message",
     [
         (lambda w: w.pop("b_mag"), "it has no b_mag"),
         (lambda w: w.update(W_skip=w["W_dec"]), "not of this format: W_skip"),
@@ -222,7 +221,6 @@ def test_claims_that_a_file_cannot_keep_are_refused(tmp_path):
         (lambda w: w.update(r_mag=w["r_mag"] + 1e4), "overflow"),
         (lambda w: w.update(r_mag=w["r_mag"] - 1e4), "overflow"),
     ],
-    ids=["missing", "unknown", "short", "transposed", "too large", "too small"],
 )
 def test_other_tensors_than_expected_are_named(change, message, tmp_path):
     path, weights = copy(GOLDEN / "saelens/gated", tmp_path)

@@ -31,6 +31,7 @@ from sksae.formats import (
     write_sparsify,
 )
 from sksae.formats._releases import canonical, model_of, resolve
+from tests.cases import each_case
 from tests.formats.fake_hub import COMMITS, FakeHub
 from tests.formats.golden_files import GOLDEN
 
@@ -63,7 +64,7 @@ def get(hub, tmp_path):
 @pytest.fixture(scope="module")
 def rows():
     extractor = ActivationExtractor(TINY_LM_PATH, layer=2)
-    return extractor.transform(load_corpus().data[:30])
+    return extractor.transform(load_corpus().data[:10])
 
 
 def fit(cls, rows, **params):
@@ -90,7 +91,7 @@ def test_saelens(hub, get, rows):
     assert read.source_["revision"] == COMMITS["main"]
     twin = ActivationExtractor.for_sae(read)
     assert (twin.layer, twin.site, twin.prepend_bos) == (2, "resid_post", False)
-    assert_array_equal(twin.transform(load_corpus().data[:30]), rows)
+    assert_array_equal(twin.transform(load_corpus().data[:10]), rows)
 
 
 def test_sparsify_and_the_model_of_its_run(hub, get, rows):
@@ -302,8 +303,8 @@ def test_it_is_an_estimator_like_any_other(hub, get, rows):
     assert_allclose(vectorizer.transform(texts)[0], codes.max(0), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
+@each_case(
+    "source, expected",
     [
         ({"model": "gpt2-small", "layer": 1, "site": "mlp_out"}, ("openai-community/gpt2", 1)),
         ({"model": "gpt2-xl", "layer": 1, "site": "mlp_out"}, ("openai-community/gpt2-xl", 1)),
@@ -377,8 +378,8 @@ def test_sources_that_do_not_say_enough():
     assert for_sae(made(layer=1, site="mlp_out"), model="gpt2").site == "mlp_out"
 
 
-@pytest.mark.parametrize(
-    ("release", "name", "repo", "place"),
+@each_case(
+    "release, name, repo, place",
     [
         (
             "gemma-scope-2-4b-pt-res-all",

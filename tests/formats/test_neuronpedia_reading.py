@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sksae.formats import read_neuronpedia, read_neuronpedia_features, write_neuronpedia
 from sksae.interpret import Explanation, FeatureAtlas
+from tests.cases import each_case
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def texts(path, **options):
     return {i: str(e) for i, e in read_neuronpedia(path, **options).items()}
 
 
-@pytest.mark.parametrize("name", ["batch-0.jsonl.gz", "batch-0.jsonl", "mine.json", "mine.json.gz"])
+@each_case("name", ["batch-0.jsonl.gz", "batch-0.jsonl", "mine.json", "mine.json.gz"])
 def test_a_single_file(file, name):
     rows = [row("7", "days 요일 📅", explanationModelName="gpt-4o-mini"), row(3, "cold")]
     path = (
@@ -115,8 +116,8 @@ def test_halves_of_characters_are_replaced(file):
 GOOD = row("1", "good")
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
+@each_case(
+    "line, message",
     [
         (b"{", "line 2 is not valid JSON"),
         (b"\xff{}", "line 2 is not valid JSON"),
@@ -140,7 +141,6 @@ GOOD = row("1", "good")
         ({**row("1", "a"), "layer": "7-res"}, "layer '7-res', those before have '6-res'"),
         ({**row("1", "a"), "modelId": "n"}, "modelId 'n', those before have 'm'"),
     ],
-    ids=range(21),
 )
 def test_a_line_that_is_wrong_is_named(file, line, message):
     path = file(GOOD, line)
@@ -149,8 +149,8 @@ def test_a_line_that_is_wrong_is_named(file, line, message):
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
+@each_case(
+    "name, value",
     [("frac_nonzero", "0.5"), ("pos_str", "a"), ("hasVector", 1), ("modelId", 3), ("vector", {})],
 )
 def test_a_field_of_a_feature_has_its_type(file, name, value):
@@ -158,7 +158,7 @@ def test_a_field_of_a_feature_has_its_type(file, name, value):
         read_neuronpedia_features(file({"index": "1", name: value}))
 
 
-@pytest.mark.parametrize("cut", [5, 30, -3])
+@each_case("cut", [5, 30, -3])
 def test_a_file_that_is_cut_off_is_named(file, cut):
     path = file(*[row(str(i), f"text {i}") for i in range(50)])
     path.write_bytes(path.read_bytes()[:cut])

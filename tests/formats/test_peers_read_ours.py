@@ -19,6 +19,7 @@ from sksae.formats import (
     write_saelens,
     write_sparsify,
 )
+from tests.cases import each_case
 from tests.estimators import wide
 from tests.formats.golden_files import codes_and_reconstruction
 
@@ -40,7 +41,7 @@ def fit(cls, X):
     return wide(cls, max_iter=3).fit(X), X, torch.from_numpy(X)
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@each_case("cls", CLASSES)
 def test_saelens(cls, X, tmp_path):
     sae_lens = pytest.importorskip("sae_lens")
     sae, X, rows = fit(cls, X)
@@ -81,7 +82,7 @@ def test_sparsify(X, tmp_path):
         assert_same(sae, X, codes, codes @ theirs.W_dec.numpy() + theirs.b_dec.numpy())
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@each_case("cls", CLASSES)
 def test_dictionary_learning(cls, X, tmp_path):
     library = pytest.importorskip("dictionary_learning.utils")
     sae, X, rows = fit(cls, X)
@@ -98,8 +99,8 @@ def transcoder(X, autoencoder, *, skip, n_targets):
     return model.fit(X, Y), X, torch.from_numpy(X)
 
 
-@pytest.mark.parametrize("skip", [False, True])
-@pytest.mark.parametrize("autoencoder", [SparseAutoencoder, JumpReLUSAE])
+@each_case("skip", [False, True])
+@each_case("autoencoder", [SparseAutoencoder, JumpReLUSAE])
 def test_transcoders_of_saelens(autoencoder, skip, X, tmp_path):
     sae_lens = pytest.importorskip("sae_lens")
     model, X, rows = transcoder(X, autoencoder, skip=skip, n_targets=7)

@@ -20,6 +20,7 @@ from sksae import (
     Transcoder,
 )
 from sksae.formats import read, read_dictionary_learning, read_gemma_scope
+from tests.cases import each_case
 from tests.formats.golden_files import (
     FOLDERS,
     FORMULAS,
@@ -212,8 +213,8 @@ def test_what_is_not_recognised_is_said(tmp_path):
         read(tmp_path / "weights.bin")
 
 
-@pytest.mark.parametrize(
-    ("name", "autoencoder", "skip"),
+@each_case(
+    "name, autoencoder, skip",
     [
         ("saelens/transcoder", SparseAutoencoder, False),
         ("saelens/skip_transcoder", SparseAutoencoder, True),

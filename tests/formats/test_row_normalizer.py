@@ -11,8 +11,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sksae.formats import RowNormalizer
 
 
-@parametrize_with_checks([RowNormalizer(), RowNormalizer("norm")])
+@parametrize_with_checks([RowNormalizer()])
 def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([RowNormalizer("norm")])
+def test_scikit_learn_checks_of_the_other_method(estimator, check):
     check(estimator)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import struct
 
 import numpy as np
@@ -22,6 +23,7 @@ from sksae._files import _writing, digest_of
 from sksae.datasets import TINY_LM_PATH
 from sksae.formats._random_states import check_generator
 from sksae.interpret import Explanation
+from tests.cases import each_case
 from tests.estimators import FAMILY, PREDICTORS, SAES, wide
 
 SOURCE = {"model": "gpt2", "layer": 3, "hook_name": "blocks.3.hook_resid_post"}
@@ -62,6 +64,12 @@ def saved(X, tmp_path):
     return sae.save(tmp_path / "sae.safetensors"), sae
 
 
+def copy_of(saved):
+    """Path of a copy of the file, to damage."""
+    path, _ = saved
+    return shutil.copy(path, path.with_name("copy.safetensors"))
+
+
 def rewrite(path, change=lambda header: None, arrays=lambda arrays: None):
     """Write the file anew with a changed header and arrays; return the path."""
     raw = path.read_bytes()
@@ -76,7 +84,7 @@ def rewrite(path, change=lambda header: None, arrays=lambda arrays: None):
     return path
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each_case("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("cls", FAMILY)
 def test_everything_comes_back(cls, dtype, X, tmp_path):
     X = X.astype(dtype)
@@ -91,7 +99,7 @@ def test_everything_comes_back(cls, dtype, X, tmp_path):
     assert repr(clone(again)) == repr(sae)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each_case("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("cls", FAMILY)
 def test_a_stream_goes_on_to_the_same_bits(cls, dtype, X, tmp_path):
     X = X.astype(dtype)
@@ -344,9 +352,9 @@ ARRAYS = {
 }
 
 
-@pytest.mark.parametrize("case", HEADERS)
+@each_case("case", HEADERS)
 def test_headers_that_are_refused(case, saved):
-    path, _ = saved
+    path = copy_of(saved)
     change, message = HEADERS[case]
     changed = change if case in ("no JSON", "a list", "nested", "twice", "not a number") else None
     rewrite(path, changed or (lambda header: change(header) and None))
@@ -355,9 +363,9 @@ def test_headers_that_are_refused(case, saved):
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("case", ARRAYS)
+@each_case("case", ARRAYS)
 def test_arrays_that_are_refused(case, saved):
-    path, _ = saved
+    path = copy_of(saved)
     change, message = ARRAYS[case]
     rewrite(path, arrays=change)
     with pytest.raises(ValueError, match=re.escape(message)) as error:
@@ -447,7 +455,7 @@ def test_random_damage_is_an_error_or_the_same_estimator(saved, data):
         assert state_of(again) == expected
 
 
-@pytest.mark.parametrize("position", [0, 1, 300, 623, 624])
+@each_case("position", [0, 1, 300, 623, 624])
 def test_every_position_of_a_random_state_comes_back(position, X, tmp_path):
     state = np.random.RandomState(1)
     name, words, *rest = state.get_state()
@@ -457,7 +465,7 @@ def test_every_position_of_a_random_state_comes_back(position, X, tmp_path):
     assert_array_equal(again.random_state.normal(size=700), state.normal(size=700))
 
 
-@pytest.mark.parametrize("n_drawn", [0, 1, 2, 622, 623, 624, 625, 1000])
+@each_case("n_drawn", [0, 1, 2, 622, 623, 624, 625, 1000])
 def test_every_position_of_a_generator_is_accepted(n_drawn):
     generator = torch.Generator().manual_seed(0)
     torch.rand(n_drawn, generator=generator)

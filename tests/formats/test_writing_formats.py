@@ -29,6 +29,7 @@ from sksae.formats import (
     write_saelens,
     write_sparsify,
 )
+from tests.cases import each_case
 from tests.estimators import arrays_of, wide
 from tests.formats.golden_files import (
     FORMULAS,
@@ -36,7 +37,6 @@ from tests.formats.golden_files import (
     codes_and_reconstruction,
     expected,
     file_of,
-    name_of,
 )
 
 WRITERS = {
@@ -48,7 +48,7 @@ WRITERS = {
 HAVE_WRITERS = [folder for folder in READ if folder.parent.name in WRITERS]
 
 
-@pytest.mark.parametrize("folder", HAVE_WRITERS, ids=name_of)
+@each_case("folder", HAVE_WRITERS)
 def test_golden_files_survive_their_own_writer(folder, tmp_path):
     """By our reader, and by the formulas of the library on what was written."""
     kind, model = folder.parent.name, read(file_of(folder))
@@ -94,8 +94,8 @@ def ids(pair):
     return getattr(pair, "__name__", None)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("write", "cls"), EXACT, ids=ids)
+@each_case("dtype", [np.float32, np.float64])
+@each_case("write, cls", EXACT)
 def test_every_bit_comes_back(write, cls, dtype, X, tmp_path):
     sae = wide(cls, max_iter=3).fit(X.astype(dtype))
     again = read(write(tmp_path, sae))
@@ -110,8 +110,8 @@ def test_every_bit_comes_back(write, cls, dtype, X, tmp_path):
     assert_array_equal(again.transform(X), sae.transform(X))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("write", "cls"), ROUNDED, ids=ids)
+@each_case("dtype", [np.float32, np.float64])
+@each_case("write, cls", ROUNDED)
 def test_the_rest_comes_back_to_the_last_digits(write, cls, dtype, X, tmp_path):
     sae = wide(cls, max_iter=3).fit(X.astype(dtype))
     again = read(write(tmp_path, sae))
@@ -134,7 +134,7 @@ def test_one_threshold_makes_a_batch_topk_of_dictionary_learning(X, tmp_path):
     assert_array_equal(again.transform(X), sae.transform(X))
 
 
-@pytest.mark.parametrize("cls", [BatchTopKSAE, GatedSAE, SparseAutoencoder])
+@each_case("cls", [BatchTopKSAE, GatedSAE, SparseAutoencoder])
 def test_gemma_scope_holds_whatever_is_a_threshold(cls, X, tmp_path):
     sae = wide(cls, max_iter=3).fit(X)
     again = read(write_gemma_scope(tmp_path / "mine.npz", sae), format="gemma_scope")
@@ -166,15 +166,14 @@ def test_where_it_is_from_goes_along(X, tmp_path):
     assert (trainer["layer"], trainer["lm_name"], trainer["k"]) == (3, "gpt2 모델 📅", 5)
 
 
-@pytest.mark.parametrize(
-    ("write", "cls", "reason"),
+@each_case(
+    "write, cls, reason",
     [
         (write_sparsify, JumpReLUSAE, "sparsify can hold the k largest of a row"),
         (write_sparsify, SparseAutoencoder, "made by a ReLU"),
         (write_sparsify, GatedSAE, "made by a gate"),
         (write_gemma_scope, TopKSAE, "made by the k largest of a row"),
     ],
-    ids=ids,
 )
 def test_what_a_format_cannot_hold_is_refused(write, cls, reason, X, tmp_path):
     sae = wide(cls, max_iter=1).fit(X)
@@ -183,7 +182,7 @@ def test_what_a_format_cannot_hold_is_refused(write, cls, reason, X, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("write", WRITERS.values(), ids=ids)
+@each_case("write", WRITERS.values())
 def test_what_is_no_fitted_autoencoder_is_refused(write, X, tmp_path):
     with pytest.raises(NotFittedError):
         write(tmp_path, TopKSAE(8))
@@ -230,8 +229,8 @@ def transcoder(X, autoencoder, *, skip, n_targets=12):
     return Transcoder(autoencoder(64, max_iter=3, random_state=0, **k), skip=skip).fit(X, Y)
 
 
-@pytest.mark.parametrize("skip", [False, True], ids=["codes alone", "skip"])
-@pytest.mark.parametrize("autoencoder", [SparseAutoencoder, JumpReLUSAE, BatchTopKSAE, GatedSAE])
+@each_case("skip", [False, True])
+@each_case("autoencoder", [SparseAutoencoder, JumpReLUSAE, BatchTopKSAE, GatedSAE])
 def test_transcoders_in_saelens(autoencoder, skip, X, tmp_path):
     model = transcoder(X, autoencoder, skip=skip, n_targets=7)
     source = {"hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"}

@@ -10,6 +10,7 @@ from scipy import sparse
 from sksae._signs import columns, visible
 from sksae.interpret import Example, _strongest, max_activating_examples
 from sksae.language_models import TokenTable
+from tests.cases import each_case
 
 
 @st.composite
@@ -154,8 +155,8 @@ def test_a_feature_that_never_fires_has_no_examples():
     assert max_activating_examples(np.zeros((0, 1))) == {0: []}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
+@each_case(
+    "arguments, message",
     [
         ({"tokens": ["a"]}, "codes has 2 rows, but tokens has 1"),
         ({"tokens": {"text": [0, 0], "word": ["a", "b"]}}, "needs the columns 'text' and 'string'"),

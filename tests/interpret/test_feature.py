@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from sksae.interpret import FeatureAtlas
+from tests.cases import each_case
 
 
 def test_quantiles_are_parts_from_strong_to_weak():
@@ -12,7 +13,7 @@ def test_quantiles_are_parts_from_strong_to_weak():
     assert [(part.low, part.high) for part in parts] == [(7, 9), (4, 6), (1, 3)]
 
 
-@pytest.mark.parametrize("n_quantiles", [0, -1, 1.5, True, None])
+@each_case("n_quantiles", [0, -1, 1.5, True, None])
 def test_there_is_at_least_one_part(n_quantiles):
     feature = FeatureAtlas().fit([[1.0], [2.0]]).feature(0)
     with pytest.raises(ValueError, match="n_quantiles must be an int >= 1"):

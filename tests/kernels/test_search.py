@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sksae.kernels import ActiveSet, Rule, Search, _search, _selection, top_k
 from sksae.kernels._selection import grouped_top_k
+from tests.cases import each_case
 
 SHAPES = {
     "n": st.integers(1, 30),
@@ -113,7 +114,7 @@ def test_the_largest_of_a_batch(k, weighted, n, d, m, seed, kind):
         assert len(active) == int((z > cut).sum())
 
 
-@pytest.mark.parametrize("m", [64, 96, 97, 256])
+@each_case("m", [64, 96, 97, 256])
 def test_grouped_selection_is_selection(m):
     rng = np.random.default_rng(0)
     z = torch.from_numpy(rng.integers(0, 40, size=(50, m)).astype(np.float32))

@@ -6,6 +6,7 @@ from scipy import sparse
 from sklearn.metrics import precision_recall_fscore_support
 
 from sksae.metrics import latent_precision_recall_f1
+from tests.cases import each_case
 
 
 def random_codes(n=6000, g=12, m=20, seed=0):
@@ -17,7 +18,7 @@ def random_codes(n=6000, g=12, m=20, seed=0):
     return codes, true
 
 
-@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array, torch.from_numpy])
+@each_case("kind", [np.asarray, sparse.csr_array, torch.from_numpy])
 def test_against_scikit_learn(kind):
     codes, true = random_codes()
     matches = np.random.default_rng(1).integers(0, 12, 20)

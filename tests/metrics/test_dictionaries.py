@@ -12,6 +12,7 @@ from sksae.metrics import (
     matched_cosine_similarity,
     mean_max_cosine_similarity,
 )
+from tests.cases import each_case
 
 TRUE = np.array([[1, 0], [0, 1], [0.6, 0.8]])
 LEARNED = np.array([[0.8, 0.6], [0, 1], [-1, 0]])
@@ -64,9 +65,7 @@ def test_encoder_decoder_cosine():
         encoder_decoder_cosine(encoder, decoder[:3])
 
 
-@pytest.mark.parametrize(
-    "metric", [mean_max_cosine_similarity, matched_cosine_similarity, dictionary_uniqueness]
-)
+@each_case("metric", [mean_max_cosine_similarity, matched_cosine_similarity, dictionary_uniqueness])
 def test_bad_input(metric):
     with pytest.raises(ValueError, match=r"atoms of 2 features.* of 3"):
         metric(TRUE, np.ones((4, 3)))

@@ -5,10 +5,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics.pairwise import cosine_similarity
 
 from sksae.metrics import _dictionaries, nearest_atoms
+from tests.cases import each_case
 
 
-@pytest.mark.parametrize("absolute", [False, True])
-@pytest.mark.parametrize("block_size", [1, 100, 2**23])
+@each_case("absolute", [False, True])
+@each_case("block_size", [1, 100, 2**23])
 def test_against_scikit_learn_in_blocks(absolute, block_size, monkeypatch):
     monkeypatch.setattr(_dictionaries, "BLOCK_SIZE", block_size)
     rng = np.random.default_rng(0)

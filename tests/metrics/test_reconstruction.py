@@ -16,6 +16,7 @@ from sksae.metrics import (
     mean_squared_reconstruction_error,
     relative_reconstruction_bias,
 )
+from tests.cases import each_case
 
 METRICS = [
     explained_variance,
@@ -64,7 +65,7 @@ def test_bias_against_numpy(centered):
     assert_allclose(found, (x_hat**2).sum() / (x * x_hat).sum(), rtol=1e-10)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@each_case("metric", METRICS)
 def test_integer_weights_repeat_rows(metric):
     x, x_hat = random_pair(500, 7)
     weight = np.random.default_rng(1).integers(0, 3, len(x))
@@ -115,7 +116,7 @@ def test_bias_of_degenerate_reconstructions():
     assert_allclose(relative_reconstruction_bias(X, X), 1)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@each_case("metric", METRICS)
 def test_kinds_of_input(metric, tmp_path):
     x, x_hat = (a.astype(np.float32) for a in random_pair(60, 5))
     expected = metric(x.astype(np.float64), x_hat.astype(np.float64))
@@ -134,7 +135,7 @@ def test_kinds_of_input(metric, tmp_path):
     assert np.isfinite(metric(np.eye(5, dtype=bool), np.eye(5, dtype=np.int8)))
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@each_case("metric", METRICS)
 def test_memory_mapped_float16_is_read_in_blocks(metric, tmp_path):
     n, d = 40_000, 128
     x = (3 + np.random.default_rng(0).standard_normal((n, d))).astype(np.float16)
@@ -149,7 +150,7 @@ def test_memory_mapped_float16_is_read_in_blocks(metric, tmp_path):
     assert_allclose(found, metric(x.astype(float), x_hat.astype(float)), rtol=1e-12)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@each_case("metric", METRICS)
 def test_bad_input(metric):
     with pytest.raises(ValueError, match=r"X has shape \(4, 2\).*\(3, 2\)"):
         metric(X, X_HAT[:3])

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sksae import metrics
 from sksae.metrics import _scorers
+from tests.cases import each_case
 
 SCORERS = {
     "explained_variance": metrics.explained_variance_scorer,
@@ -71,8 +72,8 @@ def expected_scores(estimator, X, weight=None):
     }
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("sparse_output", [False, True])
+@each_case("weighted", [False, True])
+@each_case("sparse_output", [False, True])
 def test_scorers_are_the_metrics(X, sparse_output, weighted, monkeypatch):
     monkeypatch.setattr(_scorers, "BLOCK_SIZE", 4000)
     sae = FakeSAE(threshold=5.0, sparse_output=sparse_output).fit(X)
@@ -155,7 +156,7 @@ def test_bad_input(X):
         metrics.sae_scorer(sae, X, sample_weight=[1.0])
 
 
-@pytest.mark.parametrize("scorer", [metrics.sae_scorer, *SCORERS.values()])
+@each_case("scorer", [metrics.sae_scorer, *SCORERS.values()])
 def test_scorers_in_a_search(X, scorer):
     search = GridSearchCV(FakeSAE(), {"threshold": [0.5, 1.5]}, scoring=scorer, refit=False, cv=2)
     search.fit(X, sample_weight=np.arange(900) % 3)

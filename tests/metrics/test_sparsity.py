@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from sksae.metrics import dead_fraction, dense_fraction, l0, l0_per_row, l1, latent_density
+from tests.cases import each_case
 
 METRICS = [l0, l0_per_row, l1, latent_density, dead_fraction, dense_fraction]
 KINDS = [
@@ -43,20 +44,20 @@ def test_against_numpy():
     assert_allclose(l1(codes), codes.sum(axis=1, dtype=float).mean(), rtol=1e-12)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@each_case("metric", METRICS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_of_codes(metric, kind):
     codes = random_codes(300, 40)
     assert_allclose(metric(kind(codes)), metric(codes), rtol=1e-12)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@each_case("metric", METRICS)
 def test_large_csr_equals_dense(metric):
     codes = random_codes(20_000, 150)
     assert_allclose(metric(sparse.csr_array(codes)), metric(codes), rtol=1e-12)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@each_case("metric", METRICS)
 def test_explicit_zeros_do_not_count_and_stay(metric):
     codes = sparse.csr_array(random_codes(50, 40))
     with_zeros = codes.copy()
@@ -66,7 +67,7 @@ def test_explicit_zeros_do_not_count_and_stay(metric):
     assert with_zeros.nnz == stored  # the input is left alone
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@each_case("metric", METRICS)
 def test_half_precision(metric):
     codes = torch.from_numpy(random_codes(50, 40))
     expected = metric(codes.to(torch.bfloat16).double().numpy())
@@ -82,8 +83,8 @@ def test_signed_codes():
     assert l1(sparse.csr_array(codes)) == 3.0
 
 
-@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
-@pytest.mark.parametrize("metric", [l0, l1, latent_density])
+@each_case("kind", [np.asarray, sparse.csr_array])
+@each_case("metric", [l0, l1, latent_density])
 def test_integer_weights_repeat_rows(metric, kind):
     codes = random_codes(9000, 40)
     weight = np.random.default_rng(1).integers(0, 3, len(codes))
@@ -91,7 +92,7 @@ def test_integer_weights_repeat_rows(metric, kind):
     assert_allclose(metric(kind(codes), sample_weight=weight), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@each_case("metric", METRICS)
 def test_bad_input(metric):
     codes = random_codes(5, 40)
     with pytest.raises(ValueError, match="2-D"):

@@ -11,6 +11,7 @@ from sksae import SparseAutoencoder, TopKSAE
 from sksae.datasets import make_superposition
 from sksae.metrics import sae_scorer
 from sksae.model_selection import BestExplainedVariance, SparsityPathCV
+from tests.cases import each_case
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +103,8 @@ def test_groups_weights_frames_and_pipelines(X):
     assert lists.fit(X.tolist()).n_splits_ == 1
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
+@each_case(
+    "settings, message",
     [
         ({"values": []}, "'values'"),
         ({"values": [1], "param_name": "alpha"}, "TopKSAE has no parameter 'alpha'"),

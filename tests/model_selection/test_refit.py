@@ -14,6 +14,7 @@ from sksae import GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.datasets import make_superposition
 from sksae.metrics import make_penalized_scorer, sae_scorer
 from sksae.model_selection import BestExplainedVariance, Knee, OneStandardError
+from tests.cases import each_case
 
 RULES = [OneStandardError(), BestExplainedVariance(max_l0=9), Knee()]
 SETTINGS = {"max_iter": 6, "batch_size": 128, "random_state": 0}
@@ -56,7 +57,7 @@ def test_one_split_has_no_standard_error():
     assert OneStandardError()(cv_results([[0.7], [0.8], [0.79]], [1, 9, 3])) == 1
 
 
-@pytest.mark.parametrize(("max_l0", "expected"), [(4, 0), (8, 1), (15.9, 1), (16, 3), (99, 2)])
+@each_case("max_l0, expected", [(4, 0), (8, 1), (15.9, 1), (16, 3), (99, 2)])
 def test_best_explained_variance(max_l0, expected):
     results = cv_results([[0.5], [0.7], [0.9], [0.8]], [4, 8, 32, 16])
     assert BestExplainedVariance(max_l0)(results) == expected
@@ -80,8 +81,8 @@ def test_knee():
     assert Knee()(results) == 4
 
 
-@pytest.mark.parametrize(
-    ("splits", "l0", "expected"),
+@each_case(
+    "splits, l0, expected",
     [
         ([[0.5]], [3], 0),
         ([[0.5], [0.9]], [3, 9], 1),
@@ -104,7 +105,7 @@ def test_ties():
     assert OneStandardError()(within) == 2
 
 
-@pytest.mark.parametrize("rule", RULES)
+@each_case("rule", RULES)
 def test_failed_candidates_do_not_compete(rule):
     splits = [[np.nan, 0.9], [0.5, 0.5], [0.8, 0.8], [0.82, 0.82], [-np.inf, 0.9]]
     results = cv_results(splits, [1, 2, 4, 8, 1])
@@ -115,14 +116,14 @@ def test_failed_candidates_do_not_compete(rule):
         rule(cv_results(np.full((2, 2), np.nan), [1, 2]))
 
 
-@pytest.mark.parametrize("rule", RULES)
+@each_case("rule", RULES)
 def test_only_the_last_iteration_of_a_halving_search_competes(rule):
     splits, l0 = [[0.9], [0.95], [0.97], [0.5], [0.8], [0.82]], [1, 1, 1, 2, 4, 8]
     last = cv_results(splits[3:], l0[3:])
     assert rule(cv_results(splits, l0, iter=[0, 0, 0, 1, 1, 1])) == 3 + rule(last)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@each_case("rule", RULES)
 def test_missing_columns(rule):
     single = {"mean_test_score": np.ones(2), "std_test_score": np.ones(2)}
     with pytest.raises(ValueError, match=r"no 'mean_test_explained_variance', only.*sae_scorer"):
@@ -133,7 +134,7 @@ def test_missing_columns(rule):
         rule(results)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@each_case("rule", RULES)
 def test_other_columns(rule):
     results = cv_results([[0.5], [0.7], [0.9], [0.91]], [4, 5, 8, 16])
     renamed = {
@@ -146,7 +147,7 @@ def test_other_columns(rule):
     assert type(rule)(**options)(renamed) == rule(results)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@each_case("rule", RULES)
 def test_rules_are_parameters(rule):
     search = GridSearchCV(TopKSAE(), {"k": [1]}, scoring=sae_scorer, refit=rule)
     assert clone(search).refit == rule
@@ -171,8 +172,13 @@ def assert_rule_holds(rule, search):
         assert not ((score >= score[chosen]) & (l0 < l0[chosen])).any()
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
-@pytest.mark.parametrize(("estimator", "name", "values"), SEARCHES)
+@pytest.mark.parametrize(
+    ("estimator", "name", "values", "rule"),
+    [
+        *((*SEARCHES[0], rule) for rule in RULES),
+        *((*search, rule) for search, rule in zip(SEARCHES[1:], RULES, strict=True)),
+    ],
+)
 def test_grid_search_over_sparsity(estimator, name, values, rule, X):
     model = estimator(32, learning_rate=0.01, sparse_output=True, **SETTINGS)
     search = GridSearchCV(model, {name: values}, scoring=sae_scorer, refit=rule, cv=3).fit(X)
@@ -185,8 +191,8 @@ def test_grid_search_over_sparsity(estimator, name, values, rule, X):
     assert (l0[0] < l0[-1]) == (name == "k")
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
-def test_in_a_pipeline(rule, X):
+def test_in_a_pipeline(X):
+    rule = Knee()
     pipeline = make_pipeline(StandardScaler(), TopKSAE(32, learning_rate=0.01, **SETTINGS))
     grid = {"topksae__k": [1, 2, 4, 12]}
     search = GridSearchCV(pipeline, grid, scoring=sae_scorer, refit=rule, cv=3).fit(X)
@@ -237,7 +243,7 @@ def scores_and_one_to_halve_by(estimator, X, y=None):
     return {**scores, "score": scores["explained_variance"] + 0.02 * scores["neg_l0"]}
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+@each_case("rule", RULES)
 def test_rules_read_the_results_of_a_halving_search(rule, X):
     search = HalvingGridSearchCV(
         TopKSAE(32, learning_rate=0.01, **SETTINGS),

@@ -15,6 +15,7 @@ import sksae.report
 from sksae._signs import visible
 from sksae.interpret import FeatureAtlas
 from sksae.report import write_page
+from tests.cases import each_case
 from tests.report.decoding import blocks_of, read_features, read_index
 from tests.report.synthetic_atlas import SyntheticAtlas
 
@@ -233,8 +234,8 @@ def test_some_features_in_the_order_asked_for(tmp_path):
     assert len(index["map"][0]) == 40  # the others are there, as dots
 
 
-@pytest.mark.parametrize(
-    ("features", "error", "message"),
+@each_case(
+    "features, error, message",
     [
         ([3, 40], ValueError, "features must be an int in .0, 39"),
         ([-1], ValueError, "features must be an int"),
@@ -255,7 +256,7 @@ def test_an_atlas_that_is_none(tmp_path):
         write_page(tmp_path / "index.html", FeatureAtlas())
 
 
-@pytest.mark.parametrize("name", ["", "page", "page.txt", "folder.html"])
+@each_case("name", ["", "page", "page.txt", "folder.html"])
 def test_paths_that_are_no_page(tmp_path, name):
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(ValueError, match=r"ends in \.html\. Got"):
@@ -301,8 +302,8 @@ def test_any_text_survives_as_it_can_be_shown(tmp_path_factory, tokens, label, t
     assert feature["groups"][0]["examples"][0]["tokens"] == [visible(token) for token in tokens]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
+@each_case(
+    "options, message",
     [
         ({"explanations": ["rivers"]}, "explanations must be a dict. Got list"),
         ({"facts": "mine"}, "facts must be a dict. Got str"),
@@ -311,7 +312,6 @@ def test_any_text_survives_as_it_can_be_shown(tmp_path_factory, tokens, label, t
         ({"features": 3}, "features must be a list of features. Got 3"),
         ({"table": pd.DataFrame({"a": [1]})}, "to_dict"),
     ],
-    ids=["explanations", "facts", "texts", "prompt", "number", "frame"],
 )
 def test_arguments_of_another_type_are_refused_before_anything_is_read(tmp_path, options, message):
     atlas = SyntheticAtlas(4)

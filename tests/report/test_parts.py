@@ -14,6 +14,7 @@ from sksae.report._parts import (
     seven_bits,
     trimmed,
 )
+from tests.cases import each_case
 from tests.report.decoding import seven_bit_numbers, unpacked
 
 
@@ -48,8 +49,8 @@ def test_levels_of_activations():
     assert activation_levels([0.0, 0.0], 0).tolist() == [0, 0]
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
+@each_case(
+    "value, expected",
     [
         (1234.56, 1235.0),
         (np.float32(0.1), 0.1),
@@ -185,9 +186,7 @@ def test_the_histogram_counts_every_feature():
     assert bins["median"] == 0.01
 
 
-@pytest.mark.parametrize(
-    ("density", "n_rows"), [([0.0], 1), ([1.0], 1), ([0.5] * 3, 2), ([], 5), ([0.1] * 4, 10)]
-)
+@each_case("density, n_rows", [([0.0], 1), ([1.0], 1), ([0.5] * 3, 2), ([], 5), ([0.1] * 4, 10)])
 def test_histograms_of_little(density, n_rows):
     bins = density_bins(np.array(density), n_rows)
     assert sum(bins["counts"]) + bins["dead"] == len(density)

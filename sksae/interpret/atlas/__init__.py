@@ -2,8 +2,9 @@
 
 from sksae.interpret.atlas._atlas import FeatureAtlas
 from sksae.interpret.atlas._choice import choose_features
+from sksae.interpret.atlas._row_columns import RowSample
 
-__all__ = ["FeatureAtlas", "choose_features"]
+__all__ = ["FeatureAtlas", "RowSample", "choose_features"]
 
 
 def __dir__():

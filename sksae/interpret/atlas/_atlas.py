@@ -17,9 +17,11 @@ from sksae._signs import edges_visible
 from sksae.interpret._examples import Example
 from sksae.interpret._feature import Feature, Related
 from sksae.interpret._strongest import check_features
+from sksae.interpret._token_cells import labelling
 from sksae.interpret.atlas._atlas_file import PARAMETERS, read_atlas, write_atlas
 from sksae.interpret.atlas._collection import N_OCTAVES, Collection, coded_chunks
 from sksae.interpret.atlas._neighbors import neighbor_arrays
+from sksae.interpret.atlas._row_columns import column_arrays, row_sample
 from sksae.interpret.atlas._tallies import EDGES, PER_OCTAVE
 from sksae.language_models import logit_lens
 
@@ -165,7 +167,9 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
             codes, dense or sparse, of shape (n_rows, n_components); a memory map will do.
         tokens : TokenTable, data frame, mapping or sequence of length n_rows, default=None
             Tokens of the rows or codes, as for :func:`max_activating_examples`: a table with one
-            line per row, or one label per row. None labels rows by their numbers.
+            line per row, or one label per row. None labels rows by their numbers. Rows without a
+            token table are whole rows: if `X` is a data frame, or `sae` was fitted on one, the
+            atlas has their columns as well, for :func:`explain`.
 
         Returns
         -------
@@ -187,6 +191,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         """
         check_params(self)
         coder = None if self.sae is None else sparse_coder(self.sae)
+        labels = "tokens" if self.extractor is not None else labelling(tokens)
         lens = self._lens(coder)  # before the long pass: it fails early if the model does not fit
         encode, n_components, chunks = coded_chunks(X, tokens, coder, self.extractor)
         sizes = ("n_examples", "n_per_octave", "n_silent", "before", "after")
@@ -197,12 +202,15 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         arrays = collection.arrays()
         arrays |= neighbor_arrays(collection.coactivation, components, self.n_neighbors)
         arrays |= _logit_arrays(lens, collection.strings)
+        if labels != "tokens" and coder is not None:
+            arrays |= column_arrays(X, coder, arrays, collection.strings)
         facts = {
             **collection.policy,
             "sae": None if self.sae is None else re.sub(r"\s+", " ", repr(self.sae)),
             "n_rows": collection.tallies.n_rows,
             "n_texts": collection.tallies.n_texts,
             "n_first": collection.tallies.n_first,
+            "labels": labels,
         }
         return self._set(arrays, collection.strings.to_list(), collection.sources, facts)
 
@@ -231,7 +239,8 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
             table of features and strings; `strongest_*`, `sampled_*`, `shared_*` and `lexical_*`,
             tables of places, sorted by bucket, of which `*_window` is the line of `window_bounds`;
             `activity_*`, the shared windows in which each feature fires; `nearest*` and
-            `partner*`, `promoted*` and `suppressed*`, lists of each feature.
+            `partner*`, `promoted*` and `suppressed*`, lists of each feature; `column_*` and
+            `kept_*`, the named columns of whole rows and their values on some rows.
         strings, sources : list
             Names of strings and texts by number.
         facts : dict
@@ -291,6 +300,30 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
             nearest=_related(arrays, "nearest", feature),
             coactive=_related(arrays, "partner", feature),
         )
+
+    def row_sample(self, feature):
+        """Return whole rows on which a feature fires, and random ones on which it is silent.
+
+        Parameters
+        ----------
+        feature : int
+            The column of the codes.
+
+        Returns
+        -------
+        sample : RowSample
+            Its strongest rows and random ones from all strengths, then rows on which it is silent.
+
+        Raises
+        ------
+        ValueError
+            If there is no such feature, or the rows are tokens of texts.
+        """
+        check_is_fitted(self, "facts_")
+        check_option("feature", feature, Int(0, self.n_components_ - 1))
+        if self.facts_.get("labels", "tokens") == "tokens":
+            raise ValueError("The rows of this atlas are tokens of texts, not whole rows.")
+        return row_sample(self._arrays, self._strings, int(feature))
 
     def _top_tokens(self, feature):
         """Return the pieces that a feature fires on most, and their shares of the sum."""

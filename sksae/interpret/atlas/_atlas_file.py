@@ -155,9 +155,11 @@ def _check_arrays(arrays, n_strings, n_texts):
     for name in ("nearest", "partner"):
         if name in arrays:
             _check_range(arrays[name], n_components, name, -1)
-    for name in ("promoted", "suppressed"):
+    for name in ("promoted", "suppressed", "column_string"):
         if name in arrays:
             _check_range(arrays[name], n_strings, name)
+    if "kept_row" in arrays:
+        _check(len(arrays["kept_row"]) > 0 and (np.diff(arrays["kept_row"]) > 0).all(), "kept_row")
 
 
 def _expected(arrays):
@@ -194,6 +196,12 @@ def _expected(arrays):
             expected |= {name: ("iu", shape), **each(companions, "f", shape)}
     if "map" in arrays:
         expected["map"] = ("f", (*features, 2))
+    if "column_string" in arrays:
+        columns, rows = arrays["column_string"].shape[:1], arrays["kept_row"].shape[:1]
+        expected |= {"column_string": ("iu", columns), "kept_row": ("iu", rows)}
+        expected["kept_value"] = ("f", rows + columns)
+        if "column_loading" in arrays:
+            expected["column_loading"] = ("f", features + columns)
     return expected
 
 

@@ -1,5 +1,7 @@
 """Documents of two classes: one row and one label per document."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy import sparse
 from sklearn.model_selection import train_test_split
@@ -133,11 +135,9 @@ def _whole_documents(entries, counts):
     """Yield slices of sorted rows, each of whole documents and about as many entries."""
     ends = np.cumsum(counts)
     part = np.cumsum(entries)[ends - 1] // _ENTRIES_AT_A_TIME
-    cuts = ends[np.append(np.flatnonzero(np.diff(part)), len(ends) - 1)]
-    start = 0
-    for stop in cuts.tolist():
+    starts = np.append(0, ends)[run_starts(part)]  # the row at which a run of documents begins
+    for start, stop in pairwise([*starts.tolist(), int(ends[-1])]):
         yield slice(start, stop)
-        start = stop
 
 
 def _largest(rows, number, counts):

@@ -120,9 +120,8 @@ def fisher_pvalues(fired_pos, fired, n_pos, n_neg):
 
     pvalues = np.ones(len(fired))
     order = np.argsort(fired, kind="stable")
-    cuts = np.flatnonzero(np.diff(fired[order])) + 1
     # Columns with the same number of firings share the distribution.
-    for columns in np.split(order, cuts) if len(order) else []:
+    for columns in np.split(order, run_starts(fired[order])[1:]) if len(order) else []:
         total = fired[columns[0]]
         low = max(0, total - n_neg)
         support = np.arange(low, min(total, n_pos) + 1)

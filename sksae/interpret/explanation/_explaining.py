@@ -6,12 +6,13 @@ from collections.abc import Iterable
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sksae._params import Int, check_option
+from sksae._params import Int, Option, check_option
 from sksae.interpret._strongest import check_features
 from sksae.interpret.explanation._answers import read_description
 from sksae.interpret.explanation._client_calls import ask, check_client
 from sksae.interpret.explanation._explanation import Explanation
 from sksae.interpret.explanation._explanation_prompts import explain_messages
+from sksae.interpret.explanation._row_names import KINDS, explain_rows, kind_of_rows
 from sksae.interpret.explanation._splitting import key_of, split_examples
 from sksae.interpret.explanation._token_statistics import describe
 
@@ -23,6 +24,7 @@ def explain(
     client=None,
     features=None,
     *,
+    rows="auto",
     n_examples=N_EXAMPLES,
     max_concurrency=4,
     random_state=0,
@@ -35,6 +37,11 @@ def explain(
     that of :func:`explain_from_tokens`. With one, the language model is shown windows in which the
     feature fires, half of them its strongest and half from all strengths.
 
+    Features of whole rows are named by columns or words, see `rows`. Such a name is a rule that
+    tells from a row whether the feature fires. Its score "rule" is the area under the ROC curve on
+    the half of the rows that it was not made from; a name whose interval is not above 0.5 is
+    marked as "not better than chance" wherever it is shown.
+
     Parameters
     ----------
     atlas : FeatureAtlas
@@ -45,6 +52,21 @@ def explain(
         an interrupted call can be repeated and goes on where it was. None asks nobody.
     features : array-like of int, default=None
         The features. None takes all that fire.
+    rows : {"auto", "tokens", "texts", "table", "numbers"}, default="auto"
+        What the rows of the atlas are, for names without a client:
+
+        - "tokens": tokens of texts, or rows with a short label, as in :func:`explain_from_tokens`;
+        - "texts": whole texts, the labels of the rows. A feature is named by the words that are
+          more frequent in the texts on which it fires, by class-based TF-IDF [3]_;
+        - "table": rows of named columns. It is named by up to three columns, those with the largest
+          loadings in standard deviations of the columns, or with the largest differences between
+          rows on which it fires and others, whichever tell them apart better on the half of the
+          rows that the name is made from;
+        - "numbers": anything else, such as images. It is named by its number.
+
+        "auto" takes "tokens" for an atlas of a token table or of an extractor; else "texts" if
+        most labels have white space inside; else "table" if the columns have names; else "tokens"
+        with labels and "numbers" without.
     n_examples : int, default=20
         The largest number of windows per feature that the language model is shown.
     max_concurrency : int, default=4
@@ -65,7 +87,7 @@ def explain(
     TypeError
         If `client` cannot be asked.
     ValueError
-        If there is no such feature, or an option is out of range.
+        If there is no such feature, an option is out of range, or `rows` does not fit the atlas.
     RuntimeError
         If there was no answer for any feature.
 
@@ -92,6 +114,9 @@ def explain(
     G. Paulo, A. Mallen, C. Juang, N. Belrose: Automatically Interpreting Millions of Features in
     Large Language Models, 2024. https://arxiv.org/abs/2410.13928
 
+    .. [3] M. Grootendorst: BERTopic: Neural topic modeling with a class-based TF-IDF procedure,
+       2022. https://arxiv.org/abs/2203.05794
+
     Examples
     --------
     >>> import numpy as np
@@ -102,10 +127,15 @@ def explain(
     >>> print(explain(atlas)[0])
     "bank" after "river"
     """
+    check_option("rows", rows, Option("auto", *KINDS))
     check_option("n_examples", n_examples, Int(1))
     features = features_of(atlas, features)
     if client is not None:
         check_client(client)
+    elif features:
+        kind = kind_of_rows(atlas) if rows == "auto" else rows
+        if kind != "tokens":
+            return explain_rows(atlas, features, kind, random_state)
     explanations, questions, asked = {}, [], []
     for number in features:
         feature = atlas.feature(number)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from sksae._files import digest_of, read_json, write_text
 from sksae._json import plain_json
 from sksae._params import Int, check_option
@@ -13,6 +15,10 @@ from sksae._signs import visible
 
 _FORMAT, _VERSION = "sksae explanations", 1
 _ENTRIES, _DIGEST = ("format", "version", "explanations"), "digest"
+_MARK = " (not better than chance)"
+CHANCE = 0.5
+"""The area under the ROC curve of a rule that knows nothing."""
+
 _TEXTS = (str, int, float, bool, type(None))
 
 
@@ -21,7 +27,9 @@ class Explanation:
     """A description of a feature in a few words, with its scores.
 
     As a string it is those words, on one line and without characters that steer a terminal: they
-    may come from a file, or from a language model that has read anybody's text.
+    may come from a file, or from a language model that has read anybody's text. A name that
+    :func:`explain` has made from whole rows and that does not tell better than chance where the
+    feature fires, on other rows, is followed by "(not better than chance)".
 
     Parameters
     ----------
@@ -30,9 +38,10 @@ class Explanation:
     text : str
         The description.
     source : str, default="hand"
-        The origin: "tokens", the name of a language model, or "hand".
+        The origin: "tokens", "texts", "table" or "numbers" for :func:`explain` without a language
+        model, the name of a language model, or "hand".
     scores : dict of str to dict, default={}
-        The scores of :func:`score_explanations`, by method.
+        The scores of :func:`score_explanations`, by method, and "rule" of :func:`explain`.
     seen : tuple, default=()
         The texts that the description was made from; scores leave them out.
 
@@ -56,7 +65,12 @@ class Explanation:
     seen: tuple = ()
 
     def __str__(self):
-        return visible(self.text)
+        return visible(self.text) + ("" if self._beats_chance() else _MARK)
+
+    def _beats_chance(self):
+        """Whether the score of the name as a rule is above chance, where it has this score."""
+        rule = self.scores.get("rule") if isinstance(self.scores, Mapping) else None
+        return not isinstance(rule, Mapping) or rule.get("low", math.nan) > CHANCE
 
 
 def save_explanations(path, explanations):
@@ -97,27 +111,62 @@ def save_explanations(path, explanations):
     ...     print(load_explanations(path)[3])
     rivers
     """
-    lines = [
-        {
-            "feature": int(one.feature),
-            "text": one.text,
-            "source": one.source,
-            "scores": plain_json(one.scores),
-            "seen": plain_json(one.seen),
-        }
-        for _, one in sorted(as_explanations(explanations).items())
-    ]
-    for line in lines:
-        if not _is_valid(line):
-            raise ValueError(
-                f"The explanation of feature {line['feature']} cannot be saved, because it could "
-                f"not be read back: text and source must be strings, scores a dict of dicts by "
-                f"method as score_explanations returns them, and seen texts or their numbers."
-            )
+    by_feature = sorted(as_explanations(explanations).items())
+    lines = [_line(one) for _, one in by_feature]
     content = {"format": _FORMAT, "version": _VERSION, "explanations": lines}
     content = {_DIGEST: digest_of(content), **content}  # first: its line can be left out
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return Path(path)
+
+
+def _line(explanation):
+    """Return an explanation as a JSON value; an error where it could not be read back."""
+    feature, scores = int(explanation.feature), explanation.scores
+    where = f"The explanation of feature {feature} cannot be saved, because it could not be read"
+    line = {
+        "feature": feature,
+        "text": explanation.text,
+        "source": explanation.source,
+        "scores": plain_json(scores),
+        "seen": plain_json(explanation.seen),
+    }
+    if not _is_valid(line):
+        raise ValueError(
+            f"{where} back: text and source must be strings, scores a dict of dicts by method as "
+            f"score_explanations returns them, and seen texts or their numbers."
+        )
+    wrong = {f"the score {name!r}": _unreadable(score, name) for name, score in scores.items()}
+    wrong["seen"] = _unreadable_texts(explanation.seen)
+    for part, reason in wrong.items():
+        if reason:
+            raise ValueError(f"{where} back as it is: {part} is wrong, {reason}.")
+    return line
+
+
+def _unreadable_texts(seen):
+    """Return what among texts, or their numbers, a JSON file would change; None if nothing."""
+    for text in seen:
+        reason = None if text is None else _unreadable(text, "it")
+        if reason or (isinstance(text, float) and math.isnan(text)):
+            return reason or f"it has {text!r}, which is not finite"
+    return None
+
+
+def _unreadable(value, name):
+    """Return what in a value a JSON file would change, in words; None if nothing. NaN is kept."""
+    if not isinstance(name, str):
+        return f"the key {name!r} is a {type(name).__name__} and not a str"
+    if isinstance(value, dict):
+        return next(filter(None, (_unreadable(v, key) for key, v in value.items())), None)
+    if isinstance(value, list):
+        return next(filter(None, (_unreadable(v, name) for v in value)), None)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and math.isinf(value):
+        return f"{name} has {value!r}, which is not finite"
+    if isinstance(value, (str, int, float)):  # bool is an int
+        return None
+    return f"{name} has a {type(value).__name__}"
 
 
 def as_explanations(explanations):
@@ -197,6 +246,13 @@ def load_explanations(path):
                 f"Explanation {number} of {path} is damaged, or a second one of its feature."
             )
         seen, scores = tuple(line["seen"]), _numbers(line["scores"])
+        wrong = [_unreadable(score, name) for name, score in scores.items()]
+        wrong.append(_unreadable_texts(seen))
+        if any(wrong):
+            raise ValueError(
+                f"Explanation {number} of {path}, of feature {line['feature']}, is damaged: "
+                f"{next(filter(None, wrong))}."
+            )
         found[line["feature"]] = Explanation(
             line["feature"], line["text"], line["source"], scores, seen
         )

@@ -12,6 +12,7 @@ const SCORES = {
   fuzzing: "right marks told from wrong ones, by the explanation",
   simulation: "correlation of activations guessed from the explanation with the real ones",
   intruder: "the odd one out found among its examples; needs no explanation",
+  rule: "rows it fires on told from others, by the columns or words of its name",
   embedding: "texts it fires on told from others, by likeness to the explanation",
   steering: "the explanation fits what the feature makes the model say",
 };

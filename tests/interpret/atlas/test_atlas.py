@@ -12,6 +12,7 @@ from sksae import ActivationExtractor, TopKSAE
 from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.interpret import FeatureAtlas, max_activating_examples
 from sksae.interpret.atlas import _blocks
+from tests.cases import each_case
 
 
 def random_codes(seed, n_rows=600, width=12, density=0.1):
@@ -287,8 +288,8 @@ def test_directions_and_logits(reading):
     assert {"promoted", "suppressed", "nearest", "cosine"} <= set(atlas.table().columns)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "X", "tokens", "message"),
+@each_case(
+    "arguments, X, tokens, message",
     [
         ({}, np.zeros((0, 3)), None, "no rows"),
         ({}, np.zeros(3), None, "2-D"),
@@ -300,7 +301,6 @@ def test_directions_and_logits(reading):
         ({"language_model": "gpt2"}, np.ones((2, 1)), None, "needs a fitted 'sae'"),
         ({"tokenizer": "gpt2"}, np.ones((2, 1)), None, "goes with 'language_model'"),
     ],
-    ids=["empty", "1-D", "NaN", "lengths", "parameter", "extractor", "texts", "model", "tokenizer"],
 )
 def test_wrong_input_is_named(arguments, X, tokens, message):
     with pytest.raises(ValueError, match=message):

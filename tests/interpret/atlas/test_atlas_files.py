@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sksae._files import digest_of
 from sksae.interpret import FeatureAtlas
+from tests.cases import each_case
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def rewritten(file, path, **changed):
     return path
 
 
-@pytest.mark.parametrize(
+@each_case(
     "changed",
     [
         {"strongest_cell": np.array([10**9])},
@@ -87,10 +88,6 @@ def rewritten(file, path, **changed):
         {"total": np.array(["a"] * 5)},
         {"sum_key": np.zeros(1, dtype=np.uint8)},
         {"string_rows": np.zeros((2, 2), dtype=np.int64)},
-    ],
-    ids=[
-        *("beyond", "missing", "strings", "no header", "no JSON", "length", "windows"),
-        *("descending", "2-D", "letters", "key", "rows"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(file, tmp_path, changed):

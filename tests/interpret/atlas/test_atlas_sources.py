@@ -11,6 +11,7 @@ from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.interpret import FeatureAtlas
 from sksae.interpret.atlas import _blocks
 from sksae.language_models.extraction import _activation_reader
+from tests.cases import each_case
 
 CODES = np.array([[0, 3, 1], [2, 0, 1], [4, 0, 1], [0, 0, 1]])
 
@@ -36,7 +37,7 @@ def as_tensor(codes):
     return torch.from_numpy(codes).to(torch.bfloat16)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "form",
     ["float16", "float32", "float64", "longdouble", "int8", "uint64", "bool", "tensor", "list"],
 )
@@ -60,7 +61,7 @@ def test_codes_are_left_as_they_are():
     assert codes.data.tolist() == [1, -3, -2, 4]
 
 
-@pytest.mark.parametrize("n_neighbors", [0, 1, 50])
+@each_case("n_neighbors", [0, 1, 50])
 def test_fewer_neighbours_than_features_or_none(n_neighbors):
     atlas = FeatureAtlas(Directions(np.eye(3)), n_neighbors=n_neighbors).fit(np.tile(CODES, (5, 1)))
     n_found = min(n_neighbors, 2)
@@ -100,11 +101,12 @@ def test_frames_and_named_texts():
     assert found["frame"] == found["categories"] == [("y", "[[c]] d"), ("x", "a[[ b]]")]
 
 
-@pytest.mark.parametrize("chunk", [1, 300, 10**6])
+@each_case("chunk", [1, 300, 10**6])
 def test_texts_in_chunks_are_numbered_through(chunk, monkeypatch):
     monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", chunk)
     extractor = ActivationExtractor(TINY_LM_PATH, layer=3)
-    texts = ["", *load_corpus().data[:6], "", "곰 🌊 희", *load_corpus().data[6:9], ""]
+    start, end = (text[:200] for text in load_corpus().data[:2])
+    texts = ["", start, "", "곰 🌊 희", *(text[:400] for text in load_corpus().data[2:9]), end, ""]
     rows, tokens = extractor.extract(texts)
     fitted = TopKSAE(16, k=4, max_iter=1, random_state=0).fit(rows)
     whole = FeatureAtlas(fitted).fit(rows, tokens=tokens)

@@ -3,6 +3,7 @@ import pytest
 from sklearn.base import BaseEstimator
 
 from sksae.interpret import FeatureAtlas, choose_features
+from tests.cases import each_case
 
 
 class Coder(BaseEstimator):
@@ -64,7 +65,7 @@ def test_labels_and_nothing_that_fires():
     assert choose_features(FeatureAtlas().fit(np.zeros((5, 2)))).tolist() == []
 
 
-@pytest.mark.parametrize("name", ["n_features", "min_active", "min_texts"])
+@each_case("name", ["n_features", "min_active", "min_texts"])
 def test_counts_are_checked(name):
     atlas = FeatureAtlas().fit(np.ones((2, 2)))
     with pytest.raises(ValueError, match=f"{name} must be an int >= 1"):

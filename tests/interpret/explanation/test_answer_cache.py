@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sksae.interpret import CachedClient
+from tests.cases import each_case
 
 
 class Counter:
@@ -89,7 +90,7 @@ def test_a_file_cut_anywhere_loses_its_last_answer_at_most(tmp_path_factory, cut
     assert once_more.n_asked == 0
 
 
-@pytest.mark.parametrize("left", [0, 1, 2, 9, 40, 90, 100])
+@each_case("left", [0, 1, 2, 9, 40, 90, 100])
 def test_a_first_line_that_was_cut_off_is_no_obstacle(tmp_path, left):
     path = tmp_path / "a"
     CachedClient(Counter(), path).complete(question("x"))
@@ -100,7 +101,7 @@ def test_a_first_line_that_was_cut_off_is_no_obstacle(tmp_path, left):
         assert client.n_asked == n_asked
 
 
-@pytest.mark.parametrize(
+@each_case(
     "content",
     [
         "A diary.\n",
@@ -109,7 +110,6 @@ def test_a_first_line_that_was_cut_off_is_no_obstacle(tmp_path, left):
         "\n\n[]",
         "\x00" * 99,
     ],
-    ids=range(5),
 )
 def test_nothing_is_added_to_a_file_of_something_else(tmp_path, content):
     path = tmp_path / "a"
@@ -184,7 +184,7 @@ def test_another_process_sees_an_answer_as_soon_as_it_is_there(tmp_path):
 def test_processes_share_a_file_and_answers_survive_when_one_is_killed(tmp_path):
     code = """
 import os, signal, sys
-from sksae.interpret.explanation._answer_cache import CachedClient
+from sksae.interpret import CachedClient
 class Once:
     identity = "one"
     def complete(self, messages):

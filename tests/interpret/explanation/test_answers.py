@@ -10,10 +10,11 @@ from sksae.interpret.explanation._answers import (
     read_flags,
     read_levels,
 )
+from tests.cases import each_case
 
 
-@pytest.mark.parametrize(
-    ("answer", "text"),
+@each_case(
+    "answer, text",
     [
         ("EXPLANATION: names of rivers", "names of rivers"),
         ("names of rivers\n", "names of rivers"),
@@ -56,13 +57,12 @@ from sksae.interpret.explanation._answers import (
         ('EXPLANATION: JSON such as {"answer": 3}', 'JSON such as {"answer": 3}'),
         ("{ at the end of a line", "{ at the end of a line"),
     ],
-    ids=range(36),
 )
 def test_descriptions_are_found(answer, text):
     assert read_description(answer) == text
 
 
-@pytest.mark.parametrize(
+@each_case(
     "answer",
     [
         "",
@@ -84,7 +84,6 @@ def test_descriptions_are_found(answer, text):
         "[1]",
         "{}",
     ],
-    ids=range(18),
 )
 def test_what_is_no_description_is_refused(answer):
     with pytest.raises(ValueError, match="it "):
@@ -96,7 +95,7 @@ def test_lists_are_found_behind_other_words():
     assert read_levels("<think>[9, 9]</think>[0, 7.5]", 2, 10) == [0.0, 7.5]
 
 
-@pytest.mark.parametrize(
+@each_case(
     "answer",
     [
         "[0, 1]",
@@ -109,28 +108,26 @@ def test_lists_are_found_behind_other_words():
         "[0, 1, {}]",
         None,
     ],
-    ids=range(9),
 )
 def test_lists_that_do_not_fit_are_refused(answer):
     with pytest.raises(ValueError):
         read_flags(answer, 3)
 
 
-@pytest.mark.parametrize("answer", ["[0, 11]", "[-1, 0]", "[NaN, 0]", "[Infinity, 0]", '["3", 1]'])
+@each_case("answer", ["[0, 11]", "[-1, 0]", "[NaN, 0]", "[Infinity, 0]", '["3", 1]'])
 def test_levels_outside_of_the_scale_are_refused(answer):
     with pytest.raises(ValueError):
         read_levels(answer, 2, 10)
 
 
-@pytest.mark.parametrize(
-    ("answer", "choice"),
-    [("3", 2), ("Passage 3.", 2), ("3, yes 3", 2), ("<think>1, 2</think>5", 4)],
+@each_case(
+    "answer, choice", [("3", 2), ("Passage 3.", 2), ("3, yes 3", 2), ("<think>1, 2</think>5", 4)]
 )
 def test_choices_count_from_one(answer, choice):
     assert read_choice(answer, 5) == choice
 
 
-@pytest.mark.parametrize("answer", ["", "none", "6", "0", "1 or 2", "9" * 5000, None])
+@each_case("answer", ["", "none", "6", "0", "1 or 2", "9" * 5000, None])
 def test_choices_that_are_none_are_refused(answer):
     with pytest.raises(ValueError):
         read_choice(answer, 5)
@@ -146,7 +143,7 @@ def test_the_end_of_a_thought_is_where_an_answer_begins():
         read_choice("<think>Is it passage 2", 5)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "unit", ["<think>", "<think ", "<answer>", "explanation ", "[", "{", "</think", "* ", "`", '"']
 )
 def test_a_long_answer_is_read_in_one_go(unit):

@@ -4,6 +4,7 @@ import time
 import pytest
 
 from sksae.interpret.explanation._client_calls import ask, check_client, warn_of_failures
+from tests.cases import each_case
 
 
 class Counting:
@@ -26,7 +27,7 @@ class Counting:
         return str(messages)
 
 
-@pytest.mark.parametrize("bound", [1, 2, 7])
+@each_case("bound", [1, 2, 7])
 def test_answers_come_in_order_and_never_more_than_the_bound_at_once(bound):
     client = Counting()
     assert ask(client, list(range(30)), max_concurrency=bound) == [str(i) for i in range(30)]

@@ -2,6 +2,7 @@ import pytest
 
 from sksae.interpret import estimate_cost, explain, score_explanations
 from sksae.interpret.explanation import _cost
+from tests.cases import each_case
 from tests.interpret.explanation.planted import WORDS, Oracle, planted_atlas
 
 
@@ -51,14 +52,13 @@ def test_nothing_costs_nothing(atlas):
         assert (cost["calls"], cost["price"]) == (0, 0.0)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
+@each_case(
+    "options, message",
     [
         ({"methods": "steering"}, "each of methods must be one of"),
         ({"price_per_million": 3.0}, "price_per_million must be a pair"),
         ({"features": [7]}, "7"),
     ],
-    ids=["methods", "price", "features"],
 )
 def test_wrong_input_is_refused(atlas, options, message):
     with pytest.raises(ValueError, match=message):

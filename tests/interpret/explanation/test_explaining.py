@@ -1,5 +1,6 @@
 import json
 import math
+from decimal import Decimal
 from functools import partial
 
 import numpy as np
@@ -19,6 +20,7 @@ from sksae.interpret import (
     split_examples,
 )
 from sksae.interpret.explanation import _explanation_prompts as prompts
+from tests.cases import each_case
 from tests.interpret.explanation.planted import Constant, Oracle, Recording, planted_atlas
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9)
@@ -143,10 +145,9 @@ def test_an_atlas_is_needed(atlas, error, message):
             use(atlas)
 
 
-@pytest.mark.parametrize(
-    ("features", "message"),
+@each_case(
+    "features, message",
     [(3, "list of column numbers"), (np.array([True, False]), "flatnonzero"), ([9], "feature 9")],
-    ids=["number", "mask", "beyond"],
 )
 def test_features_are_numbers_in_a_list(features, message):
     atlas = FeatureAtlas().fit(np.eye(2))
@@ -179,6 +180,40 @@ def test_numbers_of_numpy_and_missing_ones_survive(tmp_path):
     assert "NaN" not in (tmp_path / "e.json").read_text("ascii")
 
 
+@pytest.mark.parametrize(
+    ("score", "seen", "message"),
+    [
+        ({"value": math.inf}, (), "feature 4 .* score 'fuzzing' .* value has inf, .* not finite"),
+        ({"value": [0.5, -np.inf]}, (), "score 'fuzzing' .* value has -inf"),
+        ({1: 0.5}, (), "the key 1 is a int and not a str"),
+        ({"value": Decimal("0.5")}, (), "value has a Decimal"),
+        ({"value": np.ones(2)}, (), "value has a ndarray"),
+        ({"value": None}, (), "value has a NoneType"),
+        ({"value": (1, 2)}, (), "value has a tuple"),
+        ({}, (math.inf,), "seen is wrong, it has inf"),
+        ({}, ("a", math.nan), "seen is wrong, it has nan"),
+        ({}, (Decimal(1),), "seen is wrong, it has a Decimal"),
+        ({}, (np.ones(1),), "feature 4 cannot be saved"),
+    ],
+)
+def test_what_would_be_read_back_otherwise_is_not_saved(tmp_path, score, seen, message):
+    one = Explanation(4, "a", scores={"fuzzing": score}, seen=seen)
+    with pytest.raises(ValueError, match=message):
+        save_explanations(tmp_path / "e.json", {4: one})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_by_hand_has_no_infinite_score(tmp_path):
+    line = {"feature": 7, "text": "a", "source": "b", "scores": {"s": {"low": math.inf}}}
+    path = tmp_path / "e.json"
+    path.write_bytes(whole({**line, "seen": []}))
+    assert b"Infinity" in path.read_bytes()
+    with pytest.raises(ValueError, match="of feature 7, is damaged: low has inf"):
+        load_explanations(path)
+    path.write_bytes(whole({**line, "scores": {"s": {"low": math.nan}}, "seen": []}))
+    assert math.isnan(load_explanations(path)[7].scores["s"]["low"])
+
+
 GOOD = {"feature": 1, "text": "a", "source": "b", "scores": {}, "seen": []}
 
 
@@ -187,8 +222,8 @@ def whole(*lines, **changes):
     return json.dumps({**content, **changes}).encode()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
+@each_case(
+    "content, message",
     [
         (b"", "not a file of explanations, or not all"),
         (whole(GOOD)[:-9], "or not all of it"),
@@ -206,7 +241,6 @@ def whole(*lines, **changes):
         (whole({**GOOD, "seen": [[1]]}), "Explanation 0"),
         (whole(GOOD, GOOD), "a second one of its feature"),
     ],
-    ids=range(15),
 )
 def test_files_that_are_not_ours_are_refused(tmp_path, content, message):
     path = tmp_path / "e.json"
@@ -232,8 +266,8 @@ def test_words_alone_are_explanations_by_hand(tmp_path):
     assert found[3] == Explanation(3, "강")
 
 
-@pytest.mark.parametrize(
-    ("explanations", "error", "message"),
+@each_case(
+    "explanations, error, message",
     [
         ([Explanation(1, "a")], TypeError, "dict by feature.*Got list"),
         ("e.json", TypeError, "dict by feature.*Got str"),

@@ -13,6 +13,7 @@ from sksae.interpret import (
     split_examples,
 )
 from sksae.interpret.explanation import _explanation_prompts as prompts
+from tests.cases import each_case
 from tests.interpret.explanation.planted import (
     WORDS,
     Always,
@@ -41,7 +42,7 @@ def known(atlas):
     return score_explanations(atlas, TRUE, Oracle(), methods=ASKED)
 
 
-@pytest.mark.parametrize("method", ASKED)
+@each_case("method", ASKED)
 def test_who_knows_the_truth_is_right(known, method):
     np.testing.assert_allclose(scores_of(known, method), 1.0)
     for explanation in known.values():
@@ -98,7 +99,7 @@ def test_a_constant_choice_is_right_as_often_as_it_is_by_chance(atlas):
     assert max(scores_of(scored, "intruder", "quantiles"), key=len)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "garbage",
     [
         "",
@@ -111,7 +112,6 @@ def test_a_constant_choice_is_right_as_often_as_it_is_by_chance(atlas):
         None,
         b"1",
     ],
-    ids=range(9),
 )
 def test_every_answer_that_cannot_be_read_is_counted(atlas, known, garbage):
     with pytest.warns(UserWarning, match=r"answers could not be read and count as") as found:
@@ -286,14 +286,13 @@ def test_an_embedding_that_knows_is_perfect_and_one_that_does_not_is_at_chance(a
     assert scores_of(scored, "embedding") == [0.5] * 3
 
 
-@pytest.mark.parametrize(
-    ("embed", "message"),
+@each_case(
+    "embed, message",
     [
         (lambda texts: np.ones(3), r"embed must return one vector per text.*shape \(3,\)"),
         (lambda texts: np.ones((1, 2)), "one vector per text"),
         (lambda texts: np.full((len(texts), 2), np.nan), "NaN or infinity"),
     ],
-    ids=["flat", "short", "nan"],
 )
 def test_embeddings_are_checked(atlas, embed, message):
     with pytest.raises(ValueError, match=message):
@@ -309,8 +308,8 @@ def test_windows_without_words_are_no_trouble():
     assert math.isnan(score["value"])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options", "error", "message"),
+@each_case(
+    "arguments, options, error, message",
     [
         ((TRUE,), {"methods": "detection"}, ValueError, "'detection' asks a language model"),
         ((TRUE,), {"methods": "other"}, ValueError, "each of methods must be one of 'detection'"),
@@ -322,7 +321,6 @@ def test_windows_without_words_are_no_trouble():
         ((TRUE,), {"n_examples": 1}, ValueError, "n_examples"),
         ((TRUE,), {"baselines": 1}, ValueError, "baselines must be a bool"),
     ],
-    ids=range(9),
 )
 def test_wrong_input_is_refused(atlas, arguments, options, error, message):
     with pytest.raises(error, match=message):

@@ -6,9 +6,10 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
 
 from sksae.interpret.explanation import _intervals as intervals
+from tests.cases import each_case
 
 
-@pytest.mark.parametrize(("hits", "n"), [(0, 5), (3, 7), (40, 41), (9, 9)])
+@each_case("hits, n", [(0, 5), (3, 7), (40, 41), (9, 9)])
 def test_wilson_is_that_of_scipy(hits, n):
     expected = stats.binomtest(hits, n).proportion_ci(method="wilson")
     np.testing.assert_allclose(intervals.share_interval(hits, n), expected, atol=1e-12)

@@ -6,6 +6,7 @@ import torch
 from sksae.datasets import load_tiny_lm
 from sksae.interpret import CachedClient, LocalClient
 from sksae.interpret.explanation._answers import read_description
+from tests.cases import each_case
 
 QUESTION = [
     {"role": "system", "content": "Complete."},
@@ -55,7 +56,7 @@ WITHOUT_SYSTEM = {
 }
 
 
-@pytest.mark.parametrize("template", WITHOUT_SYSTEM.values(), ids=WITHOUT_SYSTEM)
+@each_case("template", WITHOUT_SYSTEM.values())
 def test_a_template_without_a_system_role_gets_its_text_from_the_user(tiny, monkeypatch, template):
     model, tokenizer = tiny
     monkeypatch.setattr(tokenizer, "chat_template", template)

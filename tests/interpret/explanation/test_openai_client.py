@@ -12,6 +12,7 @@ from email.utils import format_datetime
 import pytest
 
 from sksae.interpret import CachedClient, OpenAIClient, explain, score_explanations
+from tests.cases import each_case
 from tests.interpret.explanation.chat_server import Reply, chat_server, said
 from tests.interpret.explanation.planted import Oracle, planted_atlas
 
@@ -21,7 +22,7 @@ ERROR = {"error": {"message": "not today", "type": "server_error"}}
 
 
 def client_of(server, **options):
-    return OpenAIClient("m", base_url=server.url, **{"wait": 0.001, "timeout": 5.0, **options})
+    return OpenAIClient("m", base_url=server.url, **{"wait": 0.001, "timeout": 60.0, **options})
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_what_is_none_is_not_sent():
     assert set(server.requests[0][2]) == {"model", "messages"}
 
 
-@pytest.mark.parametrize(
+@each_case(
     "bad",
     [
         Reply(ERROR, 500),
@@ -80,7 +81,6 @@ def test_what_is_none_is_not_sent():
         said("text", cut=9),
         Reply(b"[" * 100_000),
     ],
-    ids=range(15),
 )
 def test_what_may_pass_is_tried_again(bad):
     with chat_server([bad, bad, said("at last")]) as server:
@@ -100,7 +100,7 @@ def test_after_the_last_try_it_says_so(bad):
     assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+@each_case("status", [400, 401, 403, 404, 422])
 def test_what_will_not_pass_is_not_tried_again(status):
     with (
         chat_server([Reply(ERROR, status)]) as server,
@@ -111,9 +111,11 @@ def test_what_will_not_pass_is_not_tried_again(status):
 
 
 def test_a_slow_answer_is_given_up():
-    with chat_server([said("late", delay=0.5), said("in time")]) as server:
-        assert client_of(server, timeout=0.1).complete(QUESTION) == "in time"
-    assert len(server.requests) == 2
+    """More than once where the machine itself is slow."""
+    with chat_server([said("late", delay=5.0), said("in time")]) as server:
+        client = client_of(server, timeout=0.1, max_retries=50)
+        assert client.complete(QUESTION) == "in time"
+    assert len(server.requests) == 1 + client.usage["retries"] >= 2
 
 
 def test_a_server_that_is_not_there():
@@ -128,7 +130,7 @@ def test_the_server_says_how_long_to_wait(waits):
     with chat_server([busy, Reply(ERROR, 503, {"Retry-After": later}), said("x")]) as server:
         assert client_of(server).complete(QUESTION) == "x"
     assert waits[0] == 7.0
-    assert waits[1] == pytest.approx(30, abs=3)
+    assert 8 < waits[1] <= 31  # less what passed since it was written
 
 
 def test_a_server_that_wants_hours_is_not_waited_for(waits):
@@ -141,17 +143,16 @@ def test_a_server_that_wants_hours_is_not_waited_for(waits):
 
 
 def test_the_wait_doubles(waits):
-    slow = said("late", delay=0.3)
-    errors = [Reply(ERROR, 500), Reply(b"rubbish"), slow, Reply(ERROR, 500), Reply(ERROR, 500)]
-    with chat_server([*errors, said("x")]) as server:
-        client_of(server, wait=1.0, timeout=0.2).complete(QUESTION)
+    errors = [Reply(ERROR, 500), Reply(b"rubbish"), said("cut", cut=9), Reply(ERROR, 500)]
+    with chat_server([*errors, Reply(ERROR, 500), said("x")]) as server:
+        client_of(server, wait=1.0).complete(QUESTION)
     assert len(waits) == 5
     for attempt, wait in enumerate(waits):
         assert 0.75 * 2**attempt <= wait <= 2**attempt
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
+@each_case(
+    "options, message",
     [
         ({"timeout": 0}, "timeout"),
         ({"max_retries": -1}, "max_retries"),
@@ -167,7 +168,6 @@ def test_the_wait_doubles(waits):
         ({"base_url": "http://h/v1?key=x"}, r"without '\?'"),
         ({"api_key": "sk-x\n"}, "api_key must consist of printable ASCII"),
     ],
-    ids=range(13),
 )
 def test_options_are_checked_at_once(options, message):
     with pytest.raises(ValueError, match=message):
@@ -197,15 +197,14 @@ def refusing(word, message):
     return script
 
 
-@pytest.mark.parametrize(
-    ("word", "message"),
+@each_case(
+    "word, message",
     [
         ("temperature", "'temperature' does not support 0 with this model. Only the default (1)"),
         ("seed", "Unknown parameter: 'seed'"),
         ('"system"', "System role not supported"),
         ('"system"', "Conversation roles must alternate user/assistant/user/assistant/..."),
     ],
-    ids=["temperature", "seed", "system", "roles"],
 )
 def test_what_a_server_refuses_is_left_out_from_then_on(word, message):
     messages = [{"role": "system", "content": "You study."}, *QUESTION]
@@ -243,8 +242,8 @@ def test_content_may_come_in_parts():
         assert client_of(server).complete(QUESTION) == "EXPLANATION: 한 🫖"
 
 
-@pytest.mark.parametrize(
-    ("reply", "message"),
+@each_case(
+    "reply, message",
     [
         (said(None, "content_filter"), "No answer from m: a content filter stopped it"),
         (said("EXPLA", "content_filter"), "a content filter stopped it"),
@@ -257,7 +256,6 @@ def test_content_may_come_in_parts():
         (Reply(b"<html>\x1b[31mno</html>", 400), r"<html>.\[31mno</html>"),
         (Reply(ERROR, 401), "no key was sent"),
     ],
-    ids=["filter", "filtered", "refusal", "length", "thoughts", "br", "huge", "404", "400", "401"],
 )
 def test_what_cannot_change_is_asked_once(reply, message):
     with chat_server([reply]) as server, pytest.raises(RuntimeError, match=message) as raised:
@@ -327,7 +325,7 @@ def test_what_the_environment_sets_for_openai_goes_to_no_other_server(monkeypatc
     assert headers["openai-organization"] == headers["x-secret"] == "of-openai"
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@each_case("status", [301, 302, 307, 308])
 def test_a_redirection_is_not_followed(status):
     with (
         chat_server([said("x")]) as other,

@@ -10,6 +10,7 @@ from tokenizers import processors
 from sksae.datasets import load_tiny_lm
 from sksae.interpret import Explanation, score_by_steering
 from sksae.interpret.explanation import _explanation_prompts as prompts
+from tests.cases import each_case
 from tests.interpret.explanation.planted import Constant, Recording, lines_of
 
 SITE = "4.resid_post"
@@ -152,15 +153,14 @@ def test_an_explanation_without_words_has_no_score(planted):
     assert "no word" in score["note"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
+@each_case(
+    "options, message",
     [
         ({"prompts": []}, "prompts must be one or more strings"),
         ({"prompts": ["a", " "]}, "prompts must be"),
         ({"strength": math.nan}, "strength"),
         ({"n_tokens": 0}, "n_tokens"),
     ],
-    ids=range(4),
 )
 def test_wrong_input_is_refused(planted, options, message):
     with pytest.raises(ValueError, match=message):

@@ -1,7 +1,7 @@
 import numpy as np
-import pytest
 
 from sksae.interpret import Feature, FeatureAtlas, explain_from_tokens
+from tests.cases import each_case
 
 
 def described(texts, fires):
@@ -23,8 +23,8 @@ def around(*middles, n=24):
     ]
 
 
-@pytest.mark.parametrize(
-    ("texts", "fires", "words"),
+@each_case(
+    "texts, fires, words",
     [
         (around([" bank"]), lambda t, b: t == " bank", '"bank"'),
         (around([" Bank"], ["bank"]), lambda t, b: t.strip().lower() == "bank", '"bank"'),
@@ -67,7 +67,6 @@ def around(*middles, n=24):
             'words after "the"',
         ),
     ],
-    ids=range(12),
 )
 def test_the_words_say_what_a_feature_fires_on(texts, fires, words):
     assert described(texts, fires).startswith(words)

@@ -12,6 +12,7 @@ from sksae.language_models.attribution._decomposed_prompt import decompose
 from sksae.language_models.attribution._logit_metrics import read_metric
 from sksae.language_models.attribution._splicing import in_order
 from sksae.language_models.model import TorchDictionary, base_of, find_hook_point, visiting
+from tests.cases import each_case
 
 PROMPT, OTHER = [5, 9, 30, 7, 44, 12], [5, 9, 31, 7, 40, 12]
 KINDS = ("gpt2", "llama", "gemma2", "neox_parallel")
@@ -295,8 +296,8 @@ def test_the_same_prompt_as_counterfactual_has_no_effects(models, go):
     assert all(np.isnan(share) for share in table.completeness.values())
 
 
-@pytest.mark.parametrize(
-    ("cls", "settings"),
+@each_case(
+    "cls, settings",
     [
         (SparseAutoencoder, {"alpha": 0.1}),
         (BatchTopKSAE, {"k": 4}),
@@ -386,8 +387,8 @@ def test_metrics_by_any_name(models, go, bpe):
     np.testing.assert_allclose(swapped.effect, -pair.effect, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("metric", "error", "match"),
+@each_case(
+    "metric, error, match",
     [
         ("mathematics", ValueError, r"'mathematics' is \d+: '"),
         ("", ValueError, "'' is 0"),
@@ -404,8 +405,8 @@ def test_what_is_no_metric(bpe, metric, error, match):
         read_metric(metric, bpe, torch.zeros(384))
 
 
-@pytest.mark.parametrize(
-    ("function", "match"),
+@each_case(
+    "function, match",
     [
         (lambda logits: logits[:, -1], "one number per prompt"),
         (lambda logits: float(logits.sum()), "it returned float"),
@@ -500,8 +501,8 @@ def test_frozen_parameters_make_no_difference(tiny, go):
     np.testing.assert_array_equal(frozen.effect, table.effect)
 
 
-@pytest.mark.parametrize(
-    ("options", "match"),
+@each_case(
+    "options, match",
     [
         ({"baseline": None}, "give a counterfactual prompt"),
         ({"baseline": "median"}, "baseline must be one of patch, mean, zero"),

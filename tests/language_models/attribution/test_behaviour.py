@@ -12,6 +12,7 @@ from sksae import TopKSAE
 from sksae.datasets import load_corpus, load_tiny_lm
 from sksae.language_models import ActivationExtractor, describe_behaviour, logit_lens
 from sksae.language_models.model import base_of, find_hook_point, visiting
+from tests.cases import each_case
 from tests.language_models.conftest import byte_level
 from tests.language_models.families import CAUSAL, build
 
@@ -118,9 +119,9 @@ def gradient_by_hand(model, ids, site, token, metric):
     return torch.autograd.grad(value, leaves[0])[0][0], value.item(), leaves[0].detach()[0]
 
 
-@pytest.mark.parametrize("metric", ["logit", "log_probability"])
-@pytest.mark.parametrize(
-    ("kind", "site"),
+@each_case("metric", ["logit", "log_probability"])
+@each_case(
+    "kind, site",
     [
         ("llama", (0, "resid_post")),
         ("llama", (1, "resid_mid")),
@@ -153,8 +154,8 @@ def test_gradients_are_those_of_the_model(kind, site, metric, bpe):
     np.testing.assert_allclose(total(table, "gradient"), (x * g).sum(1).numpy(), atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    ("kind", "site"),
+@each_case(
+    "kind, site",
     [
         ("llama", (0, "resid_post")),
         ("falcon", (1, "mlp_out")),

@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder
 from sksae.language_models import FeatureCircuit, attribute, feature_circuit
 from sksae.language_models.model import TorchDictionary, base_of, find_hook_point
+from tests.cases import each_case
 from tests.language_models.attribution.test_attribution import (
     OTHER,
     PAIR,
@@ -94,8 +95,8 @@ def test_no_family_loses_anything(tiny, go, kind):
     np.testing.assert_allclose(out, circuit.nodes.effect, rtol=0, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize(
-    ("cls", "settings"),
+@each_case(
+    "cls, settings",
     [
         (SparseAutoencoder, {"alpha": 0.1}),
         (BatchTopKSAE, {"k": 4}),
@@ -267,7 +268,7 @@ def test_thresholds_and_batches(models, go):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("positions", ["none", "sum"])
+@each_case("positions", ["none", "sum"])
 def test_everything_is_faithful_and_nothing_is_not(models, go, kind, positions):
     model, sites, saes = models[kind]
     whole = go(model, sites, saes, positions=positions, **ALL)

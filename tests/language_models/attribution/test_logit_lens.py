@@ -13,6 +13,7 @@ from sksae import TopKSAE
 from sksae.language_models import logit_lens
 from sksae.language_models.attribution._logit_lens import token_strings
 from sksae.language_models.model import base_of, find_hook_point, short_inputs, visiting
+from tests.cases import each_case
 from tests.language_models.families import build
 
 
@@ -79,7 +80,7 @@ def by_hand(model, kind, direction, n_known):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["llama", "gemma", "gpt2", "cohere", "granite"])
+@each_case("kind", ["llama", "gemma", "gpt2", "cohere", "granite"])
 def test_it_is_the_change_of_the_models_logits_at_a_fixed_scale(kind, bpe):
     model = build(kind, head=True)
     W = drawn(3)

@@ -8,6 +8,7 @@ import transformers
 from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, downstream_metrics
 from sksae.language_models.extraction import ActivationReader, batching_of
+from tests.cases import each_case
 from tests.language_models.families import SMALL
 
 # Two pairs of one length, and one text that is much longer than the others.
@@ -55,15 +56,15 @@ class MixedBatch(torch.nn.Module):
         return x + 0.5 * x.cumsum(0)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert", "roberta", "modernbert", "bloom"])
+@each_case("kind", ["gpt2", "llama", "bert", "roberta", "modernbert", "bloom"])
 def test_masks_keep_padding_away(kind, tiny, bpe):
     extractor = ActivationExtractor(tiny(kind), 1, tokenizer=bpe, drop_first_position=False)
     assert batching(extractor) == "padded"
     assert_independent(extractor)
 
 
-@pytest.mark.parametrize(
-    ("kind", "settings", "layer"),
+@each_case(
+    "kind, settings, layer",
     [
         ("fnet", {}, 1),  # a Fourier transform over all positions
         ("convbert", {"embedding_size": 16, "head_ratio": 1}, 1),  # a convolution over padding

@@ -1,7 +1,5 @@
 import copy
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -15,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks
 
 from sksae.language_models import ActivationExtractor
+from tests.cases import each_case
 
 TEXTS = ["The cat sat on the mat.", "hello", "희소 특징 👩", "a dog and a log and a cat and a mat"]
 LONG = "the cat sat on the mat and " * 12
@@ -62,8 +61,8 @@ def test_first_positions_are_left_out(gpt2, bpe):
     np.testing.assert_allclose(rows, np.concatenate(expected), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("pooling", "expected"),
+@each_case(
+    "pooling, expected",
     [
         ("mean", lambda x: x.mean(0)),
         ("max", lambda x: x.max(0)),
@@ -84,7 +83,7 @@ def test_pooled_rows_follow_from_token_rows(extractor, pooling, expected):
 # Batches and windows
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert", "roberta"])
+@each_case("kind", ["gpt2", "llama", "bert", "roberta"])
 def test_other_texts_and_batches_change_nothing(kind, tiny, bpe, wordpiece):
     tokenizer = wordpiece if kind == "bert" else bpe
     extractor = ActivationExtractor(tiny(kind), -1, tokenizer=tokenizer)
@@ -214,7 +213,7 @@ def test_modules_without_one_row_a_token_are_refused(tiny, bert, bpe, wordpiece)
 # scikit-learn
 
 
-@pytest.mark.parametrize(
+@each_case(
     "check",
     [
         estimator_checks.check_estimator_cloneable,
@@ -328,8 +327,8 @@ def test_same_bits_again(extractor):
     np.testing.assert_array_equal(extractor.transform(TEXTS), extractor.transform(TEXTS))
 
 
-@pytest.mark.parametrize(
-    ("parameters", "message"),
+@each_case(
+    "parameters, message",
     [
         ({"model": 3}, "'model' parameter.*name or the path of a Hugging"),
         ({"model": torch.nn.Linear(2, 2)}, "'model' parameter.*Hugging Face model"),
@@ -387,13 +386,3 @@ def test_progress_is_shown_on_request(extractor, capsys):
     out = capsys.readouterr().out
     assert " 4/4 [" in out
     assert out.endswith(" tokens/s]\n")
-
-
-def test_import_is_light():
-    code = (
-        "import sys, torch, sksae; from sksae.language_models import ActivationExtractor as A;"
-        "A('gpt2', 3).fit(['a']); print('transformers' in sys.modules, 'matplotlib' in sys.modules,"
-        "torch.cuda.is_initialized())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False"] * 3

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sksae.language_models.extraction import check_items, read_items
+from tests.cases import each_case
 
 
 def test_any_iterable_of_str():
@@ -59,8 +60,8 @@ def test_items_are_read_as_they_are_asked_for():
     assert asked == ["a"]
 
 
-@pytest.mark.parametrize(
-    ("texts", "message"),
+@each_case(
+    "texts, message",
     [
         ("one text", r"Got one text: wrap it"),
         (b"bytes", r"Got one text: wrap it"),

@@ -11,6 +11,7 @@ from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, downstream_metrics
 from sksae.language_models.extraction import ActivationReader, _activation_reader, tokenized_prompt
 from sksae.language_models.extraction._context_windows import _missing_behind, _missing_in_front
+from tests.cases import each_case
 
 TEXTS = ["The cat sat on the mat.", "hello", "희소 특징 👩", "a dog and a log and a cat and a mat"]
 LONG = "the cat sat on the mat and " * 12
@@ -110,7 +111,7 @@ def with_padding(ids, side, fill, n=5):
     return {"input_ids": ids + pad, "attention_mask": ones + hide}
 
 
-@pytest.mark.parametrize("kind", ["bert", "clip_text", "gpt2", "llama", "modernbert", "roberta"])
+@each_case("kind", ["bert", "clip_text", "gpt2", "llama", "modernbert", "roberta"])
 def test_padding_of_a_row_is_cut_off(kind, tiny, bpe):
     extractor = ActivationExtractor(tiny(kind), 1, tokenizer=bpe, drop_first_position=False)
     ids = [bpe(text).input_ids for text in TEXTS]
@@ -173,8 +174,8 @@ def test_columns_of_a_tokenised_batch(extractor, trained):
         np.testing.assert_array_equal(extractor.transform(rows), extractor.transform(TEXTS))
 
 
-@pytest.mark.parametrize(
-    ("more", "message"),
+@each_case(
+    "more, message",
     [
         ({"attention_mask": [1, 1]}, r"X\[1\]\['attention_mask'\] must have one entry per token"),
         ({"attention_mask": [[1, 1, 1, 1]]}, r"Got shape \(1, 4\)"),
@@ -193,7 +194,7 @@ def test_columns_that_cannot_be_honoured_are_refused(extractor, more, message):
         extractor.transform([{"input_ids": [3]}, {"input_ids": [3, 4, 5, 6], **more}])
 
 
-@pytest.mark.parametrize("name", ["tools", "documents", "chat_template_kwargs"])
+@each_case("name", ["tools", "documents", "chat_template_kwargs"])
 def test_what_a_template_would_read_besides_is_refused(gpt2, trained, name):
     tokenizer = trained()
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools }}"
@@ -206,7 +207,7 @@ def test_what_a_template_would_read_besides_is_refused(gpt2, trained, name):
         extractor.transform([{"messages": messages, name: [{"name": "search"}]}])
 
 
-@pytest.mark.parametrize("ids", [[3, 2**70], [3, 2**63], np.array([3, 2**63 + 5], np.uint64)])
+@each_case("ids", [[3, 2**70], [3, 2**63], np.array([3, 2**63 + 5], np.uint64)])
 def test_ids_that_no_integer_of_numpy_holds(extractor, ids):
     with pytest.raises(ValueError, match="tokenizer does not belong to the model"):
         extractor.transform([ids])
@@ -319,7 +320,7 @@ def test_norms_are_compared_within_a_window(tiny, bpe):
     assert strict.extract([ids])[1].position.tolist() == [0, 1, 2, 4, 5, 6, 7]
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert", "roberta"])
+@each_case("kind", ["gpt2", "llama", "bert", "roberta"])
 def test_explicit_positions_are_the_models_own(kind, tiny, bpe, wordpiece):
     tokenizer = wordpiece if kind == "bert" else bpe
     extractor = ActivationExtractor(tiny(kind), 1, tokenizer=tokenizer)
@@ -384,7 +385,7 @@ def test_a_named_model_is_named(saved):
 # Chunks
 
 
-@pytest.mark.parametrize("size", [1, 10, 40, 10**6])
+@each_case("size", [1, 10, 40, 10**6])
 def test_chunks_are_the_whole(extractor, size, monkeypatch):
     monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", size)
     texts = [*TEXTS, "", LONG, "hello"]

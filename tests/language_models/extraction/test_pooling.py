@@ -3,13 +3,14 @@ import pytest
 import torch
 
 from sksae.language_models.extraction._pooling import POOLINGS, pool_text, pool_window
+from tests.cases import each_case
 
 HIDDEN = torch.tensor([[[1.0], [5], [-2], [99]], [[-4], [-3], [99], [99]]])
 KEEP = torch.tensor([[True, True, True, False], [True, True, False, False]])
 
 
-@pytest.mark.parametrize(
-    ("pooling", "windows", "text"),
+@each_case(
+    "pooling, windows, text",
     [
         ("mean", [4, -7], [-0.6]),  # sums of windows, mean of the text
         ("max", [5, -3], [5]),

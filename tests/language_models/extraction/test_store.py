@@ -19,6 +19,7 @@ from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, load_activations
 from sksae.language_models.extraction import _activation_reader
 from sksae.language_models.extraction._shards import FILES, MANIFEST, TOKEN, read_facts, write_facts
+from tests.cases import each_case
 
 TEXTS = [
     "The cat sat on the mat.",
@@ -365,9 +366,7 @@ def test_a_complete_folder_with_other_rows_is_refused(extractor, tmp_path):
         load_activations(tmp_path, verify=False)
 
 
-@pytest.mark.parametrize(
-    ("column", "value"), [("string", -3), ("string", 10**6), ("text", -1), ("text", 6)]
-)
+@each_case("column, value", [("string", -3), ("string", 10**6), ("text", -1), ("text", 6)])
 def test_a_table_that_points_elsewhere_is_refused(extractor, tmp_path, column, value):
     """By someone who knows how to make digests."""
     extractor.to_memmap(TEXTS, tmp_path)
@@ -382,8 +381,8 @@ def test_a_table_that_points_elsewhere_is_refused(extractor, tmp_path, column, v
         load_activations(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
+@each_case(
+    "change, message",
     [
         ({"format": 9}, "another version of sksae"),
         ({"n_rows": -1}, "counts that are none"),
@@ -425,9 +424,7 @@ def test_progress_is_shown(extractor, tmp_path, capsys):
 # Streams
 
 
-@pytest.mark.parametrize(
-    ("chunk_rows", "buffer_rows"), [(1, 1), (4, 4), (4, 7), (5, None), (99, 300)]
-)
+@each_case("chunk_rows, buffer_rows", [(1, 1), (4, 4), (4, 7), (5, None), (99, 300)])
 def test_a_stream_has_each_row_once(extractor, chunk_rows, buffer_rows):
     rows = extractor.transform(TEXTS)
     sizes = {"chunk_rows": chunk_rows, "buffer_rows": buffer_rows, "random_state": 0}

@@ -18,6 +18,7 @@ from sksae import ActivationExtractor, SAEVectorizer, SparseAutoencoder, TopKSAE
 from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.language_models.extraction import _activation_reader, _vectorizer
 from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
+from tests.cases import each_case
 
 TEXTS = ["The cat sat on the mat.", "", "hello world, hello again", "a", "a dog and a log " * 9]
 
@@ -52,7 +53,7 @@ def by_hand(codes, text, n_texts, pooling):
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("low", [0, -1])
+@each_case("low", [0, -1])
 def test_sparse_codes_are_pooled_as_dense_ones(pooling, low):
     rng = np.random.default_rng(0)
     codes = rng.uniform(low, 1, size=(30, 7)) * (rng.random((30, 7)) < 0.4)

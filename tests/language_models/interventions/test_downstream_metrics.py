@@ -20,6 +20,7 @@ from sksae.language_models.interventions import _downstream_passes
 from sksae.language_models.interventions._downstream_metrics import ratio
 from sksae.language_models.interventions._downstream_passes import divergence
 from sksae.language_models.model import base_of, find_hook_point, visiting
+from tests.cases import each_case
 
 TEXTS = [
     "The cat sat on the mat and the dog sat on the log.",
@@ -79,8 +80,8 @@ def next_token_losses(model, ids):
 # Known in advance
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "bloom", "falcon", "gemma2", "granite", "mixtral", "opt"])
-@pytest.mark.parametrize("site", ["resid_post", "mlp_out", "attn_out"])
+@each_case("kind", ["gpt2", "bloom", "falcon", "gemma2", "granite", "mixtral", "opt"])
+@each_case("site", ["resid_post", "mlp_out", "attn_out"])
 def test_a_perfect_autoencoder_changes_nothing(kind, site, tiny, bpe):
     model = tiny(kind, head=True)
     extractor = ActivationExtractor(model, 1, site, tokenizer=bpe, max_length=16)
@@ -95,7 +96,7 @@ def test_a_perfect_autoencoder_changes_nothing(kind, site, tiny, bpe):
     assert perfect["kl_mean"] > 1e-4
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "bloom", "granite"])
+@each_case("kind", ["gpt2", "bloom", "granite"])
 def test_zeros_are_the_ablation_by_zero(kind, tiny, bpe):
     extractor = ActivationExtractor(tiny(kind, head=True), 1, tokenizer=bpe)
     zeros = downstream_metrics(extractor, Made(np.zeros(16, np.float32)), TEXTS)
@@ -194,7 +195,7 @@ def test_a_site_that_does_nothing_has_nothing_to_recover(tiny, bpe):
 # What is replaced and what is scored
 
 
-@pytest.mark.parametrize(
+@each_case(
     "parameters",
     [
         {},
@@ -206,9 +207,8 @@ def test_a_site_that_does_nothing_has_nothing_to_recover(tiny, bpe):
         {"batch_tokens": 9},
         {"site": "mlp_out", "layer": 0},
     ],
-    ids=str,
 )
-@pytest.mark.parametrize("bos", [False, True])
+@each_case("bos", [False, True])
 def test_exactly_the_rows_of_the_extractor_are_replaced(parameters, bos, llama, trained):
     extractor = ActivationExtractor(
         **{"model": llama, "layer": 1, "tokenizer": trained(bos=bos), **parameters}
@@ -254,7 +254,7 @@ def test_texts_that_are_not_scored_do_not_count(extractor, topk):
         assert more[name] == pytest.approx(value, abs=1e-5), name
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 30, 60])
+@each_case("batch_tokens", [1, 30, 60])
 def test_batches_make_no_difference(batch_tokens, extractor, topk):
     expected = downstream_metrics(extractor, topk, TEXTS)
     found = downstream_metrics(changed(extractor, batch_tokens=batch_tokens), topk, TEXTS)

@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sksae import TopKSAE
 from sksae.language_models import patch, steer
 from sksae.language_models.model import capture, find_hook_point
+from tests.cases import each_case
 from tests.language_models.families import build
 
 IDS = torch.tensor([[5, 9, 30, 7, 21], [8, 8, 2, 11, 3]])
@@ -147,7 +148,7 @@ def test_only_the_tokens_that_are_meant_are_patched(model, topk):
         np.testing.assert_allclose(after[meant], wanted[meant], atol=1e-5)
 
 
-@pytest.mark.parametrize("where", ["all", "last", "generated", [-1]])
+@each_case("where", ["all", "last", "generated", [-1]])
 def test_generation_is_the_same_with_and_without_a_cache(model, topk, where):
     ids = torch.tensor([[0, 0, 5, 9, 30], [3, 8, 2, 11, 4]])
     mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])

@@ -7,6 +7,7 @@ import transformers
 
 from sksae import TopKSAE
 from sksae.language_models import steer
+from tests.cases import each_case
 
 SMALL = {
     "vocab_size": 320,
@@ -82,7 +83,7 @@ def generate(model, **options):
 
 
 @pytest.mark.filterwarnings("ignore")  # that fast kernels are not installed
-@pytest.mark.parametrize("where", WHERE)
+@each_case("where", WHERE)
 def test_each_step_is_what_a_plain_hook_on_columns_does(lm, topk, where):
     added = 30 * torch.from_numpy(topk.components_[3] / np.linalg.norm(topk.components_[3]))
     block = steer(lm, "1.resid_post", topk, {3: 30.0}, where=WHERE[where])

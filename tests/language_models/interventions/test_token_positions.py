@@ -11,6 +11,7 @@ from torch import nn
 
 from sksae.language_models.interventions._token_positions import Positions, read_where
 from sksae.language_models.model import interventions_ignored, scope, without_interventions
+from tests.cases import each_case
 
 
 class Reader(nn.Module):
@@ -80,7 +81,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("where", "prompt", "after"), CASES)
+@each_case("where, prompt, after", CASES)
 def test_tokens_from_the_cache_come_after_the_prompt(where, prompt, after):
     with Follower(where) as ask:
         assert ask(PROMPT, cached=0) == prompt
@@ -90,7 +91,7 @@ def test_tokens_from_the_cache_come_after_the_prompt(where, prompt, after):
         assert ask(PROMPT[::-1], cached=0) == prompt
 
 
-@pytest.mark.parametrize(("where", "prompt", "after"), CASES)
+@each_case("where, prompt, after", CASES)
 def test_without_a_cache_each_pass_has_the_prompt_again(where, prompt, after):
     with Follower(where) as ask:
         assert ask(PROMPT) == prompt
@@ -240,7 +241,7 @@ def test_passes_that_only_ask_how_the_model_is_built_do_not_count():
         assert ask([[1]], cached=2) == [[1]]
 
 
-@pytest.mark.parametrize(
+@each_case(
     "where",
     ["first", None, 0.5, [0.5], [], [[1, 2]], [True, False], np.zeros((0, 3), bool), {"a": 1}],
 )

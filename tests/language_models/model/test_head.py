@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sksae.language_models.model import _head, base_of, check_head, final_hidden, logits_of
+from tests.cases import each_case
 from tests.language_models.families import CAUSAL
 
 IDS = torch.tensor([[5, 9, 3, 7, 2, 11], [8, 4, 0, 0, 0, 0]])
@@ -42,7 +43,7 @@ def test_what_only_the_code_of_a_model_says(tiny):
     same(logits_of(scaled, hidden), scaled.lm_head(hidden) / 4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@each_case("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @torch.no_grad()
 def test_logits_have_the_dtype_of_the_model(dtype, tiny):
     model = tiny("llama", head=True).to(dtype)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sksae.language_models.model import HookPoint, capture, find_hook_point, visiting
+from tests.cases import each_case
 
 IDS = torch.tensor([[5, 9, 30, 7], [8, 8, 2, 11]])
 INPUTS = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
@@ -227,7 +228,7 @@ def compiled(how):
 COMPILED = ("model.compile", "torch.compile", "forward", "modules", "function")
 
 
-@pytest.mark.parametrize("how", COMPILED)
+@each_case("how", COMPILED)
 def test_compiled_code_is_visited(how):
     model, call = compiled(how)
     x = torch.zeros(2)
@@ -238,7 +239,7 @@ def test_compiled_code_is_visited(how):
         assert call(x).tolist() == [2, 2]
 
 
-@pytest.mark.parametrize("how", COMPILED)
+@each_case("how", COMPILED)
 def test_what_is_compiled_while_visited_is_not_visited_later(how):
     model, call = compiled(how)
     x = torch.zeros(2)

@@ -8,6 +8,7 @@ from sklearn.base import clone
 
 from sksae.language_models import ActivationExtractor
 from sksae.language_models.model import load_model
+from tests.cases import each_case
 
 
 def test_clones_and_other_extractors_share_one_model(saved):
@@ -46,7 +47,7 @@ def test_dtype_and_tokenizer_by_path(saved):
     assert tokenizer("hello").input_ids
 
 
-@pytest.mark.parametrize("name", ["/no/such/model", "./missing", "~/missing", "a/b/c", "a\\b"])
+@each_case("name", ["/no/such/model", "./missing", "~/missing", "a/b/c", "a\\b"])
 def test_paths_that_do_not_exist_are_no_downloads(name):
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         load_model(ActivationExtractor(name, 1))

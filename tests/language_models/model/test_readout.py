@@ -18,6 +18,7 @@ from sksae.language_models.model import (
     find_readout,
     short_inputs,
 )
+from tests.cases import each_case
 from tests.language_models.families import CAUSAL, build
 
 CENTRED = (
@@ -63,7 +64,7 @@ def test_a_row_makes_the_logit_of_its_token(kind):
     assert readout.rows(IDS).requires_grad is False
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma", "gpt2", "cohere", "phi"])
+@each_case("kind", ["llama", "gemma", "gpt2", "cohere", "phi"])
 def test_rows_and_unembed_are_one_map(kind):
     readout = find_readout(build(kind, head=True))
     eye = torch.eye(readout.width)
@@ -139,7 +140,7 @@ def test_a_factor_before_the_unembedding():
     torch.testing.assert_close(readout.constants(), constants)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "gemma", "phi", "llama"])
+@each_case("kind", ["gpt2", "gemma", "phi", "llama"])
 def test_bfloat16_is_computed_in_float32(kind):
     model = build(kind, head=True)
     full, half = find_readout(model), find_readout(copy.deepcopy(model).bfloat16())

@@ -22,6 +22,7 @@ from sksae.language_models.model import (
     short_inputs,
     split_site,
 )
+from tests.cases import each_case
 from tests.language_models.families import HEADLESS, IMAGES, KINDS, MASKED, PARALLEL, POST_NORM
 
 PARTS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
@@ -89,8 +90,8 @@ def test_parts_add_up(kind, model):
         assert_close(middle + found["mlp_out"], found["resid_post"], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("kind", "reader"),
+@each_case(
+    "kind, reader",
     [
         ("gpt2", "ln_2"),
         ("llama", "post_attention_layernorm"),
@@ -163,7 +164,7 @@ def test_paths_work_with_and_without_the_prefix_of_the_head(gpt2, tiny):
         assert find_hook_point(model, None, "h.2.mlp") == HookPoint("h.2.mlp")
 
 
-@pytest.mark.parametrize("kind", PARALLEL)
+@each_case("kind", PARALLEL)
 def test_parallel_blocks_have_no_middle(kind, tiny):
     with pytest.raises(ValueError, match=r"no 'resid_mid'.*both read the block's input"):
         find_hook_point(tiny(kind), 0, "resid_mid")
@@ -174,7 +175,7 @@ def test_the_flag_that_makes_blocks_parallel_is_named(tiny):
         find_hook_point(tiny("neox_parallel"), 0, "resid_mid")
 
 
-@pytest.mark.parametrize("layer", [3, -4, None])
+@each_case("layer", [3, -4, None])
 def test_missing_layers(gpt2, layer):
     with pytest.raises(ValueError, match=r"GPT2Model has 3 layers.*from 0 to 2.*-3 to -1"):
         find_hook_point(gpt2, layer, "resid_post")
@@ -287,8 +288,8 @@ def test_names_of_transformer_lens_are_the_sites_they_name(tiny):
                 find_hook_point(model, None, hook)
 
 
-@pytest.mark.parametrize(
-    ("kind", "z", "post"),
+@each_case(
+    "kind, z, post",
     [
         ("gpt2", "h.1.attn.c_proj", "h.1.mlp.c_proj"),
         ("llama", "layers.1.self_attn.o_proj", "layers.1.mlp.down_proj"),

@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sksae import TopKSAE, Transcoder
 from sksae.language_models.model import TorchDictionary, fitted_autoencoder, reconstruct
+from tests.cases import each_case
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
 
@@ -18,7 +19,7 @@ def topk():
     return TopKSAE(9, k=2, max_iter=3, random_state=0).fit(X)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@each_case("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_codes_and_reconstructions_are_the_estimators(topk, dtype):
     x = torch.from_numpy(X[:12].reshape(3, 4, 6)).to(dtype)
     wide = torch.float64 if dtype is torch.float64 else torch.float32
