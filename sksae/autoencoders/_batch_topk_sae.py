@@ -128,7 +128,7 @@ class BatchTopKSAE(TopKSAE):
     >>> from sksae import BatchTopKSAE
     >>> from sksae.datasets import make_superposition
     >>> X, _, _ = make_superposition(2000, 8, 16, random_state=0)
-    >>> sae = BatchTopKSAE(16, k=1.5, max_iter=20, random_state=0).fit(X)
+    >>> sae = BatchTopKSAE(16, k=1.5, max_iter=5, random_state=0).fit(X)
     >>> counts = (sae.transform(X) > 0).sum(axis=1)
     >>> bool(abs(counts.mean() - 1.5) < 0.1), int(counts.min()) < int(counts.max())
     (True, True)

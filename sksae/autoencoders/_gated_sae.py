@@ -144,7 +144,7 @@ class GatedSAE(BaseSAE):
     >>> from sksae import GatedSAE
     >>> from sksae.datasets import make_superposition
     >>> X, _, _ = make_superposition(2000, 8, 16, random_state=0)
-    >>> sae = GatedSAE(16, alpha=4.0, max_iter=20, random_state=0).fit(X)
+    >>> sae = GatedSAE(16, alpha=4.0, max_iter=5, random_state=0).fit(X)
     >>> sae.transform(X).shape, sae.threshold_.shape
     ((2000, 16), (16,))
     """

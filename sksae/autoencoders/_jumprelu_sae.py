@@ -157,7 +157,7 @@ class JumpReLUSAE(BaseSAE):
     >>> from sksae import JumpReLUSAE
     >>> from sksae.datasets import make_superposition
     >>> X, _, _ = make_superposition(2000, 8, 16, random_state=0)
-    >>> sae = JumpReLUSAE(16, alpha=1.5, max_iter=20, random_state=0).fit(X)
+    >>> sae = JumpReLUSAE(16, alpha=1.5, max_iter=5, random_state=0).fit(X)
     >>> sae.transform(X).shape, sae.threshold_.shape
     ((2000, 16), (16,))
     """

@@ -157,7 +157,7 @@ class MatryoshkaSAE(BatchTopKSAE):
     >>> from sksae import MatryoshkaSAE
     >>> from sksae.datasets import make_superposition
     >>> X, _, _ = make_superposition(2000, 8, 16, random_state=0)
-    >>> sae = MatryoshkaSAE(16, k=1.5, widths=(4, 8), max_iter=20, random_state=0).fit(X)
+    >>> sae = MatryoshkaSAE(16, k=1.5, widths=(4, 8), max_iter=5, random_state=0).fit(X)
     >>> sae.widths_
     (4, 8, 16)
     >>> sae.prefix(4).transform(X).shape

@@ -139,7 +139,7 @@ class SparseAutoencoder(BaseSAE):
     >>> from sksae import SparseAutoencoder
     >>> from sksae.datasets import make_superposition
     >>> X, _, _ = make_superposition(2000, 8, 16, random_state=0)
-    >>> sae = SparseAutoencoder(16, alpha=1.0, max_iter=20, random_state=0).fit(X)
+    >>> sae = SparseAutoencoder(16, alpha=1.0, max_iter=5, random_state=0).fit(X)
     >>> sae.transform(X).shape
     (2000, 16)
     """

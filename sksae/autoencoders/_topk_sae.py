@@ -130,7 +130,7 @@ class TopKSAE(BaseSAE):
     >>> from sksae import TopKSAE
     >>> from sksae.datasets import make_superposition
     >>> X, _, _ = make_superposition(2000, 8, 16, random_state=0)
-    >>> sae = TopKSAE(16, k=2, max_iter=20, random_state=0).fit(X)
+    >>> sae = TopKSAE(16, k=2, max_iter=5, random_state=0).fit(X)
     >>> codes = sae.transform(X)
     >>> codes.shape, int((codes > 0).sum(axis=1).max())
     ((2000, 16), 2)

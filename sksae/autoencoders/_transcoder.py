@@ -112,7 +112,7 @@ class Transcoder(RegressorMixin, BaseSAE):
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(2000, 8))
     >>> Y = np.maximum(X, 0) @ rng.normal(size=(8, 4))
-    >>> transcoder = Transcoder(TopKSAE(16, k=4, max_iter=100, random_state=0)).fit(X, Y)
+    >>> transcoder = Transcoder(TopKSAE(16, k=4, max_iter=20, random_state=0)).fit(X, Y)
     >>> transcoder.transform(X).shape, transcoder.predict(X).shape
     ((2000, 16), (2000, 4))
     >>> transcoder.score(X, Y) > 0.9

@@ -48,7 +48,7 @@ class CodesDisplay:
     >>> from sksae.datasets import make_superposition
     >>> from sksae.displays import CodesDisplay
     >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
-    >>> sae = TopKSAE(16, k=2, max_iter=20, random_state=0).fit(X)
+    >>> sae = TopKSAE(16, k=2, max_iter=5, random_state=0).fit(X)
     >>> display = CodesDisplay.from_estimator(sae, X)
     >>> display.axes_.shape
     (2, 2)

@@ -59,7 +59,7 @@ class DecoderMapDisplay:
     >>> from sksae.datasets import make_superposition
     >>> from sksae.displays import DecoderMapDisplay
     >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
-    >>> sae = TopKSAE(16, k=2, max_iter=20, random_state=0).fit(X)
+    >>> sae = TopKSAE(16, k=2, max_iter=5, random_state=0).fit(X)
     >>> display = DecoderMapDisplay.from_estimator(sae, annotate={3: "third"})
     >>> display.positions.shape, display.texts_[0].get_text()
     ((16, 2), '3 third')

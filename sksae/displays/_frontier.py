@@ -75,7 +75,7 @@ class SparsityFrontierDisplay:
     >>> from sksae.displays import SparsityFrontierDisplay
     >>> from sksae.model_selection import SparsityPathCV
     >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
-    >>> sae = TopKSAE(16, max_iter=10, random_state=0)
+    >>> sae = TopKSAE(16, max_iter=3, random_state=0)
     >>> search = SparsityPathCV(sae, [1, 2, 3], cv=2).fit(X)
     >>> display = SparsityFrontierDisplay.from_estimator(search)
     >>> display.sparsity.tolist()

@@ -59,7 +59,7 @@ class TrainingCurveDisplay:
     >>> from sksae.datasets import make_superposition
     >>> from sksae.displays import TrainingCurveDisplay
     >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
-    >>> sae = TopKSAE(16, k=2, max_iter=20, random_state=0).fit(X)
+    >>> sae = TopKSAE(16, k=2, max_iter=5, random_state=0).fit(X)
     >>> display = TrainingCurveDisplay.from_estimator(sae)
     >>> len(display.line_.get_xdata())
     20

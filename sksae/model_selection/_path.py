@@ -86,7 +86,7 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     >>> from sksae.datasets import make_superposition
     >>> from sksae.model_selection import SparsityPathCV
     >>> X, _, _ = make_superposition(1000, 8, 16, random_state=0)
-    >>> sae = TopKSAE(16, max_iter=20, random_state=0)
+    >>> sae = TopKSAE(16, max_iter=5, random_state=0)
     >>> search = SparsityPathCV(sae, [1, 2, 3], cv=2).fit(X)
     >>> (-search.cv_results_["mean_test_neg_l0"]).round().tolist()
     [1.0, 2.0, 3.0]

@@ -86,7 +86,7 @@ def test_defaults_of_the_penalties():
 def test_threshold_is_never_negative_and_strict():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(500, 6))
-    sae = JumpReLUSAE(12, alpha=0.01, max_iter=50, random_state=0).fit(X)
+    sae = JumpReLUSAE(12, alpha=0.01, max_iter=50, batch_size=512, random_state=0).fit(X)
     assert (sae.threshold_ >= 0).all()
     z = X @ sae.encoder_coef_.T + sae.encoder_intercept_
     np.testing.assert_allclose(sae.transform(X), np.where(z > sae.threshold_, z, 0), atol=1e-12)

@@ -106,7 +106,7 @@ def assert_recovered(sae, floor):
 @pytest.mark.parametrize(("variant", "floor"), TOY_B, ids=str)
 def test_toy_b(variant, floor):
     X, dictionary, _ = toy_b()
-    sae = variant.set_params(random_state=1, max_iter=30).fit(X)
+    sae = variant.set_params(random_state=1, max_iter=30, batch_size=512).fit(X)
     assert best_cosines(sae, dictionary).mean() >= floor
     assert sae.score(X) >= 0.78
 
