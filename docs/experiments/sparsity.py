@@ -16,6 +16,7 @@ import torch
 
 from sksae import TopKSAE
 from sksae.datasets import make_superposition
+from sksae.model_selection import SparsityPathCV
 
 GRID = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 N_SAMPLES, N_HELD_OUT = 3000, 1000
@@ -69,7 +70,9 @@ def description_length(sae, X, share=0.01):
     rate = np.clip((codes > 0).mean(0), 1e-9, 1 - 1e-9)
     which = -(rate * np.log2(rate) + (1 - rate) * np.log2(1 - rate)).sum()
     values = [codes[:, j][codes[:, j] > 0] for j in range(m)]
-    bits = sum(len(v) * max(0.0, np.log2(v.std() / step + 1e-9) + 2.05) for v in values if len(v) > 1)
+    bits = sum(
+        len(v) * max(0.0, np.log2(v.std() / step + 1e-9) + 2.05) for v in values if len(v) > 1
+    )
     residual = X - sae.inverse_transform(codes)
     spread = residual.std(0) / step
     return float(which + bits / len(X) + np.maximum(0, np.log2(spread + 1e-9) + 2.05).sum())
@@ -96,14 +99,32 @@ def measure(name, k):
     }
 
 
+def along_a_path(name):
+    """Return the k that `SparsityPathCV` chooses on the same rows, and its scores."""
+    X, held_out, n_active = load(name)
+    values = [k for k in GRID if k <= 3.2 * SETS[name][2]]
+    sae = TopKSAE(SETS[name][1], batch_size=64, max_iter=20, random_state=0)
+    rows = np.arange(len(X) + len(held_out))
+    split = [(rows[: len(X)], rows[len(X) :])]
+    search = SparsityPathCV(sae, values, cv=split).fit(np.concatenate([X, held_out]))
+    scores = search.cv_results_["mean_test_explained_variance"].tolist()
+    return {"data": name, "n_active": n_active, "path": search.best_params_["k"], "scores": scores}
+
+
 def main():
     """Measure, and print what the file has."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--results", type=Path, required=True, help="file of lines of JSON")
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--path", action="store_true", help="search along a path instead")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = arguments.results
+    if arguments.path:
+        for name in arguments.sets:
+            with path.open("a") as file:
+                file.write(json.dumps(along_a_path(name)) + "\n")
+        return
     lines = path.read_text().splitlines() if path.exists() else []
     done = {(r["data"], r["k"]) for r in map(json.loads, lines)}
     for name in arguments.sets:

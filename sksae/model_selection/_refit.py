@@ -284,8 +284,8 @@ class DiminishingReturns:
     >>> from sksae.datasets import make_superposition
     >>> from sksae.metrics import sae_scorer
     >>> from sksae.model_selection import DiminishingReturns
-    >>> X, _, _ = make_superposition(1000, 16, 32, density=3 / 32, random_state=0)
-    >>> sae = TopKSAE(32, max_iter=15, random_state=0)
+    >>> X, _, _ = make_superposition(1500, 24, 48, density=3 / 48, random_state=0)
+    >>> sae = TopKSAE(48, max_iter=15, random_state=0)
     >>> search = GridSearchCV(
     ...     sae, {"k": [1, 2, 3, 5, 8]}, scoring=sae_scorer, refit=DiminishingReturns(), cv=2
     ... )
