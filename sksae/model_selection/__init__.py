@@ -1,6 +1,6 @@
 """Searches over the sparsity, and rules that choose by reconstruction and by sparsity."""
 
-from sksae.model_selection._choice import choice_report
+from sksae.model_selection._choice_report import choice_report
 from sksae.model_selection._path import SparsityPathCV
 from sksae.model_selection._refit import (
     BestExplainedVariance,

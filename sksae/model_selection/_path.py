@@ -15,7 +15,7 @@ from sksae._arrays import as_input, check_sample_weight
 from sksae._drafts import on_a_draft
 from sksae._params import Float, Int, check_params
 from sksae.metrics import sae_scorer
-from sksae.model_selection._choice import choice_report
+from sksae.model_selection._choice_report import choice_report
 from sksae.model_selection._refit import DiminishingReturns
 
 

@@ -1,4 +1,4 @@
-"""How close a choice between the candidates of a search was."""
+"""Report of how close the choice of a rule was."""
 
 import re
 from collections import Counter
