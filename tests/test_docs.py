@@ -49,7 +49,7 @@ def test_the_readme_runs(capsys, tmp_path, monkeypatch):
     score, labels = capsys.readouterr().out.splitlines()[:2]
     assert float(score) > 0.8
     assert len(set(labels.strip("[]").split())) == 1  # ten images of one digit
-    assert namespace["codes"].shape == (450, 128)
+    assert namespace["codes"].shape == (450, 256)
     assert namespace["classifier"].score(namespace["test"], namespace["test_package"]) > 0.75
     assert namespace["kept"]["ce_recovered"] > 0.5
     assert " shape" in namespace["tokenizer"].decode(namespace["ids"][0])

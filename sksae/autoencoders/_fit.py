@@ -112,9 +112,8 @@ class Fit:
         n_targets = n_features if targets is None else targets.shape[1]
         # Rows of weight 0 are not there; those of a stream are not all that there will be.
         n_rows = X.shape[0] if sample_weight is None else int(sample_weight.count_nonzero())
-        self.n_components = _width(
-            estimator, None if streams else n_rows, n_features, continues=self.continues
-        )
+        n_rows = None if streams else n_rows
+        self.n_components = _width(estimator, n_rows, n_features, continues=self.continues)
         self.objective = estimator._make_objective(n_features, self.n_components, n_targets)
         self._row_numbers, held_out = self._split()
         self._resolve(state)
@@ -408,12 +407,10 @@ class Fit:
 
 def work_per_step(estimator, X, *, streams=False):
     """Return the number of operations of an optimiser step of a fit to X, for `threads_for`."""
-    n_samples, n_features = X.shape
-    if estimator._is_fitted():
-        m = estimator.components_.shape[0]
-    else:
-        m = _width(estimator, None if streams else n_samples, n_features)
-    return 2 * _batch_size(estimator._settings, n_samples, streams=streams) * n_features * int(m)
+    n, d = X.shape
+    fitted = estimator._is_fitted()
+    m = estimator.components_.shape[0] if fitted else _width(estimator, None if streams else n, d)
+    return 2 * _batch_size(estimator._settings, n, streams=streams) * d * int(m)
 
 
 def _batch_size(settings, n_samples, n_active=None, *, streams=False):

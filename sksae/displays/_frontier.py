@@ -64,7 +64,7 @@ class SparsityFrontierDisplay:
 
     See Also
     --------
-    sksae.model_selection.Knee : Chooses a candidate.
+    sksae.model_selection.DiminishingReturns : Chooses a candidate.
     sksae.model_selection.SparsityPathCV : A search along one parameter.
 
     Examples

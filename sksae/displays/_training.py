@@ -62,7 +62,7 @@ class TrainingCurveDisplay:
     >>> sae = TopKSAE(16, k=2, max_iter=5, random_state=0).fit(X)
     >>> display = TrainingCurveDisplay.from_estimator(sae)
     >>> len(display.line_.get_xdata())
-    20
+    5
     >>> plt.close(display.figure_)
     """
 

@@ -50,7 +50,7 @@ def sae_scorer(estimator, X, y=None, sample_weight=None):
 
     See Also
     --------
-    sksae.model_selection.OneStandardError : Chooses a candidate from such scores.
+    sksae.model_selection.DiminishingReturns : Chooses a candidate from such scores.
 
     Notes
     -----

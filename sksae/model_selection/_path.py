@@ -15,7 +15,8 @@ from sksae._arrays import as_input, check_sample_weight
 from sksae._drafts import on_a_draft
 from sksae._params import Float, Int, check_params
 from sksae.metrics import sae_scorer
-from sksae.model_selection._refit import Knee
+from sksae.model_selection._choice_report import choice_report
+from sksae.model_selection._refit import DiminishingReturns
 
 
 class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
@@ -33,7 +34,8 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     values : array-like of float
         Values of the sparsity parameter, in any order.
     param_name : str, default=None
-        The sparsity parameter. None takes "k" where the estimator has it and "alpha" otherwise.
+        The sparsity parameter. None takes "k" where the estimator has it, then "target_l0": both
+        are numbers of active latents. "alpha" has to be named.
     continuation : float, default=0.3
         Passes of each further fit, as a share of those of the first one.
     cv : int, cross-validation generator or iterable, default=None
@@ -41,7 +43,7 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         belong together, such as the tokens of a text, need a splitter by group.
     refit : callable, default=None
         Rule that chooses the index of a candidate from `cv_results_`. None takes
-        :class:`Knee`: reconstruction alone always prefers the densest codes.
+        :class:`DiminishingReturns`: reconstruction alone always prefers the densest codes.
     scoring : callable, default=None
         ``scoring(estimator, X) -> dict of float``. None takes :func:`sksae.metrics.sae_scorer`.
     n_jobs : int, default=None
@@ -55,6 +57,8 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         Index of the chosen value.
     best_params_ : dict
         The chosen value by parameter name.
+    choice_ : :class:`~sklearn.utils.Bunch`
+        How close the choice was: the :func:`choice_report` of the rule.
     best_estimator_ : estimator
         Fitted on all rows.
     n_splits_ : int
@@ -66,7 +70,7 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     See Also
     --------
-    OneStandardError : Another rule for `refit`.
+    OneStandardError, Knee : Other rules for `refit`.
     sklearn.linear_model.LassoCV : The same pattern for a regression.
     sklearn.model_selection.GridSearchCV : Fits every candidate in full, whatever its parameters.
 
@@ -161,8 +165,8 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         weight = check_sample_weight(sample_weight, len(X))
         splits = list(check_cv(self.cv).split(X, y, groups))
         scoring = sae_scorer if self.scoring is None else self.scoring
-        # From dense to sparse: the largest k, or the smallest penalty, first.
-        order = np.argsort(-values if name == "k" else values, kind="stable")
+        # From dense to sparse: the most active latents, or the smallest penalty, first.
+        order = np.argsort(values if name == "alpha" else -values, kind="stable")
         candidates = [{name: values[i].item()} for i in order]
         run = delayed(_fit_path)
         paths = Parallel(n_jobs=self.n_jobs)(
@@ -173,8 +177,9 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         paths = [[path[i] for i in np.argsort(order)] for path in paths]
         self.cv_results_ = _results([{name: value.item()} for value in values], paths)
         self.n_splits_ = len(splits)
-        rule = Knee() if self.refit is None else self.refit
-        self.best_index_ = int(rule(self.cv_results_))
+        rule = DiminishingReturns() if self.refit is None else self.refit
+        self.choice_ = choice_report(rule, self.cv_results_)
+        self.best_index_ = self.choice_.index
         self.best_params_ = self.cv_results_["params"][self.best_index_]
         best = clone(self.estimator).set_params(**self.best_params_)
         self.best_estimator_ = best.fit(X, sample_weight=sample_weight)
@@ -184,7 +189,7 @@ class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         if isinstance(self.estimator, type) or not hasattr(self.estimator, "get_params"):
             raise TypeError(f"estimator must be an autoencoder. Got {self.estimator!r} instead.")
         params = self.estimator.get_params(deep=False)
-        name = self.param_name or ("k" if "k" in params else "alpha")
+        name = self.param_name or ("k" if "k" in params else "target_l0")
         if name not in params or "warm_start" not in params:
             raise ValueError(
                 f"{type(self.estimator).__name__} has no parameter {name!r} with a warm start: "

@@ -237,6 +237,91 @@ class Knee:
         return int(index[knee] if height[knee] > 0 else index[-1])
 
 
+@dataclass(frozen=True)
+class DiminishingReturns:
+    """Choose the densest candidate up to which more codes explain enough more.
+
+    From one candidate to the next denser one, the number of active latents grows by a factor, and
+    the score by another. Where rows are sums of few directions, the score grows about in
+    proportion up to their number and hardly beyond it. The rule goes from the sparsest candidate to
+    denser ones as long as the elasticity ``log(score ratio) / log(ratio of active latents)`` is at
+    least `elasticity`.
+
+    Parameters
+    ----------
+    elasticity : float, default=0.35
+        Growth of the score over growth of the active latents, below which more do not pay.
+    score : str, default="explained_variance"
+        Name of the score, as in the column `mean_test_explained_variance`; a share, at most 1.
+    sparsity : str, default="neg_l0"
+        Name of the score that holds minus the number of active latents.
+
+    See Also
+    --------
+    Knee : Depends on the range of the search.
+    OneStandardError : Gives up only differences within the error of the splits.
+    choice_report : How often single splits choose the same.
+
+    Notes
+    -----
+    Only candidates count that no other one beats in both score and sparsity, so that a grid over
+    several parameters has one curve. The choice does not depend on how far the search goes beyond
+    it. On synthetic data of known sparsity it finds the number of active directions where the
+    directions can be learnt at all; see ``docs/choosing_sparsity.md``. The threshold, between 1
+    (all codes pay alike) and 0 (none pays), was chosen there.
+
+    Candidates with a score that is not finite do not compete; those with a score of 0 or less
+    explain nothing and are passed over, unless all do: then the best one is chosen.
+
+    :class:`sklearn.model_selection.HalvingGridSearchCV` takes a single score and ignores a callable
+    `refit`. Give it :func:`sksae.metrics.make_penalized_scorer`. A rule that is called with the
+    `cv_results_` of a halving search looks at its last iteration only.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sksae import TopKSAE
+    >>> from sksae.datasets import make_superposition
+    >>> from sksae.metrics import sae_scorer
+    >>> from sksae.model_selection import DiminishingReturns
+    >>> X, _, _ = make_superposition(1500, 24, 48, density=3 / 48, random_state=0)
+    >>> sae = TopKSAE(48, max_iter=15, random_state=0)
+    >>> search = GridSearchCV(
+    ...     sae, {"k": [1, 2, 3, 5, 8]}, scoring=sae_scorer, refit=DiminishingReturns(), cv=2
+    ... )
+    >>> search.fit(X).best_params_  # three directions are active per row
+    {'k': 3}
+    """
+
+    _: KW_ONLY
+    elasticity: float = 0.35
+    score: str = "explained_variance"
+    sparsity: str = "neg_l0"
+
+    def __call__(self, cv_results):
+        """Choose a candidate.
+
+        Parameters
+        ----------
+        cv_results : dict of str to array
+            `cv_results_` of a search whose scorer returns a dict.
+
+        Returns
+        -------
+        best_index : int
+            Index of the chosen candidate.
+        """
+        index, score, sparsity = _candidates(cv_results, self.score, self.sparsity)
+        front = _pareto_front(score, sparsity)
+        front = front[(score[front] > 0) & (sparsity[front] < 0)]
+        if len(front) == 0:
+            return int(index[score.argmax()])
+        # Both grow from the sparsest to the densest.
+        growth = np.diff(np.log(score[front])) / np.diff(np.log(-sparsity[front]))
+        diminished = np.append(growth < self.elasticity, True)
+        return int(index[front[diminished.argmax()]])
+
+
 def _candidates(cv_results, score_name, sparsity_name):
     """Return indices, mean scores and sparsities of the candidates that compete."""
     score = _mean_scores(cv_results, score_name)

@@ -68,7 +68,8 @@ def test_thresholds_reach_their_place_in_few_steps():
     """Their learning rate is raised so that ``3 sqrt(alpha)`` is within reach, and only then."""
     X = np.random.default_rng(0).normal(size=(100, 16))
     for rate, passes, scale in [(1e-3, 300, 20.0), (1e-2, 1000, 1.0)]:
-        fit = Fit(JumpReLUSAE(alpha=4.0, learning_rate=rate, max_iter=passes), X)
+        sae = JumpReLUSAE(alpha=4.0, learning_rate=rate, max_iter=passes, batch_size=100)
+        fit = Fit(sae, X)
         assert fit.run.rate_scales == {"encoder_coef": 0.5, "threshold": pytest.approx(scale)}
 
 

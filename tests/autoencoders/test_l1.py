@@ -166,7 +166,13 @@ def test_resampling_revives_dead_latents(monkeypatch):
         return w
 
     monkeypatch.setattr(L1, "initial_weights", killed)
-    settings = {"alpha": 0.5, "max_iter": 100, "batch_size": 512, "dead_window": 500, "random_state": 0}
+    settings = {
+        "alpha": 0.5,
+        "max_iter": 100,
+        "batch_size": 512,
+        "dead_window": 500,
+        "random_state": 0,
+    }
     revived = SparseAutoencoder(16, decoder_norm="unit", **settings).fit(X)
     assert (revived.activation_frequency_[:8] > 0).sum() >= 6
     silent = SparseAutoencoder(16, decoder_norm="free", **settings).fit(X)
@@ -176,7 +182,12 @@ def test_resampling_revives_dead_latents(monkeypatch):
 def test_more_penalty_is_sparser():
     X, _, _ = make_superposition(3000, 8, 16, random_state=0)
     l0 = [
-        (SparseAutoencoder(16, alpha=a, max_iter=60, batch_size=512, random_state=0).fit_transform(X) > 0).mean()
+        (
+            SparseAutoencoder(
+                16, alpha=a, max_iter=60, batch_size=512, random_state=0
+            ).fit_transform(X)
+            > 0
+        ).mean()
         for a in (0.1, 0.5, 2.0)
     ]
     assert l0 == sorted(l0, reverse=True)

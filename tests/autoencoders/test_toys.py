@@ -168,7 +168,7 @@ def test_defaults_on_a_small_table():
     X = rng.normal(size=(100, 3)) @ rng.normal(size=(3, 6)) + 0.1 * rng.normal(size=(100, 6))
     sae = TopKSAE(random_state=0).fit(X)
     assert sae.components_.shape == (48, 6)
-    assert (sae.batch_size_, sae.n_steps_) == (100, 2000)
+    assert (sae.batch_size_, sae.n_steps_) == (100, 1000)
     assert sae.score(X) > 0.7
 
 
@@ -179,6 +179,6 @@ def test_defaults_on_tabular_data(cls):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(500, 5)) @ rng.normal(size=(5, 20)) + 0.1 * rng.normal(size=(500, 20))
     sae = cls(random_state=0).fit(X)
-    assert sae.components_.shape == (160, 20)
-    assert (sae.batch_size_, sae.n_steps_) == (500, 2000)
+    assert sae.components_.shape == (128, 20)
+    assert (sae.batch_size_, sae.n_steps_) == (32, 480)
     assert sae.score(X) > 0.7

@@ -205,7 +205,9 @@ def test_the_skip_connection_learns_what_is_linear():
     X = rng.normal(size=(400, 6)) + 3
     Y = X @ rng.normal(size=(4, 6)).T - 1
     codes, both = (
-        Transcoder(TopKSAE(1, k=1, max_iter=500, batch_size=512, random_state=0), skip=skip).fit(X, Y).score(X, Y)
+        Transcoder(TopKSAE(1, k=1, max_iter=500, batch_size=512, random_state=0), skip=skip)
+        .fit(X, Y)
+        .score(X, Y)
         for skip in (False, True)
     )
     assert codes < 0.6 < 0.99 < both
@@ -268,7 +270,9 @@ def test_a_warm_start_goes_on(pairs):
     predicted, score = model.predict(X), model.score(X, Y)
     model.set_params(estimator__learning_rate=1e-12, estimator__max_iter=1).fit(X, Y)
     assert_allclose(model.predict(X), predicted, rtol=1e-6, atol=1e-7)
-    model.set_params(estimator__learning_rate=None, estimator__max_iter=200, estimator__batch_size=512).fit(X, Y)
+    model.set_params(
+        estimator__learning_rate=None, estimator__max_iter=200, estimator__batch_size=512
+    ).fit(X, Y)
     assert model.score(X, Y) > score
     assert model.n_iter_ == 221
 
@@ -298,7 +302,9 @@ def test_another_autoencoder_cannot_continue(pairs):
 
 def test_an_asked_l0_is_met(pairs):
     X, Y = pairs
-    model = Transcoder(JumpReLUSAE(48, target_l0=3, max_iter=300, batch_size=512, random_state=0)).fit(X, Y)
+    model = Transcoder(
+        JumpReLUSAE(48, target_l0=3, max_iter=300, batch_size=512, random_state=0)
+    ).fit(X, Y)
     assert 2.5 <= (model.transform(X) > 0).sum(1).mean() <= 3.5
     assert model.score(X, Y) > 0.9
 

@@ -67,6 +67,17 @@ def test_the_choice_is_fitted_anew_on_all_rows(X, search):
     assert search.get_feature_names_out().tolist() == [f"topksae{i}" for i in range(16)]
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # near is enough
+def test_penalised_codes_go_from_many_to_few():
+    """The values are numbers of active latents, and continued fits reach them."""
+    X = make_superposition(1500, 8, 16, density=2 / 16, random_state=0)[0]
+    sae = SparseAutoencoder(16, batch_size=50, max_iter=40, random_state=0)
+    search = SparsityPathCV(sae, [1.0, 3.0], continuation=1.0, cv=2).fit(X)
+    assert search.cv_results_["param_target_l0"].tolist() == [1.0, 3.0]
+    assert -search.cv_results_["mean_test_neg_l0"] == pytest.approx([1.0, 3.0], rel=0.25)
+    assert search.choice_.params == search.best_params_
+
+
 def test_a_rule_chooses(X):
     rule = BestExplainedVariance(max_l0=2)
     search = SparsityPathCV(topk(), [1, 2, 4], cv=2, refit=rule).fit(X)
@@ -75,7 +86,7 @@ def test_a_rule_chooses(X):
 
 def test_penalties_go_from_small_to_large(X):
     sae = SparseAutoencoder(16, max_iter=60, batch_size=100, random_state=0)
-    search = SparsityPathCV(sae, [3.0, 0.3], cv=2).fit(X)
+    search = SparsityPathCV(sae, [3.0, 0.3], param_name="alpha", cv=2).fit(X)
     assert search.cv_results_["param_alpha"].tolist() == [3.0, 0.3]
     sparse_l0, dense_l0 = -search.cv_results_["mean_test_neg_l0"]
     assert sparse_l0 < dense_l0

@@ -13,10 +13,16 @@ from sklearn.preprocessing import StandardScaler
 from sksae import GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
 from sksae.datasets import make_superposition
 from sksae.metrics import make_penalized_scorer, sae_scorer
-from sksae.model_selection import BestExplainedVariance, Knee, OneStandardError
+from sksae.model_selection import (
+    BestExplainedVariance,
+    DiminishingReturns,
+    Knee,
+    OneStandardError,
+    choice_report,
+)
 from tests.cases import each_case
 
-RULES = [OneStandardError(), BestExplainedVariance(max_l0=9), Knee()]
+RULES = [OneStandardError(), BestExplainedVariance(max_l0=9), Knee(), DiminishingReturns()]
 SETTINGS = {"max_iter": 6, "batch_size": 128, "random_state": 0}
 SEARCHES = [
     (TopKSAE, "k", [1, 2, 4, 12]),
@@ -94,6 +100,59 @@ def test_knee():
 )
 def test_curves_without_a_knee(splits, l0, expected):
     assert Knee()(cv_results(splits, l0)) == expected
+
+
+def test_diminishing_returns():
+    # score = l0 / 10 up to 5 active latents (elasticity 1), then 0.5 (l0 / 5)^0.2
+    l0 = np.array([20, 1, 2, 5, 10])
+    score = np.where(l0 <= 5, l0 / 10, 0.5 * (l0 / 5) ** 0.2)
+    results = cv_results(score[:, None], l0)
+    assert DiminishingReturns()(results) == 3
+    assert DiminishingReturns(elasticity=0.19)(results) == 0
+    # a longer search changes nothing, nor do candidates that another one beats in both
+    longer = np.r_[l0, 40, 80, 6, 5]
+    score = np.r_[score, 0.5 * 8**0.2, 0.5 * 16**0.2, 0.4, 0.3]
+    assert DiminishingReturns()(cv_results(score[:, None], longer)) == 3
+
+
+@each_case(
+    "splits, l0, expected",
+    [
+        ([[0.5]], [3], 0),
+        ([[0.1], [0.9]], [1, 9], 1),  # proportional
+        ([[0.5], [0.52]], [1, 9], 0),
+        ([[-0.5], [0.4], [0.41]], [1, 2, 3], 1),  # what explains nothing is passed over
+        ([[-0.5], [-0.4]], [1, 2], 1),
+        ([[0.2], [0.5]], [0, 1], 1),  # no active latent at all
+    ],
+)
+def test_returns_at_the_ends_of_a_search(splits, l0, expected):
+    assert DiminishingReturns()(cv_results(splits, l0)) == expected
+
+
+def test_a_grid_over_two_parameters_is_one_curve():
+    # widths 16 and 64 at k = 1, 2, 4; the wide ones explain more at each k
+    l0 = [1, 2, 4, 1, 2, 4]
+    results = cv_results([[0.15], [0.3], [0.33], [0.2], [0.4], [0.45]], l0)
+    assert DiminishingReturns()(results) == 4
+
+
+def test_a_report_says_how_close_the_choice_was():
+    splits = [[0.2, 0.2, 0.2], [0.4, 0.4, 0.4], [0.45, 0.7, 0.45]]
+    results = cv_results(splits, [1, 2, 4], params=[{"k": 1}, {"k": 2}, {"k": 4}])
+    for split in range(3):
+        results[f"split{split}_test_neg_l0"] = results["mean_test_neg_l0"]
+    report = choice_report(DiminishingReturns(), results)
+    # the mean of the last is .533: log(.533 / .4) / log 2 = .415
+    assert (report.params, report.split_indices.tolist()) == ({"k": 4}, [1, 2, 1])
+    assert report.agreement == pytest.approx(1 / 3)
+    assert report.runner_up == {"k": 2}
+    assert report.interval == [{"k": 2}, {"k": 4}]
+    assert report.at_edge
+    report = choice_report(DiminishingReturns(elasticity=0.9), results)
+    assert (report.params, report.runner_up, report.at_edge) == ({"k": 2}, None, False)
+    with pytest.raises(ValueError, match="scores of single splits"):
+        choice_report(Knee(), {"params": []})
 
 
 def test_ties():
@@ -176,7 +235,7 @@ def assert_rule_holds(rule, search):
     ("estimator", "name", "values", "rule"),
     [
         *((*SEARCHES[0], rule) for rule in RULES),
-        *((*search, rule) for search, rule in zip(SEARCHES[1:], RULES, strict=True)),
+        *((*search, rule) for search, rule in zip(SEARCHES[1:], RULES[:3], strict=True)),
     ],
 )
 def test_grid_search_over_sparsity(estimator, name, values, rule, X):

@@ -56,7 +56,7 @@ def test_it_starts_as_declared_and_changes_its_unit_with_the_codes(X):
 
 
 def test_it_is_clamped_at_zero(X):
-    assert_array_equal(PushedSAE(24, push=1.0, max_iter=100, batch_size=512).fit(X).level_, 0.0)
+    assert_array_equal(PushedSAE(24, push=1.0, max_iter=100).fit(X).level_, 0.0)
 
 
 def test_it_is_continued(X):
