@@ -2,12 +2,14 @@
 
 from sksae.model_selection._choice_report import choice_report
 from sksae.model_selection._path import SparsityPathCV
+from sksae.model_selection._probing import sparse_probing
 from sksae.model_selection._refit import (
     BestExplainedVariance,
     DiminishingReturns,
     Knee,
     OneStandardError,
 )
+from sksae.model_selection._stability import feature_stability
 
 __all__ = [
     "BestExplainedVariance",
@@ -16,6 +18,8 @@ __all__ = [
     "OneStandardError",
     "SparsityPathCV",
     "choice_report",
+    "feature_stability",
+    "sparse_probing",
 ]
 
 

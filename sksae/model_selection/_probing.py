@@ -1,0 +1,141 @@
+"""Probes of a target on few latents, beside probes on everything else."""
+
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import PCA
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import check_cv, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils.multiclass import type_of_target
+
+from sksae._params import Int, check_option
+
+
+def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, random_state=None):
+    """Measure how well few latents predict a class, beside what else predicts it.
+
+    In every split the k latents with the largest F statistic of the training rows are chosen, and a
+    logistic regression on them is scored on the other rows [1]_. The same is done with the k best
+    columns of X, the first k principal components, and k latents drawn at random; a regression on
+    all columns of X shows what there is to predict. All columns are standardised.
+
+    Parameters
+    ----------
+    estimator : estimator or {array-like, sparse matrix} of shape (n_samples, n_components)
+        A fitted autoencoder, or another transformer, or the codes of the rows. It has not seen y;
+        that it may have seen the rows does no harm to the comparison of latents with columns.
+    X : array-like of shape (n_samples, n_features)
+        Rows.
+    y : array-like of shape (n_samples,)
+        Classes.
+    k : sequence of int, default=(1, 2, 5, 16)
+        Numbers of latents. All are taken where there are fewer.
+    cv : int, cross-validation generator or iterable, default=None
+        Splits, as in :class:`sklearn.model_selection.GridSearchCV`; None for 5 folds.
+    scoring : str or callable, default=None
+        Score of a probe; None takes its accuracy. "balanced_accuracy" for unequal classes.
+    random_state : int, RandomState instance or None, default=None
+        Draws the random latents.
+
+    Returns
+    -------
+    probes : :class:`~sklearn.utils.Bunch`
+        Dictionary-like object with the following attributes, each an array with one entry per
+        probe; ``pandas.DataFrame(probes)`` is a table.
+
+        probe : ndarray of str
+            "latents", "columns", "principal components", "random latents" or "all columns".
+        k : ndarray of int
+            Number of columns that the probe reads.
+        mean, std : ndarray of float
+            Mean and sample standard deviation of the score over the splits.
+        low, high : ndarray of float
+            The mean less and plus two standard errors. Splits share rows, so that this interval is
+            too narrow, as all of cross-validation are.
+
+    Raises
+    ------
+    ValueError
+        If y has no classes, or the codes have another number of rows than X.
+
+    References
+    ----------
+    .. [1] Gurnee, W., Nanda, N., Pauly, M., Harvey, K., Troitskii, D. and Bertsimas, D. (2023).
+       Finding neurons in a haystack: case studies with sparse probing. arXiv:2305.01610.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sksae import TopKSAE
+    >>> from sksae.model_selection import sparse_probing
+    >>> X, y = load_digits(return_X_y=True)
+    >>> sae = TopKSAE(64, k=4, max_iter=5, random_state=0).fit(X)
+    >>> probes = sparse_probing(sae, X, y == 0, k=[1], cv=3, random_state=0)
+    >>> [f"{name} {k}" for name, k in zip(probes.probe, probes.k)]
+    ['latents 1', 'columns 1', 'principal components 1', 'random latents 1', 'all columns 64']
+    >>> bool(probes["mean"][0] > probes["mean"][3])
+    True
+    """
+    for number in k:
+        check_option("k", number, Int(1))
+    if type_of_target(y) not in ("binary", "multiclass"):
+        raise ValueError("sparse_probing needs classes in y, and got numbers or several columns.")
+    X = np.asarray(X)
+    codes = estimator.transform(X) if hasattr(estimator, "transform") else estimator
+    codes = codes.tocsr() if sparse.issparse(codes) else np.asarray(codes)
+    if codes.ndim != 2 or codes.shape[0] != len(X):
+        raise ValueError(
+            f"The codes must have a row for each of the {len(X)} rows of X. Their shape is "
+            f"{codes.shape}."
+        )
+    splits = list(check_cv(cv, y, classifier=True).split(X, y))
+    rng = check_random_state(random_state)
+    drawn = rng.permutation(codes.shape[1])
+    rows = []
+    for number in k:
+        n_codes, n_columns = min(number, codes.shape[1]), min(number, X.shape[1])
+        n_principal = min(n_columns, *(len(train) for train, _ in splits))
+        rows += [
+            ("latents", n_codes, _probe(codes, SelectKBest(_f_statistic, k=n_codes)), codes),
+            ("columns", n_columns, _probe(X, SelectKBest(_f_statistic, k=n_columns)), X),
+            ("principal components", n_principal, _probe(X, PCA(n_principal, random_state=0)), X),
+            ("random latents", n_codes, _probe(codes), codes[:, drawn[:n_codes]]),
+        ]
+    rows.append(("all columns", X.shape[1], _probe(X), X))
+    options = {"cv": splits, "scoring": scoring}
+    scores = np.array([cross_val_score(probe, values, y, **options) for *_, probe, values in rows])
+    mean, std = scores.mean(axis=1), scores.std(axis=1, ddof=1)
+    error = std / np.sqrt(len(splits))
+    return Bunch(
+        probe=np.array([name for name, *_ in rows]),
+        k=np.array([number for _, number, *_ in rows]),
+        mean=mean,
+        std=std,
+        low=mean - 2 * error,
+        high=mean + 2 * error,
+    )
+
+
+def _probe(X, *reduction):
+    """Return a logistic regression on standardised columns, or on what `reduction` makes."""
+    scaler = StandardScaler(with_mean=not sparse.issparse(X))
+    return make_pipeline(scaler, *reduction, LogisticRegression(max_iter=1000))
+
+
+def _f_statistic(X, y):
+    """F statistic of the class means of every column; 0 for a constant column."""
+    _, labels = np.unique(y, return_inverse=True)
+    n, n_classes = len(labels), labels.max() + 1
+    # Rows are classes, columns are samples.
+    members = sparse.csr_array((np.ones(n), (labels, np.arange(n))), shape=(n_classes, n))
+    counts = np.bincount(labels)
+    sums = members @ X
+    sums = sums.toarray() if sparse.issparse(sums) else np.asarray(sums)
+    squares = np.asarray(X.power(2).sum(0) if sparse.issparse(X) else np.square(X).sum(0)).ravel()
+    explained = (sums**2 / counts[:, None]).sum(0)
+    between = np.maximum(explained - sums.sum(0) ** 2 / n, 0.0)
+    within = np.maximum(squares - explained, 1e-12 * np.maximum(squares, 1e-300))
+    return between / (n_classes - 1) / (within / max(n - n_classes, 1))
