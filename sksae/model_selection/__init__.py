@@ -1,6 +1,7 @@
-"""Searches over the sparsity, and rules that choose by reconstruction and by sparsity."""
+"""Searches over the sparsity, rules that choose it, and honest comparisons."""
 
 from sksae.model_selection._choice_report import choice_report
+from sksae.model_selection._comparison import compare
 from sksae.model_selection._path import SparsityPathCV
 from sksae.model_selection._probing import sparse_probing
 from sksae.model_selection._refit import (
@@ -18,6 +19,7 @@ __all__ = [
     "OneStandardError",
     "SparsityPathCV",
     "choice_report",
+    "compare",
     "feature_stability",
     "sparse_probing",
 ]
