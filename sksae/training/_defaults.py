@@ -10,7 +10,7 @@ MINIMUM_STEPS = 2000
 
 _FEWEST_PER_FEATURE, _MOST_PER_FEATURE = 4, 8  # latents
 _NARROW = 128  # latents up to which there are the most per feature
-_ROWS_PER_LATENT, _ENOUGH_PER_LATENT = 2, 10  # rows at least, and rows that allow more latents
+_ROWS_PER_LATENT, _ENOUGH_PER_LATENT = 2, 16  # rows at least, and rows that allow more latents
 _SMALL = 64  # rows up to which nothing depends on their number, and a step takes all of them
 _SMALLEST_BATCH, _LARGEST_BATCH = 32, 4096
 _WHOLE = 512  # rows up to which a step takes all of them, where that is better
@@ -22,7 +22,7 @@ _FEWEST_STEPS, _MOST_STEPS = 200, 2000
 def default_width(n_samples, n_features):
     """Latents: eight per feature up to 128, then four, and eight again where rows are many.
 
-    A latent has at least two rows, as it could learn a single one by heart; from ten rows per
+    A latent has at least two rows, as it could learn a single one by heart; from 16 rows per
     latent on there may be up to eight latents per feature. Tables of less than 64 rows count as
     64, so that to repeat a row is the same as to double its weight.
 
