@@ -11,7 +11,8 @@ from sksae.training import Stopping
 _LINES = 100  # of verbose output, at most
 _L0_TOLERANCE = 0.1
 _DIVERGED = -100.0
-_OVERFIT = 0.3  # explained variance of the training rows above that of the held-out ones
+_LEARNT = 0.5  # explained variance of the training rows from which on they count as learnt
+_OVERFIT = 0.3  # and by which it exceeds that of the held-out rows
 _OURS = ("sksae", "sklearn", "contextlib")
 
 
@@ -136,7 +137,7 @@ class Passes:
         if self.fit.held_out is None:
             return
         validated = self.fit.held_out.explained_variance(self.fit.run.weights)
-        if validated < explained - _OVERFIT:
+        if explained >= _LEARNT and validated < explained - _OVERFIT:
             warn_caller(
                 f"{type(self.estimator).__name__} explains {explained:.3g} of the variance of the "
                 f"training rows, but {validated:.3g} of that of held-out rows: it overfits. Lower "

@@ -496,6 +496,7 @@ def test_the_engine_on_these_kernels_takes_the_plain_steps(
 
     for name in ("top_k", "dots", "segment_sums", "update_latents"):
         monkeypatch.setattr(kernels, name, counted(getattr(kernels, name)))
+    monkeypatch.setattr("sksae.training._engine._SMALL", 0)  # also where dense is faster
     monkeypatch.setattr(_active, "uses_triton", lambda tensor: True)
     monkeypatch.setattr(_selection, "uses_triton", lambda tensor: True)
     X, w = random(10, 5, dtype=dtype), torch.ones(10, device=DEVICE, dtype=dtype)

@@ -595,7 +595,7 @@ def test_the_packaged_model_writes_what_is_turned_up():
     lm, tokenizer = load_tiny_lm()
     extractor = ActivationExtractor(lm, layer=2, tokenizer=tokenizer)
     rows, tokens = extractor.extract(load_corpus().data[:8])
-    topk = TopKSAE(256, k=8, max_iter=3, random_state=0).fit(rows)
+    topk = TopKSAE(256, k=8, max_iter=3, batch_size=512, random_state=0).fit(rows)
     codes = topk.transform(rows)
     inputs = tokenizer("Return the mean", return_tensors="pt")
 
