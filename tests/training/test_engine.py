@@ -26,6 +26,14 @@ from tests.cases import each_case
 STEPS = 20
 
 
+@pytest.fixture(autouse=True, scope="module")
+def fast_forms_of_small_batches():
+    """Small batches are computed densely, by the definition itself: here they are not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sksae.training._engine._SMALL", 0)
+        yield
+
+
 @dataclass
 class AbsTopK(Objective):
     """Signed codes, the k largest by magnitude."""
@@ -228,3 +236,19 @@ def test_any_shape(n, d, m, k, seed):
         assert float(fast.step(x, w)) == pytest.approx(float(plain.step(x, w)), rel=1e-9, abs=1e-9)
         for name, value in plain.weights.items():
             torch.testing.assert_close(fast.weights[name], value, rtol=1e-7, atol=1e-9)
+
+
+def test_small_batches_are_computed_by_the_definition(monkeypatch):
+    """The same bits as `plain`, where the fast form differs by rounding."""
+    X, used = data(np.float32)[:100], []
+    for small in (0, 100 * 96):
+        monkeypatch.setattr("sksae.training._engine._SMALL", small)
+        runs = [make_run(TopKSAE(96, k=5), X, None, plain=plain)[0] for plain in (True, False)]
+        x, w = torch.as_tensor(X), torch.ones(len(X))
+        gradients = [
+            run.engine.gradient(x, w, run.weights, 1.0, run.dead()).rows("components", 0, 96)
+            for run in runs
+        ]
+        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+        used.append(torch.equal(*gradients))
+    assert used == [False, True]
