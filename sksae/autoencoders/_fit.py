@@ -173,7 +173,7 @@ class Fit:
         n_active = self.objective.n_active
         self.batch_size = _batch_size(settings, n_samples, n_active, streams=self.streams)
         self.max_iter = int(settings.max_iter or 0) or default_max_iter(
-            n_samples, self.batch_size, n_active
+            n_samples, self.batch_size, n_active, self.objective.fewest_steps
         )
         per_pass = math.ceil(n_samples / self.batch_size)
         self.n_steps = None if self.streams else self.max_iter * per_pass

@@ -54,8 +54,7 @@ class JumpReLUSAE(BaseSAE):
         Rows without firing after which a latent counts as dead during training. None takes
         a tenth of the rows of all passes, at least ten batches and at most 10 million.
     max_iter : int, default=None
-        Passes over the data. None makes as many steps as 30 passes of batches of 32,
-        from 200 to 2000; with ``target_l0=1``, 1000.
+        Passes over the data. None makes 2000 steps.
     batch_size : int, default=None
         Rows per step. None takes the power of two nearest to the square root of the number of
         rows, from 32 (with ``target_l0=1``, 512) to 4096; in `partial_fit`, 512.

@@ -56,7 +56,7 @@ def compare(estimators, X, y=None, *, cv=None, n_jobs=None):
             and the share of latents without any, of the rows that were not fitted; and of the
             seconds of a fit.
         explained_variance_std, l0_std, dead_fraction_std, fit_seconds_std : ndarray of float
-            Sample standard deviations over the splits.
+            Sample standard deviations over the splits; NaN for one split.
 
     Raises
     ------
@@ -100,9 +100,9 @@ def compare(estimators, X, y=None, *, cv=None, n_jobs=None):
     for column, (key, sign) in _COLUMNS.items():
         values = np.array([sign * result[key] for result in results])  # one row per estimator
         comparison[column] = values.mean(axis=1)
-        comparison[f"{column}_std"] = (
-            values.std(axis=1, ddof=1) if len(splits) > 1 else (np.zeros(len(values)))
-        )
+        one_split = np.full(len(values), np.nan)
+        std = values.std(axis=1, ddof=1) if len(splits) > 1 else one_split
+        comparison[f"{column}_std"] = std
     return comparison
 
 

@@ -1,5 +1,7 @@
 """Probes of a target on few latents, beside probes on everything else."""
 
+from numbers import Integral
+
 import numpy as np
 from scipy import sparse
 from sklearn.decomposition import PCA
@@ -31,7 +33,7 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
         Rows.
     y : array-like of shape (n_samples,)
         Classes.
-    k : sequence of int, default=(1, 2, 5, 16)
+    k : int or sequence of int, default=(1, 2, 5, 16)
         Numbers of latents. All are taken where there are fewer.
     cv : int, cross-validation generator or iterable, default=None
         Splits, as in :class:`sklearn.model_selection.GridSearchCV`; None for 5 folds.
@@ -51,15 +53,21 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
         k : ndarray of int
             Number of columns that the probe reads.
         mean, std : ndarray of float
-            Mean and sample standard deviation of the score over the splits.
+            Mean and sample standard deviation of the score over the splits; NaN for one split.
         low, high : ndarray of float
             The mean less and plus two standard errors. Splits share rows, so that this interval is
             too narrow, as all of cross-validation are.
 
     Raises
     ------
+    TypeError
+        If X is sparse.
     ValueError
         If y has no classes, or the codes have another number of rows than X.
+
+    Notes
+    -----
+    The random latents are one draw: their interval does not tell how much draws differ.
 
     References
     ----------
@@ -79,12 +87,16 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
     >>> bool(probes["mean"][0] > probes["mean"][3])
     True
     """
-    for number in k:
+    numbers = [k] if isinstance(k, Integral) else list(k)
+    for number in numbers:
         check_option("k", number, Int(1))
+    if sparse.issparse(X):
+        raise TypeError("X is a sparse matrix; a dense array is needed: X.toarray().")
     if type_of_target(y) not in ("binary", "multiclass"):
         raise ValueError("sparse_probing needs classes in y, and got numbers or several columns.")
-    X = np.asarray(X)
+    # The estimator may know the columns of a data frame by their names.
     codes = estimator.transform(X) if hasattr(estimator, "transform") else estimator
+    X = np.asarray(X)
     codes = codes.tocsr() if sparse.issparse(codes) else np.asarray(codes)
     if codes.ndim != 2 or codes.shape[0] != len(X):
         raise ValueError(
@@ -95,7 +107,7 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
     rng = check_random_state(random_state)
     drawn = rng.permutation(codes.shape[1])
     rows = []
-    for number in k:
+    for number in numbers:
         n_codes, n_columns = min(number, codes.shape[1]), min(number, X.shape[1])
         n_principal = min(n_columns, *(len(train) for train, _ in splits))
         rows += [
@@ -107,7 +119,8 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
     rows.append(("all columns", X.shape[1], _probe(X), X))
     options = {"cv": splits, "scoring": scoring}
     scores = np.array([cross_val_score(probe, values, y, **options) for *_, probe, values in rows])
-    mean, std = scores.mean(axis=1), scores.std(axis=1, ddof=1)
+    mean = scores.mean(axis=1)
+    std = scores.std(axis=1, ddof=1) if len(splits) > 1 else np.full(len(mean), np.nan)
     error = std / np.sqrt(len(splits))
     return Bunch(
         probe=np.array([name for name, *_ in rows]),

@@ -50,6 +50,8 @@ def feature_stability(estimator, X, *, n_seeds=3, threshold=0.9, random_state=No
 
     Raises
     ------
+    TypeError
+        If `estimator` is a class, or no estimator.
     ValueError
         If a parameter breaks its rule, nothing has a `random_state`, or there are no `components_`
         after the fit.
@@ -60,6 +62,9 @@ def feature_stability(estimator, X, *, n_seeds=3, threshold=0.9, random_state=No
 
     Notes
     -----
+    Different seeds are different starts of an autoencoder; not of every estimator:
+    :class:`~sklearn.decomposition.NMF` needs ``init="random"`` for it.
+
     Autoencoders of the same data share fewer features than one may hope [1]_. Dead latents keep
     directions near where they began, and count as the others do. The mean cosine of unrelated
     directions grows with the number of components and falls with their dimension: compare with a
@@ -83,6 +88,8 @@ def feature_stability(estimator, X, *, n_seeds=3, threshold=0.9, random_state=No
     """
     check_option("n_seeds", n_seeds, Int(2))
     check_option("threshold", threshold, Float(-1, 1))
+    if isinstance(estimator, type) or not hasattr(estimator, "get_params"):
+        raise TypeError(f"estimator must be an estimator. Got {estimator!r} instead.")
     names = [
         name
         for name in estimator.get_params()

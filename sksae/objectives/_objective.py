@@ -105,6 +105,8 @@ class Objective:
         Weight of a sparsity penalty, and the share of the steps over which it rises from 0.
     target_l0 : float or None
         Codes per row that the penalty is steered to.
+    fewest_steps : int
+        Optimiser steps of a fit of few rows, unless `max_iter` says otherwise.
     n_active : float or None
         Codes per row that are expected; `target_l0`, unless an objective knows more.
 
@@ -137,6 +139,7 @@ class Objective:
     alpha = 0.0
     alpha_warm_up = 0.0
     target_l0 = None
+    fewest_steps = 2000
 
     def rule(self, weights):
         """Return the `Rule` of the entries that can have a code or a gradient.

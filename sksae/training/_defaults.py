@@ -16,7 +16,7 @@ _SMALLEST_BATCH, _LARGEST_BATCH = 32, 4096
 _WHOLE = 512  # rows up to which a step takes all of them, where that is better
 _PASSES = 30  # of the smallest batches
 _STEPS_OF_A_CLUSTERING = 1000
-_FEWEST_STEPS, _MOST_STEPS = 200, 2000
+_MOST_STEPS = 2000
 
 
 def default_width(n_samples, n_features):
@@ -74,8 +74,8 @@ def default_batch_size(n_samples, n_active=None):
     return min(n_samples, max(smallest, min(_LARGEST_BATCH, nearest)))
 
 
-def default_max_iter(n_samples, batch_size, n_active=None):
-    """Passes over the data: as many steps as 30 passes of batches of 32, from 200 to 2000.
+def default_max_iter(n_samples, batch_size, n_active=None, fewest_steps=200):
+    """Passes over the data: as many steps as 30 passes of batches of 32, at most 2000.
 
     With a single code per row, 1000 steps.
 
@@ -85,15 +85,18 @@ def default_max_iter(n_samples, batch_size, n_active=None):
         Rows of a pass and of a step.
     n_active : float, default=None
         Codes per row, where they are known.
+    fewest_steps : int, default=200
+        Steps that are made however few the rows.
 
     Returns
     -------
     max_iter : int
         At least 1.
     """
-    n_steps = min(max(_PASSES * n_samples / _SMALLEST_BATCH, _FEWEST_STEPS), _MOST_STEPS)
+    n_steps = min(_PASSES * n_samples / _SMALLEST_BATCH, _MOST_STEPS)
     if _is_clustering(n_active):
         n_steps = _STEPS_OF_A_CLUSTERING
+    n_steps = max(n_steps, fewest_steps)
     return math.ceil(n_steps / math.ceil(n_samples / batch_size))
 
 

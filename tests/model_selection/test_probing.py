@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.feature_selection import f_classif
+from sklearn.model_selection import ShuffleSplit
 
 from sksae import TopKSAE
 from sksae.model_selection import sparse_probing
@@ -68,6 +69,14 @@ def test_estimators_and_what_cannot_be_probed(planted):
     given = sparse_probing(sae.transform(X), X, y, k=[16], random_state=0)
     np.testing.assert_array_equal(own["mean"][[0, 1, 3]], given["mean"][[0, 1, 3]])
     assert own.k.tolist() == [16, 12, 12, 16, 12]
+    named = pd.DataFrame(X).add_prefix("column")
+    by_name = TopKSAE(16, k=2, max_iter=2, random_state=0).fit(named)
+    framed = sparse_probing(by_name, named, y, k=iter([16]), cv=ShuffleSplit(1, random_state=0))
+    assert framed.k.tolist() == sparse_probing(by_name, named, y, k=16, cv=2).k.tolist()
+    assert np.isnan(framed.std).all()
+    assert not np.isnan(framed["mean"]).any()
+    with pytest.raises(TypeError, match="X is a sparse matrix"):
+        sparse_probing(sae, sparse.csr_array(X), y)
     with pytest.raises(ValueError, match="classes in y"):
         sparse_probing(sae, X, np.linspace(0, 1.5, 200))
     with pytest.raises(ValueError, match="a row for each of the 200 rows"):

@@ -69,6 +69,8 @@ def test_other_estimators_and_what_cannot_be_measured(X):
         feature_stability(_WithoutComponents(), X, n_seeds=2)
     with pytest.raises(ValueError, match="StandardScaler has no parameter 'random_state'"):
         feature_stability(StandardScaler(), X)
+    with pytest.raises(TypeError, match=r"must be an estimator\. Got <class"):
+        feature_stability(TopKSAE, X)
     with pytest.raises(ValueError, match="n_seeds must be"):
         feature_stability(sae, X, n_seeds=1)
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from sksae import BatchTopKSAE, JumpReLUSAE, TopKSAE
+from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, TopKSAE
+from sksae.autoencoders import Fit
 from sksae.training import (
     default_batch_size,
     default_dead_window,
@@ -39,6 +40,13 @@ def test_defaults_of_a_single_code_per_row():
     assert default_max_iter(309, 309, 1) == 1000
     assert default_max_iter(20, 20, 1) == 1000
     assert default_batch_size(309, 2) == 32
+
+
+def test_penalties_need_more_steps_of_few_rows():
+    X = np.random.default_rng(0).normal(size=(100, 16))
+    assert default_max_iter(100, 32, None, 2000) == 500
+    assert Fit(TopKSAE(k=2), X).n_steps == 200
+    assert Fit(GatedSAE(target_l0=2.0), X).n_steps == 2001  # 667 passes of 3 batches: 90 rows
 
 
 def test_defaults_of_a_stream():
