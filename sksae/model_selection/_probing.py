@@ -90,19 +90,9 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
     numbers = [k] if isinstance(k, Integral) else list(k)
     for number in numbers:
         check_option("k", number, Int(1))
-    if sparse.issparse(X):
-        raise TypeError("X is a sparse matrix; a dense array is needed: X.toarray().")
     if type_of_target(y) not in ("binary", "multiclass"):
         raise ValueError("sparse_probing needs classes in y, and got numbers or several columns.")
-    # The estimator may know the columns of a data frame by their names.
-    codes = estimator.transform(X) if hasattr(estimator, "transform") else estimator
-    X = np.asarray(X)
-    codes = codes.tocsr() if sparse.issparse(codes) else np.asarray(codes)
-    if codes.ndim != 2 or codes.shape[0] != len(X):
-        raise ValueError(
-            f"The codes must have a row for each of the {len(X)} rows of X. Their shape is "
-            f"{codes.shape}."
-        )
+    codes, X = _codes_and_rows(estimator, X)
     splits = list(check_cv(cv, y, classifier=True).split(X, y))
     rng = check_random_state(random_state)
     drawn = rng.permutation(codes.shape[1])
@@ -130,6 +120,22 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
         low=mean - 2 * error,
         high=mean + 2 * error,
     )
+
+
+def _codes_and_rows(estimator, X):
+    """Return the codes of the rows, and the rows as an array."""
+    if sparse.issparse(X):
+        raise TypeError("X is a sparse matrix; a dense array is needed: X.toarray().")
+    # The estimator may know the columns of a data frame by their names.
+    codes = estimator.transform(X) if hasattr(estimator, "transform") else estimator
+    X = np.asarray(X)
+    codes = codes.tocsr() if sparse.issparse(codes) else np.asarray(codes)
+    if codes.ndim != 2 or codes.shape[0] != len(X):
+        raise ValueError(
+            f"The codes must have a row for each of the {len(X)} rows of X. Their shape is "
+            f"{codes.shape}."
+        )
+    return codes, X
 
 
 def _probe(X, *reduction):
