@@ -134,10 +134,10 @@ class Passes:
 
     def _check_overfitting(self, explained):
         """Warn where held-out rows are explained much worse than those of the training."""
-        if self.fit.held_out is None:
+        if self.fit.held_out is None or explained < _LEARNT:
             return
         validated = self.fit.held_out.explained_variance(self.fit.run.weights)
-        if explained >= _LEARNT and validated < explained - _OVERFIT:
+        if validated < explained - _OVERFIT:
             warn_caller(
                 f"{type(self.estimator).__name__} explains {explained:.3g} of the variance of the "
                 f"training rows, but {validated:.3g} of that of held-out rows: it overfits. Lower "

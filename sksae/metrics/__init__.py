@@ -6,6 +6,7 @@ from sksae.metrics._dictionaries import (
     dictionary_uniqueness,
     encoder_decoder_cosine,
     matched_cosine_similarity,
+    matched_cosines,
     mean_max_cosine_similarity,
     nearest_atoms,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "latent_precision_recall_f1",
     "make_penalized_scorer",
     "matched_cosine_similarity",
+    "matched_cosines",
     "mean_cosine_similarity",
     "mean_cosine_similarity_scorer",
     "mean_max_cosine_similarity",

@@ -196,12 +196,46 @@ def matched_cosine_similarity(dictionary, other, *, absolute=False):
     >>> round(matched_cosine_similarity(true, learned, absolute=True), 4)
     0.9867
     """
+    return float(matched_cosines(dictionary, other, absolute=absolute).mean(dtype=np.float64))
+
+
+def matched_cosines(dictionary, other, *, absolute=False):
+    """Cosine of each atom with its partner in the best one-to-one matching of two dictionaries.
+
+    Parameters
+    ----------
+    dictionary : array-like of shape (n_components, n_features)
+        Atoms as rows; norms do not matter.
+    other : array-like of shape (n_other, n_features)
+        The other dictionary.
+    absolute : bool, default=False
+        Whether a direction and its opposite count as the same.
+
+    Returns
+    -------
+    cosines : ndarray of shape (min(n_components, n_other),)
+        In the order of `dictionary`; atoms without a partner are left out.
+
+    Raises
+    ------
+    ValueError
+        If the widths differ, an input is empty, or a value is not finite.
+
+    See Also
+    --------
+    matched_cosine_similarity : Their mean.
+
+    Examples
+    --------
+    >>> from sksae.metrics import matched_cosines
+    >>> matched_cosines([[1, 0], [0, 2]], [[0, 1], [3, 0]])
+    array([1., 1.])
+    """
     atoms, others = unit_rows(dictionary, "dictionary"), unit_rows(other, "other")
     check_widths(atoms, others, "dictionary", "other")
     cosines = atoms @ others.T
     cosines = np.abs(cosines) if absolute else cosines
-    matching = linear_sum_assignment(cosines, maximize=True)
-    return float(cosines[matching].mean(dtype=np.float64))
+    return cosines[linear_sum_assignment(cosines, maximize=True)]
 
 
 def dictionary_redundancy(dictionary, *, absolute=False):

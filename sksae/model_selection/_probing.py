@@ -146,6 +146,7 @@ def _probe(X, *reduction):
 
 def _f_statistic(X, y):
     """F statistic of the class means of every column; 0 for a constant column."""
+    # That of f_classif, which warns of constant columns: those of dead latents.
     _, labels = np.unique(y, return_inverse=True)
     n, n_classes = len(labels), labels.max() + 1
     # Rows are classes, columns are samples.

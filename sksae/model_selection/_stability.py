@@ -1,12 +1,12 @@
 """Components found again by fits from other starts."""
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from sklearn.base import clone
 from sklearn.utils import Bunch, check_random_state
 
 from sksae._coding import estimator_layers
 from sksae._params import Float, Int, check_option
+from sksae.metrics import matched_cosines
 
 
 def feature_stability(estimator, X, *, n_seeds=3, threshold=0.9, random_state=None):
@@ -58,7 +58,7 @@ def feature_stability(estimator, X, *, n_seeds=3, threshold=0.9, random_state=No
 
     See Also
     --------
-    sksae.metrics.matched_cosine_similarity : The mean cosine of two dictionaries.
+    sksae.metrics.matched_cosines : The cosines of two dictionaries.
 
     Notes
     -----
@@ -106,14 +106,8 @@ def feature_stability(estimator, X, *, n_seeds=3, threshold=0.9, random_state=No
         seeds.add(int(rng.randint(np.iinfo(np.int32).max)))
     seeds = sorted(seeds)
     estimators = [clone(estimator).set_params(**dict.fromkeys(names, s)).fit(X) for s in seeds]
-    first, *others = (_unit_components(fitted) for fitted in estimators)
-    cosines = []
-    for other in others:
-        similarity = first @ other.T
-        # Indices of the first are in order.
-        _, matches = linear_sum_assignment(similarity, maximize=True)
-        cosines.append(similarity[np.arange(len(first)), matches])
-    cosines = np.array(cosines)
+    first, *others = (_components(fitted) for fitted in estimators)
+    cosines = np.array([matched_cosines(first, other) for other in others])
     return Bunch(
         share=float((cosines >= threshold).mean()),
         cosines=cosines,
@@ -123,12 +117,9 @@ def feature_stability(estimator, X, *, n_seeds=3, threshold=0.9, random_state=No
     )
 
 
-def _unit_components(estimator):
+def _components(estimator):
     for layer in estimator_layers(estimator):
         components = getattr(layer, "components_", None)
         if components is not None:
-            components = np.asarray(components, dtype=np.float64)
-            norms = np.linalg.norm(components, axis=1, keepdims=True)
-            # A component of zeros has cosine 0 with all others.
-            return components / np.where(norms > 0, norms, 1.0)
+            return components
     raise ValueError(f"{type(estimator).__name__} has no components_ after fit.")
