@@ -177,6 +177,38 @@ class Objective:
         """
         raise NotImplementedError
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        # Gradients in closed form are those of one loss: another loss has its own, by autograd.
+        if "loss" in vars(cls) and "backward" not in vars(cls):
+            cls.backward = Objective.backward
+
+    def backward(self, entries, alpha, dead):
+        """Return the loss and the codes, and leave the gradients on the entries.
+
+        By default autograd finds them. An objective that knows them is faster: it hands them to
+        ``entries.decode_backward``, ``entries.rows_backward`` and ``entries.encode_backward``.
+
+        Parameters
+        ----------
+        entries : AllEntries
+            Entries of the batch.
+        alpha : float
+            Weight of the penalty at this step.
+        dead : Tensor of bool of shape (m,)
+            Latents that have not fired for long.
+
+        Returns
+        -------
+        loss : Tensor, scalar
+            That of `loss`, detached.
+        codes : Tensor
+            Codes, one per entry.
+        """
+        loss, codes = self.loss(entries, alpha, dead)
+        loss.backward()
+        return loss.detach(), codes.detach()
+
     def fitted_rule(self, fitted):
         """Return the `Rule` of raw pre-activations that are codes at inference, row by row.
 
@@ -318,6 +350,11 @@ class Objective:
     def n_active(self):
         """Codes per row that are expected, from which batches are sized; None if not known."""
         return self.target_l0
+
+    @property
+    def knows_gradients(self):
+        """Whether `backward` does without autograd."""
+        return type(self).backward is not Objective.backward
 
     @property
     def declared(self):

@@ -6,7 +6,7 @@ import torch
 
 from sksae.kernels import Rule
 from sksae.objectives._objective import Objective, reconstruction_loss
-from sksae.training import auxiliary_k_loss, row_mean
+from sksae.training import auxiliary_k_backward, auxiliary_k_loss, row_mean, squared_norms
 
 
 @dataclass
@@ -70,6 +70,25 @@ class TopK(Objective):
         reconstruction = entries.decode(codes)
         loss = reconstruction_loss(entries, reconstruction)
         return loss + self._revival(entries, reconstruction, dead), codes
+
+    @torch.no_grad()
+    def backward(self, entries, alpha, dead):
+        """Return the loss and the codes; the gradients are known.
+
+        With ``pull = 2 (x^ - x) / n``, that of the codes is ``pull D^T``, and those of the
+        pre-activations are the same where there is a code.
+        """
+        codes = self._codes(entries)
+        error = entries.decode(codes) - entries.x
+        loss, pull = squared_norms(error, entries.w)
+        z = torch.where(codes > 0, entries.decode_backward(codes, pull), 0.0)
+        if self.auxk_alpha != 0:
+            factor = self.auxk_alpha * self._total_variance(entries.x, entries.w)
+            loss = loss + auxiliary_k_backward(
+                entries, -error, dead=dead, k_aux=self.k_aux, factor=factor
+            )
+        entries.encode_backward(z)
+        return loss, codes
 
     def _revival(self, entries, reconstruction, dead):
         """Return the weighted auxiliary loss, 0 without dead latents."""

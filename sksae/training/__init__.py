@@ -8,10 +8,12 @@ from sksae.training._dead_latents import (
     Resampling,
     Revival,
     alive_norm,
+    auxiliary_k_backward,
     auxiliary_k_loss,
     draw_rows,
     resample,
     row_mean,
+    squared_norms,
 )
 from sksae.training._defaults import (
     MINIMUM_STEPS,
@@ -41,6 +43,7 @@ __all__ = [
     "Stopping",
     "TrainingRun",
     "alive_norm",
+    "auxiliary_k_backward",
     "auxiliary_k_loss",
     "default_batch_size",
     "default_dead_window",
@@ -54,6 +57,7 @@ __all__ = [
     "ramp_up",
     "resample",
     "row_mean",
+    "squared_norms",
 ]
 
 

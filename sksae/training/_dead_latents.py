@@ -42,17 +42,60 @@ def auxiliary_k_loss(entries, reconstruction, *, dead, k_aux):
     latents = dead.nonzero().flatten()
     if len(latents) == 0:
         return reconstruction.new_zeros(())
-    w = entries.w
     residual = (entries.x - reconstruction).detach()
     components, z = entries.rows_of(latents)
-    # Columns of z, and rows of `components`, count the dead latents alone.
-    values, columns = torch.topk(z, min(k_aux, len(latents)), dim=1)
-    estimate = torch.zeros_like(z).scatter(1, columns, torch.relu(values)) @ components
+    error = _strongest(z, k_aux) @ components - residual
+    return row_mean(error.square().sum(1), entries.w) / _spread(residual, entries.w)
+
+
+def auxiliary_k_backward(entries, residual, *, dead, k_aux, factor):
+    """Hand `factor` times the gradients of `auxiliary_k_loss` to the entries.
+
+    Parameters
+    ----------
+    entries : DenseEntries or ActiveEntries
+    residual : Tensor of shape (n, d)
+        Rows less their reconstruction.
+    dead : Tensor of bool of shape (m,)
+    k_aux : int
+    factor : float or Tensor, scalar
+
+    Returns
+    -------
+    loss : Tensor, scalar, or float
+        `factor` times the loss.
+    """
+    latents = dead.nonzero().flatten()
+    if len(latents) == 0:
+        return 0.0
+    components, z = entries.rows_of(latents)
+    codes = _strongest(z, k_aux)
+    # The gradient of  factor / spread * sum_i w_i |error_i|^2 / sum w  with respect to its parts.
+    factor = factor / _spread(residual, entries.w)
+    error = torch.addmm(residual, codes, components, beta=-1)
+    loss, pull = squared_norms(error, entries.w, factor)
+    entries.rows_backward(latents, codes.T @ pull, pull @ components.T * (codes > 0))
+    return loss
+
+
+def squared_norms(error, w, factor=1.0):
+    """Return ``factor sum_i w_i |error_i|^2 / sum w``, and its gradient by `error`."""
+    share = w * (factor / w.sum())
+    return share @ torch.linalg.vecdot(error, error), error * (2 * share)[:, None]
+
+
+def _strongest(z, k_aux):
+    """Codes of the `k_aux` largest pre-activations of every row, all of them dead latents'."""
+    values, columns = torch.topk(z, min(k_aux, z.shape[1]), dim=1)
+    return torch.zeros_like(z).scatter(1, columns, torch.relu(values))
+
+
+def _spread(residual, w):
+    """Total variance of the residual rows."""
     mean = (w @ residual) / w.sum()
     spread = row_mean((residual - mean).square().sum(1), w)
     # A residual without variance (one row, say) has nothing to explain: infinity makes that 0.
-    spread = torch.where(spread > 0, spread, torch.inf)
-    return row_mean((estimate - residual).square().sum(1), w) / spread
+    return torch.where(spread > 0, spread, torch.inf)
 
 
 def resample(weights, moments, dead, directions, inputs=None):

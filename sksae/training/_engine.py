@@ -7,7 +7,13 @@ import torch
 
 from sksae._arrays import rows_per_chunk
 from sksae.kernels import Search, runs_on
-from sksae.training._entries import MATRICES, ActiveEntries, AllEntries, ChunkEntries
+from sksae.training._entries import (
+    MATRICES,
+    ActiveEntries,
+    AllEntries,
+    ChunkEntries,
+    DenseEntries,
+)
 
 # Shares of active entries above which dense products are faster than sparse ones: exact, and with
 # products in bfloat16.
@@ -66,8 +72,10 @@ class Engine:
         """Return the `Gradient` of rows `x` of weight `w`."""
         args = x, w, weights, alpha, dead
         small = len(x) * len(dead) <= _SMALL and x.device.type == "cpu"
-        if self.plain or small or not runs_on(x.device):
+        if self.plain or not runs_on(x.device):
             return self._plain(*args)
+        if small:
+            return self._dense(*args)
         rule = self.objective.rule(weights)
         # Top-k rules are sparse from the start; most entries may lie above a bound for a while.
         if rule.k is None and self.density > self._limit():
@@ -104,21 +112,35 @@ class Engine:
             name: torch.zeros_like(weight) if weight.grad is None else weight.grad
             for name, weight in weights.items()
         }
+        return self._whole(loss.detach(), entries.fired(codes), grads)
+
+    @staticmethod
+    def _whole(loss, fired, grads):
         vectors = {name: grad for name, grad in grads.items() if name not in MATRICES}
-        rows = partial(_rows_of, grads)
-        return Gradient(loss.detach(), entries.fired(codes), vectors, rows)
+        return Gradient(loss, fired, vectors, partial(_rows_of, grads))
+
+    def _dense(self, x, w, weights, alpha, dead):
+        """The whole batch without autograd, where the objective knows its gradients."""
+        if not self.objective.knows_gradients:
+            return self._plain(x, w, weights, alpha, dead)
+        entries = DenseEntries(x, w, weights, self.objective.rule(weights), **self._options)
+        loss, codes = self.objective.backward(entries, alpha, dead)
+        grads = {
+            name: entries.gradients.get(name, torch.zeros_like(weight))
+            for name, weight in weights.items()
+        }
+        return self._whole(loss, entries.fired(codes), grads)
 
     def _active(self, x, w, weights, alpha, dead, rule):
         """The active entries of the whole batch."""
         entries = ActiveEntries(x, w, weights, rule, search=self._search, **self._options)
-        loss, codes = self.objective.loss(entries, alpha, dead)
-        loss.backward()
+        loss, codes = self.objective.backward(entries, alpha, dead)
         with torch.no_grad():
             self.density = len(entries.active) / (len(x) * len(dead))
             vectors, fired = entries.gradient_vectors(), entries.fired(codes)
         # The matrices' gradients are computed on demand, for a block of latents or not at all.
         rows, segments = map(torch.no_grad(), (entries.gradient_rows, entries.segments))
-        return Gradient(loss.detach(), fired, vectors, rows, segments)
+        return Gradient(loss, fired, vectors, rows, segments)
 
     def _chunked(self, x, w, weights, alpha, dead, rule):
         """Add up chunks of rows: the objectives of rules with a bound are means over rows."""

@@ -5,11 +5,12 @@ the entries have:
 
 ======================= ===================================================================
 `AllEntries`            all ``n x m`` entries under autograd: the definition
+`DenseEntries`          the same without autograd, for objectives that know their gradients
 `ActiveEntries`         the entries that can have a code or a gradient, as vectors
 `ChunkEntries`          all entries, per chunk of rows, while codes are dense
 ======================= ===================================================================
 
-In the two fast forms the encoder and the dictionary are outside of autograd, which runs over
+In the last two forms the encoder and the dictionary are outside of autograd, which runs over
 vectors and entries alone. The pre-activations are a leaf of its graph. What autograd leaves in
 their gradient, and in those of the decoded rows, is all that the gradients of the two matrices are
 made of; `ActiveEntries` computes them per block of latents, `ChunkEntries` per chunk of rows.
@@ -125,6 +126,68 @@ class AllEntries:
         return values.sum(1)
 
 
+class DenseEntries(AllEntries):
+    """Every entry of the matrix, without autograd: gradients are handed in.
+
+    An objective that knows its gradients hands them to `decode_backward`, `rows_backward` and then
+    `encode_backward`, which `ActiveEntries` has as well.
+
+    Attributes
+    ----------
+    gradients : dict of Tensor
+        Gradients so far by weight name.
+    """
+
+    def __init__(self, x, w, weights, rule, *, pre_bias=True, linear_maps=()):
+        self.gradients, self._pre_bias, self._restricted = {}, pre_bias, []
+        super().__init__(x, w, weights, rule, pre_bias=pre_bias, linear_maps=linear_maps)
+
+    def _encode(self):
+        coef = self.weights["encoder_coef"]
+        if self.rule.bias is None:
+            return self.centred @ coef.T
+        return torch.addmm(self.weights[self.rule.bias], self.centred, coef.T)
+
+    def decode(self, codes, *, frozen=False):
+        """``codes D + intercept``."""
+        return torch.addmm(self._offset(frozen), codes, self.weights["components"])
+
+    def rows_of(self, latents):
+        """The dictionary rows of these latents, and their pre-activations (n, n_latents)."""
+        return self.weights["components"][latents], self.z[:, latents]
+
+    def decode_backward(self, codes, grad):
+        """Take the gradient of ``decode(codes)``; return that of the codes."""
+        # For R = C D + b: the gradient of D is C^T G, that of C is G D^T.
+        self._add("components", codes.T @ grad)
+        self._add("intercept", grad.sum(0))
+        for name in self.linear_maps:
+            self._add(name, grad.T @ self.inputs)
+        return grad @ self.weights["components"].T
+
+    def rows_backward(self, latents, components, z):
+        """Take the gradients of what ``rows_of(latents)`` returned."""
+        self.gradients["components"].index_add_(0, latents, components)
+        self._restricted.append((latents, z))
+
+    def encode_backward(self, z):
+        """Take the gradient of the pre-activations, after all others."""
+        coef = self.weights["encoder_coef"]
+        for latents, restricted in self._restricted:
+            z = z.index_add(1, latents, restricted)
+        totals = z.sum(0)
+        self._add("encoder_coef", z.T @ self.centred)
+        if self.rule.bias is not None:
+            self._add(self.rule.bias, totals)
+        # Pre-activations are (x - intercept) E^T + b.
+        if self._pre_bias:
+            self._add("intercept", -(totals @ coef))
+
+    def _add(self, name, grad):
+        before = self.gradients.get(name)
+        self.gradients[name] = grad if before is None else before + grad
+
+
 class _Decode(torch.autograd.Function):
     """Codes times dictionary; ``owner._decoded`` receives the gradient of the decoded rows."""
 
@@ -187,6 +250,22 @@ class _LeafEntries(AllEntries):
     def norms(self):
         """Norms of the decoder rows, at the entries."""
         return self.at(self._all_norms())
+
+    def decode_backward(self, codes, grad):
+        """Take the gradient of ``decode(codes)``; return that of the codes."""
+        self._decoded(codes, grad)
+        self._add("intercept", grad.sum(0))
+        for name in self.linear_maps:
+            self._add(name, grad.T @ self.inputs)
+        return self._unmix(grad)
+
+    def encode_backward(self, z):
+        """Take the gradient of the pre-activations."""
+        self.z.grad = z
+
+    def _add(self, name, grad):
+        vector = self._vectors[name]
+        vector.grad = grad if vector.grad is None else vector.grad + grad
 
     def gradient_vectors(self):
         """Gradients of the vectors by weight name, after the backward pass."""
@@ -270,6 +349,17 @@ class ActiveEntries(_LeafEntries):
         if self.rule.bias is not None:
             z = z + self.weights[self.rule.bias].index_select(0, latents)
         return rows["components"], z
+
+    def rows_backward(self, latents, components, z):
+        """Take the gradients of what ``rows_of(latents)`` returned."""
+        _, rows = self._restricted[-1]
+        totals = z.sum(0)
+        rows["components"].grad, rows["encoder_coef"].grad = components, z.T @ self.centred
+        if self.rule.bias is not None:
+            bias = self.weights[self.rule.bias]
+            self._add(self.rule.bias, torch.zeros_like(bias).index_add_(0, latents, totals))
+        if self._pre_bias:
+            self._add("intercept", -(totals @ rows["encoder_coef"]))
 
     def cut(self):
         """Midway between the smallest entry that a pooled rule keeps and the largest it drops."""

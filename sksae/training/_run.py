@@ -191,7 +191,8 @@ class TrainingRun:
         """Step by ``factor * grad`` for ``(name, rows, grad)`` in `parts`, back to the sphere."""
         by_rate = defaultdict(list)
         for name, rows, grad in parts:
-            by_rate[self._rate_of(name, rate)].append((name, rows, grad.mul_(factor)))
+            grad = grad if factor == 1 else grad.mul_(factor)
+            by_rate[self._rate_of(name, rate)].append((name, rows, grad))
         for learning_rate, group in by_rate.items():
             self._adam(group, learning_rate)
         for name, rows, _ in parts:
@@ -202,24 +203,24 @@ class TrainingRun:
     def _adam(self, parts, learning_rate):
         weights = [self.weights[name][rows] for name, rows, _ in parts]
         first, second = ([self.moments[name][i][rows] for name, rows, _ in parts] for i in range(2))
-        # Steps before this one, to which adam adds 1.
-        steps = torch.full((len(parts),), float(self.n_steps - 1), device=weights[0].device)
-        adam(
-            weights,
-            [grad for _, _, grad in parts],
-            first,
-            second,
-            [],
-            list(steps.unbind()),
-            fused=weights[0].device.type in ("cpu", "cuda"),
-            amsgrad=False,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            lr=learning_rate,
-            weight_decay=0.0,
-            eps=1e-8,
-            maximize=False,
-        )
+        options = {
+            "lr": learning_rate,
+            "beta1": self.betas[0],
+            "beta2": self.betas[1],
+            "weight_decay": 0.0,
+            "eps": 1e-8,
+            "amsgrad": False,
+            "maximize": False,
+        }
+        grads, steps = [grad for _, _, grad in parts], torch.tensor(float(self.n_steps))
+        if weights[0].device.type == "cpu" and hasattr(torch, "_fused_adam_"):
+            # What torch.optim.adam calls after checks that take longer than a small step.
+            torch._fused_adam_(weights, grads, first, second, [], [steps] * len(parts), **options)
+            return
+        # It adds 1 to the steps before this one.
+        steps = [(steps - 1).to(weights[0].device) for _ in parts]
+        fused = weights[0].device.type in ("cpu", "cuda")
+        adam(weights, grads, first, second, [], steps, fused=fused, **options)
 
     def _check_finite(self, total):
         if not bool(torch.isfinite(total)):
