@@ -13,6 +13,8 @@ from sklearn.utils import _align_api_if_sparse
 CHUNK_ENTRIES = 2**22
 """Entries of a (rows, latents) buffer: 16 MiB in float32, about the size of a shared cache."""
 
+_SMALL_MATRIX = 2**15  # entries up to which float64 costs little more than float32
+
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 _FLOATS = {"float16": torch.float32, "float32": torch.float32, "float64": torch.float64}
@@ -204,6 +206,24 @@ def compute_dtype(X, device):
     """Return the dtype of the arithmetic: X's own; float32 for float16 and wherever MPS is used."""
     name = str(X.dtype).rpartition(".")[2]
     return torch.float32 if device.type == "mps" else _FLOATS[name]
+
+
+def training_arithmetic(X, settings, n_entries):
+    """Return device and dtype of weights under training, of matrices with `n_entries`.
+
+    `settings` has the parameters ``device`` and ``precision``. Where "auto" is asked for, float64
+    rows are trained on in float64 as long as this costs next to nothing: operations on small
+    matrices cost more than their numbers.
+    """
+    device = torch.device(choose_device(settings.device, space_of(X)))
+    if settings.precision == "float64":
+        if device.type == "mps":
+            raise ValueError(
+                "precision='float64' needs another device: MPS has no float64. Set device='cpu'."
+            )
+        return device, torch.float64
+    small = settings.precision == "auto" and n_entries <= _SMALL_MATRIX
+    return device, compute_dtype(X, device) if small else torch.float32
 
 
 def rows_per_chunk(width):

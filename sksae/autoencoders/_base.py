@@ -68,7 +68,7 @@ class BaseSAE(
         "validation_fraction": Float(0, 1, open_="low high"),
         "warm_start": Bool(),
         "sparse_output": Bool(),
-        "precision": Option("float32", "bfloat16"),
+        "precision": Option("auto", "float32", "float64", "bfloat16"),
         "device": Instance(str, description="a str such as 'auto', 'cpu' or 'cuda'"),
         "random_state": Seed(),
         "verbose": Verbosity(),
@@ -95,7 +95,7 @@ class BaseSAE(
         warm_start=False,
         sparse_output=False,
         device="auto",
-        precision="float32",
+        precision="auto",
         random_state=None,
         verbose=0,
     ):

@@ -9,12 +9,12 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from sksae._arrays import (
-    choose_device,
     compute_dtype,
     from_torch,
     rows_per_chunk,
     space_of,
     to_torch,
+    training_arithmetic,
 )
 from sksae.autoencoders._inference import encoder_of, firing_frequency
 from sksae.autoencoders._training_passes import warn_caller
@@ -36,6 +36,7 @@ from sksae.training import (
 
 _CONTROLS = 200  # measurements of a controlled L0 per fit
 _SAMPLE = 2048
+_MEASURED = 2**16  # rows on which thresholds are calibrated and the firing of latents is counted
 _BLOCK = 1024
 
 
@@ -205,14 +206,13 @@ class Fit:
         for message in messages:
             warn_caller(message, UserWarning)
 
-    def _batches(self, rows, batch_size, *, with_targets=True, generator=None):
-        """Return `Batches` over some rows, in the dtype and on the device of their arithmetic."""
-        device = choose_device(self.settings.device, space_of(self._X))
-        # The dtype depends on the device, because MPS has no float64.
-        dtype = compute_dtype(self._X, torch.device(device))
+    def _batches(self, rows, batch_size, *, with_targets=True, generator=None, dtype=None):
+        """Return `Batches` over some rows, on the device of their arithmetic and in its dtype."""
+        n_entries = self.n_components * self._X.shape[1]
+        device, own = training_arithmetic(self._X, self.settings, n_entries)
         targets = self._targets if with_targets else None
         options = {"rows": rows, "generator": generator, "targets": targets}
-        return Batches(self._X, self._weight, batch_size, dtype, device, **options)
+        return Batches(self._X, self._weight, batch_size, dtype or own, device, **options)
 
     # Weights and the run -------------------------------------------------------------------------
 
@@ -245,14 +245,13 @@ class Fit:
         # Rates may be scaled by how far Adam can move a weight in a fit: learning rate times steps,
         # without limit where the end is not known or other steps came before.
         ends = self.n_steps is not None and not self.continues
+        reach = self.learning_rate * self.n_steps if ends else math.inf
         return TrainingRun(
             {name: w.to(rows.device, rows.dtype, copy=True) for name, w in weights.items()},
             self._engine(),
             learning_rate=self.learning_rate,
             betas=tuple(settings.betas),
-            rate_scales=objective.rate_scales(
-                self.learning_rate * self.n_steps if ends else math.inf
-            ),
+            rate_scales=objective.rate_scales(reach),
             unit_norm=("components",) if objective.unit_norm else (),
             nonnegative=tuple(
                 name for name, w in objective.declared.items() if w.trained and w.nonnegative
@@ -298,7 +297,8 @@ class Fit:
         space, dtype = space_of(self._X), compute_dtype(self._X, torch.device("cpu"))
         objective, run = self.objective, self.run
         # In an order of its own, so that looking at the weights changes no later step.
-        weights = objective.calibrated(run.weights, run.engine, self.rows.shuffled(0))
+        sample = self.rows.thinned(_MEASURED).shuffled(0)
+        weights = objective.calibrated(run.weights, run.engine, sample)
         folded = objective.fold(weights, self.normalization)
         # Far from the origin, what the encoder's rows lose by rounding the intercept makes up for.
         coef = folded["encoder_coef"]
@@ -355,9 +355,11 @@ class Fit:
             **self.progress(),
             "_stream": self._state() if self.streams else None,
         }
-        rows = self._batches(self._row_numbers, _chunk(self.n_components), with_targets=False)
         centre = attributes["intercept_"] if self._targets is None else None
         encoder = encoder_of(attributes, self.settings, self._X, centre=centre)
+        rows = self._batches(
+            self._row_numbers, _chunk(self.n_components), with_targets=False, dtype=encoder.dtype
+        ).thinned(_MEASURED)
         frequency = firing_frequency(encoder, rows)
         dtype = compute_dtype(self._X, torch.device("cpu"))
         attributes["activation_frequency_"] = from_torch(frequency.to(dtype), space_of(self._X))
@@ -384,14 +386,9 @@ class Fit:
         score : float
             At most 1.
         """
-        # Rows at equal distances from the first to the last.
-        rows = self._row_numbers
-        size = min(len(rows), _SAMPLE)
-        sample = self._batches(
-            rows[torch.arange(size) * len(rows) // size], _chunk(self.n_components)
-        )
-        held_out = HeldOut(self.run.engine, sample.normalize(self.normalization))
-        return held_out.explained_variance(self.run.weights)
+        rows = self._batches(self._row_numbers, _chunk(self.n_components)).thinned(_SAMPLE)
+        measures = HeldOut(self.run.engine, rows.normalize(self.normalization))
+        return measures.explained_variance(self.run.weights)
 
     def _state(self):
         """Everything that the next call of `partial_fit` depends on, as numpy."""
@@ -414,8 +411,8 @@ def work_per_step(estimator, X, *, streams=False):
 
 
 def _batch_size(settings, n_samples, n_active=None, *, streams=False):
-    default = default_batch_size(None if streams else n_samples, n_active)
-    return min(n_samples, int(settings.batch_size or 0) or default)
+    n_known = None if streams else n_samples
+    return min(n_samples, int(settings.batch_size or 0) or default_batch_size(n_known, n_active))
 
 
 def _width(estimator, n_samples, n_features, *, continues=False):

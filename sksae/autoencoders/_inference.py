@@ -46,14 +46,14 @@ class Encoder:
     device : torch.device
     dtype : torch.dtype
         Of the arithmetic.
-    precision : {"float32", "bfloat16"}
-        Whether codes are exact, or may be left in bfloat16 where that is faster.
+    precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
+        "bfloat16" if codes may be left in it where that is faster; otherwise they are exact.
     centre : array of shape (d,), default=None
         A point near the rows, subtracted before the product if that keeps digits: where rows are
         far from the origin, product and intercept are large and nearly cancel.
     """
 
-    def __init__(self, coef, intercept, rule, device, dtype, precision="float32", *, centre=None):
+    def __init__(self, coef, intercept, rule, device, dtype, precision="auto", *, centre=None):
         self._centre = None
         with threads_for(coef.shape[0] * coef.shape[1]):
             self.coef = to_torch(coef, device, dtype)
@@ -66,7 +66,7 @@ class Encoder:
                 self.rule = replace(rule, k=min(int(rule.k), len(self.coef)))
             if centre is not None and dtype == torch.float32 and device.type != "mps":
                 self._move_to(to_torch(centre, device, dtype), intercept)
-        self._search = Search(exact=precision == "float32")
+        self._search = Search(exact=precision != "bfloat16")
 
     def _move_to(self, centre, intercept):
         blocks = self.coef.split(_BLOCK)

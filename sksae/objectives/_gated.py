@@ -7,6 +7,7 @@ import torch
 from sksae.kernels import Rule
 from sksae.objectives._objective import Objective, Weight, reconstruction_loss
 from sksae.objectives._start import closing_bias
+from sksae.training import squared_norms
 
 
 @dataclass
@@ -67,14 +68,18 @@ class Gated(Objective):
         """Return the rule of raw pre-activations above the thresholds."""
         return Rule(bound=fitted["threshold"])
 
-    def loss(self, entries, alpha, dead):
-        """Return the loss and the codes."""
+    def _parts(self, entries):
+        """Return gain, codes and positive part of the gate at the entries."""
         weights, projections = entries.weights, entries.z
         gate = projections + entries.at(weights["gate_intercept"])
         gain = entries.at(weights["log_gain"].exp())
         magnitude = projections * gain + entries.at(weights["encoder_intercept"])
         codes = torch.where(gate > 0, torch.relu(magnitude), 0.0)
-        open_gate = torch.relu(gate)
+        return gain, codes, torch.relu(gate)
+
+    def loss(self, entries, alpha, dead):
+        """Return the loss and the codes."""
+        _, codes, open_gate = self._parts(entries)
         # Frozen: the gate must not bend the dictionary to its own ends.
         frozen = self.unit_norm
         sizes = open_gate if frozen else open_gate * entries.norms()
@@ -82,6 +87,30 @@ class Gated(Objective):
         loss = loss + alpha * entries.row_mean(sizes)
         auxiliary = entries.decode(open_gate, frozen=frozen)
         return loss + reconstruction_loss(entries, auxiliary), codes
+
+    @torch.no_grad()
+    def backward(self, entries, alpha, dead):
+        """Return the loss and the codes; the gradients are known."""
+        gain, codes, open_gate = self._parts(entries)
+        frozen = self.unit_norm
+        slopes = entries.of_rows(entries.w * (alpha / entries.w.sum()))
+        loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.w)
+        auxiliary = entries.decode(open_gate, frozen=frozen) - entries.x
+        auxiliary_loss, auxiliary_pull = squared_norms(auxiliary, entries.w)
+        magnitude = torch.where(codes > 0, entries.decode_backward(codes, pull), 0.0)
+        gate = entries.decode_backward(open_gate, auxiliary_pull, frozen=frozen)
+        penalties = slopes * open_gate
+        if not frozen:
+            norms = entries.norms()
+            entries.norms_backward(penalties)
+            slopes, penalties = slopes * norms, penalties * norms
+        gate = torch.where(open_gate > 0, gate + slopes, 0.0)
+        # magnitude = e^r z + b, gate = z + c, as functions of r, b, c and z.
+        entries.vector_backward("log_gain", magnitude * gain * entries.z)
+        entries.vector_backward("encoder_intercept", magnitude)
+        entries.vector_backward("gate_intercept", gate)
+        entries.encode_backward(magnitude * gain + gate)
+        return loss + auxiliary_loss + penalties.sum(), codes
 
     def initial_weights(self, rows, n_components, generator):
         """Return a start with gates that are closed on most rows."""

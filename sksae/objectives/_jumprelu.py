@@ -7,7 +7,7 @@ import torch
 
 from sksae.kernels import Rule, heaviside, jump_relu
 from sksae.objectives._objective import Objective, Weight, reconstruction_loss
-from sksae.training import Revival
+from sksae.training import Revival, squared_norms
 
 
 @dataclass
@@ -87,6 +87,33 @@ class JumpReLU(Objective):
         sparsity = entries.row_mean(torch.tanh(self.tanh_scale * codes * entries.norms()))
         silence = entries.shortfall(entries.weights["threshold"])
         return loss + alpha * sparsity + self.pre_activation_alpha * silence, codes
+
+    @property
+    def knows_gradients(self):
+        """Whether `backward` does without autograd."""
+        return self.penalty == "l0"
+
+    @torch.no_grad()
+    def backward(self, entries, alpha, dead):
+        """Return the loss and the codes; with the "l0" penalty the gradients are known.
+
+        A threshold moves the jumps of the codes within its kernel (`sksae.kernels.jump_relu`), of
+        height ``threshold``, and those of their number, of height 1.
+        """
+        if not self.knows_gradients:
+            with torch.enable_grad():
+                return super().backward(entries, alpha, dead)
+        z, threshold = entries.z.detach(), entries.at(entries.weights["threshold"].detach())
+        above = z > threshold
+        codes = torch.where(above, z, 0.0)
+        slopes = entries.of_rows(entries.w * (alpha / entries.w.sum()))
+        loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.w)
+        grad = entries.decode_backward(codes, pull)
+        near = (z - threshold).abs() < self.bandwidth / 2
+        jumps = torch.where(near, (threshold * grad + slopes) / self.bandwidth, 0.0)
+        entries.vector_backward("threshold", -jumps)
+        entries.encode_backward(torch.where(above, grad, 0.0))
+        return loss + (slopes * above).sum(), codes
 
     def initial_weights(self, rows, n_components, generator):
         """Return a start with equal thresholds."""

@@ -7,7 +7,7 @@ import torch
 from sksae.kernels import Rule
 from sksae.objectives._objective import Objective, reconstruction_loss
 from sksae.objectives._start import closing_bias
-from sksae.training import Resampling, geometric_median
+from sksae.training import Resampling, geometric_median, squared_norms
 
 _MEDIAN_ROWS = 32_768
 
@@ -67,6 +67,22 @@ class L1(Objective):
         sizes = codes if self.unit_norm else codes * entries.norms()
         loss = reconstruction_loss(entries, entries.decode(codes))
         return loss + alpha * entries.row_mean(sizes), codes
+
+    @torch.no_grad()
+    def backward(self, entries, alpha, dead):
+        """Return the loss and the codes; the gradients are known."""
+        codes = torch.relu(entries.z)
+        # alpha w_i / sum w, the slope of the penalty in a code of row i.
+        slopes = entries.of_rows(entries.w * (alpha / entries.w.sum()))
+        loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.w)
+        z = entries.decode_backward(codes, pull)
+        penalties = slopes * codes
+        if not self.unit_norm:
+            norms = entries.norms()
+            entries.norms_backward(penalties)
+            slopes, penalties = slopes * norms, penalties * norms
+        entries.encode_backward(torch.where(codes > 0, z + slopes, 0.0))
+        return loss + penalties.sum(), codes
 
     def initial_weights(self, rows, n_components, generator):
         """Return a start with biases that leave most latents silent."""

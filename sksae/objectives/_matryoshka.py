@@ -6,6 +6,7 @@ import torch
 
 from sksae.objectives._batch_topk import BatchTopK
 from sksae.objectives._objective import reconstruction_loss
+from sksae.training import squared_norms
 
 
 @dataclass
@@ -48,13 +49,29 @@ class Matryoshka(BatchTopK):
 
     resolved = ("k", "widths")
 
+    def _nested(self, entries, codes):
+        """Yield the codes of the first latents alone, for every width."""
+        latents = torch.arange(self.widths[-1], device=codes.device)
+        for width in self.widths:
+            yield torch.where(entries.at(latents < width), codes, 0.0)
+
     def loss(self, entries, alpha, dead):
         """Return the loss and the codes."""
-        codes = self._codes(entries)
-        latents = torch.arange(self.widths[-1], device=codes.device)
-        total = 0.0
-        for width in self.widths:
-            inside = entries.at(latents < width)  # mask of the entries of the first latents
-            reconstruction = entries.decode(torch.where(inside, codes, 0.0))
+        codes, total = self._codes(entries), 0.0
+        for part in self._nested(entries, codes):
+            reconstruction = entries.decode(part)
             total = total + reconstruction_loss(entries, reconstruction)
         return total + self._revival(entries, reconstruction, dead), codes
+
+    @torch.no_grad()
+    def backward(self, entries, alpha, dead):
+        """Return the loss and the codes; the gradients are known."""
+        codes, total, z = self._codes(entries), 0.0, 0.0
+        for part in self._nested(entries, codes):
+            error = entries.decode(part) - entries.x
+            loss, pull = squared_norms(error, entries.w)
+            total = total + loss
+            z = z + torch.where(part > 0, entries.decode_backward(part, pull), 0.0)
+        total = total + self._revival_backward(entries, error, dead)
+        entries.encode_backward(z)
+        return total, codes

@@ -82,11 +82,7 @@ class TopK(Objective):
         error = entries.decode(codes) - entries.x
         loss, pull = squared_norms(error, entries.w)
         z = torch.where(codes > 0, entries.decode_backward(codes, pull), 0.0)
-        if self.auxk_alpha != 0:
-            factor = self.auxk_alpha * self._total_variance(entries.x, entries.w)
-            loss = loss + auxiliary_k_backward(
-                entries, -error, dead=dead, k_aux=self.k_aux, factor=factor
-            )
+        loss = loss + self._revival_backward(entries, error, dead)
         entries.encode_backward(z)
         return loss, codes
 
@@ -96,6 +92,14 @@ class TopK(Objective):
             return 0.0
         auxiliary = auxiliary_k_loss(entries, reconstruction, dead=dead, k_aux=self.k_aux)
         return self.auxk_alpha * self._total_variance(entries.x, entries.w) * auxiliary
+
+    def _revival_backward(self, entries, error, dead):
+        """Hand in the gradients of the weighted auxiliary loss, and return it."""
+        if self.auxk_alpha == 0:
+            return 0.0
+        factor = self.auxk_alpha * self._total_variance(entries.x, entries.w)
+        options = {"dead": dead, "k_aux": self.k_aux, "factor": factor}
+        return auxiliary_k_backward(entries, -error, **options)
 
     def _total_variance(self, x, w):
         """Total variance of the targets: the auxiliary loss is relative to it."""

@@ -10,6 +10,7 @@ import torch
 
 from sksae._arrays import row_chunks, to_torch
 
+_MEASURED = 2**16  # rows from which the internal unit of training is measured, at most
 _MAX_SHUFFLED = 10_000_000  # rows that are permuted one by one
 _BLOCK = 4096  # consecutive rows that move together beyond that
 _SMALLEST = 1e-300  # sizes below it are not scaled: the scale would overflow
@@ -46,8 +47,9 @@ class Normalization(NamedTuple):
             "rms": centred, mean squared norm d. "anthropic": not centred, mean norm sqrt(d).
             "unit": not centred, mean squared norm 1. None: untouched.
 
-        Every block of columns is measured by itself.
+        Every block of columns is measured by itself, on at most 65 536 rows.
         """
+        rows = rows.thinned(_MEASURED)
         # One pass over the rows for the mean, and another per block for its size.
         mean = rows.average(lambda x: x)
         units = [cls._measured(rows, method, columns, mean[columns]) for columns in rows.blocks]
@@ -60,8 +62,8 @@ class Normalization(NamedTuple):
     @classmethod
     def _measured(cls, rows, method, columns, mean):
         d = len(mean)
-        # What is subtracted is subtracted in the dtype of the rows.
-        centre = mean.to(rows.dtype).double() if method == "rms" else torch.zeros_like(mean)
+        # What is subtracted is subtracted in the dtype that rows are read in.
+        centre = mean.to(rows.read_dtype).double() if method == "rms" else torch.zeros_like(mean)
         if method == "anthropic":
             norm = rows.average(lambda x: x[:, columns].norm(dim=1, keepdim=True))
             size = float(norm) ** 2
@@ -131,6 +133,8 @@ class Batches:
         Columns that the encoder reads, and columns that are reconstructed.
     n_features : int
         Number of all columns.
+    read_dtype : dtype
+        In which rows are read and centred; `dtype` or wider.
     """
 
     def __init__(
@@ -152,6 +156,7 @@ class Batches:
         ]
         self._weight, self._rows = sample_weight, rows
         self.dtype, self.device, self._generator = dtype, torch.device(device), generator
+        self.read_dtype = self._widest()
         self.n_samples = int(read[0].shape[0] if rows is None else len(rows))
         # Columns at which the blocks begin and end.
         edges = np.cumsum([0, *(int(A.shape[1]) for A in self._arrays)]).tolist()
@@ -162,13 +167,18 @@ class Batches:
         self.batch_size = min(batch_size, self.n_samples)
         self._normalization, self._shift, self._scales = None, None, ()
 
+    def _widest(self):
+        """The dtype in which rows are centred: float64 where the inputs have it, and the device."""
+        exact = to_torch(self._arrays[0][:0]).dtype == torch.float64
+        return torch.float64 if exact and self.device.type != "mps" else self.dtype
+
     def normalize(self, normalization):
         """Yield rows in the internal unit from now on; return self."""
         self._normalization = normalization
-        self._shift = normalization.mean.to(self.dtype).to(self.device)
+        self._shift = normalization.mean.to(self.read_dtype).to(self.device)
         # In two factors: a scale that makes up for subnormal rows is no number in their dtype.
         self._scales = [
-            part.to(self.dtype).to(self.device) if torch.is_tensor(part) else part
+            part.to(self.read_dtype).to(self.device) if torch.is_tensor(part) else part
             for part in _factors(normalization.scale)
         ]
         return self
@@ -177,6 +187,20 @@ class Batches:
         """Return the same batches in an order of their own, which draws from no other generator."""
         batches = copy(self)
         batches._generator = torch.Generator().manual_seed(seed)
+        return batches
+
+    def thinned(self, most):
+        """Return the same batches of at most `most` rows, one drawn from each of as many spans."""
+        n = self.n_samples
+        if n <= most:
+            return self
+        batches = copy(self)
+        # Drawn, because rows at equal distances may all be the first tokens of their texts; by a
+        # seed of their own, so that the same rows are taken wherever something is measured.
+        within = torch.rand(most, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        positions = ((torch.arange(most) + within) * (n / most)).long().clamp(max=n - 1)
+        batches._rows = positions if self._rows is None else self._rows[positions]
+        batches.n_samples, batches.batch_size = most, min(self.batch_size, most)
         return batches
 
     def __len__(self):
@@ -226,11 +250,13 @@ class Batches:
         x = self._read(index)
         if self.device.type == "cuda" and x.device.type == "cpu":
             x = x.pin_memory()  # so that the host does not wait for the copy
-        x = x.to(self.device, self.dtype, non_blocking=True)
+        # Rows far from the origin are centred with all the digits that they have.
+        x = x.to(self.device, self.read_dtype, non_blocking=True)
         if self._normalization is not None:
             x.sub_(self._shift)  # `x` is ours: `_read` copies
             for scale in self._scales:
                 x.mul_(scale)
+        x = x.to(self.dtype)
         if self._weight is None:
             return x, torch.ones(len(x), dtype=self.dtype, device=self.device)
         return x, self._weight[index].to(self.dtype).to(self.device)
@@ -238,7 +264,7 @@ class Batches:
     def _read(self, index):
         if len(self._arrays) == 1:
             return _rows_of(self._arrays[0], index)
-        blocks = [_rows_of(array, index).to(self.dtype) for array in self._arrays]
+        blocks = [_rows_of(array, index).to(self.read_dtype) for array in self._arrays]
         if len({block.device for block in blocks}) > 1:  # the GPU holds only some of them
             blocks = [block.to(self.device) for block in blocks]
         return torch.cat(blocks, 1)

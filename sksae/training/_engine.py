@@ -52,8 +52,8 @@ class Engine:
     ----------
     objective : Objective
         Its ``rule(weights)``, ``loss(entries, alpha, dead)``, ``pre_bias`` and ``linear_maps``.
-    precision : {"float32", "bfloat16"}, default="float32"
-        Whether values are exact, or products may be left in bfloat16 where that is faster.
+    precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
+        "bfloat16" if products may be left in it where that is faster; otherwise values are exact.
     plain : bool, default=False
         Whether to compute by the definition, on the CPU too.
 
@@ -63,9 +63,9 @@ class Engine:
         Share of the entries that were active in the last batch.
     """
 
-    def __init__(self, objective, *, precision="float32", plain=False):
+    def __init__(self, objective, *, precision="auto", plain=False):
         self.objective, self.plain, self.density = objective, plain, 1.0
-        self._search = Search(exact=precision == "float32")
+        self._search = Search(exact=precision != "bfloat16")
         self._options = {"pre_bias": objective.pre_bias, "linear_maps": objective.linear_maps}
 
     def gradient(self, x, w, weights, alpha, dead):

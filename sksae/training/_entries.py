@@ -69,6 +69,10 @@ class AllEntries:
         """Values of a vector of shape (m,) at the entries."""
         return vector
 
+    def of_rows(self, vector):
+        """Values of a vector of shape (n,) at the entries."""
+        return vector[:, None]
+
     def kept(self, values):
         """`values` at the entries that a top-k rule selects, 0 elsewhere."""
         with torch.no_grad():
@@ -98,7 +102,7 @@ class AllEntries:
 
     def row_mean(self, values):
         """Weighted mean over rows of the sum of `values` over latents."""
-        return (self.w @ values.sum(1)) / self.w.sum()
+        return (self.of_rows(self.w) * values).sum() / self.w.sum()
 
     def shortfall(self, threshold):
         """Weighted mean over rows of ``sum_j |D_j| relu(threshold_j - z_j)``."""
@@ -119,11 +123,15 @@ class AllEntries:
 
     def fired(self, codes):
         """Mask of shape (m,) of the latents with a code other than 0."""
-        return (codes.detach() != 0).any(0)
+        return self.per_latent((codes.detach() != 0).float()) > 0
 
     def per_row(self, values):
         """Sum of `values` over the latents of every row, shape (n,)."""
         return values.sum(1)
+
+    def per_latent(self, values):
+        """Sum of `values` over the rows of every latent, shape (m,)."""
+        return values.sum(0)
 
 
 class DenseEntries(AllEntries):
@@ -156,14 +164,27 @@ class DenseEntries(AllEntries):
         """The dictionary rows of these latents, and their pre-activations (n, n_latents)."""
         return self.weights["components"][latents], self.z[:, latents]
 
-    def decode_backward(self, codes, grad):
-        """Take the gradient of ``decode(codes)``; return that of the codes."""
+    def decode_backward(self, codes, grad, *, frozen=False):
+        """Take the gradient of ``decode(codes, frozen=frozen)``; return that of the codes."""
         # For R = C D + b: the gradient of D is C^T G, that of C is G D^T.
-        self._add("components", codes.T @ grad)
-        self._add("intercept", grad.sum(0))
-        for name in self.linear_maps:
-            self._add(name, grad.T @ self.inputs)
+        if not frozen:
+            self._add("components", codes.T @ grad)
+            self._add("intercept", grad.sum(0))
+            for name in self.linear_maps:
+                self._add(name, grad.T @ self.inputs)
         return grad @ self.weights["components"].T
+
+    def norms_backward(self, grad):
+        """Take the gradient of ``norms()``, per entry."""
+        components = self.weights["components"]
+        norms = components.norm(dim=1)
+        # The gradient of |D_j| with respect to D_j is D_j / |D_j|.
+        pull = torch.where(norms > 0, grad.sum(0) / norms, 0.0)
+        self._add("components", pull[:, None] * components)
+
+    def vector_backward(self, name, grad):
+        """Take the gradient of ``at(weights[name])``, per entry."""
+        self._add(name, grad.sum(0))
 
     def rows_backward(self, latents, components, z):
         """Take the gradients of what ``rows_of(latents)`` returned."""
@@ -251,13 +272,22 @@ class _LeafEntries(AllEntries):
         """Norms of the decoder rows, at the entries."""
         return self.at(self._all_norms())
 
-    def decode_backward(self, codes, grad):
-        """Take the gradient of ``decode(codes)``; return that of the codes."""
-        self._decoded(codes, grad)
-        self._add("intercept", grad.sum(0))
-        for name in self.linear_maps:
-            self._add(name, grad.T @ self.inputs)
+    def decode_backward(self, codes, grad, *, frozen=False):
+        """Take the gradient of ``decode(codes, frozen=frozen)``; return that of the codes."""
+        if not frozen:
+            self._decoded(codes, grad)
+            self._add("intercept", grad.sum(0))
+            for name in self.linear_maps:
+                self._add(name, grad.T @ self.inputs)
         return self._unmix(grad)
+
+    def norms_backward(self, grad):
+        """Take the gradient of ``norms()``, per entry."""
+        self._norms.grad = self.per_latent(grad)
+
+    def vector_backward(self, name, grad):
+        """Take the gradient of ``at(weights[name])``, per entry."""
+        self._add(name, self.per_latent(grad))
 
     def encode_backward(self, z):
         """Take the gradient of the pre-activations."""
@@ -273,7 +303,7 @@ class _LeafEntries(AllEntries):
             name: torch.zeros_like(v) if v.grad is None else v.grad
             for name, v in self._vectors.items()
         }
-        totals = self._totals()
+        totals = self.per_latent(self.z.grad)
         if self.rule.bias is not None:
             grads[self.rule.bias] = grads[self.rule.bias] + totals
         # Pre-activations are (x - intercept) E^T + b: the intercept receives their gradient through
@@ -319,13 +349,13 @@ class ActiveEntries(_LeafEntries):
         """Values of a vector of shape (m,) at the entries, shape (nnz,)."""
         return vector.index_select(0, self.active.latents)
 
+    def of_rows(self, vector):
+        """Values of a vector of shape (n,) at the entries, shape (nnz,)."""
+        return vector.index_select(0, self.active.rows)
+
     def kept(self, values):
         """`values` unchanged: only selected entries are here."""
         return values
-
-    def row_mean(self, values):
-        """Weighted mean over rows of the sum of `values` over latents."""
-        return (self.w[self.active.rows] @ values) / self.w.sum()
 
     def shortfall(self, threshold):
         """Weighted mean over rows of ``sum_j |D_j| relu(threshold_j - z_j)``.
@@ -366,12 +396,6 @@ class ActiveEntries(_LeafEntries):
         dropped = self._search.cut
         return (float(self.z.min()) + dropped) / 2 if len(self.z) else dropped
 
-    def fired(self, codes):
-        """Mask of shape (m,) of the latents with a code other than 0."""
-        fired = torch.zeros(self.active.n_latents, dtype=torch.bool, device=codes.device)
-        fired[self.active.latents[codes.detach() != 0]] = True
-        return fired
-
     def per_row(self, values):
         """Sum of `values` over the latents of every row, shape (n,)."""
         return values.new_zeros(len(self.x)).index_add_(0, self.active.rows, values)
@@ -385,9 +409,9 @@ class ActiveEntries(_LeafEntries):
     def _decoded(self, codes, grad):
         self._terms.append((codes, grad))
 
-    def _totals(self):
-        # Gradient of the encoder's bias.
-        return self.active.latent_totals(self.z.grad)
+    def per_latent(self, values):
+        """Sum of `values` over the rows of every latent, shape (m,)."""
+        return self.active.latent_totals(values)
 
     def segments(self, name):
         """The gradient of `name` as one sum over entries by latent; None if it has other terms."""
@@ -450,9 +474,6 @@ class ChunkEntries(_LeafEntries):
     def _decoded(self, codes, grad):
         # (m, n) times (n, t): the chunk's part of the dictionary's gradient.
         self._search.add_product(self._sums["components"], codes.T, grad)
-
-    def _totals(self):
-        return self.z.grad.sum(0)
 
     def n_active(self):
         """Number of entries that the rule keeps."""

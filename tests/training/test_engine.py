@@ -19,8 +19,8 @@ from sksae import (
 from sksae.autoencoders import Fit
 from sksae.datasets import make_superposition
 from sksae.kernels import Rule, _search
-from sksae.objectives import Objective, reconstruction_loss
-from sksae.training import resample
+from sksae.objectives import Objective, TopK, reconstruction_loss
+from sksae.training import Engine, resample
 from tests.cases import each_case
 
 STEPS = 20
@@ -28,7 +28,7 @@ STEPS = 20
 
 @pytest.fixture(autouse=True, scope="module")
 def fast_forms_of_small_batches():
-    """Small batches are computed densely, by the definition itself: here they are not."""
+    """Small batches are computed densely: here they are not, unless a test says so."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sksae.training._engine._SMALL", 0)
         yield
@@ -126,10 +126,16 @@ def both(sae, dtype, *, weighted, sparse=False):
     return [(run, train(run, rows)) for run, rows in runs]
 
 
-@each_case("weighted, sparse", [(False, True), (True, False)])
+@each_case(
+    "weighted, sparse, small",
+    [(False, True, 0), (True, False, 0), (True, True, 2**20), (False, False, 2**20)],
+)
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_the_engine_takes_the_steps_of_the_definition(variant, weighted, sparse):
+def test_the_engine_takes_the_steps_of_the_definition(
+    variant, weighted, sparse, small, monkeypatch
+):
     """Twenty steps in float64, with clipping, dead latents and resampling."""
+    monkeypatch.setattr("sksae.training._engine._SMALL", small)
     (plain, expected), (fast, losses) = both(variant, np.float64, weighted=weighted, sparse=sparse)
     assert losses == pytest.approx(expected, rel=1e-10)
     for name, value in plain.weights.items():
@@ -137,7 +143,7 @@ def test_the_engine_takes_the_steps_of_the_definition(variant, weighted, sparse)
         for own, other in zip(fast.moments[name], plain.moments[name], strict=True):
             torch.testing.assert_close(own, other, rtol=1e-8, atol=1e-10)
     assert torch.equal(fast.since_fired, plain.since_fired)
-    if sparse and type(variant) in CLOSED:
+    if sparse and not small and type(variant) in CLOSED:
         assert sum(0 < density < 0.15 for density in fast.densities) >= 5
 
 
@@ -163,7 +169,7 @@ def test_bfloat16_is_near(variant, monkeypatch):
     try:
         (_, expected), (_, losses) = both(variant, np.float32, weighted=False)
     finally:
-        variant.set_params(precision="float32")
+        variant.set_params(precision="auto")
     assert losses == pytest.approx(expected, rel=0.02)
     assert losses != expected
 
@@ -238,17 +244,24 @@ def test_any_shape(n, d, m, k, seed):
             torch.testing.assert_close(fast.weights[name], value, rtol=1e-7, atol=1e-9)
 
 
-def test_small_batches_are_computed_by_the_definition(monkeypatch):
-    """The same bits as `plain`, where the fast form differs by rounding."""
-    X, used = data(np.float32)[:100], []
-    for small in (0, 100 * 96):
-        monkeypatch.setattr("sksae.training._engine._SMALL", small)
-        runs = [make_run(TopKSAE(96, k=5), X, None, plain=plain)[0] for plain in (True, False)]
-        x, w = torch.as_tensor(X), torch.ones(len(X))
-        gradients = [
-            run.engine.gradient(x, w, run.weights, 1.0, run.dead()).rows("components", 0, 96)
-            for run in runs
-        ]
-        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
-        used.append(torch.equal(*gradients))
-    assert used == [False, True]
+@dataclass
+class Cubed(TopK):
+    """Another loss than that of its base class."""
+
+    def loss(self, entries, alpha, dead):
+        loss, codes = super().loss(entries, alpha, dead)
+        return loss**3, codes
+
+
+def test_another_loss_has_its_own_gradients(monkeypatch):
+    """Those of `TopK`, times 3 loss^2: a closed form is not inherited by another loss."""
+    monkeypatch.setattr("sksae.training._engine._SMALL", 2**20)
+    x = torch.as_tensor(data(np.float64)[:100])
+    run, _ = make_run(TopKSAE(96, k=5, auxk_alpha=0), x.numpy(), None, plain=False)
+    args = x, torch.ones(len(x), dtype=x.dtype), run.weights, 0.0, run.dead()
+    known, own = (Engine(objective(5)).gradient(*args) for objective in (TopK, Cubed))
+    assert float(own.loss) == pytest.approx(float(known.loss) ** 3)
+    expected = 3 * known.loss**2 * known.rows("components", 0, 96)
+    torch.testing.assert_close(own.rows("components", 0, 96), expected)
+    assert TopK(5).knows_gradients
+    assert not Cubed(5).knows_gradients
