@@ -36,7 +36,7 @@ from sksae.training import (
 
 _CONTROLS = 200  # measurements of a controlled L0 per fit
 _SAMPLE = 2048
-_MEASURED = 2**16  # rows on which thresholds are calibrated and the firing of latents is counted
+_MEASURED = 2**15  # rows on which thresholds are calibrated and the firing of latents is counted
 _BLOCK = 1024
 
 

@@ -8,6 +8,7 @@ from sksae.kernels._active import ActiveSet, flat_nonzero, uses_triton
 MARGIN = 12
 """Candidates beyond k that a rough product proposes."""
 
+_PACKED = 2**13  # entries from which on numpy is faster than torch.topk
 _GROUP = 8  # entries of a group, of which the largest is ranked first
 
 
@@ -131,7 +132,7 @@ def grouped_top_k(z, k, *, settle=True, magnitude=False):
         return values.gather(1, order), columns.gather(1, order)
     n, m = z.shape
     blocks = m // _GROUP
-    ranked = _packed_top_k if z.dtype == torch.bfloat16 and not settle else _torch_top_k
+    ranked = _packed_bfloat16_top_k if z.dtype == torch.bfloat16 and not settle else _packed_top_k
     if m % _GROUP or blocks < 2 * (k + 1):
         return top_k(z, k) if settle else ranked(z, k)
     n_ranked = k + 1 if settle else k
@@ -154,11 +155,28 @@ def grouped_top_k(z, k, *, settle=True, magnitude=False):
     return values, columns
 
 
-def _torch_top_k(z, k):
-    return torch.topk(z, k, dim=1)
-
-
 def _packed_top_k(z, k):
+    """The k largest entries of every row, in descending order, for which numpy partitions float64.
+
+    A float32 leaves 29 bits of a float64 unused, which hold its column: what is partitioned is not
+    pairs but numbers, several times faster than torch ranks pairs.
+    """
+    if z.device.type != "cpu" or z.dtype != torch.float32 or z.numel() < _PACKED:
+        return torch.topk(z, k, dim=1)
+    m = z.shape[1]
+    keys = z.double().numpy()
+    bits = keys.view(np.int64)
+    bits |= np.arange(m)
+    keys.partition(m - k, axis=1)
+    # The k largest are at the end in any order, and only they are sorted.
+    top = np.sort(keys[:, m - k :], axis=1)[:, ::-1]
+    columns = torch.from_numpy(top.view(np.int64) & (2**29 - 1))
+    values = z.gather(1, columns)
+    # Infinite keys are no numbers with a column in them.
+    return (values, columns) if bool(values.isfinite().all()) else torch.topk(z, k, dim=1)
+
+
+def _packed_bfloat16_top_k(z, k):
     """The k largest entries of every row of bfloat16, in descending order.
 
     A value and its column make one integer that sorts as they do, and numpy partitions those

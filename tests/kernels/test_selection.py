@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sksae.kernels import keep_top_k, threshold_codes, top_k
+from sksae.kernels import _selection, keep_top_k, threshold_codes, top_k
 
 
 @settings(max_examples=200, deadline=None)
@@ -50,3 +50,20 @@ def test_threshold_is_strict_and_gives_no_negative_zero():
     assert codes.tolist() == [[0, 0, 0, 0.6000000238418579]]
     assert not torch.signbit(codes).any()
     assert threshold_codes(z, -1.0).tolist() == [[0, 0, 0.5, 0.6000000238418579]]
+
+
+def test_selection_by_numpy_is_that_of_torch():
+    """With ties, zeros of both signs, denormals and infinities."""
+    z = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
+    odd = z.clone()
+    odd[:, :200] = 0.0
+    odd[:, 100:150] = -0.0
+    odd[:, 200:210] = 1e-42
+    infinite = z.clone()
+    infinite[0, :3], infinite[1, :253] = torch.inf, -torch.inf
+    for matrix in (z, odd, -odd, infinite, z.round()):
+        assert matrix.numel() >= _selection._PACKED
+        values, columns = _selection._packed_top_k(matrix, 9)
+        assert torch.equal(values, torch.topk(matrix, 9).values)
+        assert torch.equal(values, matrix.gather(1, columns))
+        assert all(len(set(row)) == 9 for row in columns.tolist())
