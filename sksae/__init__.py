@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _SUBMODULES = (
+    "callbacks",
     "datasets",
     "displays",
     "formats",

@@ -37,6 +37,7 @@ LEVELS = {
     "_threads": LOWEST,
     "kernels": 1,
     "training": 2,
+    "callbacks": 2,
     "objectives": 3,
     "autoencoders": 4,
 }

@@ -17,6 +17,7 @@ PACKAGES = [
     for path in sorted(PACKAGE.rglob("__init__.py"))
 ]
 PUBLIC = {
+    "callbacks",
     "datasets",
     "displays",
     "formats",

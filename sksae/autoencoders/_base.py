@@ -23,10 +23,12 @@ from sksae._modes import own_modes
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
 from sksae._threads import threads_for
 from sksae.autoencoders import _inference
-from sksae.autoencoders._fit import Fit, work_per_step
+from sksae.autoencoders._fit import Fit
 from sksae.autoencoders._naming import NamedFeaturesMixin, forget_fit
 from sksae.autoencoders._saving import SavingMixin
+from sksae.autoencoders._sizes import work_per_step
 from sksae.autoencoders._training_passes import Passes
+from sksae.callbacks import Checkpoint
 from sksae.training import Batches
 
 _CPU = torch.device("cpu")
@@ -149,8 +151,8 @@ class BaseSAE(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows; float32 and float64 are computed in as they are, anything else in
-            float32. A memory-mapped file is read a batch at a time.
+            Training rows; float64 is read as it is, anything else as float32. A memory-mapped file
+            is read a batch at a time.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -223,7 +225,9 @@ class BaseSAE(
         data = self._check_data(X, y, sample_weight, reset=not continues)
         vars(self).update(data.attributes)
         with own_modes(), threads_for(work_per_step(self, data.X, streams=streams)):
-            fit = Fit(self, data.X, data.targets, data.weight, streams=streams)
+            checkpoint = None if streams else Checkpoint.of(self)
+            seed = None if checkpoint is None else checkpoint.seed()
+            fit = Fit(self, data.X, data.targets, data.weight, streams=streams, seed=seed)
             if streams:
                 fit.train_pass()
                 self._keep(fit.result())

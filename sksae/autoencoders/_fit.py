@@ -11,12 +11,12 @@ from sklearn.utils import check_random_state
 from sksae._arrays import (
     compute_dtype,
     from_torch,
-    rows_per_chunk,
     space_of,
     to_torch,
     training_arithmetic,
 )
 from sksae.autoencoders._inference import encoder_of, firing_frequency
+from sksae.autoencoders._sizes import batch_size, rows_at_once, width_of
 from sksae.autoencoders._training_passes import warn_caller
 from sksae.training import (
     Batches,
@@ -26,11 +26,9 @@ from sksae.training import (
     Schedule,
     SparsityController,
     TrainingRun,
-    default_batch_size,
     default_dead_window,
     default_learning_rate,
     default_max_iter,
-    default_width,
     hold_out,
 )
 
@@ -62,6 +60,8 @@ class Fit:
         before this one is continued.
     normalization : Normalization, default=None
         Internal unit of training. None measures it.
+    seed : int, default=None
+        Seed of all that is random. None draws it from `random_state`.
 
     Attributes
     ----------
@@ -98,7 +98,15 @@ class Fit:
     """
 
     def __init__(
-        self, estimator, X, targets=None, sample_weight=None, *, streams=False, normalization=None
+        self,
+        estimator,
+        X,
+        targets=None,
+        sample_weight=None,
+        *,
+        streams=False,
+        normalization=None,
+        seed=None,
     ):
         self.estimator, self.settings, self.streams = estimator, estimator._settings, streams
         self._X, self._targets, self._weight = X, targets, sample_weight
@@ -108,13 +116,13 @@ class Fit:
         names = ("n_iter_", "n_steps_", "loss_curve_", "validation_scores_")
         before = vars(estimator) if self.continues else {}
         self._before = {name: before[name] for name in names if name in before}
-        self._generator = _generator(self.settings, state)
+        self.seed, self._generator = _randomness(self.settings, state, seed)
         n_features = X.shape[1]
         n_targets = n_features if targets is None else targets.shape[1]
         # Rows of weight 0 are not there; those of a stream are not all that there will be.
         n_rows = X.shape[0] if sample_weight is None else int(sample_weight.count_nonzero())
         n_rows = None if streams else n_rows
-        self.n_components = _width(estimator, n_rows, n_features, continues=self.continues)
+        self.n_components = width_of(estimator, n_rows, n_features, continues=self.continues)
         self.objective = estimator._make_objective(n_features, self.n_components, n_targets)
         self._row_numbers, held_out = self._split()
         self._resolve(state)
@@ -129,7 +137,7 @@ class Fit:
             self._check_sense()
         self.held_out = None
         if held_out is not None:
-            rows = self._batches(held_out, _chunk(self.n_components)).normalize(normalization)
+            rows = self._batches(held_out, rows_at_once(self.n_components)).normalize(normalization)
             # An engine of its own: what one remembers of a batch helps with the next one.
             self.held_out = HeldOut(self._engine(), rows)
         self.run = self._new_run(self._weights(state))
@@ -172,7 +180,7 @@ class Fit:
         """Resolve the parameters that are None."""
         settings, n_samples = self.settings, len(self._row_numbers)
         n_active = self.objective.n_active
-        self.batch_size = _batch_size(settings, n_samples, n_active, streams=self.streams)
+        self.batch_size = batch_size(settings, n_samples, n_active, streams=self.streams)
         self.max_iter = int(settings.max_iter or 0) or default_max_iter(
             n_samples, self.batch_size, n_active, self.objective.fewest_steps
         )
@@ -358,7 +366,10 @@ class Fit:
         centre = attributes["intercept_"] if self._targets is None else None
         encoder = encoder_of(attributes, self.settings, self._X, centre=centre)
         rows = self._batches(
-            self._row_numbers, _chunk(self.n_components), with_targets=False, dtype=encoder.dtype
+            self._row_numbers,
+            rows_at_once(self.n_components),
+            with_targets=False,
+            dtype=encoder.dtype,
         ).thinned(_MEASURED)
         frequency = firing_frequency(encoder, rows)
         dtype = compute_dtype(self._X, torch.device("cpu"))
@@ -386,7 +397,7 @@ class Fit:
         score : float
             At most 1.
         """
-        rows = self._batches(self._row_numbers, _chunk(self.n_components)).thinned(_SAMPLE)
+        rows = self._batches(self._row_numbers, rows_at_once(self.n_components)).thinned(_SAMPLE)
         measures = HeldOut(self.run.engine, rows.normalize(self.normalization))
         return measures.explained_variance(self.run.weights)
 
@@ -402,44 +413,14 @@ class Fit:
         }
 
 
-def work_per_step(estimator, X, *, streams=False):
-    """Return the number of operations of an optimiser step of a fit to X, for `threads_for`."""
-    n, d = X.shape
-    fitted = estimator._is_fitted()
-    m = estimator.components_.shape[0] if fitted else _width(estimator, None if streams else n, d)
-    return 2 * _batch_size(estimator._settings, n, streams=streams) * d * int(m)
-
-
-def _batch_size(settings, n_samples, n_active=None, *, streams=False):
-    n_known = None if streams else n_samples
-    return min(n_samples, int(settings.batch_size or 0) or default_batch_size(n_known, n_active))
-
-
-def _width(estimator, n_samples, n_features, *, continues=False):
-    """Number of latents: that of the fit which is continued, or as the parameters say."""
-    settings = estimator._settings
-    if not continues:
-        if settings.n_components is not None:
-            return int(settings.n_components)
-        if settings.expansion_factor is not None:
-            return max(1, round(settings.expansion_factor * n_features))
-        return default_width(n_samples, n_features)
-    width = int(estimator.components_.shape[0])
-    if settings.n_components is not None and settings.n_components != width:
-        raise ValueError(
-            f"This {type(estimator).__name__} continues a fit with {width} components, but "
-            f"n_components is {settings.n_components}. Start anew with fit and warm_start=False."
-        )
-    return width
-
-
-def _generator(settings, state):
-    """Return the one source of randomness of a fit: a CPU generator seeded from `random_state`."""
+def _randomness(settings, state, seed):
+    """Return the seed of a fit, and its one source of randomness, a generator on the CPU."""
+    generator = torch.Generator()
     if state is not None:
-        generator = torch.Generator()
-        return generator.set_state(torch.from_numpy(state["generator"].copy()))
-    seed = int(check_random_state(settings.random_state).randint(np.iinfo(np.int32).max))
-    return torch.Generator().manual_seed(seed)
+        return None, generator.set_state(torch.from_numpy(state["generator"].copy()))
+    if seed is None:
+        seed = int(check_random_state(settings.random_state).randint(np.iinfo(np.int32).max))
+    return seed, generator.manual_seed(seed)
 
 
 def _kept_unit(state):
@@ -449,8 +430,3 @@ def _kept_unit(state):
     scale = state["scale"]
     scale = torch.from_numpy(scale.copy()) if isinstance(scale, np.ndarray) else scale
     return Normalization(torch.from_numpy(state["mean"].copy()), scale)
-
-
-def _chunk(width):
-    """Rows at a time whose codes of this width fit in a cache."""
-    return min(4096, rows_per_chunk(width))

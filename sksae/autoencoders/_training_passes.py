@@ -6,6 +6,7 @@ import warnings
 from sklearn.exceptions import ConvergenceWarning
 
 from sksae._callbacks import asked_for_steps, step_context
+from sksae.callbacks import Checkpoint
 from sksae.training import Stopping
 
 _LINES = 100  # of verbose output, at most
@@ -48,12 +49,14 @@ class Passes:
     def make(self):
         """Make all passes; afterwards ``fit.run.weights`` are those to keep."""
         fit, settings = self.fit, self.settings
+        if (checkpoint := Checkpoint.of(self.estimator)) is not None:
+            checkpoint.watch(fit, self._stopping)
         self._root = self.estimator._init_callback_context(max_subtasks=fit.max_iter)
         self._record()
         self._root.call_on_fit_task_begin(**self._during)
         ended = False
         try:
-            for number in range(1, fit.max_iter + 1):
+            for number in range(len(fit.losses) + 1, fit.max_iter + 1):
                 ended = self._pass(number)
                 if ended:
                     break

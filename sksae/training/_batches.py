@@ -135,6 +135,8 @@ class Batches:
         Number of all columns.
     read_dtype : dtype
         In which rows are read and centred; `dtype` or wider.
+    position : int
+        Batches of this pass that were given out.
     """
 
     def __init__(
@@ -166,6 +168,7 @@ class Batches:
         self.targets = slice(edges[len(read)], edges[-1]) if predicted else self.inputs
         self.batch_size = min(batch_size, self.n_samples)
         self._normalization, self._shift, self._scales = None, None, ()
+        self.position, self._before, self._resumed = 0, None, None
 
     def _widest(self):
         """The dtype in which rows are centred: float64 where the inputs have it, and the device."""
@@ -207,9 +210,37 @@ class Batches:
         return math.ceil(self.n_samples / self.batch_size)
 
     def __iter__(self):
-        order = self._order()
-        for start in range(0, self.n_samples, self.batch_size):  # the last batch may be smaller
+        order, first = self._begin()
+        # The last batch may be smaller.
+        for start in range(first * self.batch_size, self.n_samples, self.batch_size):
+            self.position = start // self.batch_size + 1
             yield self._take(order[start : start + self.batch_size])
+
+    def generator_states(self):
+        """Return the states of the generator before this pass drew its order, and now."""
+        return self._before, self._generator.get_state()
+
+    def resume(self, position, before, now):
+        """Have the next pass be the rest of one, of which `position` batches were seen.
+
+        Parameters
+        ----------
+        position : int
+        before, now : Tensor
+            What `generator_states` returned.
+        """
+        self._resumed = position, before, now
+
+    def _begin(self):
+        """Return the order of a pass, and how many of its batches were seen before."""
+        if self._resumed is None:
+            self._before = None if self._generator is None else self._generator.get_state()
+            return self._order(), 0
+        (position, self._before, now), self._resumed = self._resumed, None
+        self._generator.set_state(self._before)
+        order = self._order()
+        self._generator.set_state(now)
+        return order, position
 
     def take(self, positions):
         """Return the rows at `positions` (indices into these rows) as ``(x, w)``."""

@@ -86,3 +86,11 @@ class Stopping:
         else:
             self.waited += 1
         return self.waited >= self.patience
+
+    def state(self):
+        """Return what the next `update` depends on beside the best weights, as JSON."""
+        return [self.best, self.waited, self._reference]
+
+    def restore(self, state, best_weights):
+        """Continue from what `state` returned, with the best weights of then."""
+        (self.best, self.waited, self._reference), self.best_weights = state, best_weights

@@ -72,7 +72,8 @@ class TrainingRun:
         components = self.weights["components"]
         # Rows since each latent last fired.
         self.since_fired = torch.zeros(len(components), dtype=torch.int64, device=components.device)
-        self.n_steps, self._loss, self._weight = 0, 0.0, 0.0
+        self.n_steps = 0
+        self._sums, self._goes_on = (0.0, 0.0), False
         self.after_step = []
 
     def dead(self):
@@ -87,24 +88,36 @@ class TrainingRun:
         FloatingPointError
             If the loss is no longer finite.
         """
-        self._loss, self._weight = 0.0, 0.0
+        if not self._goes_on:
+            self._sums = 0.0, 0.0
+        self._goes_on = False
         bar = tqdm(batches, leave=False, disable=not (progress and len(batches) > _LONG_PASS))
         for x, w in bar:
             size = w.sum()
-            # A tensor: to read a number per step would wait for the device.
-            self._loss = self._loss + self.step(x, w) * size
-            self._weight = self._weight + size
+            # Tensors: to read a number per step would wait for the device.
+            loss, weight = self._sums
+            self._sums = loss + self.step(x, w) * size, weight + size
             for hook in self.after_step:
                 hook(self)
             if self.n_steps % _CHECK_EVERY == 0:
-                self._check_finite(self._loss)
-        self._check_finite(self._loss)
+                self._check_finite(self._sums[0])
+        self._check_finite(self._sums[0])
         return self.mean_loss
 
     @property
     def mean_loss(self):
         """Mean loss per row of the pass so far."""
-        return float(self._loss / self._weight)
+        return float(self._sums[0] / self._sums[1])
+
+    @property
+    def sums(self):
+        """Sums over the pass so far of loss times weight, and of the weight."""
+        return self._sums
+
+    @sums.setter
+    def sums(self, sums):
+        # Set from outside: the next pass is the rest of one.
+        self._sums, self._goes_on = sums, True
 
     def step(self, x, w):
         """One optimiser step on rows `x` of weight `w`; return the loss, detached."""

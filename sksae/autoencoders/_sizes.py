@@ -1,0 +1,41 @@
+"""Sizes of a fit: latents, rows per step, operations per step."""
+
+from sksae._arrays import rows_per_chunk
+from sksae.training import default_batch_size, default_width
+
+
+def work_per_step(estimator, X, *, streams=False):
+    """Return the number of operations of an optimiser step of a fit to X, for `threads_for`."""
+    n, d = X.shape
+    fitted = estimator._is_fitted()
+    m = estimator.components_.shape[0] if fitted else width_of(estimator, None if streams else n, d)
+    return 2 * batch_size(estimator._settings, n, streams=streams) * d * int(m)
+
+
+def batch_size(settings, n_samples, n_active=None, *, streams=False):
+    """Rows per step, as the parameters say or by the number of rows where that is known."""
+    n_known = None if streams else n_samples
+    return min(n_samples, int(settings.batch_size or 0) or default_batch_size(n_known, n_active))
+
+
+def width_of(estimator, n_samples, n_features, *, continues=False):
+    """Number of latents: that of the fit which is continued, or as the parameters say."""
+    settings = estimator._settings
+    if not continues:
+        if settings.n_components is not None:
+            return int(settings.n_components)
+        if settings.expansion_factor is not None:
+            return max(1, round(settings.expansion_factor * n_features))
+        return default_width(n_samples, n_features)
+    width = int(estimator.components_.shape[0])
+    if settings.n_components is not None and settings.n_components != width:
+        raise ValueError(
+            f"This {type(estimator).__name__} continues a fit with {width} components, but "
+            f"n_components is {settings.n_components}. Start anew with fit and warm_start=False."
+        )
+    return width
+
+
+def rows_at_once(width):
+    """Rows at a time whose codes of this width fit in a cache."""
+    return min(4096, rows_per_chunk(width))
