@@ -290,7 +290,8 @@ class Fit:
 
     def train_pass(self):
         """Make one pass over the rows, as a call of `partial_fit` does."""
-        self.losses.append(self.run.run_pass(self.rows, progress=bool(self.settings.verbose)))
+        progress = self.describe if self.settings.verbose else None
+        self.losses.append(self.run.run_pass(self.rows, progress=progress))
 
     # The result ----------------------------------------------------------------------------------
 
@@ -389,17 +390,32 @@ class Fit:
         vars(estimator).update({**state, **self.attributes(), **self.progress()})
         return estimator
 
-    def explained_variance(self):
-        """Return the explained variance of a sample of the training rows by the weights so far.
+    def measures(self):
+        """Return how well the weights so far do on a sample of the training rows.
 
         Returns
         -------
-        score : float
+        explained_variance : float
             At most 1.
+        l0 : float
+            Non-zero codes per row.
         """
         rows = self._batches(self._row_numbers, rows_at_once(self.n_components)).thinned(_SAMPLE)
-        measures = HeldOut(self.run.engine, rows.normalize(self.normalization))
-        return measures.explained_variance(self.run.weights)
+        # An engine of its own, so that looking changes no later step.
+        measured = HeldOut(self._engine(), rows.normalize(self.normalization))
+        weights = self.run.weights
+        return measured.explained_variance(weights), measured.l0(weights)
+
+    def describe(self):
+        """Return what `measures` says, in words, for a bar of progress.
+
+        Returns
+        -------
+        text : str
+            Explained variance and L0.
+        """
+        explained, l0 = self.measures()
+        return f"explained variance = {explained:.4f}, L0 = {l0:.3g}"
 
     def _state(self):
         """Everything that the next call of `partial_fit` depends on, as numpy."""

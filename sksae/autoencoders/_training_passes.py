@@ -1,6 +1,7 @@
 """The passes of a fit: callbacks, progress lines, early stopping, interruption."""
 
 import sys
+import time
 import warnings
 
 from sklearn.exceptions import ConvergenceWarning
@@ -44,7 +45,7 @@ class Passes:
         self._task = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._during = {**self._task, "reconstruction_attributes": fit.attributes}
         self._stopping = Stopping(self.settings.tol, self.settings.n_iter_no_change)
-        self._root = None
+        self._root, self._first, self._started = None, 1, 0.0
 
     def make(self):
         """Make all passes; afterwards ``fit.run.weights`` are those to keep."""
@@ -55,8 +56,9 @@ class Passes:
         self._record()
         self._root.call_on_fit_task_begin(**self._during)
         ended = False
+        self._first, self._started = len(fit.losses) + 1, time.monotonic()
         try:
-            for number in range(len(fit.losses) + 1, fit.max_iter + 1):
+            for number in range(self._first, fit.max_iter + 1):
                 ended = self._pass(number)
                 if ended:
                     break
@@ -94,7 +96,7 @@ class Passes:
         task = self._root.subcontext(task_name="pass", max_subtasks=n_steps)
         task.call_on_fit_task_begin(**self._during)
         rows = _Steps(self, task, callbacks) if callbacks else fit.rows
-        loss = fit.run.run_pass(rows, progress=bool(self.settings.verbose))
+        loss = fit.run.run_pass(rows, progress=fit.describe if self.settings.verbose else None)
         stop = self._stop(loss)
         self._record()
         if self.settings.verbose:
@@ -118,14 +120,18 @@ class Passes:
         fit = self.fit
         if number % max(1, fit.max_iter // _LINES) and number != fit.max_iter:
             return
+        explained, l0 = fit.measures()
         line = f"[{type(self.estimator).__name__}] pass {number}/{fit.max_iter}"
-        line += f", loss = {fit.losses[-1]:.6g}"
+        line += f", explained variance = {explained:.4f}"
         if fit.scores:
-            line += f", validation explained variance = {fit.scores[-1]:.4f}"
-        print(line)  # noqa: T201 - what verbose asks for
+            line += f", of held-out rows = {fit.scores[-1]:.4f}"
+        line += f", L0 = {l0:.3g}"
+        # Of the passes that this process made; a fit may go on after others.
+        seconds = (time.monotonic() - self._started) / (number - self._first + 1)
+        print(f"{line}, {_duration(seconds * (fit.max_iter - number))} left")  # noqa: T201 - asked
 
     def _check_converged(self):
-        explained = self.fit.explained_variance()
+        explained, _ = self.fit.measures()
         if explained < _DIVERGED:
             warn_caller(
                 f"{type(self.estimator).__name__} did not converge: its reconstructions are much "
@@ -162,6 +168,15 @@ class Passes:
                 f"{target:.3g}. Increase max_iter, or choose another n_components.",
                 ConvergenceWarning,
             )
+
+
+def _duration(seconds):
+    """Seconds in words: ``"8 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 class _Steps:

@@ -13,6 +13,7 @@ from sksae.training._entries import MATRICES
 
 _CHECK_EVERY = 50  # steps between looks at the loss, each of which waits for the device
 _LONG_PASS = 200  # batches from which on a pass has a progress bar
+_LOOKS = 50  # of the bar at the quality, per pass
 _BLOCK_ENTRIES = 2**21  # of a block of a gradient, which then fits a cache
 _KEPT_ENTRIES = 2**24  # of a gradient that is kept whole between clipping and the step
 
@@ -80,8 +81,10 @@ class TrainingRun:
         """Mask of the latents that have not fired within the dead window."""
         return self.since_fired > self.dead_window
 
-    def run_pass(self, batches, *, progress=False):
+    def run_pass(self, batches, *, progress=None):
         """One pass over `batches`; return the mean loss per row.
+
+        Where there is a callable `progress`, a long pass has a bar, and what it returns beside it.
 
         Raises
         ------
@@ -91,8 +94,10 @@ class TrainingRun:
         if not self._goes_on:
             self._sums = 0.0, 0.0
         self._goes_on = False
-        bar = tqdm(batches, leave=False, disable=not (progress and len(batches) > _LONG_PASS))
-        for x, w in bar:
+        bar = tqdm(batches, leave=False, disable=progress is None or len(batches) <= _LONG_PASS)
+        for number, (x, w) in enumerate(bar):
+            if not bar.disable and number % (len(batches) // _LOOKS) == 0:
+                bar.set_postfix_str(progress())
             size = w.sum()
             # Tensors: to read a number per step would wait for the device.
             loss, weight = self._sums
