@@ -1,6 +1,7 @@
 """`Fit`: one fit of an estimator, from rows to fitted attributes."""
 
 import math
+from functools import partial
 from numbers import Real
 
 import numpy as np
@@ -17,7 +18,7 @@ from sksae._arrays import (
 )
 from sksae.autoencoders._inference import encoder_of, firing_frequency
 from sksae.autoencoders._sizes import batch_size, rows_at_once, width_of
-from sksae.autoencoders._training_passes import warn_caller
+from sksae.autoencoders._training_passes import described, warn_caller
 from sksae.training import (
     Batches,
     Engine,
@@ -290,7 +291,7 @@ class Fit:
 
     def train_pass(self):
         """Make one pass over the rows, as a call of `partial_fit` does."""
-        progress = self.describe if self.settings.verbose else None
+        progress = partial(described, self) if self.settings.verbose else None
         self.losses.append(self.run.run_pass(self.rows, progress=progress))
 
     # The result ----------------------------------------------------------------------------------
@@ -405,17 +406,6 @@ class Fit:
         measured = HeldOut(self._engine(), rows.normalize(self.normalization))
         weights = self.run.weights
         return measured.explained_variance(weights), measured.l0(weights)
-
-    def describe(self):
-        """Return what `measures` says, in words, for a bar of progress.
-
-        Returns
-        -------
-        text : str
-            Explained variance and L0.
-        """
-        explained, l0 = self.measures()
-        return f"explained variance = {explained:.4f}, L0 = {l0:.3g}"
 
     def _state(self):
         """Everything that the next call of `partial_fit` depends on, as numpy."""

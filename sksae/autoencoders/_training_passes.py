@@ -3,6 +3,7 @@
 import sys
 import time
 import warnings
+from functools import partial
 
 from sklearn.exceptions import ConvergenceWarning
 
@@ -24,6 +25,12 @@ def warn_caller(message, category):
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def described(fit):
+    """Explained variance and L0 of a fit so far, in words."""
+    explained, l0 = fit.measures()
+    return f"explained variance = {explained:.4f}, L0 = {l0:.3g}"
 
 
 class Passes:
@@ -96,7 +103,9 @@ class Passes:
         task = self._root.subcontext(task_name="pass", max_subtasks=n_steps)
         task.call_on_fit_task_begin(**self._during)
         rows = _Steps(self, task, callbacks) if callbacks else fit.rows
-        loss = fit.run.run_pass(rows, progress=fit.describe if self.settings.verbose else None)
+        loss = fit.run.run_pass(
+            rows, progress=partial(described, fit) if self.settings.verbose else None
+        )
         stop = self._stop(loss)
         self._record()
         if self.settings.verbose:
@@ -120,12 +129,9 @@ class Passes:
         fit = self.fit
         if number % max(1, fit.max_iter // _LINES) and number != fit.max_iter:
             return
-        explained, l0 = fit.measures()
-        line = f"[{type(self.estimator).__name__}] pass {number}/{fit.max_iter}"
-        line += f", explained variance = {explained:.4f}"
+        line = f"[{type(self.estimator).__name__}] pass {number}/{fit.max_iter}, {described(fit)}"
         if fit.scores:
-            line += f", of held-out rows = {fit.scores[-1]:.4f}"
-        line += f", L0 = {l0:.3g}"
+            line += f", explained variance of held-out rows = {fit.scores[-1]:.4f}"
         # Of the passes that this process made; a fit may go on after others.
         seconds = (time.monotonic() - self._started) / (number - self._first + 1)
         print(f"{line}, {_duration(seconds * (fit.max_iter - number))} left")  # noqa: T201 - asked
