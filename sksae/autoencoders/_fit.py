@@ -30,7 +30,6 @@ from sksae.training import (
     default_dead_window,
     default_learning_rate,
     default_max_iter,
-    default_width,
     hold_out,
 )
 
@@ -195,7 +194,7 @@ class Fit:
             if isinstance(value := getattr(settings, parameter), Real)
             and getattr(self.objective, parameter) < value
         ]
-        if m > self.rows.n_samples:
+        if m > self.rows.n_samples and self.objective.fewest_steps:
             messages.append(
                 f"{name} learns {m} components from {self.rows.n_samples} rows: each can learn a "
                 "row by heart. Lower n_components, or give more rows."
@@ -426,7 +425,7 @@ def _width(estimator, n_samples, n_features, *, continues=False):
             return int(settings.n_components)
         if settings.expansion_factor is not None:
             return max(1, round(settings.expansion_factor * n_features))
-        return default_width(n_samples, n_features)
+        return settings._default_width(n_samples, n_features)
     width = int(estimator.components_.shape[0])
     if settings.n_components is not None and settings.n_components != width:
         raise ValueError(
