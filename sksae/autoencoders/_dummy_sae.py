@@ -153,6 +153,7 @@ class DummySAE(TopKSAE):
     --------
     TopKSAE : The autoencoder that learns.
     sksae.model_selection.compare : Compares estimators on the same splits.
+    sksae.language_models.randomized_model : A language model that has learnt nothing.
 
     References
     ----------
