@@ -202,7 +202,8 @@ def _f_statistic(X, y):
     counts = np.bincount(labels)
     sums = members @ X
     sums = sums.toarray() if sparse.issparse(sums) else np.asarray(sums)
-    squares = np.asarray(X.power(2).sum(0) if sparse.issparse(X) else np.square(X).sum(0)).ravel()
+    squares = X.power(2).sum(0) if sparse.issparse(X) else np.square(X).sum(0)
+    squares = np.asarray(squares, dtype=np.float64).ravel()  # float32 has no 1e-300
     explained = (sums**2 / counts[:, None]).sum(0)
     between = np.maximum(explained - sums.sum(0) ** 2 / n, 0.0)
     within = np.maximum(squares - explained, 1e-12 * np.maximum(squares, 1e-300))

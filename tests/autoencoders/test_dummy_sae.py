@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 
 import sksae
 from sksae import DummySAE, TopKSAE, Transcoder
+from sksae.formats import read_saelens, write_saelens
 from tests.cases import each_case
 from tests.estimators import arrays_of
 
@@ -118,6 +119,15 @@ def test_equal_states_draw_equal_baselines(strategy, X, tmp_path):
         assert not np.allclose(sae.components_, other.components_)
     assert (sae.transform(X.astype(np.float32)) > 0).sum(axis=1).max() <= 4
     assert sae.get_feature_names_out()[0] == "dummysae0"
+
+
+@each_case("strategy", ["random", "frozen_encoder"])
+def test_other_libraries_read_it_as_a_top_k(strategy, X, tmp_path):
+    sae = dummy(strategy, max_iter=2).fit(X)
+    write_saelens(tmp_path / "folder", sae)
+    again = read_saelens(tmp_path / "folder")
+    assert type(again) is TopKSAE
+    assert_allclose(again.transform(X), sae.transform(X), atol=1e-5)
 
 
 def test_streams(X):

@@ -58,6 +58,7 @@ def test_the_statistic_is_that_of_scikit_learn(planted):
     np.testing.assert_allclose(_f_statistic(X, y), f_classif(X, y)[0], rtol=1e-9)
     constant = np.c_[codes, np.zeros(200), np.ones(200)]
     assert (_f_statistic(constant, y)[-2:] < 1e-6).all()
+    assert (_f_statistic(constant.astype(np.float32), y)[-2:] < 1e-6).all()
     np.testing.assert_allclose(
         _f_statistic(sparse.csr_array(codes), y), _f_statistic(codes, y), rtol=1e-9
     )
