@@ -4,6 +4,7 @@ import importlib
 
 from sksae.autoencoders import (
     BatchTopKSAE,
+    DummySAE,
     GatedSAE,
     JumpReLUSAE,
     MatryoshkaSAE,
@@ -19,6 +20,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "ActivationExtractor",
     "BatchTopKSAE",
+    "DummySAE",
     "GatedSAE",
     "JumpReLUSAE",
     "MatryoshkaSAE",

@@ -14,7 +14,8 @@ from sksae.training import TrainingRun
 EXPORTED = [getattr(sksae, name) for name in sksae.__all__]
 FAMILY = [c for c in EXPORTED if inspect.isclass(c) and issubclass(c, BaseSAE)]
 PREDICTORS = [c for c in FAMILY if issubclass(c, RegressorMixin)]
-SAES = [c for c in FAMILY if c not in PREDICTORS]
+# A DummySAE is a TopKSAE that learns less: the suites about learning are not for it.
+SAES = [c for c in FAMILY if c not in (*PREDICTORS, sksae.DummySAE)]
 REPRESENTATIVES = [sksae.TopKSAE, sksae.JumpReLUSAE]  # k largest codes, and a bound per latent
 
 OTHERS = [c for c in EXPORTED if inspect.isclass(c) and c not in FAMILY]
@@ -52,6 +53,12 @@ def instances(**settings):
         for cls in SAES
         for own in [{}, {"sparse_output": True}, *own_options(cls)]
     ]
+
+
+def dummies(**settings):
+    """One baseline per strategy."""
+    cls = sksae.DummySAE
+    return [cls(**settings, **own) for own in [{}, *own_options(cls)]]
 
 
 def predictors(**settings):

@@ -29,7 +29,7 @@ from sksae.autoencoders._saving import SavingMixin
 from sksae.autoencoders._sizes import work_per_step
 from sksae.autoencoders._training_passes import Passes
 from sksae.callbacks import Checkpoint
-from sksae.training import Batches
+from sksae.training import Batches, default_width
 
 _CPU = torch.device("cpu")
 _SCORED_ROWS = 4096
@@ -128,6 +128,10 @@ class BaseSAE(
     def _make_objective(self, n_features, n_components, n_targets):
         """Return the `Objective` of a fit to data of this shape, with all parameters resolved."""
         raise NotImplementedError
+
+    def _default_width(self, n_samples, n_features):
+        """Return the number of latents where neither of its parameters is given."""
+        return default_width(n_samples, n_features)
 
     @property
     def _settings(self):
@@ -228,15 +232,19 @@ class BaseSAE(
             checkpoint = None if streams else Checkpoint.of(self)
             seed = None if checkpoint is None else checkpoint.seed()
             fit = Fit(self, data.X, data.targets, data.weight, streams=streams, seed=seed)
-            if streams:
-                fit.train_pass()
-                self._keep(fit.result())
-            else:
-                passes = Passes(self, fit, data.X, y, data.weight)
-                passes.make()
-                self._keep(fit.result())
-                passes.end()
+            self._train(fit, data, y, streams=streams)
         return self
+
+    def _train(self, fit, data, y, *, streams):
+        """Make the passes of a fit, or one of a stream, and keep the result."""
+        if streams:
+            fit.train_pass()
+            self._keep(fit.result())
+            return
+        passes = Passes(self, fit, data.X, y, data.weight)
+        passes.make()
+        self._keep(fit.result())
+        passes.end()
 
     def _keep(self, attributes):
         """Take over fitted attributes; those of another objective that this one has not go."""

@@ -205,7 +205,7 @@ class Fit:
             if isinstance(value := getattr(settings, parameter), Real)
             and getattr(self.objective, parameter) < value
         ]
-        if m > self.rows.n_samples:
+        if m > self.rows.n_samples and self.objective.fewest_steps:
             messages.append(
                 f"{name} learns {m} components from {self.rows.n_samples} rows: each can learn a "
                 "row by heart. Lower n_components, or give more rows."

@@ -1,7 +1,7 @@
 """Sizes of a fit: latents, rows per step, operations per step."""
 
 from sksae._arrays import rows_per_chunk
-from sksae.training import default_batch_size, default_width
+from sksae.training import default_batch_size
 
 
 def work_per_step(estimator, X, *, streams=False):
@@ -26,7 +26,7 @@ def width_of(estimator, n_samples, n_features, *, continues=False):
             return int(settings.n_components)
         if settings.expansion_factor is not None:
             return max(1, round(settings.expansion_factor * n_features))
-        return default_width(n_samples, n_features)
+        return settings._default_width(n_samples, n_features)
     width = int(estimator.components_.shape[0])
     if settings.n_components is not None and settings.n_components != width:
         raise ValueError(

@@ -78,7 +78,7 @@ class Passes:
         if self._stopping.best_weights is not None:
             fit.run.weights = self._stopping.best_weights
         self._record()
-        if settings.tol > 0 and not ended:
+        if settings.tol > 0 and fit.max_iter and not ended:
             warn_caller(
                 f"Maximum number of passes ({fit.max_iter}) reached before the loss or the "
                 f"validation score stopped improving by tol={settings.tol}. Increase max_iter.",

@@ -22,6 +22,7 @@ from sksae.displays._fonts import drawn
 from sksae.displays._labels import place_labels
 
 _NAME_COLUMNS = 40
+_MOST_WITHIN = 4  # entries of a legend that is within the axes
 _SPARSITY_PARAMS = ("k", "alpha", "target_l0")
 _L0 = "neg_l0"
 
@@ -191,6 +192,47 @@ class SparsityFrontierDisplay:
         display = cls(**_read_candidates(cv_results, score, param_name), best_index=best_index)
         return display.plot(ax=ax, **kwargs)
 
+    @classmethod
+    def from_comparison(cls, comparison, *, score="explained_variance", ax=None, **kwargs):
+        """Draw the frontiers of several estimators, a colour and a line in the legend for each.
+
+        Parameters
+        ----------
+        comparison : ScoreTable
+            Result of :func:`sksae.model_selection.compare`. Rows of the same name are one frontier.
+        score : str, default="explained_variance"
+            A column, such as `ce_recovered`. Where it has a standard deviation over several fits,
+            the standard error of the mean is drawn as well; the fits share rows, so that it is too
+            small.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure.
+        **kwargs : dict
+            Passed on to :meth:`plot`.
+
+        Returns
+        -------
+        display : SparsityFrontierDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If `comparison` lacks a column.
+        """
+        check_matplotlib(f"{cls.__name__}.from_comparison")
+        missing = [name for name in ("estimator", "l0", score) if name not in comparison]
+        if missing:
+            raise ValueError(f"comparison has no {missing[0]!r}, only {sorted(comparison)}.")
+        std, n_fits = comparison.get(f"{score}_std", np.nan), comparison.get("n_fits", 1)
+        display = cls(
+            sparsity=np.asarray(comparison["l0"]),
+            score=np.asarray(comparison[score]),
+            score_error=np.nan_to_num(std / np.sqrt(n_fits)) + np.zeros(len(comparison["l0"])),
+            groups=[str(name) for name in comparison["estimator"]],
+            score_name=score.replace("_", " "),
+        )
+        return display.plot(ax=ax, **kwargs)
+
     def plot(self, ax=None, *, annotate=None, **kwargs):
         """Draw the frontier.
 
@@ -227,8 +269,10 @@ class SparsityFrontierDisplay:
         for group, shown in zip(names, _legend_names(names, kwargs.pop("label", "")), strict=True):
             members = np.flatnonzero(is_finite & (groups == group))
             members = members[np.argsort(x[members], kind="stable")]
-            number = (n_before + len(self.lines_)) % len(CYCLE)
-            style = {"color": CYCLE[number], "marker": MARKERS[number], "capsize": 3}
+            number = n_before + len(self.lines_)
+            # Where colours come again, they have other markers.
+            marker = MARKERS[(number + number // len(CYCLE)) % len(MARKERS)]
+            style = {"color": CYCLE[number % len(CYCLE)], "marker": marker, "capsize": 3}
             style |= {"markersize": 5, "label": shown or "_candidates", **kwargs}
             self.lines_.append(ax.errorbar(x[members], y[members], error[members], **style))
         _scale(ax, x[is_finite])
@@ -310,8 +354,10 @@ def _legend(ax):
     if not handles:
         return
     names, properties = drawn([line.get_label() for line in handles])
-    font = {"family": properties["family"]}
-    for text in ax.legend(handles, names, frameon=False, prop=font).get_texts():
+    style = {"frameon": False, "prop": {"family": properties["family"]}}
+    if len(handles) > _MOST_WITHIN:
+        style |= {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    for text in ax.legend(handles, names, **style).get_texts():
         text.set_parse_math(False)
 
 

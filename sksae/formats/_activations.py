@@ -10,12 +10,13 @@ from sksae._saved_layout import FREQUENCY
 from sksae.autoencoders import Transcoder
 from sksae.formats._raw_units import product
 from sksae.formats._row_normalizer import RowNormalizer
-from sksae.objectives import L1, BatchTopK, Gated, JumpReLU, Matryoshka, TopK
+from sksae.objectives import L1, BatchTopK, FrozenTopK, Gated, JumpReLU, Matryoshka, TopK
 
 # Names that the formats give to the codes of an objective.
 _ACTIVATIONS = {
     L1: "relu",
     TopK: "topk",
+    FrozenTopK: "topk",
     BatchTopK: "batchtopk",
     Matryoshka: "matryoshka",
     JumpReLU: "jumprelu",

@@ -256,7 +256,7 @@ def _by_component(words):
 
 def _stream(sae, numbers, given):
     """Return the state that `partial_fit` goes on from, every array of the shape that it needs."""
-    rules = {"n_steps": Int(1), "density": Float(0), "dead_window": Int(1), "one_scale": Bool()}
+    rules = {"n_steps": Int(0), "density": Float(0), "dead_window": Int(1), "one_scale": Bool()}
     if set(numbers) != set(rules) or not all(rules[n].accepts(v) for n, v in numbers.items()):
         raise ValueError("its state of partial_fit has numbers that are not right")
     declared = sae._objective.declared

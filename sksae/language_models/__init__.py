@@ -23,6 +23,7 @@ from sksae.language_models.interventions import (
     patch,
     steer,
 )
+from sksae.language_models.model import randomized_model
 
 __all__ = [
     "ActivationExtractor",
@@ -41,6 +42,7 @@ __all__ = [
     "logit_lens",
     "make_downstream_scorer",
     "patch",
+    "randomized_model",
     "steer",
 ]
 

@@ -10,6 +10,7 @@ from sksae.model_selection._refit import (
     Knee,
     OneStandardError,
 )
+from sksae.model_selection._score_table import ScoreTable
 from sksae.model_selection._stability import feature_stability
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "DiminishingReturns",
     "Knee",
     "OneStandardError",
+    "ScoreTable",
     "SparsityPathCV",
     "choice_report",
     "compare",

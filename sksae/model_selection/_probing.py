@@ -1,22 +1,38 @@
 """Probes of a target on few latents, beside probes on everything else."""
 
+from collections.abc import Mapping
 from numbers import Integral
 
 import numpy as np
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import check_cv, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_is_fitted
 
 from sksae._params import Int, check_option
+from sksae.model_selection._comparison import named_estimators
+from sksae.model_selection._score_table import ScoreTable
 
 
-def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, random_state=None):
+def sparse_probing(
+    estimator,
+    X,
+    y,
+    *,
+    k=(1, 2, 5, 16),
+    cv=None,
+    scoring=None,
+    baseline=None,
+    random_state=None,
+):
     """Measure how well few latents predict a class, beside what else predicts it.
 
     In every split the k latents with the largest F statistic of the training rows are chosen, and a
@@ -39,17 +55,22 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
         Splits, as in :class:`sklearn.model_selection.GridSearchCV`; None for 5 folds.
     scoring : str or callable, default=None
         Score of a probe; None takes its accuracy. "balanced_accuracy" for unequal classes.
+    baseline : estimator, dict of str to estimator, or list of estimator, default=None
+        Estimators whose latents are probed in the same way, such as a :class:`~sksae.DummySAE` of
+        the same width and `k`. Those that are not fitted yet are cloned, and fitted to X. Those
+        without a name have that of their class, with a number where a class occurs again.
     random_state : int, RandomState instance or None, default=None
         Draws the random latents.
 
     Returns
     -------
-    probes : :class:`~sklearn.utils.Bunch`
+    probes : ScoreTable
         Dictionary-like object with the following attributes, each an array with one entry per
-        probe; ``pandas.DataFrame(probes)`` is a table.
+        probe; `to_frame` returns a data frame.
 
         probe : ndarray of str
-            "latents", "columns", "principal components", "random latents" or "all columns".
+            "latents", "columns", "principal components", "random latents", "all columns", and
+            "latents of " a baseline.
         k : ndarray of int
             Number of columns that the probe reads.
         mean, std : ndarray of float
@@ -61,13 +82,14 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
     Raises
     ------
     TypeError
-        If X is sparse.
+        If X is sparse, or a baseline cannot transform.
     ValueError
         If y has no classes, or the codes have another number of rows than X.
 
     Notes
     -----
-    The random latents are one draw: their interval does not tell how much draws differ.
+    The random latents are one draw, and so is a baseline of random directions: their intervals do
+    not tell how much draws differ. Give several baselines with a `random_state` each.
 
     References
     ----------
@@ -92,6 +114,7 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
         check_option("k", number, Int(1))
     if type_of_target(y) not in ("binary", "multiclass"):
         raise ValueError("sparse_probing needs classes in y, and got numbers or several columns.")
+    others = _baseline_codes(baseline, X)
     codes, X = _codes_and_rows(estimator, X)
     splits = list(check_cv(cv, y, classifier=True).split(X, y))
     rng = check_random_state(random_state)
@@ -101,10 +124,11 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
         n_codes, n_columns = min(number, codes.shape[1]), min(number, X.shape[1])
         n_principal = min(n_columns, *(len(train) for train, _ in splits))
         rows += [
-            ("latents", n_codes, _probe(codes, SelectKBest(_f_statistic, k=n_codes)), codes),
-            ("columns", n_columns, _probe(X, SelectKBest(_f_statistic, k=n_columns)), X),
+            _best("latents", codes, number),
+            _best("columns", X, number),
             ("principal components", n_principal, _probe(X, PCA(n_principal, random_state=0)), X),
             ("random latents", n_codes, _probe(codes), codes[:, drawn[:n_codes]]),
+            *(_best(f"latents of {name}", other, number) for name, other in others.items()),
         ]
     rows.append(("all columns", X.shape[1], _probe(X), X))
     options = {"cv": splits, "scoring": scoring}
@@ -112,7 +136,7 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
     mean = scores.mean(axis=1)
     std = scores.std(axis=1, ddof=1) if len(splits) > 1 else np.full(len(mean), np.nan)
     error = std / np.sqrt(len(splits))
-    return Bunch(
+    return ScoreTable(
         probe=np.array([name for name, *_ in rows]),
         k=np.array([number for _, number, *_ in rows]),
         mean=mean,
@@ -120,6 +144,24 @@ def sparse_probing(estimator, X, y, *, k=(1, 2, 5, 16), cv=None, scoring=None, r
         low=mean - 2 * error,
         high=mean + 2 * error,
     )
+
+
+def _baseline_codes(baseline, X):
+    """Return the codes of every baseline by its name."""
+    if baseline is None:
+        return {}
+    if not isinstance(baseline, (Mapping, list, tuple)):
+        baseline = [baseline]
+    codes = {}
+    for name, estimator in named_estimators(baseline).items():
+        if isinstance(estimator, type) or not hasattr(estimator, "transform"):
+            raise TypeError(f"The baseline {name!r} has no method 'transform'. Got {estimator!r}.")
+        try:
+            check_is_fitted(estimator)
+        except NotFittedError:
+            estimator = clone(estimator).fit(X)
+        codes[name], _ = _codes_and_rows(estimator, X)
+    return codes
 
 
 def _codes_and_rows(estimator, X):
@@ -138,6 +180,12 @@ def _codes_and_rows(estimator, X):
     return codes, X
 
 
+def _best(name, X, k):
+    """Return the row of a probe on the k columns of X with the largest F statistic."""
+    k = min(k, X.shape[1])
+    return name, k, _probe(X, SelectKBest(_f_statistic, k=k)), X
+
+
 def _probe(X, *reduction):
     """Return a logistic regression on standardised columns, or on what `reduction` makes."""
     scaler = StandardScaler(with_mean=not sparse.issparse(X))
@@ -154,7 +202,8 @@ def _f_statistic(X, y):
     counts = np.bincount(labels)
     sums = members @ X
     sums = sums.toarray() if sparse.issparse(sums) else np.asarray(sums)
-    squares = np.asarray(X.power(2).sum(0) if sparse.issparse(X) else np.square(X).sum(0)).ravel()
+    squares = X.power(2).sum(0) if sparse.issparse(X) else np.square(X).sum(0)
+    squares = np.asarray(squares, dtype=np.float64).ravel()  # float32 has no 1e-300
     explained = (sums**2 / counts[:, None]).sum(0)
     between = np.maximum(explained - sums.sum(0) ** 2 / n, 0.0)
     within = np.maximum(squares - explained, 1e-12 * np.maximum(squares, 1e-300))

@@ -2,6 +2,7 @@
 
 from sksae.kernels import Rule
 from sksae.objectives._batch_topk import BatchTopK
+from sksae.objectives._frozen_topk import FrozenTopK
 from sksae.objectives._gated import Gated
 from sksae.objectives._jumprelu import JumpReLU
 from sksae.objectives._l1 import L1
@@ -12,6 +13,7 @@ from sksae.objectives._topk import TopK
 __all__ = [
     "L1",
     "BatchTopK",
+    "FrozenTopK",
     "Gated",
     "JumpReLU",
     "Matryoshka",

@@ -106,7 +106,8 @@ class Objective:
     target_l0 : float or None
         Codes per row that the penalty is steered to.
     fewest_steps : int
-        Optimiser steps of a fit of few rows, unless `max_iter` says otherwise.
+        Optimiser steps of a fit of few rows, unless `max_iter` says otherwise; 0 where there is
+        nothing to learn.
     n_active : float or None
         Codes per row that are expected; `target_l0`, unless an objective knows more.
 

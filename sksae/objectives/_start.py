@@ -35,21 +35,40 @@ def directions(rows, n_components, centre, generator):
     components : Tensor of shape (n_components, t), float64
         For the dictionary; the same tensor where rows are their own targets.
     """
-    like = {"generator": generator, "dtype": torch.float64}
     sides = [rows.inputs] if rows.inputs == rows.targets else [rows.inputs, rows.targets]
-    random = torch.randn(n_components, rows.n_features, **like)
+    random = torch.randn(n_components, rows.n_features, generator=generator, dtype=torch.float64)
     for columns in sides:
         random[:, columns] /= random[:, columns].norm(dim=1, keepdim=True)
-    x, w = _sample(rows, max(n_components, _SAMPLE))
-    # Rows in the order of their projection on one direction, which no shuffling changes.
-    order = torch.argsort(x.double() @ random[0], stable=True)
-    cumulated = torch.cumsum(w[order].double(), 0)
-    # One draw in each of as many equal parts of the weight.
-    places = (torch.arange(n_components) + torch.rand(n_components, **like)) / n_components
-    drawn = order[torch.searchsorted(cumulated, places * cumulated[-1]).clamp(max=len(order) - 1)]
-    data = x[drawn].double() - centre
+    data = drawn_rows(rows, n_components, random[0], generator) - centre
     unit_rows = [_halfway(random[:, columns], data[:, columns]) for columns in sides]
     return unit_rows[0], unit_rows[-1]
+
+
+def drawn_rows(rows, n_rows, direction, generator):
+    """Rows of the data, drawn independently of their order; a heavy or a repeated one more often.
+
+    Parameters
+    ----------
+    rows : Batches
+        Of which at most `n_rows` (or 4096), evenly spread, are drawn from.
+    n_rows : int
+    direction : Tensor of shape (d,)
+        A random one.
+    generator : torch.Generator
+
+    Returns
+    -------
+    x : Tensor of shape (n_rows, d), float64, on the CPU
+    """
+    x, w = sample(rows, max(n_rows, _SAMPLE))
+    # Rows in the order of their projection on one direction, which no shuffling changes.
+    order = torch.argsort(x.double() @ direction, stable=True)
+    cumulated = torch.cumsum(w[order].double(), 0)
+    # One draw in each of as many equal parts of the weight.
+    within = torch.rand(n_rows, generator=generator, dtype=torch.float64)
+    places = (torch.arange(n_rows) + within) / n_rows
+    drawn = order[torch.searchsorted(cumulated, places * cumulated[-1]).clamp(max=len(order) - 1)]
+    return x[drawn].double()
 
 
 def _halfway(random, data):
@@ -59,7 +78,7 @@ def _halfway(random, data):
     return torch.where(sizes > _OPPOSITE, between / sizes, random)
 
 
-def _sample(rows, size):
+def sample(rows, size):
     """At most `size` rows and their weights, evenly spread, on the CPU."""
     n, size = rows.n_samples, min(rows.n_samples, size)
     x, w = rows.take(torch.arange(size) * n // size)
@@ -85,7 +104,7 @@ def closing_bias(weights, rows, *, pre_bias=True):
     bias : Tensor of shape (m,)
         Minus the mean and `OPEN_DEVIATIONS` standard deviations of ``x E^T``.
     """
-    x, w = (part.double() for part in _sample(rows, _SAMPLE))
+    x, w = (part.double() for part in sample(rows, _SAMPLE))
     inputs = x[:, rows.inputs]
     centred = inputs - weights["intercept"] if pre_bias else inputs
     bias = []

@@ -316,6 +316,34 @@ def test_two_frontiers_share_axes():
     first.figure_.canvas.draw()
 
 
+def test_frontiers_of_a_comparison_have_a_colour_and_a_name_each():
+    names = [f"estimator {i}" for i in range(9)]
+    n = 2 * len(names)
+    comparison = {
+        "estimator": np.repeat(names, 2),
+        "l0": np.tile([2.0, 4.0], len(names)),
+        "explained_variance": np.linspace(0, 1, n),
+        "explained_variance_std": np.r_[0.2, np.full(n - 1, np.nan)],
+        "ce_recovered": np.linspace(0.5, 1, n),
+        "n_fits": np.full(n, 4),
+    }
+    display = SparsityFrontierDisplay.from_comparison(comparison)
+    ax, lines = display.ax_, [bars[0] for bars in display.lines_]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == names
+    assert [list(line.get_xdata()) for line in lines] == [[2, 4]] * len(names)
+    assert len({line.get_color() for line in lines[:8]}) == 8
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(names)
+    assert ax.get_title() == "Score by sparsity"
+    assert display.score_error[0] == pytest.approx(0.1)
+    display.figure_.canvas.draw()
+    low, high = ax.get_xlim()
+    assert all(tick == round(tick) for tick in ax.get_xticks() if low <= tick <= high)
+    other = SparsityFrontierDisplay.from_comparison(comparison, score="ce_recovered")
+    assert other.ax_.get_ylabel() == "ce recovered"
+    with pytest.raises(ValueError, match="comparison has no 'r2'"):
+        SparsityFrontierDisplay.from_comparison(comparison, score="r2")
+
+
 def test_two_training_curves_share_axes():
     import matplotlib.pyplot as plt
 

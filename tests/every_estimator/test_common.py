@@ -11,6 +11,7 @@ from tests.estimators import (
     OTHERS,
     PREDICTORS,
     REPRESENTATIVES,
+    dummies,
     instances,
     name_of,
     predictors,
@@ -44,7 +45,11 @@ WITHOUT_DATA = [
 CHEAP = [cls(max_iter=20) for cls in REPRESENTATIVES] + predictors(max_iter=3, random_state=0)[:1]
 OTHER = [
     estimator
-    for estimator in [*instances(max_iter=20), *predictors(max_iter=100, random_state=0)]
+    for estimator in [
+        *instances(max_iter=20),
+        *dummies(max_iter=20),
+        *predictors(max_iter=100, random_state=0),
+    ]
     if name_of(estimator) not in map(name_of, CHEAP)
 ]
 TRUE_DEFAULTS = [unfitted(cls) for cls in (*REPRESENTATIVES, *PREDICTORS)]

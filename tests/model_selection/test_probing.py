@@ -3,9 +3,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.feature_selection import f_classif
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import ShuffleSplit
 
-from sksae import TopKSAE
+from sksae import DummySAE, TopKSAE
 from sksae.model_selection import sparse_probing
 from sksae.model_selection._probing import _f_statistic
 
@@ -34,7 +35,7 @@ def test_one_latent_is_enough_where_it_is_the_class(planted):
     assert scores["latents", 1] == scores["latents", 4] == 1.0
     assert scores["columns", 1] < 0.95
     assert scores["random latents", 1] < 0.65
-    assert len(pd.DataFrame(probes)) == 9
+    assert len(probes.to_frame()) == 9
     assert (probes.low <= probes["mean"]).all()
     sparse_codes = scores_of(
         sparse_probing(sparse.csr_array(codes), X, y, k=(1, 4), random_state=0)
@@ -57,6 +58,7 @@ def test_the_statistic_is_that_of_scikit_learn(planted):
     np.testing.assert_allclose(_f_statistic(X, y), f_classif(X, y)[0], rtol=1e-9)
     constant = np.c_[codes, np.zeros(200), np.ones(200)]
     assert (_f_statistic(constant, y)[-2:] < 1e-6).all()
+    assert (_f_statistic(constant.astype(np.float32), y)[-2:] < 1e-6).all()
     np.testing.assert_allclose(
         _f_statistic(sparse.csr_array(codes), y), _f_statistic(codes, y), rtol=1e-9
     )
@@ -75,6 +77,8 @@ def test_estimators_and_what_cannot_be_probed(planted):
     assert framed.k.tolist() == sparse_probing(by_name, named, y, k=16, cv=2).k.tolist()
     assert np.isnan(framed.std).all()
     assert not np.isnan(framed["mean"]).any()
+    with pytest.raises(TypeError, match="'Ridge' has no method 'transform'"):
+        sparse_probing(sae, X, y, baseline=Ridge())
     with pytest.raises(TypeError, match="X is a sparse matrix"):
         sparse_probing(sae, sparse.csr_array(X), y)
     with pytest.raises(ValueError, match="classes in y"):
@@ -83,3 +87,23 @@ def test_estimators_and_what_cannot_be_probed(planted):
         sparse_probing(sae.transform(X[:50]), X, y)
     with pytest.raises(ValueError, match="k must be"):
         sparse_probing(sae, X, y, k=[0])
+
+
+def test_a_baseline_is_probed_as_the_estimator_is(planted):
+    codes, X, y = planted
+    options = {"k": 2, "cv": 2, "random_state": 0}
+    dummy = DummySAE(16, k=2, random_state=0)
+    probes = sparse_probing(codes, X, y, baseline=dummy, **options)
+    assert not hasattr(dummy, "components_")
+    separate = scores_of(sparse_probing(dummy.fit(X), X, y, **options))
+    scores = scores_of(probes)
+    assert scores["latents of DummySAE", 2] == separate["latents", 2]
+    assert scores["latents of DummySAE", 2] < scores["latents", 2] == 1.0
+    without = scores_of(sparse_probing(codes, X, y, **options))
+    assert scores == {**without, ("latents of DummySAE", 2): separate["latents", 2]}
+    several = {"a": dummy, "b": DummySAE(16, k=2, random_state=1)}
+    named = sparse_probing(codes, X, y, baseline=several, **options)
+    assert named.probe.tolist()[4:6] == ["latents of a", "latents of b"]
+    assert named["mean"][4] == separate["latents", 2]
+    listed = sparse_probing(codes, X, y, baseline=[dummy, dummy], **options)
+    assert listed.probe.tolist()[4:6] == ["latents of DummySAE", "latents of DummySAE 2"]

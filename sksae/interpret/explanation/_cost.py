@@ -56,7 +56,8 @@ def estimate_cost(
     per_question, min_examples : int, default=5
         As for :func:`score_explanations`.
     baselines : bool, default=True
-        As for :func:`score_explanations`.
+        As for :func:`score_explanations`; the questions about its `baseline` come on top, and are
+        those of that atlas.
     count_tokens : callable, default=None
         Maps a str to its number of tokens. None counts one token per four bytes of UTF-8.
     random_state : int, default=0

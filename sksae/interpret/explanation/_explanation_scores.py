@@ -76,6 +76,7 @@ def score_explanations(
     per_question=5,
     min_examples=5,
     baselines=True,
+    baseline=None,
     max_concurrency=4,
     random_state=0,
     verbose=0,
@@ -120,6 +121,10 @@ def score_explanations(
     baselines : bool, default=True
         Whether the explanation of another feature, chosen at random, is put to the same test. It
         doubles the number of questions.
+    baseline : tuple of (FeatureAtlas, dict of int to (Explanation or str)), default=None
+        Atlas of another estimator, such as a :class:`~sksae.DummySAE`, on the same texts, and the
+        explanations of its features, made in the same way. They are put to the same tests, so that
+        an explanation can be read beside those of directions that nobody learnt.
     max_concurrency : int, default=4
         The largest number of questions at the same time. The result does not depend on it.
     random_state : int, default=0
@@ -134,15 +139,17 @@ def score_explanations(
         interval of 95 %; `n` and `n_failed`, the numbers of windows with an answer, and of those
         whose answer could not be read or did not come; `quantiles`, the share of right answers from
         strong to weak firings; `baseline`, with `random`, the value for another feature's
-        explanation, and `shuffled` (or `chance`), the 95th percentile under permuted answers (or
-        the expected value of a guess). Where there is nothing to compute, values are NaN.
+        explanation, `shuffled` (or `chance`), the 95th percentile under permuted answers (or the
+        expected value of a guess), and `estimator`, the mean value of the explanations that
+        `baseline` gives. Where there is nothing to compute, values are NaN.
 
     Raises
     ------
     TypeError
-        If `client` cannot be asked.
+        If `client` cannot be asked, or `baseline` is no pair.
     ValueError
-        If there is no such feature or method, or a method needs a client and there is none.
+        If there is no such feature or method, here or in `baseline`, or a method needs a client and
+        there is none.
     RuntimeError
         If no question got an answer.
 
@@ -163,6 +170,9 @@ def score_explanations(
     method for the AUROC; and the bootstrap over windows for the correlation. They cover the choice
     of windows, not that of the language model.
 
+    Explanations of features of random dictionaries score nearly as well as those of trained ones
+    on the activations of large language models (A. Korznikov et al.).
+
     References
     ----------
     S. Bills et al.: Language models can explain neurons in language models, OpenAI, 2023.
@@ -170,6 +180,9 @@ def score_explanations(
 
     G. Paulo, A. Mallen, C. Juang, N. Belrose: Automatically Interpreting Millions of Features in
     Large Language Models, 2024. https://arxiv.org/abs/2410.13928 (detection, fuzzing, embedding)
+
+    A. Korznikov et al.: Sanity Checks for Sparse Autoencoders: Do SAEs Beat Random Baselines?,
+    2026. https://arxiv.org/abs/2602.14111
 
     R. G. Newcombe: Confidence intervals for an effect size measure based on the Mann-Whitney
     statistic. Part 2, Statistics in Medicine 25, 2006.
@@ -191,14 +204,15 @@ def score_explanations(
         check_option(name, value, Int(2))
     check_option("per_question", per_question, Int(1))
     check_option("baselines", baselines, Bool())
+    _check_baseline(baseline)
     methods = _checked_methods(methods, client)
     explanations = as_explanations(explanations)
     features_of(atlas, list(explanations))
     subjects, notes = _subjects(atlas, explanations, min_examples, baselines, random_state)
     plan = QuestionPlan(n_examples, per_question)
     questions = [q for s in subjects for q in questions_about(s, methods, plan, random_state)]
-    options = {"max_concurrency": max_concurrency, "verbose": verbose}
-    scores = _scores_by_asking(client, questions, random_state, **options)
+    asking = {"max_concurrency": max_concurrency, "verbose": verbose}
+    scores = _scores_by_asking(client, questions, random_state, **asking)
     if EMBEDDING in methods:
         similarity = embedding_scores(subjects, plan, embed, random_state)
         scores |= {(number, EMBEDDING): score for number, score in similarity.items()}
@@ -207,6 +221,13 @@ def score_explanations(
         without_score = no_score(notes.get(number, _TOO_FEW))
         added = {method: scores.get((number, method), without_score) for method in methods}
         scored[number] = replace(explanation, scores=explanation.scores | added)
+    if baseline is not None:
+        tests = {"n_examples": n_examples, "per_question": per_question, "embed": embed}
+        options = {**tests, "methods": methods, "min_examples": min_examples, "baselines": False}
+        others = score_explanations(
+            *baseline, client, **options, **asking, random_state=random_state
+        )
+        _put_beside(scored, others, methods)
     return scored
 
 
@@ -253,6 +274,30 @@ def other_texts(explanations, random_state):
             rng = np.random.default_rng([random_state, number])
             texts[number] = candidates[rng.integers(len(candidates))]
     return texts
+
+
+def _check_baseline(baseline):
+    if baseline is None:
+        return
+    if not isinstance(baseline, (tuple, list)) or len(baseline) != 2:
+        raise TypeError(
+            f"baseline must be a pair of an atlas and the explanations of its features. Got "
+            f"{type(baseline).__name__} instead."
+        )
+    atlas, explanations = baseline
+    features_of(atlas, list(as_explanations(explanations)))
+
+
+def _put_beside(scored, others, methods):
+    """Add the mean value of other explanations to the baseline of every score."""
+    for method in methods:
+        values = np.array([other.scores[method]["value"] for other in others.values()])
+        known = values[np.isfinite(values)]
+        mean = float(known.mean()) if len(known) else math.nan
+        for explanation in scored.values():
+            score = explanation.scores[method]
+            baseline = {**score["baseline"], "estimator": mean}
+            explanation.scores[method] = {**score, "baseline": baseline}
 
 
 def _checked_methods(methods, client):

@@ -20,6 +20,7 @@ from sksae.language_models.model._model_loading import (
     share_loaded,
 )
 from sksae.language_models.model._pickling import check_weights, state_by_name
+from sksae.language_models.model._random_weights import randomized_model
 from sksae.language_models.model._readout import find_readout
 from sksae.language_models.model._scopes import inherited_by_threads, scope
 from sksae.language_models.model._site_checks import (
@@ -76,6 +77,7 @@ __all__ = [
     "one_pass_at_a_time",
     "own_pass",
     "plain",
+    "randomized_model",
     "reads_images",
     "reconstruct",
     "refuse_repeated",

@@ -68,6 +68,33 @@ def test_the_explanation_of_another_feature_scores_badly(known):
     assert scores_of(known, "intruder", "baseline") == [{"chance": 0.2}] * 3
 
 
+def test_another_estimator_is_put_beside(atlas, known):
+    """Its features have the explanations of others, and one of them is the right one."""
+    wrong = {0: WORDS[1], 1: WORDS[2], 2: WORDS[2], 3: "nothing"}
+    options = {"methods": ASKED[:2]}
+    alone = score_explanations(atlas, wrong, Oracle(), baselines=False, **options)
+    scored = score_explanations(atlas, TRUE, Oracle(), baseline=(atlas, wrong), **options)
+    for method in ASKED[:2]:
+        values = np.array(scores_of(alone, method))
+        assert math.isnan(values[3])  # it never fires
+        assert values[2] == 1.0
+        for feature, explanation in scored.items():
+            found, expected = explanation.scores[method], known[feature].scores[method]
+            assert found["baseline"]["estimator"] == pytest.approx(values[:3].mean())
+            assert found["value"] == expected["value"]
+            assert found["baseline"] == {**expected["baseline"], **found["baseline"]}
+    with pytest.raises(TypeError, match="baseline must be a pair"):
+        score_explanations(atlas, TRUE, baseline=atlas)
+    with pytest.raises(ValueError, match="9"):
+        score_explanations(atlas, TRUE, baseline=(atlas, {9: "tea"}))
+    options["methods"] = ["embedding", "detection"]
+    rare = score_explanations(atlas, {3: "nothing"}, Oracle(), baseline=(atlas, TRUE), **options)
+    assert rare[3].scores["detection"]["baseline"] == {"estimator": 1.0}
+    assert 0.5 < rare[3].scores["embedding"]["baseline"]["estimator"] < 1
+    rare = score_explanations(atlas, TRUE, baseline=(atlas, {3: "nothing"}))
+    assert math.isnan(rare[0].scores["embedding"]["baseline"]["estimator"])
+
+
 def test_recall_is_told_for_strong_and_weak_firings(known):
     for method in ("detection", "fuzzing", "intruder"):
         for parts in scores_of(known, method, "quantiles"):
