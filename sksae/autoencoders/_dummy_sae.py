@@ -107,8 +107,10 @@ class DummySAE(TopKSAE):
     device : str, default="auto"
         Where to compute: "auto" takes CUDA or MPS if there is one, else the CPU. A tensor X
         stays where it is.
-    precision : {"float32", "bfloat16"}, default="float32"
-        "bfloat16" is faster and leaves values off by about a part in 300.
+    precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
+        Arithmetic of the training. "auto" is float64 for X of float64 and a dictionary of at most
+        32 768 entries, float32 otherwise. "bfloat16" is faster and leaves values off by about a
+        part in 300, in `transform` as well, which otherwise computes in the dtype of X.
     random_state : int, RandomState instance or None, default=None
         Draws the directions, and seeds the order of the rows.
     verbose : int or bool, default=0
@@ -206,7 +208,7 @@ class DummySAE(TopKSAE):
         warm_start=False,
         sparse_output=False,
         device="auto",
-        precision="float32",
+        precision="auto",
         random_state=None,
         verbose=0,
     ):

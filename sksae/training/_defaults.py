@@ -12,9 +12,10 @@ _FEWEST_PER_FEATURE, _MOST_PER_FEATURE = 4, 8  # latents
 _NARROW = 128  # latents up to which there are the most per feature
 _ROWS_PER_LATENT, _ENOUGH_PER_LATENT = 2, 16  # rows at least, and rows that allow more latents
 _SMALL = 64  # rows up to which nothing depends on their number, and a step takes all of them
-_SMALLEST_BATCH, _LARGEST_BATCH = 32, 4096
+_LARGEST_BATCH = 4096
+_MANY = 1500  # rows from which on the smallest batch has 64 of them, and 32 below
 _WHOLE = 512  # rows up to which a step takes all of them, where that is better
-_PASSES = 30  # of the smallest batches
+_PASSES = 30
 _STEPS_OF_A_CLUSTERING = 1000
 _MOST_STEPS = 2000
 
@@ -48,7 +49,7 @@ def default_width(n_samples, n_features):
 def default_batch_size(n_samples, n_active=None):
     """Rows per step: the power of two nearest to ``sqrt(n_samples)``, from 32 to 4096.
 
-    Up to 64 rows a step takes all of them.
+    Up to 64 rows a step takes all of them, and from 1500 rows on at least 64.
 
     A single code per row is a clustering of the rows, which small batches disturb: there a step
     takes at least 512 rows.
@@ -69,13 +70,13 @@ def default_batch_size(n_samples, n_active=None):
         return _WHOLE
     if n_samples <= _SMALL:
         return n_samples
-    smallest = _WHOLE if _is_clustering(n_active) else _SMALLEST_BATCH
+    smallest = _WHOLE if _is_clustering(n_active) else _smallest_batch(n_samples)
     nearest = 2 ** round(math.log2(n_samples) / 2)
     return min(n_samples, max(smallest, min(_LARGEST_BATCH, nearest)))
 
 
 def default_max_iter(n_samples, batch_size, n_active=None, fewest_steps=200):
-    """Passes over the data: as many steps as 30 passes of batches of 32, at most 2000.
+    """Passes over the data: as many steps as 30 passes of the smallest batches, at most 2000.
 
     With a single code per row, 1000 steps.
 
@@ -93,11 +94,15 @@ def default_max_iter(n_samples, batch_size, n_active=None, fewest_steps=200):
     max_iter : int
         At least 1.
     """
-    n_steps = min(_PASSES * n_samples / _SMALLEST_BATCH, _MOST_STEPS)
+    n_steps = min(_PASSES * n_samples / _smallest_batch(n_samples), _MOST_STEPS)
     if _is_clustering(n_active):
         n_steps = _STEPS_OF_A_CLUSTERING
     n_steps = max(n_steps, fewest_steps)
     return math.ceil(n_steps / math.ceil(n_samples / batch_size))
+
+
+def _smallest_batch(n_samples):
+    return 64 if n_samples >= _MANY else 32
 
 
 def _is_clustering(n_active):

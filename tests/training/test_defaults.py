@@ -20,7 +20,7 @@ from sksae.training import (
         ((124, 13), 62, 32, 200),  # half the rows
         ((398, 30), 128, 32, 377),
         ((1257, 64), 256, 32, 1200),  # four per feature
-        ((2002, 10), 80, 32, 1890),  # eight per feature, as they are few
+        ((2002, 10), 80, 64, 960),  # eight per feature, as they are few
         ((20_000, 192), 1250, 128, 2041),  # a latent for 16 rows
         ((10**5, 768), 6144, 256, 2346),
         ((10**6, 768), 6144, 1024, 2931),
