@@ -19,6 +19,9 @@ _BY_STATISTIC = {
     "welch_t": "Cohen's d",
     "auroc": "AUROC less 0.5",
     "specificity": "log of the specificity",
+    "spearman": "rank correlation",
+    "linear": "correlation",
+    "wilcoxon": "matched rank-biserial correlation",
 }
 
 
@@ -132,7 +135,7 @@ class ContrastVolcanoDisplay:
             selected=contrast.get_support(),
             names=getattr(contrast, "feature_names_in_", None) if names is None else names,
             alpha=contrast.alpha,
-            effect_name=_BY_STATISTIC[effect or contrast.statistic],
+            effect_name=_BY_STATISTIC[effect or contrast.statistic_],
             qvalue_name="family-wise p" if permuted else "q",
         )
         return display.plot(ax=ax, **kwargs)
