@@ -72,23 +72,33 @@ _OPTIONAL = {
 
 
 class FeatureContrast(SelectorMixin, BaseEstimator):
-    """Find the features that tell two sets of documents apart.
+    """Find the features that go along with a target: two sets, classes, or a number.
 
     Every feature is tested on its own, and a document is one observation: the tokens of a text
-    depend on each other, and a test that takes each for an observation finds differences where
+    depend on each other, and a test that takes each for an observation finds associations where
     there are none.
     The expected share of false discoveries among the selected features is at most `alpha`, by
     Benjamini and Hochberg's procedure over the features that fire in enough documents of any label.
 
     Parameters
     ----------
-    statistic : {"log_odds", "welch_t", "auroc", "mean_difference", "specificity"}, \
-            default="log_odds"
-        Statistic that features are tested and ordered by: the odds of firing, with Fisher's exact
-        test; the mean, with Welch's test; or the ranks, with the Mann-Whitney test.
-        "mean_difference" and "specificity", the smoothed ratio of the means, are tested as the
-        mean is. A ratio is largest for features that fire in a handful of documents: it describes
-        features rather than selects them.
+    statistic : {"log_odds", "welch_t", "auroc", "mean_difference", "specificity", "spearman", \
+            "linear", "wilcoxon", "auto"}, default="auto"
+        Statistic that features are tested and ordered by. For classes, the odds of firing
+        ("log_odds"), with Fisher's exact test; the mean ("welch_t"), with Welch's test; or the
+        ranks ("auroc"), with the Mann-Whitney test. "mean_difference" and "specificity", the
+        smoothed ratio of the means, are for two classes and tested as the mean is. A ratio is
+        largest for features that fire in a handful of documents: it describes features rather than
+        selects them. For numbers, the correlation of the ranks ("spearman"), or of the values
+        ("linear"). For matched pairs, the ranks of their differences ("wilcoxon"). "auto" is
+        "spearman" for numbers, "wilcoxon" for matched pairs, and "log_odds" otherwise.
+    target_type : {"auto", "binary", "multiclass", "continuous", "ordinal", "counts"}, \
+            default="auto"
+        What the target is. "auto" is what scikit-learn's
+        :func:`~sklearn.utils.multiclass.type_of_target` says: two values are "binary", more labels
+        or whole numbers "multiclass", other numbers "continuous". An ordered categorical of pandas
+        is "ordinal". Ratings and counts, being whole numbers, have to be called "ordinal" or
+        "counts"; more than 20 whole numbers are refused rather than taken for classes.
     alpha : float, default=0.05
         The largest expected share of false discoveries; with `n_permutations`, the largest
         probability of any.
@@ -97,28 +107,35 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         to be tested at all.
     min_effect : float, default=0
         Smallest absolute effect of a selected feature: the log odds ratio, Cohen's d for
-        "welch_t", the AUROC minus one half, the difference of the means, or the log of the
-        specificity.
+        "welch_t", the AUROC minus one half, the difference of the means, the log of the
+        specificity, or a correlation.
     pos_label : object, default=None
         The positive class. None takes the larger label.
-    pooling : {"max", "mean", "fired"}, default="max"
+    pooling : {"max", "mean", "fired", None}, default="max"
         Pooling of the rows of a document, where `fit` gets `groups`: the largest value, the mean,
-        or 1 if one of them is greater than 0.
+        or 1 if one of them is greater than 0. None takes each row for a document, and the groups
+        for documents that depend on each other.
     n_permutations : int, default=0
         Number of random permutations of the labels of the documents, by which each feature is
         compared with the largest statistic of all: exact for correlated features too.
     held_out : float, default=0
-        Share of the documents, the same of both classes, that are held out of testing and
-        selection, for an AUROC without selection bias.
+        Share of the documents, the same of all classes, or of the groups, that are held out of
+        testing and selection, for effects without selection bias.
+    n_features_to_select : int, default=None
+        The largest number of features of a set that does not repeat itself, chosen among the
+        significant ones: each for what it adds on held-out documents to a linear model of the
+        target by those before it. None selects all that are significant.
     random_state : int, RandomState instance or None, default=None
-        Source of the permutations and of the documents held out.
+        Source of the permutations, of the documents held out and of the folds of the choice.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (2,)
-        The two labels.
+    target_type_, statistic_ : str
+        What "auto" became.
+    classes_ : ndarray of shape (n_classes,)
+        The labels; only of classes.
     pos_label_ : object
-        The positive one.
+        The positive one; this and the following only of two classes.
     n_pos_, n_neg_ : int
         Documents of each class that were tested on.
     n_documents_ : ndarray of shape (n_features_in_,)
@@ -139,19 +156,39 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         Ends of its interval of 95 % confidence, for this feature alone; of no width at 0 and 1.
     specificity_ : ndarray of shape (n_features_in_,)
         Ratio of the means of the positive values, both smoothed by about one firing document.
+    target_firing_, target_silent_ : ndarray of shape (n_features_in_,)
+        Mean of the target where the feature fires and where it does not; only of numbers.
+    strongest_class_ : ndarray of shape (n_features_in_,)
+        The class with the smallest p-value; this and the following only of several classes.
+    class_effects_, class_pvalues_, class_qvalues_ : ndarray of shape (n_features_in_, n_classes)
+        Tests of each class against the rest, and the false discoveries of each class by itself.
     scores_ : ndarray of shape (n_features_in_,)
-        Values of `statistic`: `z_`, `t_`, `auroc_`, `mean_difference_` or `specificity_`.
+        Of two classes, the values of `statistic`: `z_`, `t_`, `auroc_`, `mean_difference_` or
+        `specificity_`. Otherwise the normal deviate of the p-value, with the sign of the effect.
     effects_ : ndarray of shape (n_features_in_,)
-        Effects, to be compared with `min_effect`; positive where the positive class has more.
+        Effects, to be compared with `min_effect`; positive where the target is larger, or the
+        positive class, or the strongest one, has more. With groups or covariates, the correlation
+        of the codes with the target within the groups and beside the covariates.
+    effects_low_, effects_high_ : ndarray of shape (n_features_in_,)
+        Ends of their intervals of 95 % confidence, each for this feature alone; NaN for
+        "specificity".
     pvalues_ : ndarray of shape (n_features_in_,)
-        Two-sided p-values of the test.
+        Two-sided p-values of the test. Of several classes, the omnibus test: the smallest p-value
+        of a class against the rest, times the number of classes.
     qvalues_ : ndarray of shape (n_features_in_,)
         The smallest `alpha` at which a feature is selected by its false discoveries; 1 where it
         fires in too few documents.
     family_pvalues_ : ndarray of shape (n_features_in_,)
         p-values corrected for the number of features by permutation; only with `n_permutations`.
     held_out_auroc_ : ndarray of shape (n_features_in_,)
-        AUROC on the documents held out; only with `held_out`.
+        AUROC on the documents held out; only with `held_out` and two classes without groups.
+    held_out_effects_, held_out_pvalues_ : ndarray of shape (n_features_in_,)
+        Effects and p-values on the documents held out; only with `held_out` and other targets.
+    chosen_, gains_ : ndarray of shape (n_chosen,)
+        The chosen features in the order of their choice, and the share of the variance of the
+        target, on held-out documents, that each adds; only with `n_features_to_select`.
+    baseline_ : FeatureContrast
+        The same for the codes of the baseline; only with `baseline`.
     n_features_in_ : int
         Number of features of X.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -171,8 +208,18 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     that are matched in these, look at the places where it fires, count how often it fires on other
     texts, and steer it.
 
-    The tests are two-sided. Those of means and ranks are approximations that take account of the
-    skewness between classes of different sizes; Fisher's test and permutations are exact.
+    The tests are two-sided. Those of means, ranks and correlations are approximations that take
+    account of the skewness of codes and target; Fisher's test and permutations are exact. A
+    "linear" effect has the p-value of the ranks where that is larger, since a few extreme numbers
+    make linear correlations with anything.
+
+    Documents of groups are compared within their group: the test is the one of all permutations of
+    the target within the groups, which says nothing about documents whose group has one value of
+    the target. If this is true of every group, the groups are the observations, each with its mean
+    codes. Pairs with one document of either class have Wilcoxon's test. Covariates are taken out of
+    the target and the codes by least squares on cubic polynomials of their ranks, and on indicators
+    of their labels; the variance of the test is the larger one of those with and without the
+    assumption that the target varies as much everywhere.
 
     A constant feature has no effect, a statistic of 0, an AUROC of 0.5 and a p-value of 1. `t_` is
     infinite where both classes have one value each, and these differ.
@@ -185,6 +232,9 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     .. [3] DeLong, E. R., DeLong, D. M., Clarke-Pearson, D. L. "Comparing the areas under two or
        more correlated receiver operating characteristic curves: a nonparametric approach."
        Biometrics 44, 1988.
+    .. [4] Mantel, N. "Chi-square tests with one degree of freedom; extensions of the
+       Mantel-Haenszel procedure." Journal of the American Statistical Association 58, 1963.
+    .. [5] Wilcoxon, F. "Individual comparisons by ranking methods." Biometrics Bulletin 1, 1945.
 
     Examples
     --------
@@ -199,6 +249,14 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     array([7])
     >>> contrast.table().loc[7, ["firing_rate_pos", "firing_rate_neg", "auroc"]].round(2).tolist()
     [0.47, 0.08, 0.7]
+
+    A rating with the length of the text as a covariate:
+
+    >>> length = rng.integers(20, 200, size=200)
+    >>> rating = length / 100 + codes[:, 7] + rng.normal(size=200)
+    >>> contrast = FeatureContrast().fit(codes, rating, covariates=length)
+    >>> contrast.statistic_, contrast.get_support(indices=True)
+    ('spearman', array([7]))
     """
 
     _param_rules = {
