@@ -17,7 +17,7 @@ from sksae.interpret.explanation._splitting import joined, split_examples
 
 _N_MEASURED = 100  # the most features whose questions are written out
 _BYTES_PER_TOKEN = 4  # of UTF-8; about right for English, code and Korean
-_FRAME = 8  # tokens per question that the chat format takes
+FRAME = 8  # tokens per question that the chat format takes
 _TYPICAL_TEXT = "a description of ordinary length, say a dozen words and a half of them short"
 _TOKENS_OUT = {"explain": 30, "intruder": 2}  # per question
 _TOKENS_OUT_PER_WINDOW = {"detection": 2, "fuzzing": 2, "simulation": 3}
@@ -112,9 +112,7 @@ def estimate_cost(
         ):
             step = steps[name]
             step["calls"] += 1
-            step["tokens_in"] += _FRAME + sum(
-                _n_tokens(m["content"], count_tokens) for m in messages
-            )
+            step["tokens_in"] += FRAME + sum(n_tokens(m["content"], count_tokens) for m in messages)
             of_windows = _TOKENS_OUT_PER_WINDOW.get(name, 0) * n_windows
             step["tokens_out"] += 2 + _TOKENS_OUT.get(name, of_windows)
     return _summary(steps, len(features), n_measured, price_per_million, count_tokens)
@@ -139,7 +137,8 @@ def _no_cost():
     return {"calls": 0, "tokens_in": 0, "tokens_out": 0, "price": 0.0}
 
 
-def _n_tokens(text, count_tokens):
+def n_tokens(text, count_tokens):
+    """Number of tokens of a text, by the given count or by its bytes."""
     if count_tokens is not None:
         return count_tokens(text)
     return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
