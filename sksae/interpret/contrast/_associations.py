@@ -16,6 +16,7 @@ from sksae.interpret.contrast._score_tests import make_design, score_tests
 from sksae.interpret.contrast._statistics import midranks, skewed_pvalues
 
 OF_NUMBERS = ("spearman", "linear")
+OF_TWO = ("mean_difference", "specificity")  # classes, without groups and covariates
 FORMS = {
     **dict.fromkeys(STATISTICS, "values"),
     "log_odds": "fires",

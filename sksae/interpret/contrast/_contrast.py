@@ -7,7 +7,7 @@ from scipy import sparse
 from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator, clone
 from sklearn.feature_selection import SelectorMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import ClassifierTags, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from sksae._arrays import check_rows
@@ -19,6 +19,7 @@ from sksae._signs import visible
 from sksae.interpret.contrast._associations import (
     FORMS,
     OF_NUMBERS,
+    OF_TWO,
     associations,
     flipped_pvalues,
     in_form,
@@ -370,7 +371,7 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         else:
             options = tuple(STATISTICS)
             if kind == "multiclass" or not data.is_plain:
-                options = ("log_odds", "welch_t", "auroc")
+                options = tuple(name for name in STATISTICS if name not in OF_TWO)
             options = (*options, *["wilcoxon"] * is_matched)
             remedy = "several classes" if kind == "multiclass" else "two classes"
             remedy += " with groups or covariates" * (not data.is_plain)
@@ -561,6 +562,8 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.input_tags.sparse = True
+        if self.statistic in OF_TWO:
+            tags.classifier_tags = ClassifierTags(multi_class=False)
         return tags
 
 

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from scipy import sparse
-from scipy.stats import false_discovery_control
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sksae._coding import as_csr
@@ -38,8 +37,9 @@ def validate(
 
     A feature may go along with a target though its explanation does not: the words are then wrong
     about the feature. So the texts are annotated by the words, see :func:`annotate`, and the
-    *annotations* are tested, as :class:`FeatureContrast` tests codes, with all p-values corrected
-    together.
+    *annotations* are tested, as :class:`FeatureContrast` tests codes. The statements are a list
+    that is read as a whole, so that the p-values are corrected by Holm's procedure [1]_: the
+    probability that any false statement survives is at most `alpha`.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def validate(
     target_type : str, default="auto"
         As for :class:`FeatureContrast`.
     alpha : float, default=0.05
-        The largest expected share of false statements among those that survive.
+        The largest probability that any false statement survives.
     min_documents : int, default=5
         Smallest number of texts that have what the words say, for a statement to be tested.
     annotations : csr_array of shape (n_texts, n_explanations), default=None
@@ -87,8 +87,8 @@ def validate(
           which are left out;
         - "with" and "without", the mean target of texts that have it and of the others; of classes
           the share of the positive one, or of the one in "class";
-        - "effect", "effect_low", "effect_high", "pvalue" and "qvalue", as in
-          :class:`FeatureContrast`;
+        - "effect", "effect_low", "effect_high", as in :class:`FeatureContrast`, its "pvalue"
+          and "family_pvalue", corrected for the number of statements;
         - "f1", and "f1_chance", that of the annotations in a random order; only with `codes`;
         - "effect_found", that of the contrast; only with `contrast`.
 
@@ -105,9 +105,13 @@ def validate(
     annotate : Annotates texts by words.
     FeatureContrast : Finds the features.
 
+    References
+    ----------
+    .. [1] Holm, S. "A simple sequentially rejective multiple test procedure." Scandinavian Journal
+       of Statistics 6, 1979.
+
     Examples
     --------
-    >>> import numpy as np
     >>> from sksae.interpret import validate
     >>> texts = [f"{'great' if i % 3 else 'dull'} plot {i}" for i in range(60)]
     >>> rating = [4 + i % 2 if i % 3 else 1 + i % 2 for i in range(60)]
@@ -140,17 +144,23 @@ def validate(
     if codes is not None:
         _add_fidelity(lines, table, codes, numbers, random_state)
     tested = [line["n_texts"] >= min_documents for line in lines]
-    qvalues = np.ones(len(lines))
-    if any(tested):
-        pvalues = np.array([line["pvalue"] for line in lines])
-        qvalues[tested] = false_discovery_control(pvalues[tested])
-    for number, line, qvalue in zip(numbers, lines, qvalues.tolist(), strict=True):
+    corrected = _holm(np.array([line["pvalue"] for line in lines]), np.array(tested, dtype=bool))
+    for number, line, pvalue in zip(numbers, lines, corrected.tolist(), strict=True):
         line["text"] = visible(explanations[number].text)
-        line["qvalue"], line["survives"] = qvalue, qvalue <= alpha
+        line["family_pvalue"], line["survives"] = pvalue, pvalue <= alpha
         if contrast is not None:
             line["effect_found"] = _effect_found(contrast, number, line.get("class"))
             line["survives"] &= line["effect_found"] * line["effect"] > 0
     return _frame(lines, numbers)
+
+
+def _holm(pvalues, tested):
+    """Return p-values corrected by Holm's procedure; 1 where nothing was tested."""
+    order = np.flatnonzero(tested)[np.argsort(pvalues[tested], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    corrected = np.ones(len(pvalues))
+    corrected[order] = np.minimum(np.maximum.accumulate(factors * pvalues[order]), 1)
+    return corrected
 
 
 def _effect_found(contrast, number, label):

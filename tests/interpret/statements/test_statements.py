@@ -157,10 +157,12 @@ def test_a_statement_survives_by_its_words(reviews):
     assert table["survives"].to_dict() == {0: True, 1: False, 2: False}  # its code is selected
     assert contrast.get_support().tolist() == [True, False, True]
     assert table.loc[0, "f1"] == 1 > 0.7 > table.loc[0, "f1_chance"]
-    assert table.loc[2, ["n_texts", "f1", "qvalue"]].tolist() == [0, 0, 1]
+    assert table.loc[2, ["n_texts", "f1", "family_pvalue"]].tolist() == [0, 0, 1]
     assert table.loc[0, "with"] == pytest.approx(rating[codes[:, 0]].mean())
     assert table.loc[0, "without"] == pytest.approx(rating[~codes[:, 0]].mean())
     assert table.loc[0, "effect_low"] > 0
+    assert table.loc[0, "family_pvalue"] == pytest.approx(2 * table.loc[0, "pvalue"])
+    assert table.loc[1, "family_pvalue"] == pytest.approx(table.loc[1, "pvalue"])
     contrast.effects_ = -contrast.effects_
     assert not validate(texts, rating, words, **options)["survives"].any()
 
