@@ -37,7 +37,7 @@ def planted_texts(seed, n_texts=2000):
     for row in has:
         words = [rng.choice(CONCEPTS[NAMES[i]]) for i in np.flatnonzero(row)]
         texts.append(" ".join(rng.permutation([*words, *rng.choice(FILLERS, 6)])))
-    rating = has[:, :5] @ [1, -1, 0.8, -0.8, 0.9] + rng.standard_t(4, n_texts)
+    rating = has[:, :5] @ [1.5, -1.5, 1.2, -1.2, 1.2] + rng.standard_t(4, n_texts)
     logit = has[:, 5:8] @ [1.5, -1.5, 1.5] - 0.5
     return texts, rating, rng.random(n_texts) < 1 / (1 + np.exp(-logit))
 
