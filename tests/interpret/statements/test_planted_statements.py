@@ -37,7 +37,7 @@ def planted_texts(seed, n_texts=2000):
     for row in has:
         words = [rng.choice(CONCEPTS[NAMES[i]]) for i in np.flatnonzero(row)]
         texts.append(" ".join(rng.permutation([*words, *rng.choice(FILLERS, 6)])))
-    rating = has[:, :5] @ [1.5, -1.5, 1.2, -1.2, 1.2] + rng.standard_t(4, n_texts)
+    rating = has[:, :5] @ [1, -1, 0.8, -0.8, 0.9] + rng.standard_t(4, n_texts)
     logit = has[:, 5:8] @ [1.5, -1.5, 1.5] - 0.5
     return texts, rating, rng.random(n_texts) < 1 / (1 + np.exp(-logit))
 
@@ -74,10 +74,11 @@ def statements(seed, client):
     texts, rating, label = planted_texts(seed)
     X = embeddings(texts)
     finding, testing = split_texts(texts, random_state=seed)
-    sae = TopKSAE(16, k=3, max_iter=60, batch_size=64, random_state=seed).fit(X[finding])
+    sae = TopKSAE(24, k=4, max_iter=60, batch_size=64, random_state=seed).fit(X[finding])
     codes = sae.transform(X)
     some, others = [texts[i] for i in finding], [texts[i] for i in testing]
-    atlas = FeatureAtlas().fit(codes[finding], tokens=some)
+    # Words are written from more texts than a page shows.
+    atlas = FeatureAtlas(n_examples=50, n_per_octave=100).fit(codes[finding], tokens=some)
     for y in (rating, label):
         contrast = FeatureContrast().fit(codes[finding], y[finding])
         words = explain(atlas, client, contrast.get_support(indices=True))
