@@ -37,9 +37,10 @@ def in_form(block, form):
         block = with_values(block, (block.data > 0).astype(np.float64))
     else:
         block = midranks(block).above_zero / block.shape[0]
-    block = sparse.csc_array(block)
-    if not block.data.all():
-        block.eliminate_zeros()
+    if block.data.all():
+        return sparse.csc_array(block)
+    block = sparse.csc_array(block, copy=True)  # it shares its places with the block that was given
+    block.eliminate_zeros()
     return block
 
 

@@ -158,7 +158,8 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     specificity_ : ndarray of shape (n_features_in_,)
         Ratio of the means of the positive values, both smoothed by about one firing document.
     target_firing_, target_silent_ : ndarray of shape (n_features_in_,)
-        Mean of the target where the feature fires and where it does not; only of numbers.
+        Mean of the target where the feature fires and where it does not, NaN where there is no
+        such document; only of numbers.
     strongest_class_ : ndarray of shape (n_features_in_,)
         The class with the smallest p-value; this and the following only of several classes.
     class_effects_, class_pvalues_, class_qvalues_ : ndarray of shape (n_features_in_, n_classes)
