@@ -193,7 +193,7 @@ class ContrastVolcanoDisplay:
         ax.set_ylabel(f"evidence, −log₁₀ {self.qvalue_name}", parse_math=False)
         ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8)
         bare(ax)
-        titled(ax, "Contrast of two groups", pad=24)  # above the legend
+        titled(ax, "Effect and evidence of each feature", pad=24)  # above the legend
         points, labels = np.c_[effect, evidence][shown], latent_labels(shown.tolist(), names)
         self.texts_ = place_labels(ax, points, labels)
         return self

@@ -10,9 +10,11 @@ from sklearn.metrics import f1_score
 
 from sksae.interpret import (
     CachedClient,
+    FeatureAtlas,
     FeatureContrast,
     annotate,
     estimate_annotation_cost,
+    explain,
     split_texts,
     validate,
 )
@@ -179,6 +181,25 @@ def test_statements_about_classes_groups_and_covariates(reviews):
     frame = pd.DataFrame({"great": codes[:, 0].astype(float)})
     table = validate(texts, rating, words, target_type="ordinal", covariates=frame)
     assert not table["survives"].any()
+
+
+def test_texts_in_korean_from_words_to_statements():
+    rng = np.random.default_rng(0)
+    kind, place = rng.integers(2, size=(2, 120))
+    words = np.array([["맛있는 음식", "느린 직원"], ["서울에서", "부산에서"]])
+    texts = [f"{words[1, p]} {words[0, k]}, 번호{i}" for i, (k, p) in enumerate(np.c_[kind, place])]
+    codes = np.c_[np.eye(2)[kind], np.eye(2)[place]]
+    finding, testing = split_texts(texts, random_state=0)
+    rating = 4.0 - kind + 0.5 * rng.normal(size=120)
+    contrast = FeatureContrast().fit(codes[finding], rating[finding])
+    some, others = [texts[i] for i in finding], [texts[i] for i in testing]
+    atlas = FeatureAtlas().fit(codes[finding], tokens=some)
+    names = explain(atlas, features=contrast.get_support(indices=True))
+    table = validate(others, rating[testing], names, contrast=contrast, written_from=some)
+    assert table["survives"].to_dict() == {0: True, 1: True}
+    assert table.loc[0, "with"] > 3.5 > table.loc[1, "with"]
+    assert "맛있는" in table.loc[0, "text"]
+    assert "느린" in table.loc[1, "text"]
 
 
 @each_case(
