@@ -19,6 +19,9 @@ _BY_STATISTIC = {
     "welch_t": "Cohen's d",
     "auroc": "AUROC less 0.5",
     "specificity": "log of the specificity",
+    "spearman": "rank correlation",
+    "linear": "correlation",
+    "wilcoxon": "matched rank-biserial correlation",
 }
 
 
@@ -132,7 +135,7 @@ class ContrastVolcanoDisplay:
             selected=contrast.get_support(),
             names=getattr(contrast, "feature_names_in_", None) if names is None else names,
             alpha=contrast.alpha,
-            effect_name=_BY_STATISTIC[effect or contrast.statistic],
+            effect_name=_BY_STATISTIC[effect or contrast.statistic_],
             qvalue_name="family-wise p" if permuted else "q",
         )
         return display.plot(ax=ax, **kwargs)
@@ -190,7 +193,7 @@ class ContrastVolcanoDisplay:
         ax.set_ylabel(f"evidence, −log₁₀ {self.qvalue_name}", parse_math=False)
         ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8)
         bare(ax)
-        titled(ax, "Contrast of two groups", pad=24)  # above the legend
+        titled(ax, "Effect and evidence of each feature", pad=24)  # above the legend
         points, labels = np.c_[effect, evidence][shown], latent_labels(shown.tolist(), names)
         self.texts_ = place_labels(ax, points, labels)
         return self

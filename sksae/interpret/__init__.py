@@ -20,6 +20,12 @@ from sksae.interpret.explanation import (
     score_explanations,
     split_examples,
 )
+from sksae.interpret.statements import (
+    annotate,
+    estimate_annotation_cost,
+    split_texts,
+    validate,
+)
 
 __all__ = [
     "CachedClient",
@@ -35,8 +41,10 @@ __all__ = [
     "Quantile",
     "Related",
     "RowSample",
+    "annotate",
     "auroc",
     "choose_features",
+    "estimate_annotation_cost",
     "estimate_cost",
     "explain",
     "explain_from_tokens",
@@ -48,6 +56,8 @@ __all__ = [
     "score_by_steering",
     "score_explanations",
     "split_examples",
+    "split_texts",
+    "validate",
     "welch_t",
 ]
 

@@ -1,4 +1,4 @@
-"""Contrasts: features that tell two sets of documents apart, one observation per document."""
+"""Contrasts: features that go along with a target of documents, one observation per document."""
 
 from sksae.interpret.contrast._contrast import FeatureContrast
 from sksae.interpret.contrast._scores import auroc, log_odds_z, welch_t

@@ -1,47 +1,61 @@
-"""FeatureContrast: selection of the features that tell two sets of documents apart."""
+"""FeatureContrast: selection of the features that go along with a target of documents."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from scipy import sparse
 from scipy.stats import false_discovery_control
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils import ClassifierTags, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from sksae._arrays import check_rows
+from sksae._coding import as_csr, sparse_coder, sparse_codes
 from sksae._drafts import on_a_draft
 from sksae._optional import needed
 from sksae._params import Float, Int, Option, Seed, check_params
 from sksae._signs import visible
-from sksae.interpret.contrast._documents import (
-    POOLINGS,
-    check_class_sizes,
-    check_groups,
-    pool_rows,
-    split_documents,
-    two_classes,
+from sksae.interpret.contrast._associations import (
+    FORMS,
+    OF_NUMBERS,
+    OF_TWO,
+    associations,
+    flipped_pvalues,
+    in_form,
+    pair_associations,
+    permuted_pvalues,
 )
+from sksae.interpret.contrast._compared import compared_documents
+from sksae.interpret.contrast._documents import POOLINGS, check_class_sizes
+from sksae.interpret.contrast._effects import effect_interval
+from sksae.interpret.contrast._greedy import greedy_set
 from sksae.interpret.contrast._measures import (
     CENTRED,
     STATISTICS,
+    column_blocks,
     effect_of,
     family_pvalues,
     measures,
 )
 from sksae.interpret.contrast._scores import auroc
+from sksae.interpret.contrast._targets import NUMBERS, TARGET_TYPES, read_target
 
 _COLUMNS = {
     "score": "scores_",
     "effect": "effects_",
+    "effect_low": "effects_low_",
+    "effect_high": "effects_high_",
     "pvalue": "pvalues_",
     "qvalue": "qvalues_",
     "family_pvalue": "family_pvalues_",
+    "held_out_effect": "held_out_effects_",
+    "held_out_pvalue": "held_out_pvalues_",
     **{
         name: f"{name}_"
         for name in (
-            *("n_documents", "mean_pos", "mean_neg", "mean_difference", "t", "cohen_d"),
+            *("strongest_class", "n_documents", "target_firing", "target_silent"),
+            *("mean_pos", "mean_neg", "mean_difference", "t", "cohen_d"),
             *("firing_rate_pos", "firing_rate_neg", "log_odds", "z"),
             *("auroc", "auroc_low", "auroc_high", "held_out_auroc", "specificity"),
         )
@@ -49,25 +63,43 @@ _COLUMNS = {
 }
 """Attributes of a contrast by the names of their columns in its table."""
 
+_PER_CLASS = ("effects", "pvalues", "qvalues")
+_OPTIONAL = {
+    *_COLUMNS.values(),
+    *(f"class_{name}_" for name in _PER_CLASS),
+    *("classes_", "pos_label_", "n_pos_", "n_neg_", "baseline_", "chosen_", "gains_"),
+}
+"""Attributes that not every fit has."""
+
 
 class FeatureContrast(SelectorMixin, BaseEstimator):
-    """Find the features that tell two sets of documents apart.
+    """Find the features that go along with a target: two sets, classes, or a number.
 
     Every feature is tested on its own, and a document is one observation: the tokens of a text
-    depend on each other, and a test that takes each for an observation finds differences where
+    depend on each other, and a test that takes each for an observation finds associations where
     there are none.
     The expected share of false discoveries among the selected features is at most `alpha`, by
     Benjamini and Hochberg's procedure over the features that fire in enough documents of any label.
 
     Parameters
     ----------
-    statistic : {"log_odds", "welch_t", "auroc", "mean_difference", "specificity"}, \
-            default="log_odds"
-        Statistic that features are tested and ordered by: the odds of firing, with Fisher's exact
-        test; the mean, with Welch's test; or the ranks, with the Mann-Whitney test.
-        "mean_difference" and "specificity", the smoothed ratio of the means, are tested as the
-        mean is. A ratio is largest for features that fire in a handful of documents: it describes
-        features rather than selects them.
+    statistic : {"log_odds", "welch_t", "auroc", "mean_difference", "specificity", "spearman", \
+            "linear", "wilcoxon", "auto"}, default="auto"
+        Statistic that features are tested and ordered by. For classes, the odds of firing
+        ("log_odds"), with Fisher's exact test; the mean ("welch_t"), with Welch's test; or the
+        ranks ("auroc"), with the Mann-Whitney test. "mean_difference" and "specificity", the
+        smoothed ratio of the means, are for two classes and tested as the mean is. A ratio is
+        largest for features that fire in a handful of documents: it describes features rather than
+        selects them. For numbers, the correlation of the ranks ("spearman"), or of the values
+        ("linear"). For matched pairs, the ranks of their differences ("wilcoxon"). "auto" is
+        "spearman" for numbers, "wilcoxon" for matched pairs, and "log_odds" otherwise.
+    target_type : {"auto", "binary", "multiclass", "continuous", "ordinal", "counts"}, \
+            default="auto"
+        What the target is. "auto" is what scikit-learn's
+        :func:`~sklearn.utils.multiclass.type_of_target` says: two values are "binary", more labels
+        or whole numbers "multiclass", other numbers "continuous". An ordered categorical of pandas
+        is "ordinal". Ratings and counts, being whole numbers, have to be called "ordinal" or
+        "counts"; more than 20 whole numbers are refused rather than taken for classes.
     alpha : float, default=0.05
         The largest expected share of false discoveries; with `n_permutations`, the largest
         probability of any.
@@ -76,28 +108,35 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         to be tested at all.
     min_effect : float, default=0
         Smallest absolute effect of a selected feature: the log odds ratio, Cohen's d for
-        "welch_t", the AUROC minus one half, the difference of the means, or the log of the
-        specificity.
+        "welch_t", the AUROC minus one half, the difference of the means, the log of the
+        specificity, or a correlation.
     pos_label : object, default=None
         The positive class. None takes the larger label.
-    pooling : {"max", "mean", "fired"}, default="max"
+    pooling : {"max", "mean", "fired", None}, default="max"
         Pooling of the rows of a document, where `fit` gets `groups`: the largest value, the mean,
-        or 1 if one of them is greater than 0.
+        or 1 if one of them is greater than 0. None takes each row for a document, and the groups
+        for documents that depend on each other.
     n_permutations : int, default=0
         Number of random permutations of the labels of the documents, by which each feature is
         compared with the largest statistic of all: exact for correlated features too.
     held_out : float, default=0
-        Share of the documents, the same of both classes, that are held out of testing and
-        selection, for an AUROC without selection bias.
+        Share of the documents, the same of all classes, or of the groups, that are held out of
+        testing and selection, for effects without selection bias.
+    n_features_to_select : int, default=None
+        The largest number of features of a set that does not repeat itself, chosen among the
+        significant ones: each for what it adds on held-out documents to a linear model of the
+        target by those before it. None selects all that are significant.
     random_state : int, RandomState instance or None, default=None
-        Source of the permutations and of the documents held out.
+        Source of the permutations, of the documents held out and of the folds of the choice.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (2,)
-        The two labels.
+    target_type_, statistic_ : str
+        What "auto" became.
+    classes_ : ndarray of shape (n_classes,)
+        The labels; only of classes.
     pos_label_ : object
-        The positive one.
+        The positive one; this and the following only of two classes.
     n_pos_, n_neg_ : int
         Documents of each class that were tested on.
     n_documents_ : ndarray of shape (n_features_in_,)
@@ -118,19 +157,40 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         Ends of its interval of 95 % confidence, for this feature alone; of no width at 0 and 1.
     specificity_ : ndarray of shape (n_features_in_,)
         Ratio of the means of the positive values, both smoothed by about one firing document.
+    target_firing_, target_silent_ : ndarray of shape (n_features_in_,)
+        Mean of the target where the feature fires and where it does not, NaN where there is no
+        such document; only of numbers.
+    strongest_class_ : ndarray of shape (n_features_in_,)
+        The class with the smallest p-value; this and the following only of several classes.
+    class_effects_, class_pvalues_, class_qvalues_ : ndarray of shape (n_features_in_, n_classes)
+        Tests of each class against the rest, and the false discoveries of each class by itself.
     scores_ : ndarray of shape (n_features_in_,)
-        Values of `statistic`: `z_`, `t_`, `auroc_`, `mean_difference_` or `specificity_`.
+        Of two classes, the values of `statistic`: `z_`, `t_`, `auroc_`, `mean_difference_` or
+        `specificity_`. Otherwise the normal deviate of the p-value, with the sign of the effect.
     effects_ : ndarray of shape (n_features_in_,)
-        Effects, to be compared with `min_effect`; positive where the positive class has more.
+        Effects, to be compared with `min_effect`; positive where the target is larger, or the
+        positive class, or the strongest one, has more. With groups or covariates, the correlation
+        of the codes with the target within the groups and beside the covariates.
+    effects_low_, effects_high_ : ndarray of shape (n_features_in_,)
+        Ends of their intervals of 95 % confidence, each for this feature alone; NaN for
+        "specificity".
     pvalues_ : ndarray of shape (n_features_in_,)
-        Two-sided p-values of the test.
+        Two-sided p-values of the test. Of several classes, the omnibus test: the smallest p-value
+        of a class against the rest, times the number of classes.
     qvalues_ : ndarray of shape (n_features_in_,)
         The smallest `alpha` at which a feature is selected by its false discoveries; 1 where it
         fires in too few documents.
     family_pvalues_ : ndarray of shape (n_features_in_,)
         p-values corrected for the number of features by permutation; only with `n_permutations`.
     held_out_auroc_ : ndarray of shape (n_features_in_,)
-        AUROC on the documents held out; only with `held_out`.
+        AUROC on the documents held out; only with `held_out` and two classes without groups.
+    held_out_effects_, held_out_pvalues_ : ndarray of shape (n_features_in_,)
+        Effects and p-values on the documents held out; only with `held_out` and other targets.
+    chosen_, gains_ : ndarray of shape (n_chosen,)
+        The chosen features in the order of their choice, and the share of the variance of the
+        target, on held-out documents, that each adds; only with `n_features_to_select`.
+    baseline_ : FeatureContrast
+        The same for the codes of the baseline; only with `baseline`.
     n_features_in_ : int
         Number of features of X.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -150,8 +210,18 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     that are matched in these, look at the places where it fires, count how often it fires on other
     texts, and steer it.
 
-    The tests are two-sided. Those of means and ranks are approximations that take account of the
-    skewness between classes of different sizes; Fisher's test and permutations are exact.
+    The tests are two-sided. Those of means, ranks and correlations are approximations that take
+    account of the skewness of codes and target; Fisher's test and permutations are exact. A
+    "linear" effect has the p-value of the ranks where that is larger, since a few extreme numbers
+    make linear correlations with anything.
+
+    Documents of groups are compared within their group: the test is the one of all permutations of
+    the target within the groups, which says nothing about documents whose group has one value of
+    the target. If this is true of every group, the groups are the observations, each with its mean
+    codes. Pairs with one document of either class have Wilcoxon's test. Covariates are taken out of
+    the target and the codes by least squares on cubic polynomials of their ranks, and on indicators
+    of their labels; the variance of the test is the larger one of those with and without the
+    assumption that the target varies as much everywhere.
 
     A constant feature has no effect, a statistic of 0, an AUROC of 0.5 and a p-value of 1. `t_` is
     infinite where both classes have one value each, and these differ.
@@ -164,6 +234,9 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     .. [3] DeLong, E. R., DeLong, D. M., Clarke-Pearson, D. L. "Comparing the areas under two or
        more correlated receiver operating characteristic curves: a nonparametric approach."
        Biometrics 44, 1988.
+    .. [4] Mantel, N. "Chi-square tests with one degree of freedom; extensions of the
+       Mantel-Haenszel procedure." Journal of the American Statistical Association 58, 1963.
+    .. [5] Wilcoxon, F. "Individual comparisons by ranking methods." Biometrics Bulletin 1, 1945.
 
     Examples
     --------
@@ -178,23 +251,34 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     array([7])
     >>> contrast.table().loc[7, ["firing_rate_pos", "firing_rate_neg", "auroc"]].round(2).tolist()
     [0.47, 0.08, 0.7]
+
+    A rating with the length of the text as a covariate:
+
+    >>> length = rng.integers(20, 200, size=200)
+    >>> rating = length / 100 + codes[:, 7] + rng.normal(size=200)
+    >>> contrast = FeatureContrast().fit(codes, rating, covariates=length)
+    >>> contrast.statistic_, contrast.get_support(indices=True)
+    ('spearman', array([7]))
     """
 
     _param_rules = {
-        "statistic": Option(*STATISTICS),
+        "statistic": Option(*STATISTICS, *OF_NUMBERS, "wilcoxon", "auto"),
+        "target_type": Option(*TARGET_TYPES),
         "alpha": Float(0, 1, open_="low"),
         "min_documents": Int(1),
         "min_effect": Float(0),
         "pooling": Option(*POOLINGS),
         "n_permutations": Int(0),
         "held_out": Float(0, 1, open_="high"),
+        "n_features_to_select": Int(1, none=True),
         "random_state": Seed(),
     }
 
     def __init__(
         self,
-        statistic="log_odds",
+        statistic="auto",
         *,
+        target_type="auto",
         alpha=0.05,
         min_documents=5,
         min_effect=0,
@@ -202,9 +286,11 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         pooling="max",
         n_permutations=0,
         held_out=0,
+        n_features_to_select=None,
         random_state=None,
     ):
         self.statistic = statistic
+        self.target_type = target_type
         self.alpha = alpha
         self.min_documents = min_documents
         self.min_effect = min_effect
@@ -212,20 +298,28 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         self.pooling = pooling
         self.n_permutations = n_permutations
         self.held_out = held_out
+        self.n_features_to_select = n_features_to_select
         self.random_state = random_state
 
     @on_a_draft
-    def fit(self, X, y, groups=None):
-        """Test every feature for a difference between the two classes.
+    def fit(self, X, y, groups=None, *, covariates=None, baseline=None):
+        """Test every feature for an association with the target.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Codes or other features, one row per document, or one row per token with `groups`.
         y : array-like of shape (n_samples,)
-            The class of each row; two of them.
+            The target of each row: labels, or numbers.
         groups : array-like of shape (n_samples,), default=None
-            The document of each row. All rows of a document have one label.
+            The document of each row, all of whose rows have one target; with ``pooling=None``, the
+            documents that depend on each other: those of one author, or matched pairs.
+        covariates : {array-like, DataFrame} of shape (n_samples,) or (n_samples, n_covariates), \
+                default=None
+            What else the target may depend on, such as the length of the text; numbers or labels.
+        baseline : array-like, sparse matrix or pair, default=None
+            Other codes of the same rows, with any number of columns, to which `baseline_` is
+            fitted; or a fitted transformer and the rows that it takes.
 
         Returns
         -------
@@ -235,36 +329,118 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter breaks its rule, X is not finite, `y` has not two classes of two
-            documents each, or a document has both labels.
+            If a parameter breaks its rule, X is not finite, `y` is not of the type, has too few
+            documents, or rows of one document have different targets.
         """
         check_params(self)
         check_rows(X, "X")
+        given = y
         X, y = validate_data(
             self, X, y, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32]
         )
-        self.classes_, self.pos_label_, positive = two_classes(y, self.pos_label)
-        if groups is not None:
-            number, positive = check_groups(groups, positive)
-            X = pool_rows(X, number, len(positive), self.pooling)
-        check_class_sizes(positive)
+        for name in _OPTIONAL:
+            vars(self).pop(name, None)  # of an earlier fit
+        is_ordered = getattr(getattr(given, "dtype", None), "ordered", False)
+        target = read_target(given if is_ordered else y, self.target_type, self.pos_label)
+        self.target_type_ = target.type
+        data = compared_documents(X, target, groups, covariates, self.pooling)
+        self._check_statistic(data)
         random = check_random_state(self.random_state)
-        for optional in ("family_pvalues_", "held_out_auroc_"):
-            vars(self).pop(optional, None)  # of an earlier fit
         if self.held_out:
-            X, positive = self._hold_out(X, positive, random)
-        self._measure(X, positive)
-        tested = np.flatnonzero(self._tested())
-        self.qvalues_ = np.ones(X.shape[1])
-        if len(tested):
-            self.qvalues_[tested] = false_discovery_control(self.pvalues_[tested])
-        if self.n_permutations:
-            self.family_pvalues_ = np.ones(X.shape[1])
-        if self.n_permutations and len(tested):
-            self.family_pvalues_[tested] = family_pvalues(
-                X[:, tested], positive, STATISTICS[self.statistic][1], self.n_permutations, random
-            )
+            data = self._hold_out(data, random)
+        for name, values in self._columns(data).items():
+            setattr(self, f"{name}_", values)
+        self._describe_classes(data.target)
+        self._correct(data, random)
+        if self.n_features_to_select is not None:
+            self._choose(data, random)
+        if baseline is not None:
+            codes = _baseline_codes(baseline, len(target.values))
+            self.baseline_ = clone(self).fit(codes, given, groups, covariates=covariates)
         return self
+
+    def _check_statistic(self, data):
+        """Resolve the statistic; a ValueError where it does not fit the target."""
+        statistic, kind = self.statistic, data.target.type
+        is_matched = data.are_pairs and not data.covariates
+        if statistic == "auto":
+            statistic = "spearman" if kind in NUMBERS else "log_odds"
+            statistic = "wilcoxon" if is_matched else statistic
+        if kind in NUMBERS:
+            options = OF_NUMBERS[:1] if kind == "ordinal" else OF_NUMBERS
+            remedy = "a target of numbers"
+        else:
+            options = tuple(STATISTICS)
+            if kind == "multiclass" or not data.is_plain:
+                options = tuple(name for name in STATISTICS if name not in OF_TWO)
+            options = (*options, *["wilcoxon"] * is_matched)
+            remedy = "several classes" if kind == "multiclass" else "two classes"
+            remedy += " with groups or covariates" * (not data.is_plain)
+        if statistic not in options:
+            raise ValueError(
+                f"statistic={statistic!r} is not for {remedy} (target_type {kind!r}); take one of "
+                f"{', '.join(map(repr, options))}."
+            )
+        self.statistic_ = statistic
+
+    def _columns(self, data):
+        """Return all measures of some documents by name."""
+        statistic, target, columns = self.statistic_, data.target, {}
+        if target.type == "binary":
+            check_class_sizes(target.values)
+            _, test, _ = STATISTICS.get(statistic, STATISTICS["auroc"])
+            columns = measures(data.X, target.values, test)
+        if statistic == "wilcoxon":
+            return {**columns, **pair_associations(_differences(data.X))}
+        if target.type == "binary" and data.is_plain:
+            columns["scores"] = columns[STATISTICS[statistic][0]]
+            columns["effects"] = effect_of(statistic, columns)
+            ends = effect_interval(statistic, columns, target.values)
+            return {**columns, "effects_low": ends[0], "effects_high": ends[1]}
+        unadjusted = target.type == "multiclass" and data.is_plain
+        design = None if unadjusted else data.design(statistic)
+        return {**columns, **associations(data.X, target, statistic, design)}
+
+    def _describe_classes(self, target):
+        if target.classes is not None:
+            self.classes_ = target.classes
+        if target.type == "binary":
+            self.pos_label_ = target.pos_label
+            self.n_pos_, self.n_neg_ = int(target.values.sum()), int((~target.values).sum())
+
+    def _correct(self, data, random):
+        """Correct the p-values for the number of features that are tested."""
+        tested = np.flatnonzero(self._tested())
+        self.qvalues_ = _false_discoveries(self.pvalues_, tested)
+        if hasattr(self, "class_pvalues_"):
+            columns = [_false_discoveries(pvalues, tested) for pvalues in self.class_pvalues_.T]
+            self.class_qvalues_ = np.stack(columns, axis=1)
+        if self.n_permutations:
+            self.family_pvalues_ = np.ones(len(self.qvalues_))
+        if self.n_permutations and len(tested):
+            X, target, statistic = data.X[:, tested], data.target, self.statistic_
+            if statistic == "wilcoxon":
+                values = flipped_pvalues(_differences(X), self.n_permutations, random)
+            elif target.type == "binary" and data.is_plain:
+                test = STATISTICS[statistic][1]
+                values = family_pvalues(X, target.values, test, self.n_permutations, random)
+            else:
+                options = (FORMS[statistic], data.design(statistic), self.n_permutations, random)
+                values = permuted_pvalues(X, *options)
+            self.family_pvalues_[tested] = values
+
+    def _choose(self, data, random):
+        """Choose a few of the significant features, each for what it adds to the others."""
+        candidates = np.flatnonzero(self._is_significant())
+        self.chosen_, self.gains_ = candidates[:0], np.zeros(0)
+        if len(candidates):
+            statistic = "auroc" if self.statistic_ == "wilcoxon" else self.statistic_
+            X = data.X[:, candidates]
+            blocks = [in_form(block, FORMS[statistic]) for block in column_blocks(X)]
+            codes = sparse.csr_array(sparse.hstack(blocks))
+            design = data.design(statistic)
+            chosen, gains = greedy_set(codes, design, self.n_features_to_select, random)
+            self.chosen_, self.gains_ = candidates[chosen], np.array(gains)
 
     def table(self, feature_names=None):
         """Return all measures as a data frame with one line per feature.
@@ -280,7 +456,8 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         table : DataFrame
             The measures, under the names of the attributes, indexed by the number of the feature:
             selected features first, those that fire in too few documents last, each group by the
-            absolute score. The columns "effect" and "qvalue" are those of a volcano plot.
+            absolute score. The columns "effect" and "qvalue" are those of a volcano plot. Of
+            several classes it has "effect", "pvalue" and "qvalue" of each, as in "effect: spam".
 
         Raises
         ------
@@ -292,7 +469,8 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         check_is_fitted(self)
         if feature_names is None:
             feature_names = getattr(self, "feature_names_in_", None)
-        strength = np.abs(self.effects_ if self.statistic in CENTRED else self.scores_)
+        strength = np.abs(self.effects_ if self.statistic_ in CENTRED else self.scores_)
+        strength = np.abs(self.scores_) if not hasattr(self, "auroc_") else strength
         selected = self._get_support_mask()
         order = np.lexsort((-strength, ~self._tested(), ~selected))
         pd = needed("pandas", "FeatureContrast.table")
@@ -301,7 +479,50 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         for column, attribute in _COLUMNS.items():
             if hasattr(self, attribute):
                 columns[column] = getattr(self, attribute)
+        if hasattr(self, "class_effects_"):
+            for name in _PER_CLASS:
+                of_classes = getattr(self, f"class_{name}_").T
+                for label, values in zip(self.classes_, of_classes, strict=True):
+                    columns[f"{name[:-1]}: {visible(str(label))}"] = values
         return pd.DataFrame(columns).iloc[order]
+
+    def compare(self):
+        """Return a data frame that sets the features beside those of the baseline.
+
+        Returns
+        -------
+        comparison : DataFrame
+            One line for the features and one for the `baseline`: "n_features", "n_tested", those
+            that fire in enough documents, "n_selected", their share "selected", the median of their
+            absolute effects and the largest one; and "gain", the share of the target that the
+            chosen features explain on held-out documents, with `n_features_to_select`.
+
+        Raises
+        ------
+        AttributeError
+            If `fit` got no baseline.
+        ImportError
+            If pandas is not installed.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "baseline_"):
+            raise AttributeError("There is no baseline; pass other codes to fit, baseline=codes.")
+        pd = needed("pandas", "FeatureContrast.compare")
+        lines = [self._summary(), self.baseline_._summary()]
+        return pd.DataFrame(lines, index=["features", "baseline"])
+
+    def _summary(self):
+        tested, selected = self._tested(), self._get_support_mask()
+        sizes = np.abs(self.effects_[selected])
+        summary = {
+            "n_features": len(tested),
+            "n_tested": int(tested.sum()),
+            "n_selected": int(selected.sum()),
+            "selected": float(selected.sum() / max(tested.sum(), 1)),
+            "median_effect": float(np.median(sizes)) if len(sizes) else np.nan,
+            "largest_effect": float(np.abs(self.effects_[tested]).max(initial=0)),
+        }
+        return summary | ({"gain": float(self.gains_.sum())} if hasattr(self, "gains_") else {})
 
     def _shown_names(self, names):
         """Return one name per feature, empty where a mapping has none."""
@@ -312,34 +533,65 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
             raise ValueError(f"feature_names has {len(names)} names; {n_features} are needed.")
         return [visible(str(name)) for name in names]
 
-    def _measure(self, X, positive):
-        measure, test, _ = STATISTICS[self.statistic]
-        columns = measures(X, positive, test)
-        for name, values in columns.items():
-            setattr(self, f"{name}_", values)
-        self.n_pos_, self.n_neg_ = int(positive.sum()), int((~positive).sum())
-        self.scores_ = columns[measure]
-        self.effects_ = effect_of(self.statistic, columns)
-
     def _tested(self):
         return self.n_documents_ >= self.min_documents
 
-    def _hold_out(self, X, positive, random):
-        """Measure the AUROC of the documents held out, and return the others."""
-        tested, held = split_documents(positive, self.held_out, random)
-        X = sparse.csr_array(X) if sparse.issparse(X) else X
-        self.held_out_auroc_ = auroc(X[held], positive[held], signed=True)[0]
-        return X[tested], positive[tested]
+    def _hold_out(self, data, random):
+        """Measure the documents held out, and return the others."""
+        tested, held = data.split(self.held_out, random)
+        if data.target.type == "binary" and data.is_plain:
+            self.held_out_auroc_ = auroc(held.X, held.target.values, signed=True)[0]
+        else:
+            columns = self._columns(held)
+            self.held_out_effects_ = columns["effects"]
+            self.held_out_pvalues_ = columns["pvalues"]
+        return tested
 
-    def _get_support_mask(self):
-        check_is_fitted(self)
+    def _is_significant(self):
         values = self.family_pvalues_ if hasattr(self, "family_pvalues_") else self.qvalues_
         large = np.abs(self.effects_) >= self.min_effect
         return self._tested() & large & (values <= self.alpha)
+
+    def _get_support_mask(self):
+        check_is_fitted(self)
+        significant = self._is_significant()
+        if not hasattr(self, "chosen_"):
+            return significant
+        return significant & np.isin(np.arange(len(significant)), self.chosen_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.input_tags.sparse = True
-        tags.classifier_tags = ClassifierTags(multi_class=False)
+        if self.statistic in OF_TWO:
+            tags.classifier_tags = ClassifierTags(multi_class=False)
         return tags
+
+
+def _false_discoveries(pvalues, tested):
+    """Return Benjamini and Hochberg's q-values of the tested features, and 1 for the others."""
+    qvalues = np.ones(len(pvalues))
+    if len(tested):
+        qvalues[tested] = false_discovery_control(pvalues[tested])
+    return qvalues
+
+
+def _differences(X):
+    """Return the codes of the second document of each pair, less those of the first."""
+    X = as_csr(sparse.csr_array(X))
+    return sparse.csr_array(X[1::2] - X[::2])
+
+
+def _baseline_codes(baseline, n_rows):
+    """Return the codes of a baseline, from its transformer where it has one."""
+    if isinstance(baseline, tuple) and len(baseline) == 2 and hasattr(baseline[0], "transform"):
+        coder, rows = sparse_coder(baseline[0]), baseline[1]
+        baseline = sparse_codes(coder, rows, 1)
+    elif hasattr(baseline, "transform") and hasattr(baseline, "get_params"):
+        raise ValueError(
+            "baseline is a transformer; pass it with the rows that it codes, baseline=(transformer,"
+            " rows), or its codes."
+        )
+    check_rows(baseline, "baseline")
+    check_consistent_length(baseline, np.empty(n_rows))
+    return baseline

@@ -1,4 +1,4 @@
-"""Documents of two classes: one row and one label per document."""
+"""Documents: one row of codes and one label or number per document."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from sksae._coding import as_csr
 from sksae._runs import run_lengths, run_starts
 
-POOLINGS = ("max", "mean", "fired")
+POOLINGS = ("max", "mean", "fired", None)
 _ENTRIES_AT_A_TIME = 2**22
 
 
@@ -74,7 +74,7 @@ def split_documents(positive, held_out, random):
 
 
 def check_groups(groups, positive):
-    """Return the document of each row as numbers, and the label of each document.
+    """Return the document of each row as numbers, and the label or number of each document.
 
     Raises
     ------
@@ -88,9 +88,11 @@ def check_groups(groups, positive):
     wrong = np.flatnonzero(labels[number] != positive)
     if len(wrong):
         name = names[number[wrong[:1]]].tolist()[0]
+        what = "both labels" if labels.dtype == bool else "different targets"
         raise ValueError(
-            f"The rows of group {name!r} have both labels; a group is one document and has one "
-            f"label (row {firsts[number[wrong[0]]]} differs from row {wrong[0]})."
+            f"The rows of group {name!r} have {what}; a group is one document and has one "
+            f"label (row {firsts[number[wrong[0]]]} differs from row {wrong[0]}). With "
+            f"pooling=None, rows are documents, and groups depend on each other."
         )
     return number, labels
 

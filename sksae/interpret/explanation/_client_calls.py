@@ -33,8 +33,9 @@ def ask(client, questions, *, max_concurrency=4, verbose=0, name="ask"):
     ----------
     client : object
         Its method `complete` maps messages to a string.
-    questions : list of list of dict
-        Messages with `role` and `content`.
+    questions : sequence of list of dict
+        Messages with `role` and `content`. One that writes them when they are asked for keeps
+        those in memory that are under way.
     max_concurrency : int, default=4
         The largest number of questions at the same time.
     verbose : int, default=0
@@ -54,12 +55,11 @@ def ask(client, questions, *, max_concurrency=4, verbose=0, name="ask"):
     answers = [not_asked] * len(questions)
     hopeless = threading.Event()
 
-    def numbered_answer(numbered_question):
-        i, question = numbered_question
+    def numbered_answer(i):
         if hopeless.is_set():
             return i, not_asked
         try:
-            return i, client.complete(question)
+            return i, client.complete(questions[i])
         except BaseException as error:  # of any type: a client is the user's own
             return i, error
 
@@ -67,7 +67,7 @@ def ask(client, questions, *, max_concurrency=4, verbose=0, name="ask"):
     # The pool's threads are daemons: after an interruption no question is sent any more and the
     # process does not wait. If it goes on, answers under way still reach a cache.
     with ThreadPool(max(1, min(max_concurrency, len(questions)))) as pool:
-        for i, answer in pool.imap_unordered(numbered_answer, enumerate(questions)):
+        for i, answer in pool.imap_unordered(numbered_answer, range(len(questions))):
             if answer is not_asked:
                 continue
             failed = isinstance(answer, BaseException)

@@ -3,8 +3,8 @@
 import math
 
 from sksae._params import Bool, Float, Int, Option, Pair, check_option
-from sksae.interpret.explanation._explaining import N_EXAMPLES, chosen_windows, features_of
-from sksae.interpret.explanation._explanation_prompts import explain_messages
+from sksae.interpret.explanation._candidates import CandidateQuestions
+from sksae.interpret.explanation._explaining import N_EXAMPLES, features_of
 from sksae.interpret.explanation._explanation_scores import (
     EMBEDDING,
     TESTS,
@@ -17,10 +17,10 @@ from sksae.interpret.explanation._splitting import joined, split_examples
 
 _N_MEASURED = 100  # the most features whose questions are written out
 _BYTES_PER_TOKEN = 4  # of UTF-8; about right for English, code and Korean
-_FRAME = 8  # tokens per question that the chat format takes
+FRAME = 8  # tokens per question that the chat format takes
 _TYPICAL_TEXT = "a description of ordinary length, say a dozen words and a half of them short"
 _TOKENS_OUT = {"explain": 30, "intruder": 2}  # per question
-_TOKENS_OUT_PER_WINDOW = {"detection": 2, "fuzzing": 2, "simulation": 3}
+_TOKENS_OUT_PER_WINDOW = {"choose": 2, "detection": 2, "fuzzing": 2, "simulation": 3}
 
 
 def estimate_cost(
@@ -30,6 +30,7 @@ def estimate_cost(
     methods=(),
     price_per_million=(0.0, 0.0),
     n_examples=N_EXAMPLES,
+    n_candidates=1,
     per_question=5,
     min_examples=5,
     baselines=True,
@@ -53,6 +54,8 @@ def estimate_cost(
         The price of a million tokens that are sent, and of a million that come back.
     n_examples : int, default=20
         As for :func:`explain` and :func:`score_explanations`.
+    n_candidates : int, default=1
+        As for :func:`explain`.
     per_question, min_examples : int, default=5
         As for :func:`score_explanations`.
     baselines : bool, default=True
@@ -95,6 +98,7 @@ def estimate_cost(
     (3, True)
     """
     check_option("n_examples", n_examples, Int(2))
+    check_option("n_candidates", n_candidates, Int(1))
     check_option("per_question", per_question, Int(1))
     check_option("min_examples", min_examples, Int(2))
     check_option("baselines", baselines, Bool())
@@ -106,16 +110,17 @@ def estimate_cost(
     n_measured = min(len(features), _N_MEASURED)
     measured = [features[i * len(features) // n_measured] for i in range(n_measured)]
     steps = {name: _no_cost() for name in ("explain", *methods)}
+    if n_candidates > 1:
+        steps["choose"] = _no_cost()
     plan = QuestionPlan(n_examples, per_question)
     for number in measured:
-        for name, messages, n_windows in _questions(
-            atlas.feature(number), methods, plan, (baselines, min_examples), random_state
-        ):
+        writing = CandidateQuestions(atlas, n_examples, n_candidates, random_state)
+        feature = atlas.feature(number)
+        options = writing, baselines, min_examples
+        for name, messages, n_windows in _questions(feature, methods, plan, options, random_state):
             step = steps[name]
             step["calls"] += 1
-            step["tokens_in"] += _FRAME + sum(
-                _n_tokens(m["content"], count_tokens) for m in messages
-            )
+            step["tokens_in"] += FRAME + sum(n_tokens(m["content"], count_tokens) for m in messages)
             of_windows = _TOKENS_OUT_PER_WINDOW.get(name, 0) * n_windows
             step["tokens_out"] += 2 + _TOKENS_OUT.get(name, of_windows)
     return _summary(steps, len(features), n_measured, price_per_million, count_tokens)
@@ -123,11 +128,13 @@ def estimate_cost(
 
 def _questions(feature, methods, plan, options, random_state):
     """Yield step, messages and number of windows of all questions about a feature."""
-    baselines, min_examples = options
+    writing, baselines, min_examples = options
     explaining, scoring = split_examples(feature, random_state=random_state)
-    windows = chosen_windows(explaining, plan.n_examples)
-    if windows:
-        yield "explain", explain_messages(feature, windows), len(windows)
+    writing.add(feature)
+    for messages in writing:
+        yield "explain", messages, plan.n_examples
+    for question in writing.tests(feature.feature, [_TYPICAL_TEXT] * writing.n_different):
+        yield "choose", question.messages, len(question.truth)
     if too_rare(scoring, min_examples):
         return
     other_text = _TYPICAL_TEXT if baselines else None
@@ -140,7 +147,8 @@ def _no_cost():
     return {"calls": 0, "tokens_in": 0, "tokens_out": 0, "price": 0.0}
 
 
-def _n_tokens(text, count_tokens):
+def n_tokens(text, count_tokens):
+    """Number of tokens of a text, by the given count or by its bytes."""
     if count_tokens is not None:
         return count_tokens(text)
     return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)

@@ -9,9 +9,9 @@ from sklearn.utils.validation import check_is_fitted
 from sksae._params import Int, Option, check_option
 from sksae.interpret._strongest import check_features
 from sksae.interpret.explanation._answers import read_description
+from sksae.interpret.explanation._candidates import CandidateQuestions
 from sksae.interpret.explanation._client_calls import ask, check_client
 from sksae.interpret.explanation._explanation import Explanation
-from sksae.interpret.explanation._explanation_prompts import explain_messages
 from sksae.interpret.explanation._row_names import KINDS, explain_rows, kind_of_rows
 from sksae.interpret.explanation._splitting import key_of, split_examples
 from sksae.interpret.explanation._token_statistics import describe
@@ -26,6 +26,7 @@ def explain(
     *,
     rows="auto",
     n_examples=N_EXAMPLES,
+    n_candidates=1,
     max_concurrency=4,
     random_state=0,
     verbose=0,
@@ -69,6 +70,11 @@ def explain(
         with labels and "numbers" without.
     n_examples : int, default=20
         The largest number of windows per feature that the language model is shown.
+    n_candidates : int, default=1
+        Number of descriptions that the language model writes of each feature, from different
+        windows. The one is kept that tells best, by "detection" as in :func:`score_explanations`,
+        in which of some other windows the feature fires; these are kept for the choice, so that
+        scores are not flattered by it.
     max_concurrency : int, default=4
         The largest number of questions at the same time. The result does not depend on it.
     random_state : int, default=0
@@ -129,6 +135,7 @@ def explain(
     """
     check_option("rows", rows, Option("auto", *KINDS))
     check_option("n_examples", n_examples, Int(1))
+    check_option("n_candidates", n_candidates, Int(1))
     features = features_of(atlas, features)
     if client is not None:
         check_client(client)
@@ -136,22 +143,22 @@ def explain(
         kind = kind_of_rows(atlas) if rows == "auto" else rows
         if kind != "tokens":
             return explain_rows(atlas, features, kind, random_state)
-    explanations, questions, asked = {}, [], []
+    explanations = {}
+    questions = CandidateQuestions(atlas, n_examples, n_candidates, random_state)
     for number in features:
         feature = atlas.feature(number)
-        side, _ = split_examples(feature, random_state=random_state)
-        windows = chosen_windows(side, n_examples)
-        if client is None or not windows:
-            texts = _texts(side.windows())
+        if client is None or not questions.add(feature):
+            side, _ = split_examples(feature, random_state=random_state)
             description = describe(feature, side)
+            texts = tuple(dict.fromkeys(key_of(e.text) for e in side.windows()))
             explanations[number] = Explanation(number, description, "tokens", seen=texts)
-        else:
-            questions.append(explain_messages(feature, windows))
-            asked.append((number, _texts(windows)))
     if questions:
-        options = {"max_concurrency": max_concurrency, "verbose": verbose, "name": "explain"}
-        answers = ask(client, questions, **options)
-        explanations |= _explanations(asked, answers, name_of(client))
+        options = {"max_concurrency": max_concurrency, "verbose": verbose}
+        answers = ask(client, questions, name="explain", **options)
+        candidates = _descriptions(questions.jobs, answers)
+        source = name_of(client)
+        for number, text in questions.best(client, candidates, **options).items():
+            explanations[number] = Explanation(number, text, source, seen=questions.seen[number])
     return {number: explanations[number] for number in features if number in explanations}
 
 
@@ -166,53 +173,39 @@ def features_of(atlas, features):
     return check_features(features, atlas.n_components_).tolist()
 
 
-def chosen_windows(side, n_examples):
-    """Windows for an explanation: the strongest, then those of each part in turn."""
-    n_top = (n_examples + 1) // 2
-    by_row = {example.row: example for example in side.top[:n_top]}
-    for depth in range(max(map(len, side.quantiles), default=0)):
-        for part in side.quantiles:
-            if depth < len(part) and len(by_row) < n_examples:
-                by_row.setdefault(part[depth].row, part[depth])
-    return list(by_row.values())
-
-
 def name_of(client):
     """Name of a client: its own, or that of its class."""
     return str(getattr(client, "name", type(client).__name__))
 
 
-def _explanations(asked, answers, source):
-    """Explanations from the answers; a warning names the features without one."""
-    explanations, failed = {}, {}
-    for (number, texts), answer in zip(asked, answers, strict=True):
+def _descriptions(jobs, answers):
+    """Different descriptions of each feature; a warning names the features without one."""
+    found, failed = {}, {}
+    for (number, _), answer in zip(jobs, answers, strict=True):
         try:
             if isinstance(answer, Exception):
                 raise answer
             description = read_description(answer)
-            explanations[number] = Explanation(number, description, source, seen=texts)
+            found.setdefault(number, {})[description] = True
         except Exception as error:  # of any type: a client is the user's own
-            failed[number] = error
+            failed.setdefault(number, error)
+    failed = {number: error for number, error in failed.items() if number not in found}
     if failed:
         number, error = next(iter(failed.items()))
         message = f"feature {number}: {type(error).__name__}: {error}"
-        if not explanations:
+        if not found:
             raise RuntimeError(
                 f"None of {len(failed)} features could be explained; {message}"
             ) from error
         warnings.warn(
-            f"{len(failed)} of {len(asked)} features have no explanation: "
+            f"{len(failed)} of {len(failed) + len(found)} features have no explanation: "
             f"{named(failed)}; {message}. Call explain again for these.",
             stacklevel=3,
         )
-    return explanations
+    return {number: list(texts) for number, texts in found.items()}
 
 
 def named(numbers):
     """Text of the first ten of some numbers."""
     numbers = list(numbers)
     return ", ".join(map(str, numbers[:10])) + ", ..." * (len(numbers) > 10)
-
-
-def _texts(windows):
-    return tuple(dict.fromkeys(key_of(e.text) for e in windows))

@@ -1,6 +1,7 @@
 """Scores of explanations: how well they predict where features fire, on texts not used for them.
 
-All questions about all features are asked together; the answers are collected per score.
+Questions about some hundred features are asked together, so that those of many features are never
+all in memory; the answers are collected per score.
 """
 
 import math
@@ -43,6 +44,7 @@ TESTS = {
     "intruder": intruder,
 }
 WITHOUT_TEXT = {"intruder"}  # tests to which no explanation is shown
+_AT_A_TIME = 200  # features whose windows and questions are in memory
 _TOO_FEW = "too rare: too few windows for this method"
 
 
@@ -63,6 +65,19 @@ class Asked(NamedTuple):
     method: str
     is_baseline: bool  # whether the text is another feature's explanation
     question: Question
+
+
+class Replies(NamedTuple):
+    """All answers so far, without their questions."""
+
+    scores: list  # (feature, method, whether it is a baseline) of each
+    answers: list  # of str or Exception
+    parsed: list
+
+    def are_hopeless(self):
+        """Whether no question of the first features got an answer: the others are not asked."""
+        failed = [isinstance(answer, Exception) for answer in self.answers]
+        return bool(failed) and all(failed)
 
 
 def score_explanations(
@@ -208,17 +223,25 @@ def score_explanations(
     methods = _checked_methods(methods, client)
     explanations = as_explanations(explanations)
     features_of(atlas, list(explanations))
-    subjects, notes = _subjects(atlas, explanations, min_examples, baselines, random_state)
+    subjects = _Subjects(atlas, explanations, min_examples, baselines, random_state)
     plan = QuestionPlan(n_examples, per_question)
-    questions = [q for s in subjects for q in questions_about(s, methods, plan, random_state)]
+    scores, replies = {}, Replies([], [], [])
     asking = {"max_concurrency": max_concurrency, "verbose": verbose}
-    scores = _scores_by_asking(client, questions, random_state, **asking)
+    for block in subjects.blocks() if set(methods) & set(TESTS) else ():
+        asked = [q for s in block for q in questions_about(s, methods, plan, random_state)]
+        scores |= _scores_by_asking(client, asked, replies, random_state, **asking)
+        if replies.are_hopeless():
+            break
+    if replies.answers:
+        warn_of_failures(replies.answers, stacklevel=3)
+        warn_of_unread(*replies, stacklevel=3)
     if EMBEDDING in methods:
-        similarity = embedding_scores(subjects, plan, embed, random_state)
+        every = [subject for block in subjects.blocks() for subject in block]
+        similarity = embedding_scores(every, plan, embed, random_state)
         scores |= {(number, EMBEDDING): score for number, score in similarity.items()}
     scored = {}
     for number, explanation in explanations.items():
-        without_score = no_score(notes.get(number, _TOO_FEW))
+        without_score = no_score(subjects.notes.get(number, _TOO_FEW))
         added = {method: scores.get((number, method), without_score) for method in methods}
         scored[number] = replace(explanation, scores=explanation.scores | added)
     if baseline is not None:
@@ -317,33 +340,43 @@ def _checked_methods(methods, client):
     return methods
 
 
-def _subjects(atlas, explanations, min_examples, baselines, random_state):
-    """`Subject` of each feature that can be tested, and a note for each other feature."""
-    windows, notes = {}, {}
-    for number, explanation in explanations.items():
-        feature = atlas.feature(number)
-        explaining, scoring = split_examples(
-            feature, seen=explanation.seen, random_state=random_state
-        )
-        note = too_rare(scoring, min_examples)
-        if note is None:
-            windows[number] = feature, scoring, joined(explaining, scoring)
-        else:
-            notes[number] = note
-    tested = {number: explanations[number] for number in windows}
-    baseline_texts = other_texts(tested, random_state) if baselines else {}
-    subjects = [Subject(*w, tested[n].text, baseline_texts.get(n)) for n, w in windows.items()]
-    return subjects, notes
+class _Subjects:
+    """Features that can be tested, and a note for each other feature."""
+
+    def __init__(self, atlas, explanations, min_examples, baselines, random_state):
+        self.atlas, self.explanations, self.random_state = atlas, explanations, random_state
+        self.notes, tested = {}, {}
+        for number, explanation in explanations.items():
+            note = too_rare(self._sides(number)[2], min_examples)
+            (tested if note is None else self.notes)[number] = note or explanation
+        self.numbers = list(tested)
+        self.other_texts = other_texts(tested, random_state) if baselines else {}
+
+    def blocks(self):
+        """Yield lists of `Subject`, whose windows are made for each block."""
+        for start in range(0, len(self.numbers), _AT_A_TIME):
+            yield [self._subject(number) for number in self.numbers[start : start + _AT_A_TIME]]
+
+    def _sides(self, number):
+        feature, seen = self.atlas.feature(number), self.explanations[number].seen
+        return feature, *split_examples(feature, seen=seen, random_state=self.random_state)
+
+    def _subject(self, number):
+        feature, explaining, scoring = self._sides(number)
+        windows = feature, scoring, joined(explaining, scoring)
+        text = self.explanations[number].text
+        return Subject(*windows, text, self.other_texts.get(number))
 
 
-def _scores_by_asking(client, asked, random_state, **options):
-    """Score by feature and method, from the answers to all questions."""
+def _scores_by_asking(client, asked, replies, random_state, **options):
+    """Score by feature and method, from the answers to all questions, which go to the replies."""
     if not asked:
         return {}
     answers = ask(client, [a.question.messages for a in asked], name="score", **options)
-    warn_of_failures(answers, stacklevel=4)
     parsed = [_parsed(a, answer) for a, answer in zip(asked, answers, strict=True)]
-    warn_of_unread([(a.number, a.method, a.is_baseline) for a in asked], answers, parsed)
+    replies.scores.extend((a.number, a.method, a.is_baseline) for a in asked)
+    replies.answers.extend(answers)
+    replies.parsed.extend(parsed)
     groups = {}  # questions and parsed answers by score
     for a, values in zip(asked, parsed, strict=True):
         questions, group_answers = groups.setdefault((a.number, a.method, a.is_baseline), ([], []))

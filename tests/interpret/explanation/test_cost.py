@@ -30,7 +30,7 @@ def test_prices_add_up(atlas):
     options = {"methods": ("detection",), "count_tokens": lambda text: 1}
     cost = estimate_cost(atlas, price_per_million=(2.0, 8.0), **options)
     assert cost["n_features"] == cost["n_measured"] == 3
-    assert cost["tokens_in"] == cost["calls"] * (2 + _cost._FRAME)
+    assert cost["tokens_in"] == cost["calls"] * (2 + _cost.FRAME)
     price = (2 * cost["tokens_in"] + 8 * cost["tokens_out"]) / 1e6
     assert cost["price"] == pytest.approx(price)
     assert sum(step["price"] for step in cost["steps"].values()) == pytest.approx(price)
@@ -63,3 +63,13 @@ def test_nothing_costs_nothing(atlas):
 def test_wrong_input_is_refused(atlas, options, message):
     with pytest.raises(ValueError, match=message):
         estimate_cost(atlas, **options)
+
+
+def test_candidates_are_counted_with_their_comparison(atlas):
+    one, three = (estimate_cost(atlas, n_candidates=n) for n in (1, 3))
+    assert three["steps"]["explain"]["calls"] == 3 * one["steps"]["explain"]["calls"] == 9
+    assert three["steps"]["choose"]["calls"] >= 9
+    assert "choose" not in one["steps"]
+    client = Oracle()
+    explain(atlas, client, n_candidates=3)
+    assert len(client.asked) == 9  # of candidates that agree none is compared

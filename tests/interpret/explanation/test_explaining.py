@@ -20,8 +20,16 @@ from sksae.interpret import (
     split_examples,
 )
 from sksae.interpret.explanation import _explanation_prompts as prompts
+from sksae.interpret.explanation._candidates import CandidateQuestions
 from tests.cases import each_case
-from tests.interpret.explanation.planted import Constant, Oracle, Recording, planted_atlas
+from tests.interpret.explanation.planted import (
+    WORDS,
+    Constant,
+    Oracle,
+    Recording,
+    lines_of,
+    planted_atlas,
+)
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9)
 SCORES = st.dictionaries(
@@ -289,3 +297,45 @@ def test_as_a_string_an_explanation_cannot_steer_a_terminal():
     one = Explanation(7, "days\x1b[2J\x07 of\nthe week")
     assert str(one) == f"{one}" == "days\ufffd[2J\ufffd of↵the week"
     assert one.text == "days\x1b[2J\x07 of\nthe week"  # data, as in the file
+
+
+class SecondThought(Oracle):
+    """Says something else of every window the first time."""
+
+    def answer(self, system, user):
+        n_explained = sum(messages[0]["content"] == prompts._EXPLAIN for messages in self.asked)
+        if system == prompts._EXPLAIN and n_explained % 2:
+            return "EXPLANATION: sand"
+        return super().answer(system, user)
+
+
+def test_the_best_of_several_candidates_is_kept(atlas):
+    options = {"max_concurrency": 1, "random_state": 0}
+    assert explain(atlas, SecondThought(), [0], **options)[0].text == "sand"
+    client = SecondThought()
+    explanations = explain(atlas, client, n_candidates=2, **options)
+    assert [explanations[i].text for i in range(3)] == list(WORDS)
+    detections = [m for m in client.asked if m[0]["content"] == prompts._DETECT]
+    assert len(detections) >= 6
+
+
+def test_the_windows_of_the_choice_are_not_scored_on(atlas):
+    client = SecondThought()
+    explanation = explain(atlas, client, [0], n_candidates=2, max_concurrency=1)[0]
+    asked = [m[1]["content"] for m in client.asked if m[0]["content"] == prompts._DETECT]
+    chosen_by = {line for user in asked for line in lines_of(user)}
+    _, scoring = split_examples(atlas.feature(0), seen=explanation.seen, random_state=0)
+    windows = [*scoring.windows(), *(e for part in scoring.silent.values() for e in part)]
+    scored_on = {prompts.line_of(example) for example in windows}
+    assert len(chosen_by) > 10 < len(scored_on)
+    assert not chosen_by & scored_on
+
+
+def test_questions_are_written_as_they_are_asked(atlas):
+    questions = CandidateQuestions(atlas, 6, 2, 0)
+    assert questions.add(atlas.feature(1))
+    assert not questions.add(atlas.feature(3))
+    first, second = questions
+    assert first != second
+    assert questions[0] == first
+    assert questions.jobs == [(1, 0), (1, 1)]

@@ -13,6 +13,7 @@ from sksae.interpret import (
     split_examples,
 )
 from sksae.interpret.explanation import _explanation_prompts as prompts
+from sksae.interpret.explanation import _explanation_scores
 from tests.cases import each_case
 from tests.interpret.explanation.planted import (
     WORDS,
@@ -362,3 +363,20 @@ def test_scores_survive_a_file(atlas, known, tmp_path):
 def test_nothing_to_score(atlas):
     assert score_explanations(atlas, {}) == {}
     assert score_explanations(atlas, {}, Oracle()) == {}
+
+
+def test_features_are_scored_a_few_at_a_time(atlas, monkeypatch):
+    options = {"methods": ("detection", "intruder", "embedding")}
+    together = score_explanations(atlas, TRUE, Oracle(), **options)
+    monkeypatch.setattr(_explanation_scores, "_AT_A_TIME", 1)
+    assert score_explanations(atlas, TRUE, Oracle(), **options) == together
+
+    class Down(Recording):
+        def answer(self, system, user):
+            raise ConnectionError("down")
+
+    client = Down()
+    with pytest.raises(RuntimeError, match="questions got an answer; ConnectionError: down"):
+        score_explanations(atlas, TRUE, client)
+    first = {m[1]["content"].partition("\n")[0] for m in client.asked}
+    assert len(first) <= 2  # the first feature and its baseline

@@ -1,0 +1,205 @@
+"""Associations of all features with a target: effects, intervals and p-values, in blocks."""
+
+import numpy as np
+from scipy import sparse
+from scipy.stats import norm
+
+from sksae.interpret.contrast._effects import class_effects
+from sksae.interpret.contrast._measures import (
+    STATISTICS,
+    column_blocks,
+    firings_of,
+    with_values,
+    without_unit,
+)
+from sksae.interpret.contrast._score_tests import make_design, score_tests
+from sksae.interpret.contrast._statistics import midranks, skewed_pvalues
+
+OF_NUMBERS = ("spearman", "linear")
+OF_TWO = ("mean_difference", "specificity")  # classes, without groups and covariates
+FORMS = {
+    **dict.fromkeys(STATISTICS, "values"),
+    "log_odds": "fires",
+    "auroc": "ranks",
+    "spearman": "ranks",
+    "linear": "values",
+}
+"""Form in which each statistic reads codes: whether they fire, their values, or their ranks."""
+
+_LEAST = 1e-300  # a p-value that is not told from 0
+
+
+def in_form(block, form):
+    """Return a block in a form of `FORMS`, up to a constant per column, without stored zeros."""
+    if form == "values":
+        block = without_unit(block)
+    elif form == "fires":
+        block = with_values(block, (block.data > 0).astype(np.float64))
+    else:
+        block = midranks(block).above_zero / block.shape[0]
+    if block.data.all():
+        return sparse.csc_array(block)
+    block = sparse.csc_array(block, copy=True)  # it shares its places with the block that was given
+    block.eliminate_zeros()
+    return block
+
+
+def associations(X, target, statistic, design=None):
+    """Return effects, intervals and p-values of all columns by name.
+
+    Parameters
+    ----------
+    X : {ndarray, sparse container} of shape (n_documents, n_columns)
+        Codes.
+    target : Target
+    statistic : str
+        A key of `FORMS`.
+    design : Design, default=None
+        Scores of the target with groups and covariates; None tests classes without them.
+
+    Returns
+    -------
+    columns : dict of str to ndarray
+        Each of shape (n_columns,) or (n_columns, n_classes).
+    """
+    linear = statistic == "linear"
+    ranked = _with_scores(design, target.scores("spearman")) if linear else None
+    parts = []
+    for block in column_blocks(X):
+        if design is None:
+            tested = class_effects(block, target.scores(statistic), statistic)
+        else:
+            form = FORMS[statistic]
+            step = float(form == "fires")
+            found = score_tests(in_form(block, form), design, step=step)
+            tested = [found.correlation, found.low, found.high, found.pvalues]
+        if linear:  # heavy tails make linear effects of nothing; ranks have none
+            also = score_tests(in_form(block, "ranks"), ranked).pvalues
+            tested[3] = np.maximum(tested[3], also)
+        parts.append([*tested, *_target_means(block, target)])
+    joined = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    return _named(joined, target)
+
+
+def _with_scores(design, scores):
+    """Return the `Design` of other scores with the groups and covariates of a given one."""
+    covariates = design.basis if design.basis.shape[1] else None
+    return make_design(scores, design.group, covariates)
+
+
+def _target_means(block, target):
+    """Return the firing documents of each column, and the mean target of these and the others."""
+    values = target.values.astype(np.float64)
+    fired, total = (count[:, 0] for count in firings_of(block, values[:, None]))
+    silent = block.shape[0] - fired
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return fired.astype(np.int64), total / fired, (values.sum() - total) / silent
+
+
+def _named(joined, target):
+    effects, low, high, pvalues, n_documents, firing, silent = joined
+    if target.type != "multiclass":
+        columns = {
+            "effects": effects[:, 0],
+            "effects_low": low[:, 0],
+            "effects_high": high[:, 0],
+            "pvalues": pvalues[:, 0],
+        }
+        if target.type != "binary":
+            columns |= {"target_firing": firing, "target_silent": silent}
+    else:
+        strongest = np.lexsort((-np.abs(effects), pvalues), axis=1)[:, 0]
+        of_strongest = np.arange(len(effects)), strongest
+        columns = {
+            "effects": effects[of_strongest],
+            "effects_low": low[of_strongest],
+            "effects_high": high[of_strongest],
+            "pvalues": np.minimum(pvalues[of_strongest] * pvalues.shape[1], 1),
+            "strongest_class": target.classes[strongest],
+            "class_effects": effects,
+            "class_pvalues": pvalues,
+        }
+    evidence = norm.isf(np.maximum(columns["pvalues"], _LEAST) / 2)
+    columns["scores"] = np.copysign(evidence, columns["effects"])
+    return {**columns, "n_documents": n_documents}
+
+
+def signed_ranks(block):
+    """Return Wilcoxon's signed ranks of differences of pairs, for a block without stored zeros."""
+    magnitudes = midranks(with_values(block, np.abs(block.data)))
+    zeros = block.shape[0] - np.diff(block.indptr)
+    # Pairs without a difference are left out: ranks are those among the others.
+    rank = magnitudes.above_zero.data - np.repeat((zeros - 1) / 2, np.diff(block.indptr))
+    return with_values(block, np.sign(block.data) * rank)
+
+
+def pair_associations(differences):
+    """Return Wilcoxon's tests of the differences of matched pairs by name.
+
+    Parameters
+    ----------
+    differences : sparse container of shape (n_pairs, n_columns)
+        Codes of the positive document of each pair, less those of the other.
+    """
+    parts = []
+    for block in column_blocks(differences):
+        ranks = signed_ranks(block)
+        total = ranks.sum(axis=0)
+        largest = np.maximum(abs(ranks).sum(axis=0), 1e-300)
+        deviation = np.sqrt(np.maximum(ranks.power(2).sum(axis=0), 1e-300))
+        differs = np.diff(block.indptr) > 0
+        z = np.where(differs, np.maximum(np.abs(total) - 1, 0) / deviation, 0)
+        effect = np.where(differs, total / largest, 0)
+        width = norm.isf(0.025) * deviation / largest
+        middle = np.arctanh(np.clip(effect, -1 + 1e-12, 1 - 1e-12))
+        low = np.where(differs, np.tanh(middle - width), -1)
+        high = np.where(differs, np.tanh(middle + width), 1)
+        parts.append([effect, low, high, skewed_pvalues(z, np.zeros(len(z)))])
+    effects, low, high, pvalues = (np.concatenate(part) for part in zip(*parts, strict=True))
+    scores = np.copysign(norm.isf(np.maximum(pvalues, _LEAST) / 2), effects)
+    names = ("effects", "effects_low", "effects_high", "pvalues", "scores")
+    return dict(zip(names, (effects, low, high, pvalues, scores), strict=True))
+
+
+def permuted_pvalues(X, form, design, n_permutations, random):
+    """Return the share of permutations whose largest statistic reaches that of each column.
+
+    Parameters
+    ----------
+    X : {ndarray, sparse container} of shape (n_documents, n_columns)
+    form : {"fires", "values", "ranks"}
+    design : Design
+        Scores are permuted within its groups.
+    n_permutations : int
+    random : RandomState
+    """
+    draws = np.stack([design.permuted(random) for _ in range(n_permutations)], axis=2)
+    largest, observed = np.zeros(n_permutations), []
+    for block in column_blocks(X):
+        block = in_form(block, form)
+        unit = score_tests(block, design).unit  # (n_columns, n_scores)
+        observed.append((np.abs(block.T @ design.scores) / unit).max(axis=1))
+        for index in range(unit.shape[1]):
+            drawn = np.abs(block.T @ draws[:, index]) / unit[:, [index]]
+            largest = np.maximum(largest, drawn.max(axis=0))
+    return _share_reaching(largest, observed)
+
+
+def flipped_pvalues(differences, n_permutations, random):
+    """Return the share of random signs of pairs whose largest statistic reaches each column's."""
+    signs = random.choice([-1.0, 1.0], size=(differences.shape[0], n_permutations))
+    largest, observed = np.zeros(n_permutations), []
+    for block in column_blocks(differences):
+        ranks = signed_ranks(block)
+        unit = np.sqrt(np.maximum(ranks.power(2).sum(axis=0), 1e-300))
+        observed.append(np.abs(ranks.sum(axis=0)) / unit)
+        # Signs of whole pairs: a pair is flipped in all columns at once.
+        drawn = np.abs(ranks.T @ signs) / unit[:, None]
+        largest = np.maximum(largest, drawn.max(axis=0))
+    return _share_reaching(largest, observed)
+
+
+def _share_reaching(largest, observed):
+    # Equal statistics may differ by rounding: the same sum in another order.
+    below = np.searchsorted(np.sort(largest), np.concatenate(observed) * (1 - 1e-9))
+    return (1 + len(largest) - below) / (1 + len(largest))

@@ -1,0 +1,146 @@
+"""Documents as they are compared: pooled or sorted by group, with covariates, and held-out ones."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import check_consistent_length
+
+from sksae.interpret.contrast._documents import check_groups, pool_rows, split_documents
+from sksae.interpret.contrast._score_tests import expanded, make_design
+from sksae.interpret.contrast._targets import Target, read_groups
+
+
+class Compared(NamedTuple):
+    """Documents, one row each, sorted by group where they have groups."""
+
+    X: object  # (n_documents, n_features), dense or sparse
+    target: Target
+    group: np.ndarray | None  # (n_documents,) ascending; None where documents are independent
+    covariates: list  # of arrays of shape (n_documents,)
+    are_pairs: bool = False  # one document of either class after the other
+
+    @property
+    def is_plain(self):
+        """Whether documents are compared without groups and covariates."""
+        return self.group is None and not self.covariates
+
+    def design(self, statistic):
+        """Return the `Design` of the target for a statistic."""
+        covariates = expanded(self.covariates) if self.covariates else None
+        return make_design(self.target.scores(statistic), self.group, covariates)
+
+    def rows(self, index):
+        """Return some of the documents, whole groups of them."""
+        X = sparse.csr_array(self.X) if sparse.issparse(self.X) else self.X
+        group = self.group
+        if group is not None:
+            group = np.unique(group[index], return_inverse=True)[1]
+        covariates = [values[index] for values in self.covariates]
+        return Compared(X[index], self.target.of(index), group, covariates, self.are_pairs)
+
+    def split(self, held_out, random):
+        """Return the documents to test on and those held out."""
+        if self.group is None and self.target.type == "binary":
+            tested, held = split_documents(self.target.values, held_out, random)
+        else:
+            tested, held = self._split(held_out, random)
+        return self.rows(tested), self.rows(held)
+
+    def _split(self, held_out, random):
+        unit = np.arange(self.X.shape[0]) if self.group is None else self.group
+        labels = self.target.values if self.target.type == "multiclass" else None
+        units, shown = np.unique(unit), f"held_out={held_out} of {unit[-1] + 1}"
+        try:
+            _, held = train_test_split(
+                units,
+                test_size=float(held_out),
+                stratify=labels if self.group is None else None,
+                random_state=random,
+            )
+        except ValueError as error:
+            what = "documents" if self.group is None else "groups"
+            raise ValueError(f"{shown} {what} cannot be split: {error}") from error
+        is_held = np.isin(unit, held)
+        parts = np.flatnonzero(~is_held), np.flatnonzero(is_held)
+        if min(map(len, parts)) < 4 or any(
+            len(np.unique(self.target.values[p])) < 2 for p in parts
+        ):
+            raise ValueError(f"{shown} does not leave four documents that differ on both sides.")
+        return parts
+
+
+def compared_documents(X, target, groups, covariates, pooling):
+    """Return the `Compared` documents of rows.
+
+    Parameters
+    ----------
+    X : {ndarray, sparse container} of shape (n_rows, n_features)
+    target : Target
+        Of the rows.
+    groups : array-like of shape (n_rows,) or None
+        Documents with a pooling, and documents that depend on each other without.
+    covariates : array-like, DataFrame or None
+        Of shape (n_rows,) or (n_rows, n_covariates).
+    pooling : str or None
+    """
+    covariates = _columns_of(covariates, X.shape[0])
+    if groups is None:
+        return Compared(X, target, None, covariates)
+    if pooling is not None:
+        return _pooled(X, target, groups, covariates, pooling)
+    found = read_groups(groups, target)
+    if not found.varies.any():
+        # Groups with one value of the target each are the observations.
+        return _pooled(X, target, groups, covariates, "mean")
+    # A group within which the target does not vary compares nothing.
+    kept = np.flatnonzero(found.varies[found.number])
+    order = kept[np.lexsort((target.values[kept], found.number[kept]))]
+    compared = Compared(X, target, found.number, covariates, found.are_pairs)
+    return compared.rows(order)
+
+
+def _pooled(X, target, groups, covariates, pooling):
+    number, values = check_groups(groups, target.values)
+    covariates = [_pooled_covariate(column, number) for column in covariates]
+    X = pool_rows(X, number, len(values), pooling)
+    return Compared(X, target._replace(values=values), None, covariates)
+
+
+def _pooled_covariate(values, number):
+    """Return a covariate per document: the mean of numbers, the one label of others."""
+    if values.dtype.kind in "iuf":
+        return np.bincount(number, values) / np.bincount(number)
+    _, firsts = np.unique(number, return_index=True)
+    if (values[firsts][number] != values).any():
+        raise ValueError("A covariate of labels has different labels within one document.")
+    return values[firsts]
+
+
+def _columns_of(covariates, n_rows):
+    """Return covariates as a list of arrays of shape (n_rows,), of floats or of labels."""
+    if covariates is None:
+        return []
+    check_consistent_length(covariates, np.empty(n_rows))
+    if hasattr(covariates, "columns"):
+        columns = [np.asarray(covariates[name]) for name in covariates.columns]
+    else:
+        table = np.asarray(covariates)
+        if table.ndim > 2:
+            raise ValueError(f"covariates must be 1-D or 2-D. Got shape {table.shape} instead.")
+        columns = list(table.reshape(n_rows, -1).T)
+    return [_checked(column) for column in columns]
+
+
+def _checked(values):
+    if values.dtype.kind == "O":
+        try:
+            values = values.astype(np.float64)
+        except (TypeError, ValueError):
+            return values.astype(str)
+    if values.dtype.kind in "biuf":
+        values = values.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("covariates contain NaN or infinity.")
+    return values

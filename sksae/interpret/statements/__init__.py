@@ -1,0 +1,11 @@
+"""Statements about a target, in words that are tested on texts that nobody has read."""
+
+from sksae.interpret.statements._annotation import annotate, estimate_annotation_cost
+from sksae.interpret.statements._text_split import split_texts
+from sksae.interpret.statements._validation import validate
+
+__all__ = ["annotate", "estimate_annotation_cost", "split_texts", "validate"]
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,280 @@
+"""Validation of statements: words and a target, on texts that neither was chosen by."""
+
+import math
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from sksae._coding import as_csr
+from sksae._optional import needed
+from sksae._params import Float, Int, check_option
+from sksae._signs import visible
+from sksae.interpret.contrast import FeatureContrast
+from sksae.interpret.explanation._explanation import as_explanations
+from sksae.interpret.statements._annotation import annotate, checked_texts
+
+
+def validate(
+    texts,
+    y,
+    explanations,
+    client=None,
+    *,
+    codes=None,
+    contrast=None,
+    groups=None,
+    covariates=None,
+    target_type="auto",
+    alpha=0.05,
+    min_documents=5,
+    annotations=None,
+    written_from=None,
+    random_state=0,
+    **options,
+):
+    """Test whether what words say goes along with a target, on texts that were held out.
+
+    A feature may go along with a target though its explanation does not: the words are then wrong
+    about the feature. So the texts are annotated by the words, see :func:`annotate`, and the
+    *annotations* are tested, as :class:`FeatureContrast` tests codes. The statements are a list
+    that is read as a whole, so that the p-values are corrected by Holm's procedure [1]_: the
+    probability that any false statement survives is at most `alpha`.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Texts held out from the search for features and from the writing of words, such as the
+        second side of :func:`split_texts`.
+    y : array-like of shape (n_texts,)
+        The target of each text.
+    explanations : dict of int to (Explanation or str)
+        By feature; those of the features that were selected.
+    client : object, default=None
+        As for :func:`annotate`.
+    codes : {array-like, sparse matrix} of shape (n_texts, n_features), default=None
+        Codes of the texts, for the fidelity of the words: the F1 score of the annotations as a
+        prediction of where the feature fires.
+    contrast : FeatureContrast, default=None
+        The contrast, fitted on other texts, that selected the features. A statement survives only
+        with the same sign of its effect.
+    groups : array-like of shape (n_texts,), default=None
+        Texts that depend on each other: those of one author, or matched pairs.
+    covariates : array-like or DataFrame, default=None
+        As for :meth:`FeatureContrast.fit`.
+    target_type : str, default="auto"
+        As for :class:`FeatureContrast`.
+    alpha : float, default=0.05
+        The largest probability that any false statement survives.
+    min_documents : int, default=5
+        Smallest number of texts that have what the words say, for a statement to be tested.
+    annotations : csr_array of shape (n_texts, n_explanations), default=None
+        Those of :func:`annotate`, if they are there already. No question is asked then.
+    written_from : sequence of str, default=None
+        Texts that features were chosen or words written by. None of `texts` may equal one.
+    random_state : int, default=0
+        Seed of the permutation by which `f1_chance` is measured.
+    **options : dict
+        Passed on to :func:`annotate`.
+
+    Returns
+    -------
+    statements : DataFrame
+        One line per explanation, indexed by the feature, the surviving ones first:
+
+        - "text", the words, and "survives";
+        - "n_texts", the texts that have what they say, and "n_failed", those without an answer,
+          which are left out;
+        - "with" and "without", the mean target of texts that have it and of the others; of classes
+          the share of the positive one, or of the one in "class";
+        - "effect", "effect_low", "effect_high", as in :class:`FeatureContrast`, its "pvalue"
+          and "family_pvalue", corrected for the number of statements;
+        - "f1", and "f1_chance", that of the annotations in a random order; only with `codes`;
+        - "effect_found", that of the contrast; only with `contrast`.
+
+    Raises
+    ------
+    ImportError
+        If pandas is not installed.
+    ValueError
+        If lengths differ, a text was used before, or an explanation needs a client.
+
+    See Also
+    --------
+    split_texts : Makes the split, once.
+    annotate : Annotates texts by words.
+    FeatureContrast : Finds the features.
+
+    References
+    ----------
+    .. [1] Holm, S. "A simple sequentially rejective multiple test procedure." Scandinavian Journal
+       of Statistics 6, 1979.
+
+    Examples
+    --------
+    >>> from sksae.interpret import validate
+    >>> texts = [f"{'great' if i % 3 else 'dull'} plot {i}" for i in range(60)]
+    >>> rating = [4 + i % 2 if i % 3 else 1 + i % 2 for i in range(60)]
+    >>> table = validate(texts, rating, {2: '"great"', 5: '"plot"'}, target_type="ordinal")
+    >>> table[["text", "survives", "with"]].to_dict("records")[0]
+    {'text': '"great"', 'survives': True, 'with': 4.5}
+    """
+    check_option("alpha", alpha, Float(0, 1, open_="low"))
+    check_option("min_documents", min_documents, Int(1))
+    texts, explanations = checked_texts(texts), as_explanations(explanations)
+    check_consistent_length(texts, y, groups, covariates)
+    _check_unused(texts, written_from)
+    if annotations is None:
+        annotations = annotate(texts, explanations, client, **options)
+    elif options:
+        raise ValueError(f"{', '.join(options)}: nobody is asked, since there are annotations.")
+    table = as_csr(sparse.csr_array(annotations))
+    if table.shape != (len(texts), len(explanations)):
+        raise ValueError(
+            f"annotations have shape {table.shape}; ({len(texts)}, {len(explanations)}) is needed."
+        )
+    test = FeatureContrast(
+        target_type=target_type,
+        alpha=alpha,
+        min_documents=min_documents,
+        pooling=None,
+    )
+    numbers = list(explanations)
+    lines = _tested(table, y, groups, covariates, test)
+    if codes is not None:
+        _add_fidelity(lines, table, codes, numbers, random_state)
+    tested = [line["n_texts"] >= min_documents for line in lines]
+    corrected = _holm(np.array([line["pvalue"] for line in lines]), np.array(tested, dtype=bool))
+    for number, line, pvalue in zip(numbers, lines, corrected.tolist(), strict=True):
+        line["text"] = visible(explanations[number].text)
+        line["family_pvalue"], line["survives"] = pvalue, pvalue <= alpha
+        if contrast is not None:
+            line["effect_found"] = _effect_found(contrast, number, line.get("class"))
+            line["survives"] &= line["effect_found"] * line["effect"] > 0
+    return _frame(lines, numbers)
+
+
+def _holm(pvalues, tested):
+    """Return p-values corrected by Holm's procedure; 1 where nothing was tested."""
+    order = np.flatnonzero(tested)[np.argsort(pvalues[tested], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    corrected = np.ones(len(pvalues))
+    corrected[order] = np.minimum(np.maximum.accumulate(factors * pvalues[order]), 1)
+    return corrected
+
+
+def _effect_found(contrast, number, label):
+    """Return the effect of a feature in a contrast; of several classes, that of one."""
+    check_is_fitted(contrast)
+    if number >= contrast.n_features_in_:
+        raise ValueError(f"contrast has {contrast.n_features_in_} features, but no {number}.")
+    if label is None:
+        return float(contrast.effects_[number])
+    return float(contrast.class_effects_[number, contrast.classes_ == label].sum())
+
+
+_FIRST = ("text", "survives", "class", "n_texts", "n_failed", "with", "without")
+
+
+def _frame(lines, numbers):
+    pd = needed("pandas", "validate")
+    frame = pd.DataFrame(lines, index=pd.Index(numbers, name="feature"))
+    columns = [name for name in _FIRST if name in frame]
+    frame = frame[[*columns, *(name for name in frame if name not in columns)]]
+    if not len(frame):
+        return frame
+    order = np.lexsort((frame["pvalue"], ~frame["survives"].to_numpy(dtype=bool)))
+    return frame.iloc[order]
+
+
+def _check_unused(texts, written_from):
+    if written_from is None:
+        return
+    used = set(checked_texts(written_from))
+    both = [number for number, text in enumerate(texts) if text in used]
+    if both:
+        raise ValueError(
+            f"{len(both)} of the texts, such as text {both[0]}, were used to find features or to "
+            f"write words; test on others, see split_texts."
+        )
+
+
+def _tested(table, y, groups, covariates, test):
+    """Return one dict per column of annotations; texts without an answer are left out of it."""
+    columns = sparse.csc_array(table)
+    n_failed = (columns != columns).sum(axis=0)  # NaN differs from itself
+    lines = [None] * table.shape[1]
+    whole = np.flatnonzero(n_failed == 0)
+    for part in [whole, *([column] for column in np.flatnonzero(n_failed))]:
+        if not len(part):
+            continue
+        block = columns[:, part]
+        answered = np.ones(block.shape[0], dtype=bool)
+        if n_failed[part[0]]:
+            answered = ~np.isnan(block.toarray()[:, 0])
+        rows = np.flatnonzero(answered)
+        given = [_rows(values, rows) for values in (y, groups, covariates)]
+        fitted = test.fit(sparse.csr_array(block)[rows], given[0], given[1], covariates=given[2])
+        for position, column in enumerate(part):
+            line = _line(fitted, position, sparse.csr_array(block)[rows], given[0])
+            lines[column] = {**line, "n_failed": int(n_failed[column])}
+    return lines
+
+
+def _rows(values, rows):
+    """Return some rows of an array, a list, a data frame or None."""
+    if values is None or len(rows) == len(values):
+        return values
+    if hasattr(values, "iloc"):
+        return values.iloc[rows]
+    return np.asarray(values)[rows]
+
+
+def _line(fitted, position, block, y):
+    has = block[:, [position]].toarray()[:, 0] > 0
+    line = {"n_texts": int(has.sum())}
+    if fitted.target_type_ == "multiclass":
+        line["class"] = fitted.strongest_class_[position]
+        values = np.asarray(y) == line["class"]
+    elif fitted.target_type_ == "binary":
+        values = np.asarray(y) == fitted.pos_label_
+    else:
+        values = _numbers(y)
+    line["with"] = float(values[has].mean()) if has.any() else math.nan
+    line["without"] = float(values[~has].mean()) if not has.all() else math.nan
+    line["effect"] = float(fitted.effects_[position])
+    line["effect_low"] = float(fitted.effects_low_[position])
+    line["effect_high"] = float(fitted.effects_high_[position])
+    line["pvalue"] = float(fitted.pvalues_[position])
+    return line
+
+
+def _numbers(y):
+    """Return numbers, or those of an ordered categorical, as floats."""
+    if getattr(getattr(y, "dtype", None), "ordered", False):
+        y = y.cat.codes if hasattr(y, "cat") else y.codes
+    return np.asarray(y, dtype=np.float64)
+
+
+def _add_fidelity(lines, table, codes, numbers, random_state):
+    """Add the F1 score of annotations as a prediction of where the feature fires."""
+    codes = sparse.csc_array(codes) if sparse.issparse(codes) else np.asarray(codes)
+    if codes.ndim != 2 or codes.shape[0] != table.shape[0] or codes.shape[1] <= max(numbers):
+        raise ValueError(
+            f"codes has shape {codes.shape}; a row for each of {table.shape[0]} texts and a column "
+            f"for each feature up to {max(numbers)} are needed."
+        )
+    rng = np.random.default_rng(random_state)
+    for column, number in enumerate(numbers):
+        values = codes[:, [number]]
+        fires = np.asarray(values.toarray() if sparse.issparse(values) else values)[:, 0] > 0
+        said = table[:, [column]].toarray()[:, 0]
+        answered = ~np.isnan(said)
+        said, fires = said[answered] > 0, fires[answered]
+        lines[column]["f1"] = _f1(said, fires)
+        lines[column]["f1_chance"] = _f1(rng.permutation(said), fires)
+
+
+def _f1(said, fires):
+    n_either = int(said.sum() + fires.sum())
+    return 2 * int((said & fires).sum()) / n_either if n_either else math.nan
