@@ -5,7 +5,7 @@ import torch
 
 from sksae.language_models.extraction import ActivationExtractor
 from sksae.language_models.interventions._downstream_passes import DownstreamPasses, Reconstruction
-from sksae.language_models.model import check_fitted_on, fitted_autoencoder
+from sksae.language_models.model import check_fitted_on, fitted_estimator
 
 _SMALLEST = 1e-6  # nats; a smaller difference is rounding, and no scale to measure on
 
@@ -111,7 +111,7 @@ def downstream_metrics(extractor, sae, texts, *, mean=None):
     """
     check_extractor(extractor)
     mean = check_mean(mean)
-    fitted_autoencoder(sae)
+    fitted_estimator(sae)
     passes = DownstreamPasses(extractor, texts, mean)
     replace = reconstruction(sae, passes.width)
     sums = passes.sums({"patched": replace, **ablations(passes)}, clean=True)
@@ -138,7 +138,7 @@ def check_mean(mean):
 
 def reconstruction(sae, width):
     """Return the `Reconstruction` of a fitted estimator, after a look at its width."""
-    fitted_autoencoder(sae)
+    fitted_estimator(sae)
     check_fitted_on(sae, width)
     return Reconstruction(sae)
 

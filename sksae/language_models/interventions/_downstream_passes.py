@@ -54,7 +54,10 @@ class Reconstruction:
 
     def __call__(self, rows):
         """Return the reconstruction of `rows`, (n, width)."""
-        parts = [reconstruct(self.sae, part, self._count) for part in rows.split(_ROWS_AT_A_TIME)]
+        parts = [
+            reconstruct(self.sae, part, see_codes=self._count)
+            for part in rows.split(_ROWS_AT_A_TIME)
+        ]
         return torch.cat(parts)
 
     def l0(self):

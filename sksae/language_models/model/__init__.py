@@ -40,10 +40,12 @@ from sksae.language_models.model._sites import (
     takes,
     text_config,
 )
+from sksae.language_models.model._target_sites import Target, find_target
 from sksae.language_models.model._torch_dictionary import (
     TorchDictionary,
     check_fitted_on,
-    fitted_autoencoder,
+    fitted_estimator,
+    is_transcoder,
     reconstruct,
     wide,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "SITES",
     "HookPoint",
     "Loadable",
+    "Target",
     "TorchDictionary",
     "base_of",
     "capture",
@@ -64,11 +67,13 @@ __all__ = [
     "find_blocks",
     "find_hook_point",
     "find_readout",
-    "fitted_autoencoder",
+    "find_target",
+    "fitted_estimator",
     "inherited_by_threads",
     "input_device",
     "interventions_ignored",
     "is_name",
+    "is_transcoder",
     "load_causal",
     "load_image_processor",
     "load_model",
