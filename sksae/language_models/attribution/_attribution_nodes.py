@@ -8,12 +8,11 @@ import torch
 
 from sksae.language_models.extraction import ActivationExtractor
 from sksae.language_models.model import (
-    SITES,
     HookPoint,
     TorchDictionary,
     base_of,
-    find_blocks,
     find_target,
+    site_label,
     split_site,
 )
 
@@ -125,9 +124,10 @@ def read_sites(model, sites, saes, names, target_sites):
         target = find_target(model, name, sae, target_site)
         if target.point in [earlier.point for earlier in read]:
             raise ValueError(f"The site {name!r} is there twice.")
-        label, dictionary = _label(model, target.layer, target.site), TorchDictionary(sae)
+        label = site_label(base_of(model), target.layer, target.site)
         where = target.layer, target.site, label, target.point
-        read.append(Site(*where, dictionary, of_site or {}, target.source, split_site(name)))
+        dictionary, source = TorchDictionary(sae), (target.source, split_site(name))
+        read.append(Site(*where, dictionary, of_site or {}, *source))
     return read
 
 
@@ -243,13 +243,14 @@ def _mean_codes(dictionary, rows):
 
 def rows_of_background(model, tokenizer, site, background):
     """Return the rows of texts at a site and at its source, special tokens left out."""
-    options = {"tokenizer": tokenizer, "include_special_tokens": False}
     places = [(site.layer, site.site)] + [site.source_site] * (site.source != site.point)
-    extractors = [ActivationExtractor(model, *place, **options) for place in places]
-    rows = [extractor.transform(background) for extractor in extractors]
-    if not len(rows[0]):
+    extractor = ActivationExtractor(
+        model, site=places, tokenizer=tokenizer, include_special_tokens=False
+    )
+    blocks = list(extractor.split(extractor.transform(background)).values())
+    if not len(blocks[0]):
         raise ValueError("The background has no tokens.")
-    return rows[0], rows[-1]
+    return blocks[0], blocks[-1]
 
 
 def _is_site(value):
@@ -263,10 +264,3 @@ def _is_site(value):
         and isinstance(value[1], str)
         and not isinstance(value[0], (str, tuple, list))
     )
-
-
-def _label(model, layer, site):
-    if layer is None or site not in SITES:
-        return site
-    base = base_of(model)
-    return f"{layer % len(base.get_submodule(find_blocks(base)))}.{site}"
