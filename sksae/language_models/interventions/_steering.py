@@ -124,6 +124,8 @@ def steer(
     not chosen anew. Codes are rounded in another way in another batch: a value that was read from
     one may lie a last digit beside the code that it is compared with here.
 
+    A transcoder sees what outer blocks, but not what inner ones, make of the site that it reads.
+
     Results are the same with and without a cache and with beams. In a left-padded batch a position
     is a column, padding included: count from the end, or give a mask. Not supported are assisted
     decoding, which generates several tokens in one pass, and prompts that are read in chunks.

@@ -77,6 +77,19 @@ def test_ablations_are_of_the_target(extractor, model, bpe):
     assert means["ce_recovered_mean"] == pytest.approx(0, abs=1e-4)
 
 
+@each_case("kind", ["bloom", "opt"])
+def test_predictions_go_where_the_target_is(kind, tiny, bpe):
+    lm, vector = tiny(kind, head=True), np.linspace(-1, 1, 16, dtype=np.float32)
+    options = {"tokenizer": bpe, "max_length": 16}
+    both = ActivationExtractor(lm, 1, ["resid_pre", "mlp_out"], **options)
+    alone = ActivationExtractor(lm, 1, "mlp_out", **options)
+    sae = TopKSAE(8, k=2, max_iter=1, random_state=0).fit(alone.transform(TEXTS))
+    expected = downstream_metrics(alone, sae, TEXTS, mean=vector)
+    found = downstream_metrics(both, Predicts(vector), TEXTS, mean=vector)
+    assert found["ce_patched"] == pytest.approx(expected["ce_mean"], abs=1e-5)
+    assert found["ce_clean"] == pytest.approx(expected["ce_clean"], abs=1e-6)
+
+
 @each_case("metric", [None, "neg_delta_ce"])
 def test_the_scorer_says_the_same(extractor, model, metric):
     exact = neurons(model)
