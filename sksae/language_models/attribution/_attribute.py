@@ -30,6 +30,7 @@ def attribute(
     prompt,
     metric=None,
     *,
+    target_sites=None,
     baseline=None,
     counterfactual=None,
     background=None,
@@ -59,7 +60,9 @@ def attribute(
         Where in the model: ``"3.resid_post"`` or ``(3, "resid_post")``, the path of a module, or
         several of them; see `ActivationExtractor` for the names.
     saes : estimator or list of estimators
-        The fitted sparse autoencoder of each site.
+        The fitted sparse autoencoder of each site, or a `Transcoder` that reads it. The features
+        and the error of a transcoder are nodes of the site that it writes to; what a skip
+        connection adds counts as error.
     prompt : str, array of token ids or list of messages
         What the model reads.
     metric : None, str, int, pair of them, or callable, default=None
@@ -67,6 +70,9 @@ def attribute(
         prompt; None takes the token that the model predicts. A pair of tokens: the logit of the
         first minus that of the second. A callable gets logits (n, n_tokens, n_vocabulary), at least
         float32, and returns a tensor (n,), differentiable.
+    target_sites : str, (int, str) or list of them, default=None
+        Where transcoders write, one for each site; None is the ``mlp_out`` of the block that the
+        site is in. For autoencoders it is None.
     baseline : {None, "patch", "mean", "zero"}, default=None
         What a node is compared with: its value in `counterfactual`, its mean over `background`, or
         zero, which is refused in the residual stream, where norms divide by it. None is ``"patch"``
@@ -163,6 +169,7 @@ def attribute(
             background=background,
             names=names,
             tokenizer=tokenizer,
+            target_sites=target_sites,
         )
         effects = node_effects(decomposed, method, n_steps, batch_size)
         strongest = effects.take(np.argsort(-np.abs(effects.effect), kind="stable")[:max_nodes])

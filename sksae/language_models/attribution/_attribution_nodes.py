@@ -8,13 +8,11 @@ import torch
 
 from sksae.language_models.extraction import ActivationExtractor
 from sksae.language_models.model import (
-    SITES,
     HookPoint,
     TorchDictionary,
     base_of,
-    check_runs_once,
-    checked_hook_point,
-    find_blocks,
+    find_target,
+    site_label,
     split_site,
 )
 
@@ -24,7 +22,7 @@ _ROWS_AT_A_TIME = 1024
 
 
 class Site(NamedTuple):
-    """One site of the model and the dictionary for it."""
+    """One site of the model and the dictionary for it; of a transcoder the site it writes to."""
 
     layer: int | None
     site: str
@@ -32,6 +30,8 @@ class Site(NamedTuple):
     point: HookPoint
     dictionary: TorchDictionary
     names: Mapping
+    source: HookPoint  # what codes are made of: `point`, except for transcoders
+    source_site: tuple  # its layer and site
 
 
 class Nodes(NamedTuple):
@@ -40,7 +40,7 @@ class Nodes(NamedTuple):
     site: Site
     x: torch.Tensor  # (n_tokens, width): activations
     baseline: torch.Tensor  # (n_tokens, width)
-    error: torch.Tensor  # (n_tokens, width): `x` minus its reconstruction
+    error: torch.Tensor  # (n_tokens, width): `x` minus the part that features and intercept explain
     baseline_error: torch.Tensor  # (n_tokens, width)
     position: torch.Tensor  # (n,)
     feature: torch.Tensor  # (n,)
@@ -95,15 +95,16 @@ def along_features(dictionary, gradient, position, feature):
     return derivatives
 
 
-def read_sites(model, sites, saes, names):
-    """Return a `Site` for each of the given sites.
+def read_sites(model, sites, saes, names, target_sites):
+    """Return a `Site` for each of the given sites; the arguments are those of `attribute`.
 
     Raises
     ------
     TypeError
         If the names are no mapping, or an autoencoder lacks an attribute.
     ValueError
-        If the numbers of sites, autoencoders and names differ, or a site is there twice.
+        If the numbers of sites, autoencoders, names or target sites differ, or a site is there
+        twice.
     """
     sites = [sites] if _is_site(sites) else list(sites)
     saes = list(saes) if isinstance(saes, (list, tuple)) else [saes]
@@ -111,26 +112,34 @@ def read_sites(model, sites, saes, names):
         raise ValueError(
             f"Each site needs its autoencoder: got {len(sites)} sites and {len(saes)} autoencoders."
         )
-    names = list(names) if isinstance(names, (list, tuple)) else [names] * len(sites)
-    if len(names) != len(sites):
-        raise ValueError(f"Got names for {len(names)} sites, but {len(sites)} sites.")
+    names = _one_per_site(names, sites, "names", several=isinstance(names, (list, tuple)))
+    several = target_sites is not None and not _is_site(target_sites)
+    target_sites = _one_per_site(target_sites, sites, "target sites", several=several)
     read = []
-    for name, sae, of_site in zip(sites, saes, names, strict=True):
+    for name, sae, of_site, target_site in zip(sites, saes, names, target_sites, strict=True):
         if of_site is not None and not isinstance(of_site, Mapping):
             raise TypeError(
                 f"names must map features to names, one mapping or one per site. Got {of_site!r}."
             )
-        layer, site = split_site(name)
-        point = checked_hook_point(model, layer, site)
-        check_runs_once(base_of(model), point)
-        if point in [earlier.point for earlier in read]:
+        target = find_target(model, name, sae, target_site)
+        if target.point in [earlier.point for earlier in read]:
             raise ValueError(f"The site {name!r} is there twice.")
-        label = _label(model, layer, site)
-        read.append(Site(layer, site, label, point, TorchDictionary(sae), of_site or {}))
+        label = site_label(base_of(model), target.layer, target.site)
+        where = target.layer, target.site, label, target.point
+        dictionary, source = TorchDictionary(sae), (target.source, split_site(name))
+        read.append(Site(*where, dictionary, of_site or {}, *source))
     return read
 
 
-def read_nodes(site, x, baseline):
+def _one_per_site(values, sites, what, *, several):
+    """Return one value per site, as a list."""
+    values = list(values) if several else [values] * len(sites)
+    if len(values) != len(sites):
+        raise ValueError(f"Got {what} for {len(values)} sites, but {len(sites)} sites.")
+    return values
+
+
+def read_nodes(site, x, source, baseline):
     """Return the `Nodes` of a site.
 
     Parameters
@@ -139,16 +148,19 @@ def read_nodes(site, x, baseline):
         The site.
     x : Tensor of shape (n_tokens, width)
         Its activations.
+    source : Tensor of shape (n_tokens, source_width)
+        What codes are made of.
     baseline : Baseline
         The baseline of the same tokens.
     """
     dictionary = site.dictionary
-    dictionary.check_width(x.shape[-1])
+    dictionary.check_width(source.shape[-1])
+    dictionary.check_target_width(x.shape[-1])
     error, baseline_error = torch.empty_like(x), torch.empty_like(x)
     parts = []
     for first in range(0, len(x), _POSITIONS_AT_A_TIME):
         block = slice(first, min(first + _POSITIONS_AT_A_TIME, len(x)))
-        codes, baseline_codes = dictionary.encode(x[block]), baseline.codes(block)
+        codes, baseline_codes = dictionary.encode(source[block]), baseline.codes(block)
         error[block] = x[block] - dictionary.decode(codes)
         baseline_error[block] = baseline.x[block] - dictionary.decode(baseline_codes)
         row, column = ((codes != 0) | (baseline_codes != 0)).nonzero(as_tuple=True)
@@ -166,22 +178,25 @@ class Baseline:
         The site.
     x : Tensor of shape (n_tokens, width)
         The activations.
+    source : Tensor of shape (n_tokens, source_width)
+        What codes are made of.
     """
 
-    def __init__(self, site, x):
+    def __init__(self, site, x, source):
         self.dictionary = site.dictionary
         self.x = x
+        self._source = source
 
     def codes(self, block):
         """Return the codes of a slice of positions, (n, n_features)."""
-        return self.dictionary.encode(self.x[block])
+        return self.dictionary.encode(self._source[block])
 
 
 class ZeroBaseline(Baseline):
     """No features and no errors: the intercept of the dictionary."""
 
-    def __init__(self, site, x):
-        super().__init__(site, site.dictionary.intercept(x).expand_as(x))
+    def __init__(self, site, x, source):
+        super().__init__(site, site.dictionary.intercept(x).expand_as(x), source)
         self._zero = x.new_zeros(1, self.dictionary.n_features)
 
     def codes(self, block):
@@ -198,42 +213,44 @@ class MeanBaseline(Baseline):
         The site.
     x : Tensor of shape (n_tokens, width)
         The activations of the prompt.
-    rows : ndarray of shape (n_rows, width)
-        The activations of the background.
+    source : Tensor of shape (n_tokens, source_width)
+        What codes are made of.
+    rows, source_rows : ndarray of shape (n_rows, width) and (n_rows, source_width)
+        The same of the background.
     stays : Tensor of shape (n_tokens,)
         Mask of the tokens that keep their own values.
     """
 
-    def __init__(self, site, x, rows, stays):
-        mean, self._mean_codes = _means(site.dictionary, rows, x)
-        super().__init__(site, torch.where(stays[:, None], x, mean))
-        self._prompt, self._stays = x, stays
+    def __init__(self, site, x, source, rows, source_rows, stays):
+        mean = torch.from_numpy(rows.mean(0, dtype=np.float64)).to(x.device, x.dtype)
+        super().__init__(site, torch.where(stays[:, None], x, mean), source)
+        self._mean_codes = _mean_codes(site.dictionary, source_rows).to(x.device, x.dtype)
+        self._stays = stays
 
     def codes(self, block):
         """Return the mean codes, or the codes in the prompt of tokens that stay."""
-        codes = self.dictionary.encode(self._prompt[block])
-        return torch.where(self._stays[block, None], codes, self._mean_codes)
+        return torch.where(self._stays[block, None], super().codes(block), self._mean_codes)
 
 
-def _means(dictionary, rows, x):
-    """Return the mean of rows and of their codes, on the device and in the dtype of `x`."""
+def _mean_codes(dictionary, rows):
+    """Return the mean of the codes of rows, float64."""
     total = torch.zeros(dictionary.n_features, dtype=torch.float64)
     for first in range(0, len(rows), _ROWS_AT_A_TIME):
         block = torch.from_numpy(rows[first : first + _ROWS_AT_A_TIME])
         total += dictionary.encode(block).sum(0, dtype=torch.float64)
-    mean = torch.from_numpy(rows.mean(0, dtype=np.float64))
-    return mean.to(x.device, x.dtype), (total / len(rows)).to(x.device, x.dtype)
+    return total / len(rows)
 
 
 def rows_of_background(model, tokenizer, site, background):
-    """Return the activations of texts, one row per token, special tokens left out."""
+    """Return the rows of texts at a site and at its source, special tokens left out."""
+    places = [(site.layer, site.site)] + [site.source_site] * (site.source != site.point)
     extractor = ActivationExtractor(
-        model, layer=site.layer, site=site.site, tokenizer=tokenizer, include_special_tokens=False
+        model, site=places, tokenizer=tokenizer, include_special_tokens=False
     )
-    rows = extractor.transform(background)
-    if not len(rows):
+    blocks = list(extractor.split(extractor.transform(background)).values())
+    if not len(blocks[0]):
         raise ValueError("The background has no tokens.")
-    return rows
+    return blocks[0], blocks[-1]
 
 
 def _is_site(value):
@@ -247,10 +264,3 @@ def _is_site(value):
         and isinstance(value[1], str)
         and not isinstance(value[0], (str, tuple, list))
     )
-
-
-def _label(model, layer, site):
-    if layer is None or site not in SITES:
-        return site
-    base = base_of(model)
-    return f"{layer % len(base.get_submodule(find_blocks(base)))}.{site}"

@@ -23,12 +23,10 @@ from sksae.language_models.model import (
     HookPoint,
     TorchDictionary,
     base_of,
-    check_runs_once,
-    checked_hook_point,
     find_blocks,
     find_readout,
+    find_target,
     load_causal,
-    split_site,
     wide,
 )
 
@@ -51,6 +49,7 @@ def describe_behaviour(
     sae,
     prompt,
     *,
+    target_site=None,
     target=None,
     metric="log_probability",
     n_features=10,
@@ -81,9 +80,13 @@ def describe_behaviour(
         Where in the model: ``"3.resid_post"`` or ``(3, "resid_post")``, or the path of a module;
         see `ActivationExtractor` for the names.
     sae : estimator
-        A sparse autoencoder fitted on activations of this site.
+        A sparse autoencoder fitted on activations of this site, or a `Transcoder` that reads it.
     prompt : str, array of token ids or list of messages
         What the model reads.
+    target_site : str or (int, str), default=None
+        Where a transcoder writes: its `x` is the activation there, and what a skip connection adds
+        counts with the intercept. None is the ``mlp_out`` of the block that `site` is in; an
+        autoencoder writes where it reads.
     target : str or int, default=None
         The token whose prediction behind the prompt is explained, as a string or an id. None takes
         the most probable one.
@@ -163,13 +166,11 @@ def describe_behaviour(
     dictionary = TorchDictionary(sae)
     density, maxima = _density(dictionary), _maxima(dictionary, maxima)
     model, tokenizer = load_causal(model, tokenizer)
-    layer, part = split_site(site)
-    point = checked_hook_point(model, layer, part)
-    check_runs_once(base_of(model), point)
+    written = find_target(model, site, sae, target_site)
     prompt = tokenized_prompt(model, tokenizer, prompt)
-    splicer = Splicer(model, [point], prompt.inputs)
+    splicer = Splicer(model, [written.point, written.source], prompt.inputs)
     clean = _clean_pass(splicer, target, metric, tokenizer)
-    rows, constant = _direct_rows(model, clean, in_stream=part in SITES)
+    rows, constant = _direct_rows(model, clean, in_stream=written.site in SITES)
     active, tokens = _contributions(dictionary, clean, rows)
     dense = density[active.feature] > (1 if max_density is None else max_density)
     chosen = _chosen(active, ~dense & ~_leading(prompt)[active.position], n_features)
@@ -278,6 +279,7 @@ class CleanPass(NamedTuple):
     """The tensors of one pass over a prompt."""
 
     x: torch.Tensor  # (n_tokens, width): activations of the site, at least float32
+    source: torch.Tensor  # (n_tokens, source_width): what codes are made of
     gradient: torch.Tensor  # (n_tokens, width): of the metric with respect to x
     stream: torch.Tensor  # (n_tokens, d_model): output of the last block
     log_probabilities: torch.Tensor  # (n_vocabulary,): behind the last position
@@ -308,7 +310,7 @@ def _clean_pass(splicer, target, metric, tokenizer):
     Parameters
     ----------
     splicer : Splicer
-        The model, the prompt and the one hook point of the site.
+        The model, the prompt and two hook points: that of the site and that of its source.
     target : None, str or int
         The token that is explained, as for `read_metric`.
     metric : {"log_probability", "logit"}
@@ -319,7 +321,7 @@ def _clean_pass(splicer, target, metric, tokenizer):
     base, stream = base_of(splicer.model), []
     path = find_blocks(base)
     end = HookPoint(f"{path}.{len(base.get_submodule(path)) - 1}")
-    (x,) = splicer.read()
+    x, source = splicer.read()
     leaf = x[None].requires_grad_()
     visits = [
         (splicer.points[0], held(leaf)),
@@ -339,6 +341,7 @@ def _clean_pass(splicer, target, metric, tokenizer):
     predicted[-1] = token
     return CleanPass(
         x=x.detach(),
+        source=source,
         gradient=torch.zeros_like(x) if gradient is None else gradient[0],
         stream=stream[0],
         log_probabilities=logits[-1].to(wide(logits)).log_softmax(-1),
@@ -380,22 +383,24 @@ def _direct_rows(model, clean, *, in_stream):
 
 def _contributions(dictionary, clean, rows):
     """Return the `Active` features, and a dict of the other contributions per token."""
-    error, parts = torch.empty_like(clean.x), []
+    dictionary.check_width(clean.source.shape[-1])
+    dictionary.check_target_width(clean.x.shape[-1])
+    past_codes = dictionary.past_codes(clean.source)
+    error, parts = clean.x - past_codes, []
     for first in range(0, len(error), _TOKENS_AT_A_TIME):
-        block = clean.x[first : first + _TOKENS_AT_A_TIME]
-        codes = dictionary.encode(block)
-        error[first : first + len(block)] = block - dictionary.decode(codes)
+        block = slice(first, first + _TOKENS_AT_A_TIME)
+        codes = dictionary.encode(clean.source[block])
+        error[block] -= codes @ dictionary.components(codes)
         position, feature = codes.nonzero(as_tuple=True)
         parts.append((position + first, feature, codes[position, feature]))
     position, feature, code = (torch.cat(column) for column in zip(*parts, strict=True))
     active = [position, feature, code]
-    intercept = dictionary.intercept(clean.x)
     norms = torch.linalg.vector_norm(clean.x, dim=-1).clamp(min=torch.finfo(error.dtype).tiny)
     tokens = {"unexplained": torch.linalg.vector_norm(error, dim=-1) / norms}
     for kind, row in (("gradient", clean.gradient), ("direct", rows)):
         active.append(code * along_features(dictionary, row, position, feature))
         tokens[f"error_{kind}"] = (error * row).sum(-1)
-        tokens[f"intercept_{kind}"] = row @ intercept
+        tokens[f"intercept_{kind}"] = (past_codes * row).sum(-1)
     return Active(*map(to_numpy, active)), {name: to_numpy(x) for name, x in tokens.items()}
 
 

@@ -33,7 +33,7 @@ class TokenBehaviour(ColumnTable):
     error_direct, error_gradient : ndarray of shape (n_tokens,)
         Contributions of the part left out.
     intercept_direct, intercept_gradient : ndarray of shape (n_tokens,)
-        The same for the autoencoder's intercept.
+        The same for the intercept, with what the skip connection of a transcoder adds.
     dense_direct, dense_gradient : ndarray of shape (n_tokens,)
         The sum over active features that are too dense to be shown.
     rest_direct, rest_gradient : ndarray of shape (n_tokens,)

@@ -94,6 +94,7 @@ def decompose(
     background,
     names,
     tokenizer,
+    target_sites=None,
     encoders=False,
 ):
     """Return the `DecomposedPrompt` of a prompt; the arguments are those of `attribute`.
@@ -109,31 +110,44 @@ def decompose(
             f"The counterfactual must have as many tokens as the prompt: the prompt has "
             f"{len(prompt.tokens)}, the counterfactual {len(changed.tokens)}."
         )
-    sites = read_sites(model, sites, saes, names)
+    sites = read_sites(model, sites, saes, names, target_sites)
     if encoders:
         _check_encoders(sites)
     if kind == "zero":
         _refuse_streams(sites)
     sites = [sites[i] for i in in_order(model, [site.point for site in sites], prompt.inputs)]
     splicer = Splicer(model, [site.point for site in sites], prompt.inputs)
-    activations = splicer.read()
-    changed = [None] * len(sites) if changed is None else splicer.read(changed.inputs)
+    pairs = _pairs(splicer, sites, prompt.inputs)
+    changed_pairs = [None] * len(sites)
+    if changed is not None:
+        changed_pairs = _pairs(splicer, sites, changed.inputs)
     nodes = []
-    for site, x, x_changed in zip(sites, activations, changed, strict=True):
-        site.dictionary.check_width(x.shape[-1])
+    for site, pair, changed_pair in zip(sites, pairs, changed_pairs, strict=True):
+        site.dictionary.check_width(pair[1].shape[-1])
         if kind == "patch":
-            baseline = Baseline(site, x_changed)
+            baseline = Baseline(site, *changed_pair)
         elif kind == "zero":
-            baseline = ZeroBaseline(site, x)
+            baseline = ZeroBaseline(site, *pair)
         else:
             rows = rows_of_background(model, tokenizer, site, background)
-            baseline = MeanBaseline(site, x, rows, ~_ordinary(prompt, x.device))
-        nodes.append(read_nodes(site, x, baseline))
+            baseline = MeanBaseline(site, *pair, *rows, ~_ordinary(prompt, pair[0].device))
+        nodes.append(read_nodes(site, *pair, baseline))
     with torch.no_grad():
         logits = splicer.logits(last=not callable(metric))
         metric = read_metric(metric, tokenizer, logits[0, -1])
         clean = float(metric(logits))
     return DecomposedPrompt(splicer, metric, prompt, nodes, clean)
+
+
+def _pairs(splicer, sites, inputs):
+    """Return, for each site, its activations and what codes are made of."""
+    activations = splicer.read(inputs)
+    others = [site.source for site in sites if site.source != site.point]
+    sources = iter(splicer._replace(points=others).read(inputs) if others else ())
+    return [
+        (x, x if site.source == site.point else next(sources))
+        for site, x in zip(sites, activations, strict=True)
+    ]
 
 
 def _ordinary(prompt, device):
@@ -168,6 +182,11 @@ def _check_baseline(baseline, counterfactual, background):
 def _check_encoders(sites):
     for site in sites:
         sae = site.dictionary.sae
+        if site.source != site.point:
+            raise TypeError(
+                f"A circuit has edges between features of autoencoders; the {type(sae).__name__} "
+                f"at {site.label!r} reads another site than it writes to."
+            )
         if not hasattr(sae, "encoder_coef_"):
             raise TypeError(
                 f"Edges need an autoencoder with encoder_coef_, one row per feature; the "

@@ -151,7 +151,7 @@ def logit_lens(model, sae, features=None, *, n_tokens=10, block_size=256, tokeni
         A model that predicts tokens, or the name or path of one.
     sae : estimator
         A sparse autoencoder fitted on the residual stream of the model, or on what attention or MLP
-        add to it.
+        add to it, or a `Transcoder` that predicts one of these.
     features : array-like of int, default=None
         The features of interest, columns of the codes. None takes all.
     n_tokens : int, default=10

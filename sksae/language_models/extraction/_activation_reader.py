@@ -7,17 +7,21 @@ import numpy as np
 
 from sksae._params import check_params
 from sksae._threads import threads_of_process
-from sksae.language_models.extraction._batching import batching_of, check_attention
+from sksae.language_models.extraction._batching import (
+    batching_of,
+    check_attention,
+    strictest,
+)
 from sksae.language_models.extraction._context_windows import RowPolicy, rows_of, text_of_rows
 from sksae.language_models.extraction._forward_passes import ForwardPasses, hidden_of, token_bar
 from sksae.language_models.extraction._image_source import ImageSource
 from sksae.language_models.extraction._input_items import KINDS, length, read_items
+from sksae.language_models.extraction._site_blocks import hook_points_of, is_several
 from sksae.language_models.extraction._text_source import TextSource
 from sksae.language_models.extraction._token_table import TokenTable
 from sksae.language_models.model import (
     base_of,
     check_weights,
-    checked_hook_point,
     is_name,
     load_model,
     reads_images,
@@ -52,7 +56,7 @@ def check_parameters(extractor):
 
 
 class ActivationReader:
-    """The model, the hook point and the source that the parameters of an extractor stand for.
+    """The model, the hook points and the source that the parameters of an extractor stand for.
 
     Parameters
     ----------
@@ -67,10 +71,10 @@ class ActivationReader:
         check_weights(extractor, model)
         self.base = base_of(model)
         check_attention(self.base)
-        self.point = checked_hook_point(model, extractor.layer, extractor.site)
+        self.points = hook_points_of(extractor, model)  # by the names of their sites
         self._policy = RowPolicy.of(extractor)
         if reads_images(model):
-            self.source = ImageSource(self.base, self.point, extractor, self._policy)
+            self.source = ImageSource(self.base, self._points[0], extractor, self._policy)
         else:
             self.source = TextSource(self.base, tokenizer, self._policy)
 
@@ -80,8 +84,7 @@ class ActivationReader:
         named = is_name(extractor.model)
         facts = {
             "model": str(extractor.model) if named else type(extractor.model).__name__,
-            "layer": None if extractor.layer is None else int(extractor.layer),
-            "site": extractor.site,
+            **_location(extractor, list(self.points)),
             "input": kind or self.source.kinds[0],
         }
         return facts | {name: _plain(value) for name, value in self._policy._asdict().items()}
@@ -148,14 +151,21 @@ class ActivationReader:
     @threads_of_process()
     def batching(self):
         """Return the result of `batching_of`: the windows that may share a pass."""
-        read = partial(hidden_of, self.base, self.point)
-        key = self.extractor.position_ids
-        return batching_of(self.base, self.point, self.source, read, key=key)
+        key, kinds = self.extractor.position_ids, []
+        for point in self._points:
+            read = partial(_rows_at, self.base, point)
+            kinds.append(batching_of(self.base, point, self.source, read, key=key))
+        return strictest(kinds)
 
     @threads_of_process()
+    def widths(self):
+        """Return the number of columns of each block, from a pass over one token."""
+        blocks = hidden_of(self.base, self._points, self.source.probe())
+        return [block.shape[-1] for block in blocks]
+
     def width(self):
-        """Return the number of features, from a pass over one token."""
-        return hidden_of(self.base, self.point, self.source.probe()).shape[-1]
+        """Return the number of features, of all blocks together."""
+        return sum(self.widths())
 
     def read(self, kind, values, first, *, spans):
         """Return items of X of one kind as windows: a `TextReading` or an `ImageReading`."""
@@ -170,7 +180,7 @@ class ActivationReader:
     def passes(self, reading, bar):
         """Return the `ForwardPasses` over what was read; `bar` counts the tokens."""
         sizes = self.extractor.batch_tokens, self.extractor.max_norm_ratio
-        return ForwardPasses(self.base, self.point, reading, self.batching(), *sizes, bar)
+        return ForwardPasses(self.base, self._points, reading, self.batching(), *sizes, bar)
 
     @threads_of_process()
     def _chunk(self, reading, first, kind, table, bar):
@@ -178,6 +188,10 @@ class ActivationReader:
         rows = self._no_rows() if rows is None else rows
         tokens = reading.table(windows, self.policy(kind)) if table else None
         return Chunk(first, reading.n_texts, rows, text_of_rows(windows), tokens)
+
+    @property
+    def _points(self):
+        return list(self.points.values())
 
     def _bar(self, windows):
         """Return the progress bar of passes over all windows that have rows."""
@@ -202,6 +216,18 @@ def _check_poolable(windows, n_texts, policy):
         + " Without a special token in front, the only token of a text is in its first "
         "position, which drop_first_position=False keeps." * bool(dropped)
     )
+
+
+def _rows_at(base, point, inputs, shape=None):
+    return hidden_of(base, [point], inputs, shape)[0]
+
+
+def _location(extractor, labels):
+    """Return layer and site as JSON knows them; several sites have their layers in their names."""
+    if is_several(extractor):
+        return {"layer": None, "site": labels}
+    layer = extractor.layer
+    return {"layer": None if layer is None else int(layer), "site": extractor.site}
 
 
 def _plain(value):

@@ -102,6 +102,11 @@ def batching_of(base, point, source, read, *, key=()):
     return results[key]
 
 
+def strictest(kinds):
+    """Return the one of several results of `batching_of` under which the fewest share a pass."""
+    return max(kinds, key=(PADDED, EQUAL_LENGTHS, ALONE).index)
+
+
 def _compared(trial, source, read):
     """Compare passes over several sequences with passes over each alone."""
     n_long, n_short = trial.lengths

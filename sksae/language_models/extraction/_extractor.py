@@ -8,12 +8,14 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 
+from sksae._arrays import objects
 from sksae._params import Bool, Float, Instance, Int, Option, Verbosity
 from sksae._reprs import ShortRepr
 from sksae.language_models.extraction._activation_reader import ActivationReader, check_parameters
 from sksae.language_models.extraction._input_items import check_container, check_items
 from sksae.language_models.extraction._pooling import POOLINGS
 from sksae.language_models.extraction._published_sites import extractor_params, source_of
+from sksae.language_models.extraction._site_blocks import Layers, Sites, is_several
 from sksae.language_models.extraction._store import store
 from sksae.language_models.extraction._text_source import TOKENIZER
 from sksae.language_models.model import Loadable, share_loaded, state_by_name
@@ -44,10 +46,11 @@ class ActivationExtractor(
         The name of a model on the Hugging Face hub, the path of a folder with one, or a model.
         A name or a path is loaded when it is first needed, without a head, and shared by all
         clones. A model object is used as it is.
-    layer : int, default=None
+    layer : int or list of int, default=None
         The block, counted from 0, or from the end if negative. None with ``site="embeddings"``
-        and with a module path.
-    site : str, default="resid_post"
+        and with a module path. With a list, or a list of sites, one pass reads each site of each
+        layer.
+    site : str or list of str and (int, str), default="resid_post"
         Where in the block:
 
         - ``"resid_pre"``: the residual stream that enters the block;
@@ -58,6 +61,9 @@ class ActivationExtractor(
         - any other string is the path of a module whose output is wanted (or its input, as in
           ``"h.3.attn.c_proj.input"``), from ``model.named_modules()``, as ``"h.3.mlp.act"``;
         - a name of TransformerLens, as ``"blocks.3.hook_resid_post"``, has layer and site.
+
+        With a list rows have a block of columns per site, side by side, layer by layer. Without
+        `layer` each site has its own, as in ``["0.resid_mid", (2, "mlp_out"), "embeddings"]``.
     tokenizer : str, Path or tokenizer, default=None
         None takes the one that goes with the model's name or path. Models of images need none.
     image_processor : str, Path or image processor, default=None
@@ -121,12 +127,19 @@ class ActivationExtractor(
     ['sparse', ' features', '희', '희', '희', '소']
     >>> extractor.set_params(pooling="mean").transform(["sparse features", "희소 특징"]).shape
     (2, 192)
+
+    Several sites in one pass:
+
+    >>> extractor = ActivationExtractor(TINY_LM_PATH, layer=[0, 2], site=["resid_mid", "mlp_out"])
+    >>> rows = extractor.transform(["sparse features"])
+    >>> {site: block.shape for site, block in extractor.split(rows).items()}
+    {'0.resid_mid': (2, 192), '0.mlp_out': (2, 192), '2.resid_mid': (2, 192), '2.mlp_out': (2, 192)}
     """
 
     _param_rules = {
         "model": Loadable("get_input_embeddings", "Hugging Face model"),
-        "layer": Int(none=True),
-        "site": Instance(str, description="a str"),
+        "layer": Layers(),
+        "site": Sites(),
         "tokenizer": TOKENIZER,
         "image_processor": Loadable("preprocess", "image processor", none=True),
         "pooling": Option(None, *POOLINGS),
@@ -316,6 +329,52 @@ class ActivationExtractor(
         """
         return ((c.first, c.rows, c.tokens) for c in ActivationReader(self).chunks(X, table=True))
 
+    def split(self, rows):
+        """Return the blocks of rows that several sites have side by side.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_features)
+            Rows of this extractor, as from `transform` or `stream`.
+
+        Returns
+        -------
+        blocks : dict of str to ndarray of shape (n_rows, width)
+            Views of the rows by the names of the sites, in order.
+
+        Raises
+        ------
+        ValueError
+            If the rows are not as wide as those of this extractor.
+        """
+        reader = ActivationReader(self)
+        widths, shape = reader.widths(), np.shape(rows)
+        if shape[1:] != (sum(widths),):
+            raise ValueError(
+                f"Rows of this extractor have {sum(widths)} columns. Got shape {shape}."
+            )
+        blocks = np.split(rows, np.cumsum(widths)[:-1], axis=1)
+        return dict(zip(reader.points, blocks, strict=True))
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns of rows.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of shape (n_features,), dtype=object
+            As ``"activationextractor5"``; of several sites as ``"2.mlp_out_5"``.
+        """
+        if not is_several(self):
+            return super().get_feature_names_out(input_features)
+        reader = ActivationReader(self)
+        pairs = zip(reader.points, reader.widths(), strict=True)
+        return objects([f"{label}_{i}" for label, width in pairs for i in range(width)])
+
     def stream(self, X, *, chunk_rows=16384, buffer_rows=None, random_state=None):
         """Return the rows of the tokens in random order, chunk by chunk, for `partial_fit`.
 
@@ -362,8 +421,9 @@ class ActivationExtractor(
 
         Returns
         -------
-        rows : memmap of shape (n_tokens, n_features)
-            The activations, read from the disk as they are used.
+        rows : memmap of shape (n_tokens, n_features), or dict of str to memmap
+            The activations, read from the disk as they are used. Of several sites each has a file
+            of its own, and this is a dict from the name of each to its rows.
         tokens : TokenTable of length n_tokens
             Text, position, id, string and character span of each row.
 

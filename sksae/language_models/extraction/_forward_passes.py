@@ -31,8 +31,8 @@ class ForwardPasses:
     ----------
     base : torch.nn.Module
         A model without its head.
-    point : HookPoint
-        The hook point of the activations in `base`.
+    points : list of HookPoint
+        The hook points of the activations in `base`: of each there is a block of columns.
     reading : TextReading or ImageReading
         The windows, and the model's inputs for a batch of them.
     batching : str
@@ -45,9 +45,9 @@ class ForwardPasses:
         Counts the tokens that were read.
     """
 
-    def __init__(self, base, point, reading, batching, batch_tokens, max_norm_ratio, bar):
+    def __init__(self, base, points, reading, batching, batch_tokens, max_norm_ratio, bar):
         self.base = base
-        self.point = point
+        self.points = points
         self.reading = reading
         self.windows = reading.windows
         self.batching = batching
@@ -63,14 +63,15 @@ class ForwardPasses:
         counts = rows_of(self.windows)
         ends = np.cumsum(counts)  # rows of window w are ends[w] - counts[w] : ends[w]
         rows, ordinary = None, np.ones(counts.sum(), dtype=bool)
-        for batch, hidden, keep in self._run():
-            values = to_array(hidden[keep])
+        for batch, blocks, keep in self._run():
+            ends_of_columns = np.cumsum([block.shape[-1] for block in blocks])
             if rows is None:
-                rows = np.empty((counts.sum(), values.shape[1]), dtype=np.float32)
+                rows = np.empty((counts.sum(), ends_of_columns[-1]), dtype=np.float32)
             slots = np.concatenate([np.arange(ends[w] - counts[w], ends[w]) for w in batch])
-            rows[slots] = values
+            for end, block in zip(ends_of_columns, blocks, strict=True):
+                rows[slots, end - block.shape[-1] : end] = to_array(block[keep.to(block.device)])
             if self.max_norm_ratio is not None:
-                ordinary[slots] = self._ordinary(hidden, keep)[keep].cpu().numpy()
+                ordinary[slots] = self._ordinary(blocks, keep)[keep].numpy()
         if ordinary.all():
             return rows, self.windows
         keep = self.windows.keep.copy()
@@ -81,12 +82,13 @@ class ForwardPasses:
         """Return one pooled row per text that has a token, None if no text has."""
         counts = rows_of(self.windows)
         pooled = None
-        for batch, hidden, keep in self._run():
-            hidden = hidden.float()
+        for batch, blocks, keep in self._run():
             if self.max_norm_ratio is not None:
-                keep = self._ordinary(hidden, keep)
-                counts[batch] = keep.sum(1).cpu().numpy()
-            values = to_array(pool_window(hidden, keep, pooling))
+                keep = self._ordinary(blocks, keep)
+                counts[batch] = keep.sum(1).numpy()
+            values = np.concatenate(
+                [to_array(pool_window(x.float(), keep.to(x.device), pooling)) for x in blocks], 1
+            )
             if pooled is None:
                 pooled = np.empty((len(counts), values.shape[1]), dtype=np.float32)
             pooled[batch] = values
@@ -97,38 +99,46 @@ class ForwardPasses:
         return pool_text(pooled[used], counts[used], firsts, pooling)
 
     def _run(self):
-        """Yield ``(batch, hidden, keep)``, the padded activations of each batch of windows."""
+        """Yield ``(batch, blocks, keep)``, the padded activations of each batch of windows."""
         lengths = np.diff(self.windows.bounds)
         for batch in batches(self.windows, self.batch_tokens, self.batching):
             inputs, keep = self.reading.feed(batch)
-            hidden = hidden_of(self.base, self.point, inputs, keep.shape)
-            yield batch, hidden, torch.from_numpy(keep).to(hidden.device)
+            yield (
+                batch,
+                hidden_of(self.base, self.points, inputs, keep.shape),
+                torch.from_numpy(keep),
+            )
             self.bar.update(int(lengths[batch].sum()))
 
-    def _ordinary(self, hidden, keep):
-        """Mask of the kept tokens whose norm is like that of the others in their window."""
-        norms = torch.linalg.vector_norm(hidden.float(), dim=-1)
-        # Of an even number it is the lower one: an outlier among two does not excuse itself.
-        median = norms.masked_fill(~keep, torch.nan).nanmedian(1, keepdim=True).values
-        return keep & ~(norms > self.max_norm_ratio * median)
+    def _ordinary(self, blocks, keep):
+        """Mask of the kept tokens whose norm is like that of the others, in every block."""
+        ordinary = keep
+        for block in blocks:
+            norms = torch.linalg.vector_norm(block.float(), dim=-1).cpu()
+            # Of an even number it is the lower one: an outlier among two does not excuse itself.
+            median = norms.masked_fill(~keep, torch.nan).nanmedian(1, keepdim=True).values
+            ordinary = ordinary & ~(norms > self.max_norm_ratio * median)
+        return ordinary
 
 
-def hidden_of(base, point, inputs, shape=None):
-    """Return the activations at a hook point, one row per position of each sequence.
+def hidden_of(base, points, inputs, shape=None):
+    """Return the activations at some hook points, one row per position of each sequence.
 
     Raises
     ------
     ValueError
         If they are not of the ``(sequences, positions)`` in `shape`; None allows any.
     """
-    hidden = capture(base, {"rows": point}, inputs)["rows"]
-    if hidden.ndim != 3 or hidden.shape[:2] != (shape or hidden.shape[:2]):
-        inputs_shape = "" if shape is None else f" for {shape[0]} sequences of {shape[1]} tokens"
-        raise ValueError(
-            f"{str(point).capitalize()} has shape {tuple(hidden.shape)}{inputs_shape}; rows need "
-            f"shape (sequences, tokens, features)."
-        )
-    return hidden
+    captured = capture(base, dict(enumerate(points)), inputs)
+    blocks = [captured[i] for i in range(len(points))]
+    for point, block in zip(points, blocks, strict=True):
+        if block.ndim != 3 or block.shape[:2] != (shape or block.shape[:2]):
+            of = "" if shape is None else f" for {shape[0]} sequences of {shape[1]} tokens"
+            raise ValueError(
+                f"{str(point).capitalize()} has shape {tuple(block.shape)}{of}; rows need shape "
+                f"(sequences, tokens, features)."
+            )
+    return blocks
 
 
 def to_array(tensor):

@@ -21,7 +21,7 @@ class ImageSource:
     base : torch.nn.Module
         A model without its head.
     point : HookPoint
-        The hook point of the activations in `base`.
+        A hook point of the activations in `base`.
     extractor : ActivationExtractor
         Its image processor is loaded when an image needs one.
     policy : RowPolicy
@@ -106,7 +106,7 @@ class ImageSource:
     def _n_positions(self, size):
         if size not in self._lengths:
             inputs = self.inputs([np.zeros(size, dtype=np.float32)])
-            self._lengths[size] = hidden_of(self.base, self.point, inputs).shape[1]
+            self._lengths[size] = hidden_of(self.base, [self.point], inputs)[0].shape[1]
         return self._lengths[size]
 
     def _default_size(self):

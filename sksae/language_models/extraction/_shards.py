@@ -5,6 +5,9 @@ While it is written, rows, tokens, texts and the strings of tokens are appended 
 last count is cut off when the writing continues. When all is done the files get their names, and
 ``activations.json``, written last, says that the folder is complete. Both have digests of all that
 counts, which are compared when the writing continues and when a folder is opened.
+
+Of several sites each has a file of rows of its own, ``rows.0.npy`` and so on, in the order in which
+the fingerprint names them.
 """
 
 import hashlib
@@ -31,7 +34,7 @@ from sksae._params import Int
 MANIFEST = "activations.json"
 PROGRESS = "progress.json"
 ROWS, TOKENS, TEXTS, STRINGS = "rows.npy", "tokens.npy", "texts.jsonl", "strings.jsonl"
-FILES = (ROWS, TOKENS, TEXTS, STRINGS)
+FILES = (ROWS, TOKENS, TEXTS, STRINGS)  # of a folder with one site
 DTYPES = ("float16", "float32")
 DIGEST = "digest"
 TOKEN = np.dtype(
@@ -94,13 +97,13 @@ class Shards:
         else:
             self._open()
 
-    def append(self, rows, tokens, digest):
+    def append(self, blocks, tokens, digest):
         """Add a shard: it counts once it is on the disk.
 
         Parameters
         ----------
-        rows : ndarray of shape (n_rows, n_features)
-            Activations, in the dtype of the folder.
+        blocks : list of ndarray of shape (n_rows, width)
+            Activations of each site, in the dtype of the folder.
         tokens : TokenTable of length n_rows
             Where they come from; its texts are those of the shard.
         digest : str
@@ -109,7 +112,8 @@ class Shards:
         facts = self.facts
         lines = self._lines(tokens)
         strings = islice(self._numbers, facts["n_strings"], None)
-        self._write(ROWS, np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
+        for name, block in zip(row_files(facts), blocks, strict=True):
+            self._write(name, np.ascontiguousarray(block).reshape(-1).view(np.uint8))
         self._write(TOKENS, lines.view(np.uint8))
         for name, values in ((TEXTS, tokens.texts), (STRINGS, strings)):
             for value in values:
@@ -120,8 +124,8 @@ class Shards:
             {
                 **facts,
                 "n_texts": facts["n_texts"] + len(tokens.texts),
-                "n_rows": facts["n_rows"] + len(rows),
-                "n_features": rows.shape[1],
+                "n_rows": facts["n_rows"] + len(tokens),
+                "n_features": _as_fact([block.shape[1] for block in blocks], facts),
                 "n_strings": len(self._numbers),
                 "bytes": {name: self._files[name].tell() for name in (TEXTS, STRINGS)},
                 "digests": {name: digest.hexdigest() for name, digest in self._hashes.items()},
@@ -129,10 +133,10 @@ class Shards:
             }
         )
 
-    def finish(self, n_features):
+    def finish(self, widths):
         """Give the files their names and say that the folder is complete."""
-        facts = {**self.facts, "n_features": n_features}
-        for name in (ROWS, TOKENS):
+        facts = {**self.facts, "n_features": _as_fact(widths, self.facts)}
+        for name in (*row_files(facts), TOKENS):
             file = self._files[name]
             file.seek(0)
             file.write(_header_of(facts, name))
@@ -150,7 +154,8 @@ class Shards:
             return None
         text = self._array(TOKENS, (self.facts["n_rows"],))["text"]
         n_rows = int(np.searchsorted(text, text[0], side="right"))
-        return int(text[0]), np.array(self._array(ROWS, (n_rows, self.facts["n_features"])))
+        blocks = [self._array(name, (n_rows, w)) for name, w in row_files(self.facts).items()]
+        return int(text[0]), np.concatenate(blocks, axis=1)
 
     def _array(self, name, shape):
         path = self.folder / name if self.complete else _part(self.folder, name)
@@ -175,14 +180,15 @@ class Shards:
         self.facts = facts
 
     def _begin(self, fingerprint):
-        taken = [name for name in FILES if (self.folder / name).exists()]
+        facts = {"format": _FORMAT, "fingerprint": fingerprint, "n_texts": 0, "n_rows": 0}
+        n_blocks = len(labels_of(facts))
+        facts |= {"n_features": _as_fact([0] * n_blocks, facts), "n_strings": 0, "sha256": ""}
+        taken = [name for name in files_of(facts) if (self.folder / name).exists()]
         if taken:
             raise ValueError(
                 f"{self.folder} has a {taken[0]} that is not of `to_memmap`: take another folder."
             )
-        facts = {"format": _FORMAT, "fingerprint": fingerprint, "n_texts": 0, "n_rows": 0}
-        facts |= {"n_features": 0, "n_strings": 0, "sha256": ""}
-        facts["digests"] = dict.fromkeys(FILES, hashlib.sha256().hexdigest())
+        facts["digests"] = dict.fromkeys(files_of(facts), hashlib.sha256().hexdigest())
         self._commit(facts | {"bytes": {TEXTS: 0, STRINGS: 0}})
 
     def _check(self, fingerprint):
@@ -197,7 +203,7 @@ class Shards:
 
     def _open(self):
         """Open the files behind what counts of them, and remove what a crash left."""
-        for name in FILES:
+        for name in files_of(self.facts):
             part, size = _part(self.folder, name), committed_bytes(self.facts, name)
             if not part.exists() and (self.folder / name).exists():
                 (self.folder / name).replace(part)  # the last time, the end was near
@@ -206,7 +212,7 @@ class Shards:
             if self.facts["n_texts"] and part.stat().st_size < size:
                 raise ValueError(f"{part} is shorter than {PROGRESS} says: delete {self.folder}.")
             file.truncate(size)
-            file.seek(_HEADER if name in (ROWS, TOKENS) else 0)
+            file.seek(0 if name in (TEXTS, STRINGS) else _HEADER)
             self._hashes[name], self._files[name] = _hash_of(file, size), file
             if self._hashes[name].hexdigest() != self.facts["digests"][name]:
                 raise ValueError(
@@ -233,11 +239,14 @@ def read_facts(path):
             raise ValueError("it is damaged: its digest is not that of its content")
         if facts["format"] != _FORMAT:
             raise ValueError("another version of sksae wrote it")
-        counts = [facts[name] for name in ("n_texts", "n_rows", "n_features", "n_strings")]
+        counts = [facts[name] for name in ("n_texts", "n_rows", "n_strings")]
+        counts += [*row_files(facts).values()]
         counts += [facts["bytes"][name] for name in (TEXTS, STRINGS)]
         if not all(Int(0, 2**62).accepts(count) for count in counts):
             raise ValueError("it has counts that are none")
-        if facts["fingerprint"]["dtype"] not in DTYPES or set(facts["digests"]) != set(FILES):
+        if facts["fingerprint"]["dtype"] not in DTYPES or set(facts["digests"]) != {
+            *files_of(facts)
+        }:
             raise ValueError("it lacks the type of the rows or digests")
     return facts
 
@@ -253,18 +262,19 @@ def check_files(folder, facts, *, verify):
     verify : bool
         Whether to read all rows, which may be many, for their digest.
     """
-    missing = [name for name in FILES if not (folder / name).exists()]
+    missing = [name for name in files_of(facts) if not (folder / name).exists()]
     if missing:
         raise FileNotFoundError(f"{folder} is damaged: {', '.join(missing)} is missing.")
-    for name in FILES:
+    rows = row_files(facts)
+    for name in files_of(facts):
         path = regular(folder / name)
         with damage_named(path, "is damaged"), path.open("rb") as file:
             size, expected = path.stat().st_size, committed_bytes(facts, name)
             if size != expected:
                 raise ValueError(f"it has {size:,} bytes, not {expected:,}")
-            if name in (ROWS, TOKENS) and file.read(_HEADER) != _header_of(facts, name):
+            if name not in (TEXTS, STRINGS) and file.read(_HEADER) != _header_of(facts, name):
                 raise ValueError("its header does not say what is in it")
-            read = verify or name != ROWS
+            read = verify or name not in rows
             if read and _hash_of(file, size).hexdigest() != facts["digests"][name]:
                 raise ValueError("its digest is not that of its content")
 
@@ -273,8 +283,35 @@ def committed_bytes(facts, name):
     """Return the number of bytes of a file that count."""
     if name in facts["bytes"]:
         return facts["bytes"][name]
-    width = facts["n_features"] if name == ROWS else 1
+    width = row_files(facts).get(name, 1)
     return _HEADER + facts["n_rows"] * width * _dtype(facts, name).itemsize
+
+
+def labels_of(facts):
+    """Return the names of the sites whose rows a folder has."""
+    layer, site = (facts["fingerprint"].get(name) for name in ("layer", "site"))
+    if isinstance(site, list):
+        return site
+    return [site if layer is None else f"{layer}.{site}"]
+
+
+def row_files(facts):
+    """Return the files of rows, one per site, with the number of their columns, as a dict."""
+    widths = facts["n_features"]
+    if not isinstance(facts["fingerprint"].get("site"), list):
+        return {ROWS: widths}
+    names = [f"{ROWS.removesuffix('.npy')}.{i}.npy" for i in range(len(labels_of(facts)))]
+    return dict(zip(names, widths, strict=True))
+
+
+def files_of(facts):
+    """Return the names of all files that are written shard by shard."""
+    return (*row_files(facts), *FILES[1:])
+
+
+def _as_fact(widths, facts):
+    """Return numbers of columns as the facts have them: of one site a number alone."""
+    return widths if isinstance(facts["fingerprint"].get("site"), list) else widths[0]
 
 
 def _hash_of(file, end):
@@ -290,7 +327,8 @@ def _dtype(facts, name):
 
 
 def _header_of(facts, name):
-    more = (facts["n_features"],) if name == ROWS else ()
+    width = row_files(facts).get(name)
+    more = () if width is None else (width,)
     return _header(_dtype(facts, name), (facts["n_rows"], *more))
 
 

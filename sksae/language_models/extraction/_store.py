@@ -8,7 +8,7 @@ import numpy as np
 
 from sksae._arrays import objects
 from sksae._files import as_path
-from sksae._params import Bool, check_option
+from sksae._params import Bool, Instance, check_option
 from sksae.language_models.extraction._forward_passes import token_bar
 from sksae.language_models.extraction._input_items import length, read_items
 from sksae.language_models.extraction._shards import (
@@ -21,8 +21,10 @@ from sksae.language_models.extraction._shards import (
     TOKEN,
     TOKENS,
     check_files,
+    labels_of,
     read_facts,
     read_lines,
+    row_files,
     writing,
 )
 from sksae.language_models.extraction._token_table import TokenTable
@@ -38,21 +40,24 @@ _SIZES = (
 )
 
 
-def load_activations(path, *, verify=True):
+def load_activations(path, *, site=None, verify=True):
     """Open the activations that `ActivationExtractor.to_memmap` wrote.
 
     Parameters
     ----------
     path : str or Path
         The folder.
+    site : str, default=None
+        Of a folder with several sites the one to open, such as ``"2.mlp_out"``. None opens all.
     verify : bool, default=True
         Whether to read all rows once, to see that they are those that were written. False compares
         the size of their file only, which takes no time; the other files are always compared.
 
     Returns
     -------
-    rows : memmap of shape (n_tokens, n_features)
-        The activations, read from the disk as they are used; it cannot be written to.
+    rows : memmap of shape (n_tokens, n_features), or dict of str to memmap
+        The activations, read from the disk as they are used; it cannot be written to. Of a folder
+        with several sites it is a dict from the name of each to its rows, unless one is chosen.
     tokens : TokenTable of length n_tokens
         Text, position, id, string and character span of each row.
 
@@ -61,7 +66,8 @@ def load_activations(path, *, verify=True):
     FileNotFoundError
         If `path` is no folder of activations.
     ValueError
-        If the folder is not complete, or a file in it is damaged, with its name.
+        If the folder is not complete, a file in it is damaged, with its name, or it has no such
+        site.
 
     See Also
     --------
@@ -80,6 +86,7 @@ def load_activations(path, *, verify=True):
     ((2, 192), 'float16', ['sparse', ' features'])
     """
     folder = as_path(path)
+    check_option("site", site, Instance(str, type(None), description="a str or None"))
     check_option("verify", verify, Bool())
     facts = read_facts(folder / MANIFEST)
     if facts is None:
@@ -90,6 +97,9 @@ def load_activations(path, *, verify=True):
             f"{folder} is not complete: {begun['n_texts']} texts are done. Call to_memmap with the "
             f"same texts and parameters to continue."
         )
+    labels = labels_of(facts)
+    if site not in (None, *labels):
+        raise ValueError(f"{folder} has no site {site!r}; it has {', '.join(map(repr, labels))}.")
     check_files(folder, facts, verify=verify)
     lines = np.load(folder / TOKENS, mmap_mode="r").view(np.ndarray)
     strings = objects(read_lines(folder / STRINGS, facts["n_strings"]))
@@ -104,7 +114,10 @@ def load_activations(path, *, verify=True):
         texts=texts,
         policy=policy,
     )
-    return np.load(folder / ROWS, mmap_mode="r"), tokens
+    files = dict(zip(labels, row_files(facts), strict=True))
+    if site is not None or ROWS in files.values():
+        return np.load(folder / files[site or labels[0]], mmap_mode="r"), tokens
+    return {label: np.load(folder / name, mmap_mode="r") for label, name in files.items()}, tokens
 
 
 def store(reader, X, path, dtype):
@@ -144,12 +157,20 @@ class _Digested:
 
 def _write(reader, items, shards, n_texts):
     """Append the missing rows, one shard per chunk."""
-    done = shards.facts["n_texts"]
+    done, widths = shards.facts["n_texts"], None
     for chunk in reader.chunks_of(items, n_texts=n_texts, table=True, first=done):
         rows = _cast(chunk, shards.facts["fingerprint"]["dtype"])
+        widths = widths or _widths(reader, rows)
         # Items are read no further than the chunk, and so is their digest.
-        shards.append(rows, chunk.tokens, items.digest)
-    shards.finish(shards.facts["n_features"] or reader.width())
+        blocks = np.split(rows, np.cumsum(widths)[:-1], axis=1)
+        shards.append(blocks, chunk.tokens, items.digest)
+    known = list(row_files(shards.facts).values())
+    shards.finish(known if any(known) else reader.widths())
+
+
+def _widths(reader, rows):
+    """Return the number of columns of each block."""
+    return reader.widths() if len(reader.points) > 1 else [rows.shape[1]]
 
 
 def _skip(reader, items, shards):

@@ -5,7 +5,7 @@ import torch
 
 from sksae.language_models.extraction import ActivationExtractor
 from sksae.language_models.interventions._downstream_passes import DownstreamPasses, Reconstruction
-from sksae.language_models.model import check_fitted_on, fitted_autoencoder
+from sksae.language_models.model import check_fitted_on, fitted_estimator, is_transcoder
 
 _SMALLEST = 1e-6  # nats; a smaller difference is rounding, and no scale to measure on
 
@@ -16,20 +16,25 @@ def downstream_metrics(extractor, sae, texts, *, mean=None):
     The activations that the extractor would return for `texts` are replaced by their
     reconstruction, inside the model, and the rest of the model runs on it. The cross-entropy of the
     next token is compared with that of the model as it is, and with that after the same activations
-    are replaced by zero or by their mean [1]_ [2]_.
+    are replaced by zero or by their mean [1]_ [2]_. With a transcoder the activations of the target
+    are replaced by its prediction.
 
     Parameters
     ----------
     extractor : ActivationExtractor
         Says which model, which layer and site, how texts are cut into windows, and which tokens
         become rows: these are replaced, others, such as special tokens, stay as they are. A model
-        given by name is loaded with its head. `pooling` has no influence.
+        given by name is loaded with its head. `pooling` has no influence. For a transcoder it has
+        two sites: what is read, and what is predicted and replaced, as in ``layer=2,
+        site=["resid_mid", "mlp_out"]``.
     sae : estimator
-        A fitted autoencoder, or a pipeline of them, with `transform` and `inverse_transform`.
+        A fitted autoencoder, or a pipeline of them, with `transform` and `inverse_transform`, or a
+        `Transcoder`, or a pipeline that ends with one.
     texts : iterable
         The texts, in any form that the extractor takes.
     mean : array-like of shape (n_features,), default=None
-        What the ablation by the mean puts in. None takes the mean of the rows of `texts`.
+        What the ablation by the mean puts in. None takes the mean of the rows of `texts`; with two
+        sites it is of the second.
 
     Returns
     -------
@@ -58,7 +63,8 @@ def downstream_metrics(extractor, sae, texts, *, mean=None):
     TypeError
         If `extractor` or `sae` is something else.
     ValueError
-        If the model does not predict the next token, there is nothing to score, or widths differ.
+        If the model does not predict the next token, there is nothing to score, widths differ, or
+        the extractor has two sites and `sae` is no transcoder, or one and it is.
 
     See Also
     --------
@@ -111,9 +117,9 @@ def downstream_metrics(extractor, sae, texts, *, mean=None):
     """
     check_extractor(extractor)
     mean = check_mean(mean)
-    fitted_autoencoder(sae)
+    fitted_estimator(sae)
     passes = DownstreamPasses(extractor, texts, mean)
-    replace = reconstruction(sae, passes.width)
+    replace = reconstruction(sae, passes)
     sums = passes.sums({"patched": replace, **ablations(passes)}, clean=True)
     return metrics_of(sums, replace.l0())
 
@@ -136,10 +142,17 @@ def check_mean(mean):
     return mean
 
 
-def reconstruction(sae, width):
-    """Return the `Reconstruction` of a fitted estimator, after a look at its width."""
-    fitted_autoencoder(sae)
-    check_fitted_on(sae, width)
+def reconstruction(sae, passes):
+    """Return the `Reconstruction` of a fitted estimator, after a look at its sites and widths."""
+    fitted_estimator(sae)
+    two_sites = passes.target.source != passes.target.point
+    if is_transcoder(sae) != two_sites:
+        needed = "reads one site and predicts another" if is_transcoder(sae) else "has one site"
+        raise ValueError(
+            f"{type(sae).__name__} {needed}, but the extractor has {1 + two_sites}: a transcoder "
+            f"needs two, as in layer=2, site=['resid_mid', 'mlp_out'], an autoencoder one."
+        )
+    check_fitted_on(sae, passes.source_width, passes.width)
     return Reconstruction(sae)
 
 
@@ -147,8 +160,8 @@ def ablations(passes):
     """Return the replacements of the two ablations: zeros and means."""
     mean = torch.from_numpy(passes.mean())
     return {
-        "zero": torch.zeros_like,
-        "mean": lambda rows: mean.to(rows.device, rows.dtype).expand_as(rows),
+        "zero": lambda rows, _: torch.zeros_like(rows),
+        "mean": lambda rows, _: mean.to(rows.device, rows.dtype).expand_as(rows),
     }
 
 

@@ -21,6 +21,7 @@ from sksae.language_models.extraction import (
     token_bar,
 )
 from sksae.language_models.model import (
+    Target,
     check_head,
     final_hidden,
     load_model,
@@ -39,12 +40,12 @@ _ANY_TOKEN = 0  # stands in the padding, which nothing is read from
 
 
 class Reconstruction:
-    """Reconstructions of rows by an autoencoder, with a count of the codes that are not zero.
+    """Reconstructions of rows, with a count of the codes that are not zero.
 
     Parameters
     ----------
     sae : estimator
-        A fitted autoencoder, or a pipeline with one.
+        A fitted autoencoder or transcoder, or a pipeline with one.
     """
 
     def __init__(self, sae):
@@ -52,9 +53,12 @@ class Reconstruction:
         self.n_rows = 0
         self.n_active = 0
 
-    def __call__(self, rows):
-        """Return the reconstruction of `rows`, (n, width)."""
-        parts = [reconstruct(self.sae, part, self._count) for part in rows.split(_ROWS_AT_A_TIME)]
+    def __call__(self, rows, source):
+        """Return what is made of the rows `source` in the place of `rows`, (n, width)."""
+        parts = [
+            reconstruct(self.sae, part, rows.shape[-1], see_codes=self._count)
+            for part in source.split(_ROWS_AT_A_TIME)
+        ]
         return torch.cat(parts)
 
     def l0(self):
@@ -82,7 +86,8 @@ class DownstreamPasses:
     Parameters
     ----------
     extractor : ActivationExtractor
-        The model, the site, the windows, and the tokens that become rows.
+        The model, the site, the windows, and the tokens that become rows. Of two sites the second
+        is replaced, and the first is what a transcoder reads.
     texts : iterable
         Texts, in any form that the extractor takes.
     mean : ndarray of shape (width,), default=None
@@ -92,7 +97,7 @@ class DownstreamPasses:
     ------
     ValueError
         If the model does not predict tokens, or `texts` have no token to score, or `mean` is of
-        another width.
+        another width, or there are more than two sites.
     """
 
     @threads_of_process()
@@ -104,8 +109,9 @@ class DownstreamPasses:
             raise ValueError(f"{type(self.model).__name__} reads images, and texts are scored.")
         self.reader = reader = ActivationReader(extractor)
         check_head(self.model)
+        self.target = _target_of(reader)
         with without_interventions(), torch.no_grad():
-            width = reader.width()
+            widths = reader.widths()
             hidden = final_hidden(self.model, reader.source.probe())[0]
             # Padding may reach predictions where it does not reach the rows.
             key = extractor.position_ids
@@ -113,9 +119,11 @@ class DownstreamPasses:
                 reader.base, None, reader.source, self._final_hidden, key=key
             )
             self.n_vocabulary = logits_of(self.model, hidden).shape[-1]
-        if mean is not None and len(mean) != width:
-            raise ValueError(f"mean has {len(mean)} entries, but the site has {width} features.")
-        self.width = width
+        self.source_width, self.width = widths[0], widths[-1]
+        if mean is not None and len(mean) != self.width:
+            raise ValueError(
+                f"mean has {len(mean)} entries, but the site has {self.width} features."
+            )
         self.n_texts, self.pieces = _read(reader, tokenizer, texts)
         self._mean = mean
         if extractor.max_norm_ratio is not None:
@@ -128,7 +136,8 @@ class DownstreamPasses:
         Parameters
         ----------
         variants : dict of str to callable
-            Functions from the rows, (n, width), to their replacements.
+            Functions from the rows, (n, width), and the rows that codes are made of, to their
+            replacements.
         clean : bool
             Whether to run the model as it is as well, and compare.
 
@@ -172,7 +181,7 @@ class DownstreamPasses:
             rows, windows = self.reader.passes(piece.reading, token_bar(False)).token_rows()
             pieces.append(piece._replace(windows=windows))
             if rows is not None:
-                total += rows.sum(0, dtype=np.float64)
+                total += rows[:, -self.width :].sum(0, dtype=np.float64)
                 n_rows += len(rows)
         self.pieces = pieces
         if self._mean is None:
@@ -190,7 +199,7 @@ class DownstreamPasses:
         targets = torch.from_numpy(ids[row, column + 1])
         visits = {"clean": []} if clean else {}
         for name, replace in variants.items():
-            visits[name] = [(self.reader.point, _Replacement(mask, replace))]
+            visits[name] = self.target.visits(_Replacement(mask, replace))
         states = {}
         for name, visit in visits.items():
             hidden = final_hidden(self.model, inputs, visit)
@@ -230,7 +239,7 @@ class _Replacement:
         self.mask = mask
         self.replace = replace
 
-    def __call__(self, x):
+    def __call__(self, x, source):
         """Return the activations `x`, (n_sequences, n_tokens, width), with those replaced."""
         mask = self.mask.to(x.device)
         if x.shape[:2] != mask.shape or x.ndim != 3:
@@ -239,8 +248,19 @@ class _Replacement:
                 f"{mask.shape[1]} tokens; one row per token is needed."
             )
         new = x.clone()
-        new[mask] = self.replace(x[mask]).to(x.dtype)
+        new[mask] = self.replace(x[mask], source[mask]).to(x.dtype)
         return new
+
+
+def _target_of(reader):
+    """Return the `Target` of an estimator on the sites of a reader."""
+    (source, *others) = reader.points.values()
+    if len(others) > 1:
+        raise ValueError(
+            f"One site is replaced, or the second of two by what a transcoder predicts from the "
+            f"first. The extractor has {len(reader.points)}: {', '.join(reader.points)}."
+        )
+    return Target(None, list(reader.points)[-1], others[0] if others else source, source)
 
 
 def _read(reader, tokenizer, texts):

@@ -35,7 +35,7 @@ def make_downstream_scorer(extractor, texts, metric="ce_recovered", *, mean=None
     ----------
     extractor : ActivationExtractor
         Where the activations are that the autoencoders were fitted on, as for
-        `downstream_metrics`.
+        `downstream_metrics`; for transcoders two sites.
     texts : iterable
         The texts to score on, in any form that the extractor takes; held out, a few thousand
         tokens or more. The rows that a search hands to the scorer are ignored.
@@ -129,7 +129,7 @@ class _DownstreamScorer:
         """Return the score of a fitted estimator, or the dict of all scores."""
         with one_pass_at_a_time:
             passes = self._ready()
-            replace = reconstruction(estimator, passes.width)
+            replace = reconstruction(estimator, passes)
             clean = self.metric is None or self.metric in _COMPARING
             sums = passes.sums({"patched": replace}, clean=clean)
             metrics = metrics_of({**self._fixed, **sums}, replace.l0())

@@ -27,9 +27,9 @@ class Edit(NamedTuple):
     only_active: bool = False  # rows change only where a feature fires
     preserve_norm: bool = False  # changed rows get their norm back
 
-    def __call__(self, rows):
-        """Return the edited rows."""
-        step = self._step(rows)
+    def __call__(self, rows, source):
+        """Return the edited rows; codes are made of the rows `source`."""
+        step = self._step(rows, source)
         new = rows + step
         if not self.preserve_norm:
             return new
@@ -37,19 +37,19 @@ class Edit(NamedTuple):
         changed = (step != 0).any(-1, keepdim=True) & (norm > 0)
         return torch.where(changed, new * (old / norm), new)
 
-    def _step(self, rows):
+    def _step(self, rows, source):
         values, directions = (x.to(rows.device, rows.dtype) for x in (self.values, self.directions))
         if self.how == "project_out":
             step = -(rows @ directions.T) @ directions
             if self.only_active:
-                step = step * (self._codes(rows) > 0).any(-1, keepdim=True)
+                step = step * (self._codes(source) > 0).any(-1, keepdim=True)
             return step
         if self.how == "add" and not self.only_active:
             step = (self.values @ self.directions).to(rows.device, rows.dtype).expand_as(rows)
         elif self.how == "add":
-            step = (values * (self._codes(rows) > 0)) @ directions
+            step = (values * (self._codes(source) > 0)) @ directions
         else:
-            codes = self._codes(rows)
+            codes = self._codes(source)
             goal = {"clamp": values, "scale": values * codes, "ablate": 0}[self.how]
             gate = codes > 0 if self.only_active else 1
             step = ((goal - codes) * gate) @ directions
@@ -57,12 +57,12 @@ class Edit(NamedTuple):
             step * torch.linalg.vector_norm(rows, dim=-1, keepdim=True) if self.relative else step
         )
 
-    def _codes(self, rows):
+    def _codes(self, source):
         """Return the codes of the features in question, (n, s)."""
         # All codes of a row are there for a while only.
         n = max(1, _CODES_AT_A_TIME // self.dictionary.n_features)
-        features = self.features.to(rows.device)
-        return torch.cat([self.dictionary.encode(block)[:, features] for block in rows.split(n)])
+        features = self.features.to(source.device)
+        return torch.cat([self.dictionary.encode(block)[:, features] for block in source.split(n)])
 
 
 def read_edit(dictionary, features, how, unit, maxima):

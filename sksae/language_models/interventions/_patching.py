@@ -3,15 +3,16 @@
 from sksae._params import Bool
 from sksae.language_models.interventions._row_edits import Editing, editable
 from sksae.language_models.interventions._token_positions import read_where
-from sksae.language_models.model import check_fitted_on, fitted_autoencoder, reconstruct
+from sksae.language_models.model import check_fitted_on, fitted_estimator, reconstruct
 
 
-def patch(model, site, sae, *, where="all", with_error=False):
+def patch(model, site, sae, *, target_site=None, where="all", with_error=False):
     """Let a model run on the reconstruction of a site in every pass within a ``with`` block.
 
     The activation ``x`` of a token becomes what the autoencoder makes of it,
     ``inverse_transform(transform(x))``. How much worse the model predicts then is what the
-    reconstruction lacks, measured in the model's own terms.
+    reconstruction lacks, measured in the model's own terms. A transcoder reads `site`, and what it
+    predicts from it replaces the activations of `target_site`.
 
     Parameters
     ----------
@@ -22,12 +23,15 @@ def patch(model, site, sae, *, where="all", with_error=False):
         path of a module, or the name of a hook of TransformerLens; see `ActivationExtractor`.
     sae : estimator
         A fitted autoencoder, or anything with `transform` and `inverse_transform`: a pipeline, a
-        PCA.
+        PCA. Or a `Transcoder`, or another regressor with `transform`.
+    target_site : str or (int, str), default=None
+        Where a transcoder writes. None is the ``mlp_out`` of the block that `site` is in; an
+        autoencoder writes where it reads.
     where : {"all", "last", "generated"}, array-like of int or of bool, default="all"
         Which tokens, as for `steer`.
     with_error : bool, default=False
-        Whether the error ``x - reconstruction`` is added again. The model then predicts what it
-        always does, up to rounding: a test that everything is in its place.
+        Whether the error, what was there minus what is put there, is added again. The model then
+        predicts what it always does, up to rounding: a test that everything is in its place.
 
     Returns
     -------
@@ -82,13 +86,13 @@ def patch(model, site, sae, *, where="all", with_error=False):
     if not Bool().accepts(with_error):
         raise ValueError(f"with_error must be {Bool()}. Got {with_error!r} instead.")
     where = read_where(where)
-    point, width = editable(model, site)
-    sae = fitted_autoencoder(sae)
+    sae = fitted_estimator(sae)
+    target, width, target_width = editable(model, site, sae, target_site)
     if width is not None:
-        check_fitted_on(sae, width)
+        check_fitted_on(sae, width, target_width)
 
-    def edit(rows):
-        reconstruction = reconstruct(sae, rows)
+    def edit(rows, source):
+        reconstruction = reconstruct(sae, source, rows.shape[-1])
         return reconstruction + (rows - reconstruction) if with_error else reconstruction
 
-    return Editing(model, point, where, edit)
+    return Editing(model, target, where, edit)

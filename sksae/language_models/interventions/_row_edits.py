@@ -11,8 +11,7 @@ from sksae.language_models.model import (
     SITES,
     base_of,
     capture,
-    check_runs_once,
-    checked_hook_point,
+    find_target,
     inherited_by_threads,
     interventions_ignored,
     scope,
@@ -25,8 +24,10 @@ from sksae.language_models.model import (
 )
 
 
-def editable(model, site):
-    """Return the `HookPoint` of a site and its width, None where only a pass would tell.
+def editable(model, site, sae, target_site):
+    """Return the `Target` of an estimator, and the widths that it reads and writes.
+
+    A width is None where only a pass would tell.
 
     Raises
     ------
@@ -42,20 +43,25 @@ def editable(model, site):
             f"The model itself is needed, a PreTrainedModel, not {type(model).__name__}: what is "
             f"done to it holds for the passes of this object."
         )
-    layer, name = split_site(site)
-    base = base_of(model)
-    point = checked_hook_point(model, layer, name)
-    check_runs_once(base, point)
-    if name in SITES:
-        return point, getattr(text_config(base), "hidden_size", None)
+    target, base = find_target(model, site, sae, target_site), base_of(model)
+    write_width = _width(base, target.site, target.point)
+    if target.source == target.point:
+        return target, write_width, write_width
+    return target, _width(base, split_site(site)[1], target.source), write_width
+
+
+def _width(base, site, point):
+    """Return the columns of a site, None where only a pass would tell."""
+    if site in SITES:
+        return getattr(text_config(base), "hidden_size", None)
     if getattr(base.config, "is_encoder_decoder", False):
-        return point, None
+        return None
     with without_interventions():
-        return point, capture(base, {"x": point}, short_inputs(base))["x"].shape[-1]
+        return capture(base, {"x": point}, short_inputs(base))["x"].shape[-1]
 
 
 class Editing(contextlib.ContextDecorator):
-    """A context in which a function changes rows of a hook point.
+    """A context in which a function changes rows of a site.
 
     It can be entered as often as wanted, also while it is open: then the rows are changed twice, as
     by two contexts, one inside of the other.
@@ -64,19 +70,20 @@ class Editing(contextlib.ContextDecorator):
     ----------
     model : torch.nn.Module
         The model, with or without a head.
-    point : HookPoint
+    target : Target
         Where.
     where : str or Tensor
         Which rows, as from `read_where`.
     edit : callable
-        ``edit(rows)`` gets those rows, (n, width), at least float32, and returns rows like them.
-        Where they are equal, the model's own stay as they are, bit for bit.
+        ``edit(rows, source)`` gets those rows, (n, width), at least float32, and the rows of the
+        same tokens that codes are made of, and returns rows like the first. Where they are equal,
+        the model's own stay as they are, bit for bit.
     """
 
-    def __init__(self, model, point, where, edit):
+    def __init__(self, model, target, where, edit):
         self._model = model
         self._base = base_of(model)
-        self._point = point
+        self._target = target
         self._where = where
         self._edit = edit
         self._entries = []  # (Scope, ExitStack) of each time that it is open
@@ -87,19 +94,19 @@ class Editing(contextlib.ContextDecorator):
             stack.enter_context(inherited_by_threads())
             passes = stack.enter_context(scope())
             positions = Positions(self._where)
-            watch = _Watch(self._base, self._point)
+            watch = _Watch(self._base, self._target.point)
 
-            def visit(x):
+            def visit(x, source):
                 if interventions_ignored():
                     return None
                 watch.visited()
                 with own_modes():
-                    return _edited(x, positions.mask(x), self._edit)
+                    return _edited(x, source, positions.mask(x), self._edit)
 
             stack.push(watch.check)
-            stack.enter_context(positions.following(self._base, self._point.path, passes))
+            stack.enter_context(positions.following(self._base, self._target.point.path, passes))
             stack.enter_context(watch.counting(passes))
-            stack.enter_context(visiting(self._base, [(self._point, visit)]))
+            stack.enter_context(visiting(self._base, self._target.visits(visit)))
             self._entries.append((passes, stack.pop_all()))
 
     def __exit__(self, *error):
@@ -168,12 +175,12 @@ class _Watch:
             )
 
 
-def _edited(x, mask, edit):
+def _edited(x, source, mask, edit):
     """Return `x` with the rows of `mask` edited, or None if that changes nothing."""
     rows = x[mask].to(wide(x))
     if not len(rows):
         return None
-    new = edit(rows)
+    new = edit(rows, rows if source is x else source[mask].to(wide(source)))
     changed = (new != rows).any(-1)
     if not changed.any():
         return None

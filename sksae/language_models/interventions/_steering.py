@@ -23,6 +23,7 @@ def steer(
     features,
     how="add",
     *,
+    target_site=None,
     unit="absolute",
     maxima=None,
     where="all",
@@ -46,7 +47,7 @@ def steer(
         Where in the model: ``"3.resid_post"`` or ``(3, "resid_post")``, ``"embeddings"``, or the
         path of a module, or the name of a hook of TransformerLens; see `ActivationExtractor`.
     sae : estimator
-        A sparse autoencoder fitted on activations of that site.
+        A sparse autoencoder fitted on activations of that site, or a `Transcoder` that reads it.
     features : mapping of int to float
         The features, columns of the codes, and a value ``v`` for each. For ``how="ablate"`` and
         ``how="project_out"``, which use no values, a list of features or a single one as well.
@@ -62,7 +63,11 @@ def steer(
           feature, whether or not it fires. Of several features it is the projection on the span of
           their directions.
 
-        The steps of several features are added up.
+        The steps of several features are added up. With a transcoder `x` is the activation of
+        `target_site`, and only the codes ``f_j`` are those of `site`.
+    target_site : str or (int, str), default=None
+        Where a transcoder writes. None is the ``mlp_out`` of the block that `site` is in; an
+        autoencoder writes where it reads.
     unit : {"absolute", "norm", "max"}, default="absolute"
         What a value of ``how="add"`` is measured in: the units of `x`; the norm of `x`, token by
         token, which makes layers comparable; or the feature's largest code, ``v maxima[j] d_j``.
@@ -119,6 +124,8 @@ def steer(
     not chosen anew. Codes are rounded in another way in another batch: a value that was read from
     one may lie a last digit beside the code that it is compared with here.
 
+    A transcoder sees what outer blocks, but not what inner ones, make of the site that it reads.
+
     Results are the same with and without a cache and with beams. In a left-padded batch a position
     is a column, padding included: count from the end, or give a mask. Not supported are assisted
     decoding, which generates several tokens in one pass, and prompts that are read in chunks.
@@ -167,12 +174,14 @@ def steer(
     if unit != "absolute" and how != "add":
         raise ValueError(f"unit={unit!r} is for how='add'; how={how!r} has units of its own.")
     where = read_where(where)
-    point, width = editable(model, site)
+    target, width, target_width = editable(model, site, sae, target_site)
     dictionary = TorchDictionary(sae, width)
+    if target_width is not None:
+        dictionary.check_target_width(target_width)
     with threads_of_process(), own_modes():
         edit = read_edit(dictionary, features, how, unit, maxima)
     edit = edit._replace(only_active=bool(only_active), preserve_norm=bool(preserve_norm))
-    return Editing(model, point, where, edit)
+    return Editing(model, target, where, edit)
 
 
 def _check(**options):

@@ -138,6 +138,14 @@ def split_site(site):
     )
 
 
+def site_label(base, layer, site):
+    """Return a site in one piece, as ``"3.resid_post"``, its layer counted from the front."""
+    layer, site = canonical(layer, site)
+    if layer is None or site not in SITES:
+        return site
+    return f"{layer % len(base.get_submodule(find_blocks(base)))}.{site}"
+
+
 def find_blocks(base):
     """Return the path of the `ModuleList` that holds the blocks of `base`.
 

@@ -1,4 +1,4 @@
-"""Fitted sparse autoencoders on tensors of any device and dtype."""
+"""Fitted sparse autoencoders and transcoders on tensors of any device and dtype."""
 
 import copy
 
@@ -14,16 +14,16 @@ from sksae._arrays import to_torch
 class TorchDictionary:
     """Codes and reconstructions of a fitted estimator for tensors of any device and dtype.
 
-    The estimator is seen by `transform`, `inverse_transform` and its fitted attributes. The
-    arithmetic is at least float32, whatever the model's is; results come on the device of what is
-    given.
+    The estimator is seen by `transform` and its fitted attributes. The arithmetic is at least
+    float32, whatever the model's is; results come on the device of what is given. Directions are
+    those of the site that the estimator writes to, for a transcoder its target.
 
     Parameters
     ----------
     sae : estimator
-        A fitted sparse autoencoder.
+        A fitted sparse autoencoder or transcoder.
     width : int, default=None
-        The features that the site has, if it is known.
+        The features that the site has which it reads, if it is known.
 
     Raises
     ------
@@ -34,7 +34,7 @@ class TorchDictionary:
     """
 
     def __init__(self, sae, width=None):
-        sae = fitted_autoencoder(sae)
+        sae = fitted_estimator(sae)
         for name in ("components_", "intercept_"):
             if not hasattr(sae, name):
                 raise TypeError(
@@ -46,6 +46,11 @@ class TorchDictionary:
         self.sae = sae
         self._components = to_torch(sae.components_, "cpu")
         self._intercept = to_torch(sae.intercept_, "cpu")
+        skip = getattr(sae, "skip_coef_", None) if is_transcoder(sae) else None
+        self._skip = None if skip is None else to_torch(skip, "cpu")
+        self._n_read = self._components.shape[1]
+        if is_transcoder(sae):
+            self._n_read = sae.n_features_in_
         if width is not None:
             self.check_width(width)
 
@@ -56,10 +61,18 @@ class TorchDictionary:
 
     def check_width(self, width):
         """Raise a ValueError unless the site has as many columns as the estimator was fitted on."""
+        if self._n_read != width:
+            raise ValueError(
+                f"{type(self.sae).__name__} was fitted on {self._n_read} columns, but the "
+                f"activations of this site have {width}."
+            )
+
+    def check_target_width(self, width):
+        """Raise a ValueError unless the site that is written to is as wide as the directions."""
         if self._components.shape[1] != width:
             raise ValueError(
-                f"{type(self.sae).__name__} was fitted on {self._components.shape[1]} columns, but "
-                f"the activations of this site have {width}."
+                f"{type(self.sae).__name__} has directions of {self._components.shape[1]} columns, "
+                f"but the activations of its target site have {width}."
             )
 
     def check_features(self, features):
@@ -98,55 +111,94 @@ class TorchDictionary:
         return codes.reshape(*x.shape[:-1], self.n_features)
 
     def decode(self, codes):
-        """Return the reconstructions of codes, (..., n_features): (..., width)."""
+        """Return the reconstructions of codes, (..., n_features): (..., width).
+
+        What a skip connection adds is not among them.
+        """
         return codes @ self.components(codes) + self.intercept(codes)
+
+    @torch.no_grad()
+    def past_codes(self, x):
+        """Return the part of the reconstruction of `x` that no code has, (..., width).
+
+        It is the intercept, and in a transcoder with a skip connection what that adds.
+        """
+        intercept = self.intercept(x)
+        if self._skip is None:
+            return intercept.expand(*x.shape[:-1], -1)
+        return x.to(wide(x)) @ self._skip.to(x.device, wide(x)).T + intercept
 
 
 @torch.no_grad()
-def reconstruct(sae, x, see_codes=None):
-    """Return the reconstruction of `x`, (..., width), by a fitted estimator or a pipeline.
+def reconstruct(sae, x, width=None, see_codes=None):
+    """Return the reconstruction of `x`, (..., n), by a fitted estimator or a pipeline.
 
-    The result has the shape and the device of `x`, and the dtype of the arithmetic next to it.
-    A function `see_codes` is called with the codes on the way.
+    Of a transcoder it is the prediction of the target. The result is on the device of `x`, in the
+    dtype of the arithmetic next to it.
+
+    Parameters
+    ----------
+    sae : estimator
+        A fitted estimator, as from `fitted_estimator`.
+    x : Tensor of shape (..., n)
+        Rows of the site that it reads.
+    width : int, default=None
+        The columns of the site that it writes to. None is n.
+    see_codes : callable, default=None
+        It is called with the codes.
+
+    Returns
+    -------
+    reconstruction : Tensor of shape (..., width)
+        The rows.
     """
     rows = _numpy(x)
+    width = rows.shape[1] if width is None else width
     if not len(rows):
-        return x.to(wide(x))
-    codes = sae.transform(rows)
+        return torch.zeros(*x.shape[:-1], width, dtype=wide(x), device=x.device)
+    predicts = is_transcoder(sae)
+    codes = None if predicts and see_codes is None else sae.transform(rows)
     if see_codes is not None:
         see_codes(codes)
-    rebuilt = np.asarray(sae.inverse_transform(codes))
-    if rebuilt.shape != rows.shape:
+    rebuilt = np.asarray(sae.predict(rows) if predicts else sae.inverse_transform(codes))
+    rebuilt = rebuilt.reshape(len(rows), -1)  # a single target is one-dimensional
+    if rebuilt.shape[1] != width:
         raise ValueError(
-            f"{type(sae).__name__} makes {rebuilt.shape[1]} columns of the {rows.shape[1]} of the "
-            f"site."
+            f"{type(sae).__name__} makes {rebuilt.shape[1]} columns of the {width} of the site."
         )
-    return to_torch(rebuilt, x.device, wide(x)).reshape(x.shape)
+    return to_torch(rebuilt, x.device, wide(x)).reshape(*x.shape[:-1], width)
 
 
-def check_fitted_on(sae, width):
-    """Raise a ValueError if a site has another number of columns than `sae` was fitted on."""
+def check_fitted_on(sae, width, target_width=None):
+    """Raise a ValueError if a site has another number of columns than `sae` was fitted on.
+
+    `target_width` is the number of columns of the site that a transcoder writes to.
+    """
     expected = getattr(sae, "n_features_in_", width)
     if expected != width:
         raise ValueError(
             f"{type(sae).__name__} was fitted on {expected} columns, but the activations of this "
             f"site have {width}."
         )
+    if target_width is not None and is_transcoder(sae):
+        reconstruct(sae, torch.zeros(1, width), target_width)
 
 
-def fitted_autoencoder(sae):
-    """Return the fitted estimator that stands behind a frozen one or a search."""
-    for name in ("transform", "inverse_transform"):
+def is_transcoder(sae):
+    """Whether an estimator predicts another site than it reads."""
+    return hasattr(sae, "transform") and is_regressor(sae)
+
+
+def fitted_estimator(sae):
+    """Return the fitted autoencoder or transcoder that stands behind a frozen one or a search."""
+    for name in ("transform", "predict" if is_transcoder(sae) else "inverse_transform"):
         if not hasattr(sae, name):
-            raise TypeError(f"{type(sae).__name__} has no {name}: an autoencoder is needed.")
-    if is_regressor(sae):
-        raise TypeError(
-            f"{type(sae).__name__} predicts another site than it reads; what is put back here "
-            f"is a reconstruction of the same activations: an autoencoder is needed."
-        )
+            raise TypeError(
+                f"{type(sae).__name__} has no {name}: an autoencoder or a transcoder is needed."
+            )
     check_is_fitted(sae)
     if isinstance(sae, FrozenEstimator):
-        return fitted_autoencoder(sae.estimator)
+        return fitted_estimator(sae.estimator)
     return getattr(sae, "best_estimator_", sae)
 
 

@@ -3,12 +3,13 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sksae import TopKSAE, Transcoder
-from sksae.language_models.model import TorchDictionary, fitted_autoencoder, reconstruct
+from sksae.language_models.model import TorchDictionary, fitted_estimator, reconstruct
 from tests.cases import each_case
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
@@ -49,9 +50,9 @@ def test_no_rows(topk):
 
 
 def test_what_stands_behind_frozen_estimators_and_searches(topk):
-    assert fitted_autoencoder(FrozenEstimator(topk)) is topk
+    assert fitted_estimator(FrozenEstimator(topk)) is topk
     search = GridSearchCV(TopKSAE(9, max_iter=2, random_state=0), {"k": [1, 2]}, cv=2).fit(X)
-    assert fitted_autoencoder(search) is search.best_estimator_
+    assert fitted_estimator(search) is search.best_estimator_
     assert TorchDictionary(search).n_features == 9
 
 
@@ -86,7 +87,26 @@ def test_what_is_wrong_is_named(topk):
             dictionary.check_features(nothing)
 
 
-def test_a_transcoder_is_no_reconstruction_of_a_site():
-    model = Transcoder(TopKSAE(8, k=2, max_iter=1, random_state=0)).fit(X, X)
-    with pytest.raises(TypeError, match="Transcoder predicts another site than it reads"):
-        TorchDictionary(model)
+@each_case("skip", [False, True])
+def test_a_transcoder_predicts_its_target(skip):
+    Y = np.concatenate([X[:, ::-1], X[:, :2]], axis=1)
+    model = Transcoder(TopKSAE(9, k=2, max_iter=2, random_state=0), skip=skip).fit(X, Y)
+    x, dictionary = torch.from_numpy(X.reshape(16, 4, 6)), TorchDictionary(model, 6)
+    codes = dictionary.encode(x)
+    np.testing.assert_array_equal(codes.reshape(64, 9).numpy(), model.transform(X))
+    wanted = torch.from_numpy(model.predict(X)).reshape(16, 4, 8)
+    parts = codes @ dictionary.components(codes) + dictionary.past_codes(x)
+    torch.testing.assert_close(parts, wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(reconstruct(FrozenEstimator(model), x, 8), wanted)
+    with pytest.raises(ValueError, match="makes 8 columns of the 6"):
+        reconstruct(model, x)
+    with pytest.raises(ValueError, match=r"directions of 8 columns.*target site have 6"):
+        dictionary.check_target_width(6)
+
+
+def test_a_single_target_is_one_column():
+    model = Transcoder(TopKSAE(9, k=2, max_iter=2, random_state=0)).fit(X, X[:, 0])
+    made = reconstruct(model, torch.from_numpy(X), 1)
+    np.testing.assert_array_equal(made[:, 0].numpy(), model.predict(X))
+    with pytest.raises(TypeError, match="LinearRegression has no transform"):
+        TorchDictionary(LinearRegression().fit(X, X))
