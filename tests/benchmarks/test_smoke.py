@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sksae.autoencoders import Fit
-from tests.benchmarks import atlas, extraction, growth, peers
+from tests.benchmarks import atlas, cuda, extraction, growth, peers
 from tests.benchmarks.arguments import VARIANTS, parse
 from tests.benchmarks.data import CONFIGS, Shape, superposition
 from tests.benchmarks.ours import ESTIMATORS, OURS, Ours
@@ -99,6 +99,25 @@ def test_extraction():
     record = extraction.measure("packaged", options)
     assert record["tokens"] > 100
     assert set(record["ratio"]) == set(extraction.WAYS)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_device_and_what_fails_on_it(monkeypatch, capsys):
+    """The CPU stands for the device: it agrees with itself, and a failure is a line."""
+
+    def broken(*args, **options):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(cuda, "whole_fits", broken)
+    options = ["--device", "cpu", "--config", "T", "--repeats", "1", "--passes", "2"]
+    cuda.main(options)
+    out = capsys.readouterr().out
+    assert out.count("| yes |") == len(ESTIMATORS) * len(cuda.PRECISIONS)
+    assert "**no**" not in out
+    assert "| **RuntimeError**: out of luck |" in out
+    monkeypatch.setattr(cuda, "LIMIT", -1.0)
+    cuda.main(options)
+    assert "not begun" in capsys.readouterr().out
 
 
 def test_steps_are_those_of_fit():
