@@ -15,7 +15,7 @@ PACKAGES = ["sksae", *(f"sksae.{name}" for name in dir(sksae) if name in sksae._
 FOLDER = "generated/api"
 SECTION = re.compile(r"^## .*`(sksae[.\w]*)`$")
 FIRST_CELL = re.compile(r"^\| `(\w+)` \|")
-SHAPE = re.compile(r"of shape \([^)]*\)")
+SHAPE = re.compile(r"of (?:shape \([^)]*\)|length \w+)")
 
 
 def paths_of_names():
@@ -38,17 +38,21 @@ def paths_of_names():
 
 
 def own_members(thing):
-    """Return the names of a class's public methods and properties that sksae wrote."""
-    members = [
-        (name, getattr(member, "fget", member))
-        for name, member in inspect.getmembers(thing)
-        if not name.startswith("_") and (inspect.isroutine(member) or isinstance(member, property))
-    ]
-    return [
-        name
-        for name, member in members
-        if (getattr(member, "__module__", None) or "").startswith("sksae") and member.__doc__
-    ]
+    """Return the public methods and properties of a class that sksae wrote.
+
+    Returns
+    -------
+    members : list of (str, bool)
+        Names, and whether each is a property.
+    """
+    members = []
+    for name, member in inspect.getmembers(thing):
+        is_property = isinstance(member, property)
+        function = member.fget if is_property else member
+        is_ours = (getattr(function, "__module__", None) or "").startswith("sksae")
+        if name[0] != "_" and (is_property or inspect.isroutine(member)) and is_ours:
+            members.append((name, is_property))
+    return members
 
 
 def page_of(path):
@@ -58,8 +62,9 @@ def page_of(path):
     lines = [name, "=" * len(name), "", f".. currentmodule:: {package}", ""]
     if inspect.isclass(thing):
         lines += [f".. autoclass:: {name}"]
-        if members := own_members(thing):
-            lines += [f"   :members: {', '.join(members)}", "   :inherited-members:"]
+        for member, is_property in own_members(thing):
+            kind = "property" if is_property else "method"
+            lines += ["", f"   .. auto{kind}:: {member}"]
     elif inspect.isfunction(thing):
         lines += [f".. autofunction:: {name}"]
     else:
@@ -103,7 +108,7 @@ def link_names(app, docname, source):
 def escape_shapes(app, what, name, thing, options, lines):
     """Escape the last underscore of names in shapes, which would make links of them."""
     for i, line in enumerate(lines):
-        lines[i] = SHAPE.sub(lambda found: re.sub(r"_(?=\W)", r"\\_", found[0]), line)
+        lines[i] = SHAPE.sub(lambda found: re.sub(r"_(?=\W|$)", r"\\_", found[0]), line)
 
 
 def setup(app):
