@@ -10,8 +10,8 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402 - after the backend
-from PIL import Image  # noqa: E402 - as above
+import matplotlib.pyplot as plt
+from PIL import Image
 
 DOCS = Path(__file__).parent
 FIGURES = {

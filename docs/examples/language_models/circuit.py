@@ -24,7 +24,8 @@ site, sae = list(saes.items())[-1]
 # %%
 # One layer
 # ---------
-# The features that fire on the prompt, with their effect on the log-probability of the predicted token.
+# The features that fire on the prompt, with their effect on the log-probability of the predicted
+# token.
 
 prompt = "Return the mean of the"
 table = describe_behaviour(model, site, sae, prompt, tokenizer=tokenizer)
@@ -32,8 +33,8 @@ print(*table.lines(8), sep="\n")
 AttributionDisplay.from_attribution(table, n_features=10)
 
 # %%
-# Effects relative to ordinary texts. ``verify`` computes the strongest ones exactly, by removing the
-# feature and running the model.
+# Effects relative to ordinary texts. ``verify`` computes the strongest ones exactly, by removing
+# the feature and running the model.
 
 options = {"background": background, "tokenizer": tokenizer}
 print(attribute(model, site, sae, prompt, verify=5, **options))
@@ -41,8 +42,9 @@ print(attribute(model, site, sae, prompt, verify=5, **options))
 # %%
 # Two layers
 # ----------
-# The circuit keeps the strongest features of both layers and adds the effects of the earlier on the later
-# ones. Its faithfulness says how much of the prediction these features reproduce by themselves.
+# The circuit keeps the strongest features of both layers and adds the effects of the earlier on
+# the later ones. Its faithfulness says how much of the prediction these features reproduce by
+# themselves.
 
 circuit = feature_circuit(model, list(saes), list(saes.values()), prompt, **options)
 print(circuit)

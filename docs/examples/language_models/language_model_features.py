@@ -2,8 +2,9 @@
 The features of a language model
 ================================
 
-From texts to a page that shows every feature: extract activations, fit an autoencoder, find where each
-feature fires, name it, and write the page. ``python -m sksae`` does the same from the command line.
+From texts to a page that shows every feature: extract activations, fit an autoencoder, find where
+each feature fires, name it, and write the page. ``python -m sksae`` does the same from the command
+line.
 """
 
 from sklearn.model_selection import train_test_split
@@ -18,9 +19,7 @@ from sksae.report import feature_lines, write_page
 # %%
 # The autoencoder learns from one part of the texts. Everything is reported on the other.
 
-train, held_out = train_test_split(
-    load_corpus().data, train_size=120, test_size=60, random_state=0
-)
+train, held_out = train_test_split(load_corpus().data, train_size=120, test_size=60, random_state=0)
 extractor = ActivationExtractor(TINY_LM_PATH, layer=3)
 X = extractor.transform(train)
 X_held_out, tokens = extractor.extract(held_out)
@@ -62,7 +61,8 @@ DecoderMapDisplay.from_estimator(sae, annotate=names)
 # %%
 # The page
 # --------
-# One file with all features to search and sort, and six prompts with the features that fire on them.
+# One file with all features to search and sort, and six prompts with the features that fire on
+# them.
 
 prompts = [read_prompt(extractor, sae, text[:600]) for text in held_out[:6]]
 page = write_page("sksae-report/index.html", atlas, explanations=explanations, prompts=prompts)

@@ -2,9 +2,9 @@
 Steering with a feature
 =======================
 
-A feature that is made stronger while the model writes changes what it writes. The feature is chosen by the
-tokens that its direction promotes, and its strength is given in units of the largest activation that it
-has on ordinary texts.
+A feature that is made stronger while the model writes changes what it writes. The feature is
+chosen by the tokens that its direction promotes, and its strength is given in units of the largest
+activation that it has on ordinary texts.
 """
 
 import matplotlib.pyplot as plt
@@ -45,7 +45,8 @@ for strength in (0.0, 1.0, 2.0):
 # %%
 # How the next token changes
 # --------------------------
-# The probability of the tokens that are likeliest at some strength, while the feature becomes stronger.
+# The probability of the tokens that are likeliest at some strength, while the feature becomes
+# stronger.
 
 strengths = torch.linspace(-1, 3, 17).tolist()
 probabilities = []

@@ -2,9 +2,9 @@
 A transcoder of a layer
 =======================
 
-An autoencoder describes what activations are. A transcoder describes what a layer does: it reads the input
-of an MLP and predicts its output, with few codes in between. With a skip connection, the part of the layer
-that is linear needs no codes.
+An autoencoder describes what activations are. A transcoder describes what a layer does: it reads
+the input of an MLP and predicts its output, with few codes in between. With a skip connection, the
+part of the layer that is linear needs no codes.
 """
 
 import matplotlib.pyplot as plt
@@ -50,8 +50,8 @@ ax.legend(frameon=False)
 # %%
 # What a feature reads and writes
 # -------------------------------
-# A feature has one direction in the input, a row of ``encoder_coef_``, and one in the output, a row of
-# ``components_``. The tokens on which a feature fires most, from the last fit:
+# A feature has one direction in the input, a row of ``encoder_coef_``, and one in the output, a
+# row of ``components_``. The tokens on which a feature fires most, from the last fit:
 
 codes = transcoder.transform(X_test)
 strings = np.asarray(tokens["token"], dtype=object)[~train]

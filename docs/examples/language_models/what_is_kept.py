@@ -2,9 +2,9 @@
 What a reconstruction keeps of a model
 ======================================
 
-Explained variance says how well activations are reconstructed. Whether the language model still works with
-the reconstruction is another question: put it in the place of the activations, and measure how much worse
-the model predicts the next token.
+Explained variance says how well activations are reconstructed. Whether the language model still
+works with the reconstruction is another question: put it in the place of the activations, and
+measure how much worse the model predicts the next token.
 """
 
 import matplotlib.pyplot as plt
@@ -39,8 +39,8 @@ for k in numbers:
 # %%
 # The two measures
 # ----------------
-# A reconstruction of most of the variance still costs the model much. The loss added, in nats per token,
-# is the one to report.
+# A reconstruction of most of the variance still costs the model much. The loss added, in nats per
+# token, is the one to report.
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 axes[0].plot(numbers, explained, "o-", color="#0072b2")
@@ -48,7 +48,12 @@ axes[0].set_ylabel("explained variance of held-out tokens")
 axes[1].errorbar(numbers, added, error, fmt="o-", color="#d55e00", capsize=3)
 axes[1].axhline(kept["ce_mean"] - kept["ce_clean"], color="0.3", linestyle="--", linewidth=1)
 axes[1].text(
-    32, kept["ce_mean"] - kept["ce_clean"], "site set to its mean ", ha="right", va="bottom", fontsize=9
+    32,
+    kept["ce_mean"] - kept["ce_clean"],
+    "site set to its mean ",
+    ha="right",
+    va="bottom",
+    fontsize=9,
 )
 axes[1].set(ylabel="loss added, nats per token", ylim=0)
 for ax in axes:

@@ -2,9 +2,9 @@
 An objective of your own
 ========================
 
-A variant is a loss of a few lines and an estimator of a few lines. Here codes are signed: each row keeps
-the pre-activations of the largest magnitude, so that one component stands for a direction and its
-opposite. Fitting, transforming, searching and the displays need nothing else.
+A variant is a loss of a few lines and an estimator of a few lines. Here codes are signed: each row
+keeps the pre-activations of the largest magnitude, so that one component stands for a direction
+and its opposite. Fitting, transforming, searching and the displays need nothing else.
 """
 
 from dataclasses import dataclass
@@ -73,8 +73,8 @@ ax.legend(frameon=False)
 # %%
 # Both ends of a component
 # ------------------------
-# The images with the most negative and the most positive codes of four components. What is red in the
-# component is bright on the right, and what is blue is bright on the left.
+# The images with the most negative and the most positive codes of four components. What is red in
+# the component is bright on the right, and what is blue is bright on the left.
 
 codes = signed.transform(X_test)
 both = np.minimum((codes > 0).sum(axis=0), (codes < 0).sum(axis=0))

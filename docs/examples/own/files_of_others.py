@@ -2,10 +2,10 @@
 Reading the files of another library
 ====================================
 
-A sparse autoencoder that was trained with another library becomes a fitted estimator. The file here is in
-the format of EleutherAI's sparsify, and is written with plain torch, as if a colleague had trained it.
-``read`` knows the formats of SAELens, Gemma Scope, dictionary_learning, OpenAI and Llama Scope as well, and
-``from_pretrained`` loads them from the hub.
+A sparse autoencoder that was trained with another library becomes a fitted estimator. The file
+here is in the format of EleutherAI's sparsify, and is written with plain torch, as if a colleague
+had trained it. ``read`` knows the formats of SAELens, Gemma Scope, dictionary_learning, OpenAI and
+Llama Scope as well, and ``from_pretrained`` loads them from the hub.
 """
 
 import json
@@ -36,7 +36,7 @@ encoder = decoder.detach().clone().requires_grad_()
 bias = torch.zeros(128, requires_grad=True)
 center = rows.mean(0).clone().requires_grad_()
 optimizer = torch.optim.Adam([decoder, encoder, bias, center], lr=3e-2)
-for step in range(400):
+for _ in range(400):
     batch = rows[torch.randint(len(rows), (256,))]
     values, places = ((batch - center) @ encoder.T + bias).relu().topk(8, dim=1)
     codes = torch.zeros(len(batch), 128).scatter(1, places, values)
@@ -53,7 +53,9 @@ weights = {
     "W_dec": decoder,
     "b_dec": center,
 }
-save_file({name: w.detach().contiguous() for name, w in weights.items()}, folder / "sae.safetensors")
+save_file(
+    {name: w.detach().contiguous() for name, w in weights.items()}, folder / "sae.safetensors"
+)
 config = {"num_latents": 128, "k": 8, "d_in": 64, "activation": "topk"}
 (folder / "cfg.json").write_text(json.dumps(config))
 
@@ -63,7 +65,7 @@ config = {"num_latents": 128, "k": 8, "d_in": 64, "activation": "topk"}
 # ``read`` recognises the format by the names of the files. No code of the file is run.
 
 sae = read(folder)
-print(sae, sae.source_["format"] if "format" in sae.source_ else "")
+print(sae)
 print(f"explained variance {sae.score(X):.3f}")
 with torch.no_grad():
     values, places = ((rows - center) @ encoder.T + bias).relu().topk(8, dim=1)

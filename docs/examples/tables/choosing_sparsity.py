@@ -2,9 +2,9 @@
 Choosing the sparsity
 =====================
 
-Denser codes always explain more, so the explained variance cannot choose between them. A rule can, if
-the data have a number of codes per row beyond which more explain little. This example shows data that
-have one, and data that have none, and how to tell.
+Denser codes always explain more, so the explained variance cannot choose between them. A rule can,
+if the data have a number of codes per row beyond which more explain little. This example shows
+data that have one, and data that have none, and how to tell.
 """
 
 import matplotlib.pyplot as plt
@@ -32,8 +32,8 @@ digits.fit(load_digits().data[:900])
 # %%
 # The frontiers
 # -------------
-# On the left the curve bends at the true number, and the rule chooses it. On the right there is no bend:
-# each doubling explains a little more. The rule returns the sparsest candidate.
+# On the left the curve bends at the true number, and the rule chooses it. On the right there is no
+# bend: each doubling explains a little more. The rule returns the sparsest candidate.
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
 SparsityFrontierDisplay.from_estimator(known, ax=axes[0])
@@ -45,9 +45,9 @@ axes[1].set_ylabel("")
 # %%
 # How sure the choice is
 # ----------------------
-# ``choice_`` says how the splits would have chosen one by one. ``at_edge`` means that the search has no
-# answer: widen it, or decide by what the codes are for, with ``BestExplainedVariance(max_l0=8)`` or by
-# the score of a classifier behind them.
+# ``choice_`` says how the splits would have chosen one by one. ``at_edge`` means that the search
+# has no answer: widen it, or decide by what the codes are for, with
+# ``BestExplainedVariance(max_l0=8)`` or by the score of a classifier behind them.
 
 for name, search in {"generated": known, "digits": digits}.items():
     choice = search.choice_

@@ -2,8 +2,8 @@
 Beside PCA, NMF and dictionary learning
 =======================================
 
-A decomposition can be compared with another at an equal number of codes per row. Components of PCA all
-have codes, so PCA with k components stands beside a sparse autoencoder with k codes per row.
+A decomposition can be compared with another at an equal number of codes per row. Components of PCA
+all have codes, so PCA with k components stands beside a sparse autoencoder with k codes per row.
 ``compare`` fits all on the same splits and scores them on the rows that were held out.
 """
 
@@ -33,8 +33,9 @@ for k in (4, 8):
     )
 
 # %%
-# The table has one line per estimator: the explained variance, the codes per row, the latents without
-# any, and the seconds of a fit. ``compare`` returns means and standard deviations over the splits.
+# The table has one line per estimator: the explained variance, the codes per row, the latents
+# without any, and the seconds of a fit. ``compare`` returns means and standard deviations over the
+# splits.
 
 comparison = pd.DataFrame(compare(estimators, X, cv=2)).set_index("estimator")
 columns = ["explained_variance", "l0", "dead_fraction", "fit_seconds"]
@@ -43,10 +44,11 @@ comparison[columns].round(3)
 # %%
 # The frontier
 # ------------
-# A greater height at as many codes is better. The two that choose few of many components for each row
-# explain more than those that use the same components for all. Dictionary learning solves a problem of
-# optimisation for every row that it encodes, with codes of either sign, and explains most with many
-# codes; the codes of a sparse autoencoder are one product and a selection, and are never negative.
+# A greater height at as many codes is better. The two that choose few of many components for each
+# row explain more than those that use the same components for all. Dictionary learning solves a
+# problem of optimisation for every row that it encodes, with codes of either sign, and explains
+# most with many codes; the codes of a sparse autoencoder are one product and a selection, and are
+# never negative.
 
 figure, ax = plt.subplots(figsize=(7, 4.4), layout="constrained")
 kinds = pd.Series([name.rpartition(",")[0] for name in comparison.index], comparison.index)
@@ -72,8 +74,8 @@ ax.legend(frameon=False)
 # %%
 # What the components look like
 # -----------------------------
-# PCA's components are about all images at once. Those of NMF are parts, and those of the autoencoder are
-# strokes at a place: each is about some of the images.
+# PCA's components are about all images at once. Those of NMF are parts, and those of the
+# autoencoder are strokes at a place: each is about some of the images.
 
 models = {
     "PCA": PCA(8).fit(X),

@@ -3,8 +3,8 @@ Components of handwritten digits
 ================================
 
 PCA needs every component for every image. A sparse autoencoder has more components than there are
-pixels, and writes each image as a sum of a few of them. Here are 1797 images of 8 x 8 pixels, and at
-most eight codes per image.
+pixels, and writes each image as a sum of a few of them. Here are 1797 images of 8 x 8 pixels, and
+at most eight codes per image.
 """
 
 import matplotlib.pyplot as plt
@@ -34,7 +34,8 @@ ComponentImagesDisplay.from_estimator(sae, image_shape=(8, 8), n_components=24)
 # %%
 # One image, piece by piece
 # -------------------------
-# The reconstruction begins with ``intercept_`` and adds the components one by one, the strongest first.
+# The reconstruction begins with ``intercept_`` and adds the components one by one, the strongest
+# first.
 
 image = int(np.flatnonzero(y_test == 3)[0])
 active = codes[image].argsort()[::-1][:6]
@@ -61,14 +62,12 @@ figure.tight_layout()
 # %%
 # What a component responds to
 # ----------------------------
-# The fit saw no labels, yet many components belong to one digit. For six that fire on 1 to 10 % of the
-# images, these are the images on which they are strongest.
+# The fit saw no labels, yet many components belong to one digit. For six that fire on 1 to 10 % of
+# the images, these are the images on which they are strongest.
 
 density = (codes > 0).mean(axis=0)
 rare = np.flatnonzero((density > 0.01) & (density < 0.1))
-purity = [
-    np.bincount(y_test[codes[:, component].argsort()[::-1][:8]]).max() for component in rare
-]
+purity = [np.bincount(y_test[codes[:, component].argsort()[::-1][:8]]).max() for component in rare]
 chosen = rare[np.lexsort((-codes[:, rare].max(axis=0), -np.array(purity)))][:6]
 figure, axes = plt.subplots(6, 9, figsize=(7, 5.2))
 for line, component in zip(axes, chosen, strict=True):

@@ -27,8 +27,8 @@ print(f"explained variance {sae.score(X):.3f} with 6 of 256 components per patch
 # %%
 # The components
 # --------------
-# Most are edges: light on one side, dark on the other, at one angle and place. Some are colours, and
-# some are fine textures.
+# Most are edges: light on one side, dark on the other, at one angle and place. Some are colours,
+# and some are fine textures.
 
 ComponentImagesDisplay.from_estimator(sae, shape, n_components=40, n_columns=10)
 

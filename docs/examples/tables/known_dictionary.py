@@ -2,8 +2,9 @@
 A dictionary that is known
 ==========================
 
-On generated data one can ask whether an autoencoder finds what is there. Forty-eight directions share
-24 dimensions, so that no rotation can separate them, and three of them are active in each row.
+On generated data one can ask whether an autoencoder finds what is there. Forty-eight directions
+share 24 dimensions, so that no rotation can separate them, and three of them are active in each
+row.
 """
 
 import matplotlib.pyplot as plt
@@ -28,8 +29,8 @@ models = {
 # %%
 # Directions
 # ----------
-# Each row of a picture is a true direction, each column a learnt component in the order that fits best,
-# and the colour is the cosine. A dark diagonal means that the directions were found.
+# Each row of a picture is a true direction, each column a learnt component in the order that fits
+# best, and the colour is the cosine. A dark diagonal means that the directions were found.
 
 figure, axes = plt.subplots(
     1, 3, figsize=(10, 4.4), width_ratios=[24, 24, 48], layout="constrained"
@@ -51,8 +52,8 @@ print(f"mean best cosine: {mean_max_cosine_similarity(dictionary, sae.components
 # %%
 # Codes
 # -----
-# The codes tell where each direction is active. Precision and recall take each latent as a detector of
-# the direction that it fits best. Weak activations are the ones that are missed.
+# The codes tell where each direction is active. Precision and recall take each latent as a
+# detector of the direction that it fits best. Weak activations are the ones that are missed.
 
 codes = sae.transform(X)
 precision, recall, f1, _ = latent_precision_recall_f1(codes, true_codes)

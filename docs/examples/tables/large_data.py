@@ -2,8 +2,9 @@
 Large data, interrupted and resumed
 ===================================
 
-Rows need not fit into memory, and a fit need not end on the day that it began. Rows are read from a file,
-one part at a time, the model is saved after each part, and a new process goes on from the file.
+Rows need not fit into memory, and a fit need not end on the day that it began. Rows are read from
+a file, one part at a time, the model is saved after each part, and a new process goes on from the
+file.
 """
 
 import tempfile
@@ -32,8 +33,8 @@ print(f"{path.stat().st_size / 1e6:.1f} MB on disk")
 # %%
 # The first process
 # -----------------
-# ``partial_fit`` makes one pass over the rows that it is given. ``save`` writes one file, of numbers
-# and JSON, at once or not at all: an interruption leaves the last complete one.
+# ``partial_fit`` makes one pass over the rows that it is given. ``save`` writes one file, of
+# numbers and JSON, at once or not at all: an interruption leaves the last complete one.
 
 X = np.memmap(path, dtype=np.float16, mode="r", shape=(n_rows, n_features))
 held_out = np.asarray(X[-2000:], dtype=np.float32)
@@ -49,8 +50,8 @@ del sae  # the process ends
 # %%
 # The second process
 # ------------------
-# The file holds the weights. A loaded model continues with ``partial_fit``: its optimiser begins anew,
-# which a few batches make good.
+# The file holds the weights. A loaded model continues with ``partial_fit``: its optimiser begins
+# anew, which a few batches make good.
 
 sae = sksae.load(folder / "sae.safetensors")
 for start in range(50_000, 95_000, 5000):
@@ -69,7 +70,8 @@ ax.legend(frameon=False)
 # %%
 # Codes of large data
 # -------------------
-# With ``sparse_output=True`` codes are a CSR matrix, computed in chunks. A dense matrix never exists.
+# With ``sparse_output=True`` codes are a CSR matrix, computed in chunks. A dense matrix never
+# exists.
 
 codes = sae.transform(X)
 dense = codes.shape[0] * codes.shape[1] * 4

@@ -2,8 +2,9 @@
 A table with named components
 =============================
 
-The breast cancer data describe 569 tumours by 30 columns. Three components describe each tumour, and
-each component gets a name from the columns, with a score on rows that the name was not made from.
+The breast cancer data describe 569 tumours by 30 columns. Three components describe each tumour,
+and each component gets a name from the columns, with a score on rows that the name was not made
+from.
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +21,8 @@ scaler = StandardScaler().set_output(transform="pandas")
 X = scaler.fit_transform(data.data)  # columns of different units
 
 # %%
-# Twelve components are enough for a first look. The default width explains more, with components that
-# fire on fewer rows.
+# Twelve components are enough for a first look. The default width explains more, with components
+# that fire on fewer rows.
 
 sae = TopKSAE(12, k=3, max_iter=100, batch_size=32, random_state=0).fit(X)
 print(f"explained variance {sae.score(X):.2f}, with 3 codes per row")
@@ -30,7 +31,7 @@ names = explain(atlas)
 sae.set_feature_names(names)
 for number, name in names.items():
     rule = name.scores["rule"]
-    print(f"{sae.activation_frequency_[number]:5.1%}  {str(name):75}  AUROC {rule['value']:.2f}")
+    print(f"{sae.activation_frequency_[number]:5.1%}  {name!s:75}  AUROC {rule['value']:.2f}")
 
 # %%
 # The components

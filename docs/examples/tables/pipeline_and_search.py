@@ -2,9 +2,9 @@
 A pipeline and a grid search
 ============================
 
-An autoencoder is a transformer: it stands in a ``Pipeline`` before a classifier, and ``GridSearchCV``
-reaches its parameters. Here a linear classifier gets the codes of handwritten digits. The columns that
-it uses can be shown as pictures.
+An autoencoder is a transformer: it stands in a ``Pipeline`` before a classifier, and
+``GridSearchCV`` reaches its parameters. Here a linear classifier gets the codes of handwritten
+digits. The columns that it uses can be shown as pictures.
 """
 
 import matplotlib.pyplot as plt
@@ -32,8 +32,8 @@ search
 # %%
 # What was found
 # --------------
-# The score of the whole pipeline decides, and not the reconstruction. Little is lost with eight codes per
-# image, which are easier to read than sixteen.
+# The score of the whole pipeline decides, and not the reconstruction. Little is lost with eight
+# codes per image, which are easier to read than sixteen.
 
 results = pd.DataFrame(search.cv_results_)
 table = results.pivot(

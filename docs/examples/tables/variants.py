@@ -2,9 +2,9 @@
 The variants at the same sparsity
 =================================
 
-The estimators differ in how they make codes sparse. ``TopKSAE`` gives every row the same number of codes;
-the others give more to rows that need more. Those with a penalty find the penalty for the mean number that
-``target_l0`` asks for.
+The estimators differ in how they make codes sparse. ``TopKSAE`` gives every row the same number of
+codes; the others give more to rows that need more. Those with a penalty find the penalty for the
+mean number that ``target_l0`` asks for.
 """
 
 import matplotlib.pyplot as plt
@@ -50,9 +50,9 @@ axes[0].legend(frameon=False, fontsize=9)
 # %%
 # Reconstruction and directions
 # -----------------------------
-# At about the same sparsity: the explained variance of held-out rows, the cosine of each true direction
-# with the nearest component, and the size of reconstructions relative to the rows. An L1 penalty makes
-# codes too small.
+# At about the same sparsity: the explained variance of held-out rows, the cosine of each true
+# direction with the nearest component, and the size of reconstructions relative to the rows. An L1
+# penalty makes codes too small.
 
 measures = {"explained variance": [], "mean best cosine": [], "size of reconstructions": []}
 for sae in variants.values():

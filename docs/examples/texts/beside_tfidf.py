@@ -2,9 +2,9 @@
 Texts as features, beside TF-IDF
 ================================
 
-``SAEVectorizer`` stands where ``TfidfVectorizer`` would stand. Its columns are features of a language
-model, which knows more about a text than its words, and each can be described by where it fires. The two
-also work side by side, in a ``FeatureUnion``.
+``SAEVectorizer`` stands where ``TfidfVectorizer`` would stand. Its columns are features of a
+language model, which knows more about a text than its words, and each can be described by where it
+fires. The two also work side by side, in a ``FeatureUnion``.
 """
 
 import matplotlib.pyplot as plt
@@ -25,8 +25,8 @@ model, tokenizer = load_tiny_lm()
 extractor = ActivationExtractor(model, layer=3, tokenizer=tokenizer)
 
 # %%
-# The autoencoder learns from the tokens of the training texts, without labels. Fitted, it is used as it
-# is by every pipeline. The codes of a text are the largest codes of its tokens.
+# The autoencoder learns from the tokens of the training texts, without labels. Fitted, it is used
+# as it is by every pipeline. The codes of a text are the largest codes of its tokens.
 
 rows = extractor.transform(train[:90])
 sae = TopKSAE(384, k=12, max_iter=4, sparse_output=True, random_state=0).fit(rows)
@@ -36,7 +36,8 @@ words = TfidfVectorizer(sublinear_tf=True).fit(train)
 # %%
 # Accuracy with few labels
 # ------------------------
-# The same logistic regression on words, on features, and on both, for a growing number of labelled texts.
+# The same logistic regression on words, on features, and on both, for a growing number of labelled
+# texts.
 
 representations = {
     "TF-IDF": (words.transform(train), words.transform(test)),

@@ -2,8 +2,9 @@
 What distinguishes two sets of texts
 ====================================
 
-``FeatureContrast`` tests every feature for a difference between two sets of texts, counts each text once,
-and bounds the share of false discoveries. Here the documentation of torch is compared with that of NumPy.
+``FeatureContrast`` tests every feature for a difference between two sets of texts, counts each
+text once, and bounds the share of false discoveries. Here the documentation of torch is compared
+with that of NumPy.
 """
 
 import numpy as np
@@ -30,8 +31,8 @@ names = explain(atlas)
 # %%
 # The contrast
 # ------------
-# Each point is a feature: how much more often it fires in texts about torch, and the evidence for that.
-# Above the line, one discovery in twenty is expected to be false.
+# Each point is a feature: how much more often it fires in texts about torch, and the evidence for
+# that. Above the line, one discovery in twenty is expected to be false.
 
 codes = SAEVectorizer(extractor, sae).fit_transform(texts)
 contrast = FeatureContrast(pos_label="torch").fit(codes, labels)
@@ -47,7 +48,8 @@ table[[column for column in columns if column in table]].head(10).round(3)
 # %%
 # A look at the places
 # --------------------
-# A difference is no cause, and a name is short. Look at where a feature fires before you say what it is.
+# A difference is no cause, and a name is short. Look at where a feature fires before you say what
+# it is.
 
 strongest = int(np.argmax(np.where(contrast.effects_ > 0, -np.log(contrast.qvalues_), 0)))
 print(names[strongest])
