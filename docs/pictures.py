@@ -1,38 +1,30 @@
 """Pictures of the README and the guide, which are committed: ``python docs/pictures.py``.
 
-Each is a figure of an example of the gallery.
+Each is a picture that the gallery made when the site was built, with fewer colours.
 """
 
-import runpy
 from pathlib import Path
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
-import matplotlib.pyplot as plt
 from PIL import Image
 
 DOCS = Path(__file__).parent
-FIGURES = {
-    # example: name of the picture, number of the figure
-    "tables/digits.py": ("digits", 2),
-    "tables/named_components.py": ("named_components", 1),
-    "tables/choosing_sparsity.py": ("choosing_sparsity", 1),
-    "tables/comparing.py": ("comparing", 1),
-    "tables/image_patches.py": ("image_patches", 1),
-    "language_models/circuit.py": ("circuit", 2),
+PICTURES = {
+    # name: section of the gallery, example, number of its picture
+    "digits": ("tables", "digits", 2),
+    "named_components": ("tables", "named_components", 1),
+    "choosing_sparsity": ("tables", "choosing_sparsity", 1),
+    "comparing": ("tables", "comparing", 1),
+    "image_patches": ("tables", "image_patches", 1),
+    "circuit": ("language_models", "circuit", 2),
 }
+WIDTH = 1400  # pixels, at most
 
-
-def save(figure, path):
-    """Save a figure as a small PNG: two pixels per point, 128 colours."""
-    figure.savefig(path, dpi=144, bbox_inches="tight", facecolor="white")
-    image = Image.open(path).convert("RGB")
-    image.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
-
-
-for example, (name, number) in FIGURES.items():
-    plt.close("all")
-    runpy.run_path(str(DOCS / "examples" / example))
-    save(plt.figure(number), DOCS / "images" / f"{name}.png")
+for name, (section, example, number) in PICTURES.items():
+    made = DOCS / "gallery" / section / "images" / f"sphx_glr_{example}_{number:03}_2_00x.png"
+    if not made.exists():
+        print(f"The gallery has no {made.name}: {name}.png stays as it is.")
+        continue
+    picture = Image.open(made).convert("RGB")
+    picture.thumbnail((WIDTH, WIDTH))
+    picture = picture.quantize(96, dither=Image.Dither.NONE)
+    picture.save(DOCS / "images" / f"{name}.png", optimize=True)
