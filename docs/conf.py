@@ -62,8 +62,9 @@ html_theme_options = {
     "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": [],
+    "secondary_sidebar_items": {"**": ["page-toc"], "coming_from": []},
 }
-html_sidebars = {"index": []}
+html_sidebars = {"index": [], "coming_from": []}  # code in two columns needs the width
 
 GALLERY = os.environ.get("SKSAE_GALLERY", "")
 sphinx_gallery_conf = {

@@ -9,10 +9,12 @@ fires. The two also work side by side, in a ``FeatureUnion``.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.sparse import hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import Normalizer
 
 from sksae import ActivationExtractor, SAEVectorizer, TopKSAE
 from sksae.datasets import load_corpus, load_tiny_lm
@@ -26,11 +28,12 @@ extractor = ActivationExtractor(model, layer=3, tokenizer=tokenizer)
 
 # %%
 # The autoencoder learns from the tokens of the training texts, without labels. Fitted, it is used
-# as it is by every pipeline. The codes of a text are the largest codes of its tokens.
+# as it is by every pipeline. The codes of a text are the largest codes of its tokens; they are
+# brought to length 1, as the rows of TF-IDF are, so that neither outweighs the other.
 
 rows = extractor.transform(train[:90])
 sae = TopKSAE(384, k=12, max_iter=4, sparse_output=True, random_state=0).fit(rows)
-features = SAEVectorizer(extractor, sae).fit(train)
+features = make_pipeline(SAEVectorizer(extractor, sae), Normalizer()).fit(train)
 words = TfidfVectorizer(sublinear_tf=True).fit(train)
 
 # %%
@@ -43,8 +46,9 @@ representations = {
     "TF-IDF": (words.transform(train), words.transform(test)),
     "SAE features": (features.transform(train), features.transform(test)),
 }
-union = make_union(TfidfVectorizer(sublinear_tf=True), SAEVectorizer(extractor, sae))
-representations["both"] = (union.fit_transform(train), union.transform(test))
+representations["both"] = tuple(
+    hstack([part[i] for part in representations.values()]).tocsr() for i in range(2)
+)
 sizes = (12, 30, 60, 120, 180)
 rng = np.random.default_rng(0)
 accuracy = {name: [] for name in representations}
@@ -73,9 +77,9 @@ for name, values in accuracy.items():
 # %%
 # As a pipeline
 # -------------
-# In an application this is one estimator.
+# In an application both are one estimator, with a ``FeatureUnion`` inside.
 
-pipeline = make_pipeline(SAEVectorizer(extractor, sae), LogisticRegression(C=10, max_iter=1000))
-pipeline.fit(train, package)
+both = make_union(features, words)
+pipeline = make_pipeline(both, LogisticRegression(C=10, max_iter=1000)).fit(train, package)
 text = "Return the eigenvalues of a symmetric matrix."
 print(f"{text!r} is of {corpus.target_names[pipeline.predict([text])[0]]}")
