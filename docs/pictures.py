@@ -17,7 +17,7 @@ PICTURES = {
     "image_patches": ("tables", "image_patches", 1),
     "circuit": ("language_models", "circuit", 2),
 }
-WIDTH = 1400  # pixels, at most
+WIDTH = 1100  # pixels, at most
 
 for name, (section, example, number) in PICTURES.items():
     made = DOCS / "gallery" / section / "images" / f"sphx_glr_{example}_{number:03}_2_00x.png"

@@ -19,7 +19,7 @@ texts = load_corpus().data[::3]
 options = {"layer": 1, "tokenizer": tokenizer}
 X, tokens = ActivationExtractor(model, site="resid_mid", **options).extract(texts)
 Y = ActivationExtractor(model, site="mlp_out", **options).transform(texts)
-train = np.asarray(tokens["text"]) < 90  # by text: tokens of one text are alike
+train = np.asarray(tokens.text) < 90  # by text: tokens of one text are alike
 X_train, Y_train, X_test, Y_test = X[train], Y[train], X[~train], Y[~train]
 
 # %%
@@ -54,7 +54,7 @@ ax.legend(frameon=False)
 # row of ``components_``. The tokens on which a feature fires most, from the last fit:
 
 codes = transcoder.transform(X_test)
-strings = np.asarray(tokens["token"], dtype=object)[~train]
+strings = np.asarray(tokens.string, dtype=object)[~train]
 density = (codes > 0).mean(axis=0)
 rare = np.flatnonzero((density > 0.01) & (density < 0.1))
 for feature in rare[codes[:, rare].max(axis=0).argsort()[::-1][:6]]:
