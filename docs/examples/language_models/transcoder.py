@@ -60,4 +60,4 @@ rare = np.flatnonzero((density > 0.01) & (density < 0.1))
 for feature in rare[codes[:, rare].max(axis=0).argsort()[::-1][:6]]:
     strongest = codes[:, feature].argsort()[::-1][:200]
     common, counts = np.unique(strings[strongest].astype(str), return_counts=True)
-    print(f"{feature:4}", *map(repr, common[counts.argsort()[::-1][:6]]))
+    print(f"{feature:4}", *map(repr, common[counts.argsort()[::-1][:6]].tolist()))
