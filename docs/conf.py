@@ -10,6 +10,8 @@ import tomllib
 import warnings
 from pathlib import Path
 
+from transformers.utils import logging
+
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS / "_extensions"))
 
@@ -87,5 +89,6 @@ sphinx_gallery_conf = {
     "abort_on_example_error": False,
     "only_warn_on_example_error": False,
 }
+logging.disable_progress_bar()  # of weights that are loaded, which is no output of an example
 # The fits of examples are short, and hold few rows on purpose.
 warnings.filterwarnings("ignore", message=".*learns \\d+ components from", category=UserWarning)
