@@ -296,30 +296,45 @@ def test_an_interruption_is_no_traceback(monkeypatch, tmp_path, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_the_example_of_steering_ends_well(tmp_path):
+def run_example(name, folder):
+    """Return what an example of the gallery prints, with its files in a folder."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "examples" / "steer_and_explain.py")],
-        cwd=tmp_path,
+        [sys.executable, str(ROOT / "docs" / "examples" / "language_models" / name)],
+        cwd=folder,
         capture_output=True,
         check=False,
         env={**ENVIRONMENT, "MPLBACKEND": "Agg"},
     )
     assert done.returncode == 0, done.stderr.decode()
-    shown = done.stdout.decode("utf-8")
+    return done.stdout.decode("utf-8")
+
+
+@pytest.mark.slow
+def test_the_example_of_steering_ends_well(tmp_path):
+    shown = run_example("steering.py", tmp_path)
     plain, _, strong = re.findall(r"x its maximum: (.*)$", shown, re.M)
     assert strong.count(" shape") > plain.count(" shape")
+
+
+@pytest.mark.slow
+def test_the_example_of_a_circuit_ends_well(tmp_path):
+    shown = run_example("circuit.py", tmp_path)
     assert 0.8 < float(re.search(r"faithfulness (\S+),", shown).group(1)) < 1.2
-    for name in ("circuit.png", "circuit.graphml", "circuit.json"):
+    for name in ("circuit.graphml", "circuit.json"):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [["-m", "sksae"], ["docs/examples/language_model_features.py"]])
-def test_the_default_shows_a_dozen_features(how, tmp_path):
-    arguments = [str(ROOT / part) if part.endswith(".py") else part for part in how]
+def test_the_example_of_features_shows_a_dozen(tmp_path):
+    shown = run_example("language_model_features.py", tmp_path)
+    assert len(re.findall(r"^Feature \d+: ", shown, re.M)) == 12
+    assert len(read_features(tmp_path / "sksae-report" / "index.html")) == 512
+
+
+@pytest.mark.slow
+def test_the_default_shows_a_dozen_features(tmp_path):
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [sys.executable, "-m", "sksae"],
         cwd=tmp_path,
         capture_output=True,
         check=False,
@@ -330,7 +345,6 @@ def test_the_default_shows_a_dozen_features(how, tmp_path):
     assert len(re.findall(r"^Feature \d+: ", shown, re.M)) == 12
     page = tmp_path / "sksae-report" / "index.html"
     assert len(read_features(page)) == 1536
-    if how[0] == "-m":
-        values = re.search(r"held out +(.*)$", shown, re.M).group(1).split()
-        assert float(values[2]) > 0.75
-        assert float(values[4]) < 0.05
+    values = re.search(r"held out +(.*)$", shown, re.M).group(1).split()
+    assert float(values[2]) > 0.75
+    assert float(values[4]) < 0.05

@@ -190,7 +190,9 @@ def _facts(extractor):
     facts = {"model": str(model_name) or None}
     for name in _POLICY:
         value = params.get(name)
-        if value is None or isinstance(value, (str, Path, bool, Integral, Real)):
+        # Of several sites, layers and names are lists, of pairs too.
+        listed = name in ("layer", "site") and isinstance(value, (list, tuple))
+        if value is None or listed or isinstance(value, (str, Path, bool, Integral, Real)):
             facts[name] = value
     return {name: value for name, value in facts.items() if value is not None}
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
+from sksae import TopKSAE, load
+from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.language_models import ActivationExtractor, load_activations
 from sksae.language_models.extraction import _activation_reader
 from sksae.language_models.model import _hooks, own_pass
@@ -178,3 +180,17 @@ def test_what_is_wrong_is_named(make):
             make(**parameters).transform(TEXTS)
     with pytest.raises(ValueError, match=r"have 64 columns. Got shape \(3, 5\)"):
         make(**SITES).split(np.zeros((3, 5)))
+
+
+def test_a_saved_autoencoder_knows_its_sites(tmp_path):
+    """Lists of layers and names, and pairs."""
+    cases = [([0, 1], "resid_post"), (1, ["resid_mid", "mlp_out"]), (None, [(1, "resid_mid")])]
+    texts = load_corpus().data[:2]
+    for layer, site in cases:
+        extractor = ActivationExtractor(TINY_LM_PATH, layer=layer, site=site)
+        X = extractor.transform(texts)
+        sae = TopKSAE(8, k=2, max_iter=1, random_state=0).fit(X)
+        sae.save(tmp_path / "sae.safetensors", extractor=extractor)
+        again = ActivationExtractor.for_sae(load(tmp_path / "sae.safetensors"))
+        np.testing.assert_array_equal(again.transform(texts), X)
+        assert list(again.get_feature_names_out()) == list(extractor.get_feature_names_out())
