@@ -7,6 +7,7 @@ no permutation is drawn. All sums run over the entries of sparse codes.
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 from scipy.linalg import orth
 from scipy.stats import norm, rankdata
 from sklearn.preprocessing import SplineTransformer
@@ -191,9 +192,10 @@ class _Moments:
         if self.design.basis.shape[1]:
             basis, weighted = self.design.basis, self.design.basis * weights[:, None]
             crossed = self.block.T @ weighted  # (n_columns, n_basis)
-            of_groups = self.design.sums(weighted)
-            for index, column in enumerate(of_groups.T):
-                crossed[:, index] -= self._by_column(mean * column[self.group])
+            # Means of the groups stand in for the codes that are not stored.
+            shape = self.n_columns, len(self.design.sizes)
+            means = sparse.coo_array((mean, (self.column, self.group)), shape=shape).tocsr()
+            crossed -= means @ self.design.sums(weighted)
             robust -= 2 * (crossed * self.projected).sum(axis=1)
             robust += ((self.projected @ (weighted.T @ basis)) * self.projected).sum(axis=1)
         return np.maximum(robust, 0)
