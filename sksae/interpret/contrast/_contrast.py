@@ -219,7 +219,7 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     the target within the groups, which says nothing about documents whose group has one value of
     the target. If this is true of every group, the groups are the observations, each with its mean
     codes. Pairs with one document of either class have Wilcoxon's test. Covariates are taken out of
-    the target and the codes by least squares on cubic polynomials of their ranks, and on indicators
+    the target and the codes by least squares on cubic splines of their ranks, and on indicators
     of their labels; the variance of the test is the larger one of those with and without the
     assumption that the target varies as much everywhere.
 

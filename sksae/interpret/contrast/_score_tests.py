@@ -7,14 +7,16 @@ no permutation is drawn. All sums run over the entries of sparse codes.
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 from scipy.linalg import orth
 from scipy.stats import norm, rankdata
+from sklearn.preprocessing import SplineTransformer
 
 from sksae._runs import run_starts
 from sksae.interpret.contrast._statistics import skewed_pvalues
 
 _ROUNDING = 1e-12  # share of a sum of squares below which a spread counts as 0
-_DEGREE = 3  # of the polynomials in the ranks of a covariate
+_ROWS_PER_KNOT, _FEWEST_KNOTS, _MOST_KNOTS = 100, 3, 10  # of the splines of a covariate
 
 
 class Design(NamedTuple):
@@ -65,7 +67,7 @@ def make_design(scores, group=None, covariates=None):
 
 
 def expanded(covariates):
-    """Return covariates as columns: cubic polynomials of ranks, and indicators of labels.
+    """Return covariates as columns: cubic splines of normal scores, and indicators of labels.
 
     Parameters
     ----------
@@ -75,12 +77,16 @@ def expanded(covariates):
     columns = []
     for values in covariates:
         if values.dtype.kind in "iuf":
-            rank = 2 * rankdata(values) / len(values) - 1
-            columns.extend(rank**power for power in range(1, _DEGREE + 1))
+            score = norm.ppf((rankdata(values) - 0.5) / len(values))[:, None]
+            n_knots = min(max(len(values) // _ROWS_PER_KNOT, _FEWEST_KNOTS), _MOST_KNOTS)
+            # Few values have few quantiles; knots may then be equal, and columns of zeros.
+            knots = np.unique(np.quantile(score, np.linspace(0, 1, n_knots)))[:, None]
+            if len(knots) > 1:
+                columns.extend(SplineTransformer(knots=knots).fit_transform(score).T)
         else:
             labels, number = np.unique(values, return_inverse=True)
             columns.extend((number == label).astype(np.float64) for label in range(len(labels)))
-    return np.stack(columns, axis=1)
+    return np.stack(columns, axis=1) if columns else np.zeros((len(covariates[0]), 1))
 
 
 class Tested(NamedTuple):
@@ -186,9 +192,10 @@ class _Moments:
         if self.design.basis.shape[1]:
             basis, weighted = self.design.basis, self.design.basis * weights[:, None]
             crossed = self.block.T @ weighted  # (n_columns, n_basis)
-            of_groups = self.design.sums(weighted)
-            for index, column in enumerate(of_groups.T):
-                crossed[:, index] -= self._by_column(mean * column[self.group])
+            # Means of the groups stand in for the codes that are not stored.
+            shape = self.n_columns, len(self.design.sizes)
+            means = sparse.coo_array((mean, (self.column, self.group)), shape=shape).tocsr()
+            crossed -= means @ self.design.sums(weighted)
             robust -= 2 * (crossed * self.projected).sum(axis=1)
             robust += ((self.projected @ (weighted.T @ basis)) * self.projected).sum(axis=1)
         return np.maximum(robust, 0)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 from sklearn.decomposition import NMF
+from sklearn.preprocessing import SplineTransformer
 
 from sksae.interpret import FeatureContrast, log_odds_z
 from sksae.interpret.contrast._score_tests import make_design, score_tests
@@ -139,8 +140,9 @@ def test_what_a_covariate_explains_is_no_association(X):
     frame = pd.DataFrame({"length": length, "place": rng.choice(["x", "y"], 300)})
     contrast = FeatureContrast().fit(X, y, covariates=frame)
     assert contrast.get_support(indices=True).tolist() == [1]
-    rank = 2 * stats.rankdata(length) / 300 - 1
-    design = np.c_[np.vander(rank, 4), frame["place"] == "x"]
+    score = stats.norm.ppf((stats.rankdata(length) - 0.5) / 300)[:, None]
+    splines = SplineTransformer(n_knots=3, knots="quantile").fit_transform(score)
+    design = np.c_[splines, frame["place"] == "x"]
     columns = np.c_[stats.rankdata(X[:, 1]), stats.rankdata(y)]
     residual = columns - design @ np.linalg.lstsq(design, columns, rcond=None)[0]
     assert contrast.effects_[1] == pytest.approx(np.corrcoef(residual.T)[0, 1])
