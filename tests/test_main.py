@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 import sksae
 import sksae.__main__ as command
 from sksae import JumpReLUSAE, TopKSAE
+from sksae.command_line import split_pieces
 from sksae.language_models import ActivationExtractor
 from sksae.metrics import dead_fraction, explained_variance, l0
 from tests.cases import each_case
@@ -176,7 +177,7 @@ def test_the_same_seed_gives_the_same_page(model, file, tmp_path, capsys):
     ],
 )
 def test_what_separates_texts(text, pieces):
-    assert command.split_texts(text) == pieces
+    assert split_pieces(text) == pieces
 
 
 @each_case("cls", SAES)
@@ -288,7 +289,7 @@ def test_help_names_every_option(capsys):
 
 
 def test_an_interruption_is_no_traceback(monkeypatch, tmp_path, capsys):
-    def interrupted(options):
+    def interrupted(*options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "read_texts", interrupted)

@@ -1,0 +1,124 @@
+"""Statements about the target of texts: found on some of them, tested on the others."""
+
+import numpy as np
+
+from sksae.interpret import FeatureContrast, annotate, split_texts, validate
+
+N_STATEMENTS = 20  # that are tested at most; the fewer, the less each has to stand out
+
+
+def split_table(table, target_type, random_state):
+    """Return the rows to find statements on and those to test them on, before anything is spent.
+
+    Parameters
+    ----------
+    table : TextTable
+        The texts. Equal ones, and those of one group, stay on one side.
+    target_type : str
+        As for `FeatureContrast`; "auto" takes whole numbers for a rating, and never for classes.
+    random_state : int
+        Seed of the split.
+
+    Returns
+    -------
+    finding, testing : TextTable
+        Both sides, about half of the texts each.
+    contrast : FeatureContrast
+        The test that suits the target; not fitted.
+
+    Raises
+    ------
+    ValueError
+        If there are too few texts, or the target is not of the type on both sides.
+    """
+    if target_type == "auto" and table.target.dtype.kind == "f":
+        values = np.unique(table.target)
+        whole = "ordinal" if (values % 1 == 0).all() else "continuous"
+        target_type = whole if len(values) > 2 else "binary"
+    sides = split_texts(table.texts, groups=table.groups, random_state=random_state)
+    finding, testing = (table.of(rows) for rows in sides)
+    contrast = FeatureContrast(
+        target_type=target_type,
+        pooling=None,
+        n_features_to_select=N_STATEMENTS,
+        random_state=random_state,
+    )
+    for side in (finding, testing):  # raises for a target that cannot be tested
+        contrast.fit(np.eye(len(side.texts), 1), side.target)
+    return finding, testing, contrast
+
+
+def tested_statements(finding, testing, codes, explanations, contrast):
+    """Return the statements about a target, tested on texts that they were not found on.
+
+    Parameters
+    ----------
+    finding, testing : TextTable
+        Both sides, from `split_table`.
+    codes : tuple of two sparse matrices
+        The codes of their texts, one row per text.
+    explanations : dict of int to Explanation
+        Rules, as `explain` writes them from token statistics of the first side.
+    contrast : FeatureContrast
+        The test; fitted here to the first side, with the length of the texts as a covariate.
+
+    Returns
+    -------
+    statements : DataFrame
+        The table of `validate`; without lines if no feature goes along with the target.
+    """
+    length = [np.array([len(text) for text in side.texts]) for side in (finding, testing)]
+    contrast.fit(codes[0], finding.target, finding.groups, covariates=length[0])
+    selected = contrast.get_support(indices=True).tolist()
+    words = {number: explanations[number] for number in selected if number in explanations}
+    words = {number: said for number, said in words.items() if _is_rule(said)}
+    return validate(
+        testing.texts,
+        testing.target,
+        words,
+        target_type=contrast.target_type_,
+        contrast=contrast,
+        codes=codes[1] if words else None,
+        groups=testing.groups,
+        covariates=length[1],
+        written_from=finding.texts,
+    )
+
+
+def _is_rule(explanation):
+    """Whether texts can be annotated by an explanation without a language model."""
+    try:
+        annotate([""], {0: explanation})
+    except ValueError:
+        return False
+    return True
+
+
+def statement_cells(statements):
+    """Return the cells to show of a table of statements, one dict per line.
+
+    Parameters
+    ----------
+    statements : DataFrame
+        The table of `validate`.
+
+    Returns
+    -------
+    lines : list of dict
+        The columns that a reader needs, as strings.
+    """
+    return [
+        {
+            "statement": line["text"],
+            **({"class": line["class"]} if "class" in line else {}),
+            "feature": number,
+            "texts": f"{line['n_texts']:,}",
+            "with": f"{line['with']:.3g}",
+            "without": f"{line['without']:.3g}",
+            "effect": f"{line['effect']:+.2f}",
+            "95 %": f"{line['effect_low']:+.2f} to {line['effect_high']:+.2f}",
+            "p": f"{line['family_pvalue']:.2g}",
+            "survives": "yes" if line["survives"] else "no",
+        }
+        for number, line in zip(statements.index, statements.to_dict("records"), strict=True)
+    ]
