@@ -39,7 +39,6 @@ ESTIMATORS = {
 }
 HELD_OUT, N_FEATURES, N_EXAMPLES = 0.2, 12, 5
 FOR_WORDS = {"n_examples": 50, "n_per_octave": 100}  # words are written from more than is shown
-TARGET_TYPES = ("auto", "binary", "multiclass", "continuous", "ordinal", "counts")
 N_PROMPTS, LENGTH = 6, 600  # of the texts that the page shows whole; characters
 
 # What suits the packaged model and corpus: readable features in about a minute on two cores.
@@ -108,8 +107,7 @@ def _parser():
     add("--target", metavar="COLUMN", help="of a CSV: find statements about it, and test them")
     add("--text-column", metavar="COLUMN", help="of the CSV: the texts (text)")
     add("--groups", metavar="COLUMN", help="of the CSV: whose texts depend on each other")
-    kinds = {"choices": TARGET_TYPES, "metavar": "TYPE"}
-    add("--target-type", **kinds, help=f"{', '.join(TARGET_TYPES)}: numbers are a rating (auto)")
+    add("--target-type", metavar="TYPE", help="binary, multiclass, ordinal, continuous or counts")
     kind = {"type": _estimator, "default": "topk", "metavar": "NAME"}
     add("--estimator", **kind, help=f"{', '.join(ESTIMATORS)}, or a class such as TopKSAE (topk)")
     add("--k", type=_positive, help="features active on each token, for topk and batchtopk")
@@ -204,7 +202,8 @@ def _run(options):
     started = time.perf_counter()
     texts = read_texts(options.texts, options.max_texts, options.seed)
     train, held_out = train_test_split(texts, test_size=HELD_OUT, random_state=options.seed)
-    print(f"{len(train):,} texts to fit, {len(held_out):,} held out")
+    counts = f"{len(train):,} texts to fit, {len(held_out):,} held out"
+    print(counts)
     where = (options.model or TINY_LM_PATH, _layer(options), options.site)
     extractor = ActivationExtractor(*where, device=options.device, verbose=1)
     X = extractor.transform(train)
@@ -225,7 +224,7 @@ def _run(options):
         explanations=explanations,
         prompts=[read_prompt(extractor, sae, text[:LENGTH]) for text in held_out[:N_PROMPTS]],
         title="What the features stand for",
-        facts=_facts(options, extractor, sae, train, held_out),
+        facts=_facts(options, extractor, sae, f"{counts}; examples are of those held out"),
         table=table,
     )
     _save(options, sae, extractor, explanations)
@@ -238,16 +237,15 @@ def _run_statements(options):
     table = _text_table(options)
     *sides, contrast = split_table(table, options.target_type or "auto", options.seed)
     finding, testing = (side.texts for side in sides)
-    kind = contrast.target_type_
-    print(f"{len(finding):,} texts to find, {len(testing):,} to test; {options.target} is {kind}")
-    model = options.model or TINY_LM_PATH
-    where = (model, _layer(options), options.site)
+    counts = f"{len(finding):,} texts to find statements, {len(testing):,} to test them"
+    print(f"{counts}; {options.target} is {contrast.target_type_}")
+    where = (options.model or TINY_LM_PATH, _layer(options), options.site)
     extractor = ActivationExtractor(*where, device=options.device, verbose=1)
     X, tokens = extractor.extract(finding)
     sae = _autoencoder(options).fit(X)
     vectorizer = SAEVectorizer(extractor, sae)
     codes = tuple(vectorizer.transform(texts) for texts in (finding, testing))
-    atlas = look(sae, X, tokens, model, **FOR_WORDS)
+    atlas = FeatureAtlas(sae, **FOR_WORDS).fit(X, tokens=tokens)
     explanations = score_explanations(atlas, explain(atlas))
     statements = tested_statements(*sides, codes, explanations, contrast)
     cells = statement_cells(statements)
@@ -261,7 +259,7 @@ def _run_statements(options):
         atlas,
         explanations=explanations,
         title=f"What goes along with {options.target}",
-        facts=_facts(options, extractor, sae, finding, testing),
+        facts=_facts(options, extractor, sae, f"{counts}; examples are of the first"),
         table=cells,
     )
     _save(options, sae, extractor, explanations)
@@ -342,23 +340,22 @@ def measure(sae, X, X_held_out, codes, seconds):
     ]
 
 
-def look(sae, X, tokens, model, **options):
+def look(sae, X, tokens, model):
     """Return the atlas of the features, with promoted tokens if the model predicts any."""
     try:
-        return FeatureAtlas(sae, language_model=model, **options).fit(X, tokens=tokens)
+        return FeatureAtlas(sae, language_model=model).fit(X, tokens=tokens)
     except ValueError as error:
         print(f"No promoted tokens: {error}")
-        return FeatureAtlas(sae, **options).fit(X, tokens=tokens)
+        return FeatureAtlas(sae).fit(X, tokens=tokens)
 
 
-def _facts(options, extractor, sae, train, held_out):
+def _facts(options, extractor, sae, texts):
     """What the page says about how it came to be; no path of the package's own."""
     return {
         "model": options.model or "the small language model that comes with sksae",
         "layer": "none" if extractor.layer is None else extractor.layer,
         "site": extractor.site,
-        "texts": f"{options.texts or 'the corpus that comes with sksae'}: {len(train):,} to fit, "
-        f"{len(held_out):,} held out; histogram and examples are of those held out",
+        "texts": f"{options.texts or 'the corpus that comes with sksae'}: {texts}",
         "estimator": re.sub(r"\s+", " ", repr(sae)),
         "sksae": sksae.__version__,
     }

@@ -1,3 +1,4 @@
+import csv
 import io
 import os
 import re
@@ -117,6 +118,47 @@ def test_the_main_job(model, file, texts, tmp_path, capsys):
     assert "<script>alert" not in page
     assert "pass 4/4" in shown
     assert f"sksae.load('{saved}')" in shown
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    """The path of a CSV file whose rating is larger where there are cats, and smaller with birds."""
+    rng = np.random.default_rng(0)
+    has = rng.random((400, 3)) < 0.4
+    names = np.array(["cat", "birds", "mat"])
+    texts = [" ".join(rng.permutation([*names[row], "the", "sat", "on", "a"])) for row in has]
+    rating = np.round(3 + has[:, 0] - has[:, 1] + rng.normal(size=400)).astype(int)
+    path = tmp_path_factory.mktemp("reviews") / "reviews.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        lines = csv.writer(stream, delimiter=";")
+        lines.writerow(["rating", "what, and how", "author"])
+        lines.writerows(zip(rating, (f"{t} {i}" for i, t in enumerate(texts)), [""] * 400))
+        lines.writerow(["4", "", "nobody"])
+    return path
+
+
+def test_statements_about_a_column_of_a_csv(model, reviews, tmp_path, capsys):
+    small = ("--n-components", 32, "--k", 2, "--max-iter", 12, "--layer", 0)
+    given = ("--texts", reviews, "--target", "rating", "--text-column", "what, and how")
+    assert run("--model", model, *given, *small, "--out", tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "1 rows are left out" in shown
+    assert "200 texts to find statements, 200 to test them; rating is ordinal" in shown
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["index.html", "statements.csv"]
+
+    with (tmp_path / "statements.csv").open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    print(shown, lines)
+    survived = [line for line in lines if line["survives"] == "True"]
+    effects = {line["text"]: float(line["effect"]) for line in survived}
+    print(effects)
+    assert all(("cat" in text) == (effect > 0) for text, effect in effects.items())
+    assert all("cat" in text or "birds" in text for text in effects)
+    assert {effect > 0 for effect in effects.values()} == {True, False}
+    assert f"{len(survived)} of {len(lines)} statements about rating survive" in shown
+    index = read_index((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert index["table"][0][0] == "statement"
+    assert [cells[0] for cells in index["table"][1:]] == [line["text"] for line in lines]
 
 
 def test_another_estimator_from_standard_input(model, texts, tmp_path, capsys, monkeypatch):

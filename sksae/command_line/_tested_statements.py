@@ -5,6 +5,7 @@ import numpy as np
 from sksae.interpret import FeatureContrast, annotate, split_texts, validate
 
 N_STATEMENTS = 20  # that are tested at most; the fewer, the less each has to stand out
+N_TEXTS = 5  # that have what the words say, and as many that have not
 
 
 def split_table(table, target_type, random_state):
@@ -69,9 +70,7 @@ def tested_statements(finding, testing, codes, explanations, contrast):
     """
     length = [np.array([len(text) for text in side.texts]) for side in (finding, testing)]
     contrast.fit(codes[0], finding.target, finding.groups, covariates=length[0])
-    selected = contrast.get_support(indices=True).tolist()
-    words = {number: explanations[number] for number in selected if number in explanations}
-    words = {number: said for number, said in words.items() if _is_rule(said)}
+    words = _telling_words(contrast.chosen_.tolist(), explanations, finding.texts)
     return validate(
         testing.texts,
         testing.target,
@@ -85,13 +84,25 @@ def tested_statements(finding, testing, codes, explanations, contrast):
     )
 
 
-def _is_rule(explanation):
-    """Whether texts can be annotated by an explanation without a language model."""
+def _telling_words(features, explanations, texts):
+    """Return the words that are true of some texts and not of others, each set of texts once."""
+    words, known = {}, set()
+    for number in features:
+        said = explanations.get(number)
+        has = None if said is None else _texts_with(said, texts)
+        if has is None or min(has.sum(), (~has).sum()) < N_TEXTS or has.tobytes() in known:
+            continue
+        known.add(has.tobytes())
+        words[number] = said
+    return words
+
+
+def _texts_with(explanation, texts):
+    """Return the mask of the texts that have what words say; None for words that are no rule."""
     try:
-        annotate([""], {0: explanation})
-    except ValueError:
-        return False
-    return True
+        return annotate(texts, {explanation.feature: explanation}).toarray()[:, 0] > 0
+    except ValueError:  # a quotation mark in quotation marks, or "fires too rarely to tell"
+        return None
 
 
 def statement_cells(statements):
