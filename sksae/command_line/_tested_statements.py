@@ -1,6 +1,8 @@
 """Statements about the target of texts: found on some of them, tested on the others."""
 
 import numpy as np
+from scipy import sparse
+from sklearn.base import clone
 
 from sksae.interpret import FeatureContrast, annotate, split_texts, validate
 
@@ -52,6 +54,10 @@ def split_table(table, target_type, random_state):
 def tested_statements(finding, testing, codes, explanations, contrast):
     """Return the statements about a target, tested on texts that they were not found on.
 
+    A feature that goes along with the target proposes its words. A few words are chosen among them
+    by what they themselves tell about the target of the first side, beside each other, and these
+    are tested on the second side.
+
     Parameters
     ----------
     finding, testing : TextTable
@@ -61,16 +67,24 @@ def tested_statements(finding, testing, codes, explanations, contrast):
     explanations : dict of int to Explanation
         Rules, as `explain` writes them from token statistics of the first side.
     contrast : FeatureContrast
-        The test; fitted here to the first side, with the length of the texts as a covariate.
+        The test; fitted here to the words on the first side, with the length of the texts as a
+        covariate.
 
     Returns
     -------
     statements : DataFrame
-        The table of `validate`; without lines if no feature goes along with the target.
+        The table of `validate`; without lines if no words go along with the target.
     """
     length = [np.array([len(text) for text in side.texts]) for side in (finding, testing)]
-    contrast.fit(codes[0], finding.target, finding.groups, covariates=length[0])
-    words = _telling_words(contrast.chosen_.tolist(), explanations, finding.texts)
+    given = (finding.target, finding.groups)
+    proposing = clone(contrast).set_params(n_features_to_select=None)
+    proposing.fit(codes[0], *given, covariates=length[0])
+    proposed = proposing.get_support(indices=True)
+    # The strongest first: of features with the same words, it is the one that is shown.
+    proposed = proposed[np.argsort(proposing.pvalues_[proposed], kind="stable")]
+    told = _told(proposed.tolist(), explanations, finding.texts, codes[0].shape[1])
+    contrast.fit(told, *given, covariates=length[0])
+    words = {number: explanations[number] for number in contrast.chosen_.tolist()}
     return validate(
         testing.texts,
         testing.target,
@@ -84,17 +98,23 @@ def tested_statements(finding, testing, codes, explanations, contrast):
     )
 
 
-def _telling_words(features, explanations, texts):
-    """Return the words that are true of some texts and not of others, each set of texts once."""
-    words, known = {}, set()
+def _told(features, explanations, texts, n_features):
+    """Return which texts have what the words of some features say, (n_texts, n_features).
+
+    The column of a feature is empty without words that are true of some texts and not of others,
+    or where the words of another one are true of the same texts.
+    """
+    known, rows, columns = set(), [], []
     for number in features:
-        said = explanations.get(number)
-        has = None if said is None else _texts_with(said, texts)
+        has = _texts_with(explanations[number], texts) if number in explanations else None
         if has is None or min(has.sum(), (~has).sum()) < N_TEXTS or has.tobytes() in known:
             continue
         known.add(has.tobytes())
-        words[number] = said
-    return words
+        rows.append(np.flatnonzero(has))
+        columns.append(np.full(len(rows[-1]), number))
+    places = (np.concatenate(rows), np.concatenate(columns)) if rows else ([], [])
+    ones = np.ones(len(places[0]))
+    return sparse.csr_array((ones, places), shape=(len(texts), n_features))
 
 
 def _texts_with(explanation, texts):
