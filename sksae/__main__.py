@@ -202,8 +202,7 @@ def _run(options):
     started = time.perf_counter()
     texts = read_texts(options.texts, options.max_texts, options.seed)
     train, held_out = train_test_split(texts, test_size=HELD_OUT, random_state=options.seed)
-    counts = f"{len(train):,} texts to fit, {len(held_out):,} held out"
-    print(counts)
+    print(counts := f"{len(train):,} texts to fit, {len(held_out):,} held out")
     where = (options.model or TINY_LM_PATH, _layer(options), options.site)
     extractor = ActivationExtractor(*where, device=options.device, verbose=1)
     X = extractor.transform(train)
@@ -243,8 +242,7 @@ def _run_statements(options):
     extractor = ActivationExtractor(*where, device=options.device, verbose=1)
     X, tokens = extractor.extract(finding)
     sae = _autoencoder(options).fit(X)
-    vectorizer = SAEVectorizer(extractor, sae)
-    codes = tuple(vectorizer.transform(texts) for texts in (finding, testing))
+    codes = tuple(map(SAEVectorizer(extractor, sae).transform, (finding, testing)))
     atlas = FeatureAtlas(sae, **FOR_WORDS).fit(X, tokens=tokens)
     explanations = score_explanations(atlas, explain(atlas))
     statements = tested_statements(*sides, codes, explanations, contrast)
@@ -252,7 +250,8 @@ def _run_statements(options):
     n_survive = sum(cell["survives"] == "yes" for cell in cells)
     print("", *table_lines(cells), "", sep="\n")
     print(f"{n_survive} of {len(cells)} statements about {options.target} survive.")
-    with replacing(options.out / "statements.csv") as part:
+    path = options.out / "statements.csv"
+    with replacing(path) as part:
         statements.to_csv(part)
     page = write_page(
         options.out / "index.html",
@@ -263,8 +262,7 @@ def _run_statements(options):
         table=cells,
     )
     _save(options, sae, extractor, explanations)
-    seconds = time.perf_counter() - started
-    print(f"Wrote {options.out / 'statements.csv'} and {page} after {seconds:.0f} s.")
+    print(f"Wrote {path} and {page} after {time.perf_counter() - started:.0f} s.")
 
 
 def _text_table(options):

@@ -78,3 +78,26 @@ def test_a_target_of_chance_has_no_statements():
     statements = statements_of(finding, testing, codes, words, contrast)
     assert len(statements) == 0
     assert statement_cells(statements) == []
+
+
+def test_texts_of_one_author_are_compared_with_each_other_only():
+    """Authors who rate high mention cake; what moves the rating of each of them is soup."""
+    rng = np.random.default_rng(0)
+    author = np.repeat(np.arange(40), 8)
+    has_soup, has_cake = rng.random(320) < 0.4, rng.random(320) < 0.1 + 0.8 * (author % 2)
+    texts = [
+        f"{'soup' if soup else ''} {'cake' if cake else ''} {i}"
+        for i, (soup, cake) in enumerate(zip(has_soup, has_cake, strict=True))
+    ]
+    rating = has_soup + 2 * (author % 2) + 0.5 * rng.normal(size=320)
+    finding, testing, contrast = split_table(TextTable(texts, rating, author), "auto", 0)
+    assert not set(finding.groups) & set(testing.groups)
+    words = {0: Explanation(0, '"soup"'), 1: Explanation(1, '"cake"')}
+    codes = [
+        sparse.csr_array(
+            [[word in text for word in ("soup", "cake")] for text in side.texts], dtype=float
+        )
+        for side in (finding, testing)
+    ]
+    statements = statements_of(finding, testing, codes, words, contrast)
+    assert statements.loc[statements["survives"], "text"].tolist() == ['"soup"']

@@ -2,9 +2,9 @@
 What drives the rating?
 =======================
 
-A thousand reviews, a rating of each, and nobody knows what to look for. One half of the reviews finds
-features that go along with the rating and writes words about them; the other half tests whether the
-words hold. The reviews are made here, so that the right answer is known.
+A thousand reviews, a rating of each, and nobody knows what to look for. One half of the reviews
+finds features that go along with the rating and writes words about them; the other half tests
+whether the words hold. The reviews are made here, so that the right answer is known.
 """
 
 import matplotlib.pyplot as plt
@@ -63,9 +63,9 @@ print(f"{len(selected)} of {codes.shape[1]} features go along with the rating")
 # %%
 # Words
 # -----
-# A feature fires late in a text for what stood before; its words need not say that. So the words are
-# applied to the texts they were written from, and a dozen that explain the rating beside each other
-# are kept.
+# A feature may fire late in a text for what stood before, and its words need not say that. So the
+# words are applied to the texts they were written from, and those are kept, a dozen at most, that
+# explain the rating beside each other.
 
 atlas = FeatureAtlas(sae, n_examples=50, n_per_octave=100).fit(rows, tokens=tokens)
 words = explain(atlas, features=selected)
