@@ -16,6 +16,7 @@ from sksae._hook_names import IN_BLOCKS
 from sksae._optional import needed
 from sksae._threads import threads_for
 from sksae.command_line import (
+    kind_of_target,
     read_file,
     read_text_table,
     read_texts,
@@ -237,7 +238,7 @@ def _run_statements(options):
     *sides, contrast = split_table(table, options.target_type or "auto", options.seed)
     finding, testing = (side.texts for side in sides)
     counts = f"{len(finding):,} texts to find statements, {len(testing):,} to test them"
-    print(f"{counts}; {options.target} is {contrast.target_type_}")
+    print(f"{counts}; {options.target} is {kind_of_target(contrast)}")
     where = (options.model or TINY_LM_PATH, _layer(options), options.site)
     extractor = ActivationExtractor(*where, device=options.device, verbose=1)
     X, tokens = extractor.extract(finding)

@@ -51,6 +51,14 @@ def split_table(table, target_type, random_state):
     return finding, testing, contrast
 
 
+def kind_of_target(contrast):
+    """Return what a fitted contrast takes the target for, in words."""
+    if contrast.target_type_ != "binary":
+        return contrast.target_type_
+    (other,) = (label for label in contrast.classes_ if label != contrast.pos_label_)
+    return f"binary, and numbers are shares of {contrast.pos_label_} against {other}"
+
+
 def tested_statements(finding, testing, codes, explanations, contrast):
     """Return the statements about a target, tested on texts that they were not found on.
 

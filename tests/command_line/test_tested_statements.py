@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sksae.command_line import TextTable, split_table, statement_cells
+from sksae.command_line import TextTable, kind_of_target, split_table, statement_cells
 from sksae.command_line import tested_statements as statements_of
 from sksae.interpret import Explanation
 from tests.cases import each_case
@@ -19,14 +19,14 @@ def table(target, groups=None):
     [
         ([1.0, 2, 4] * 20, "ordinal"),
         ([0.5, 2, 4] * 20, "continuous"),
-        ([0.0, 1] * 30, "binary"),
-        (["a", "b"] * 30, "binary"),
+        ([0.0, 1] * 30, "binary, and numbers are shares of 1.0 against 0.0"),
+        (["a", "b"] * 30, "binary, and numbers are shares of b against a"),
         (["a", "b", "c"] * 20, "multiclass"),
     ],
 )
 def test_numbers_are_no_classes(target, kind):
     finding, testing, contrast = split_table(table(target), "auto", 0)
-    assert contrast.target_type_ == kind
+    assert kind_of_target(contrast) == kind
     assert sorted([*finding.texts, *testing.texts]) == sorted(table(target).texts)
 
 
