@@ -142,7 +142,9 @@ def reviews(tmp_path_factory):
 def test_statements_about_a_column_of_a_csv(model, reviews, tmp_path, capsys):
     small = ("--n-components", 48, "--k", 4, "--max-iter", 12, "--layer", 1)
     given = ("--texts", reviews, "--target", "rating", "--text-column", "what, and how")
-    assert run("--model", model, *given, *small, "--out", tmp_path) == 0
+    saved = tmp_path / "saved" / "sae.safetensors"
+    assert run("--model", model, *given, *small, "--out", tmp_path / "out", "--save", saved) == 0
+    tmp_path = tmp_path / "out"
     shown = capsys.readouterr().out
     assert "1 rows are left out" in shown
     assert "200 texts to find statements, 200 to test them; rating is ordinal" in shown
@@ -156,6 +158,7 @@ def test_statements_about_a_column_of_a_csv(model, reviews, tmp_path, capsys):
         '"cat"': True,
         '"rds" in "birds"': False,
     }
+    assert {int(line["feature"]) for line in lines} <= set(sksae.load(saved).explanations_)
     assert f"{len(survived)} of {len(lines)} statements about rating survive" in shown
     index = read_index((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert index["table"][0][0] == "statement"
