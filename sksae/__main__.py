@@ -275,7 +275,7 @@ def _text_table(options):
         groups=options.groups,
     )
     if table.n_left_out:
-        print(f"{table.n_left_out:,} rows are left out, which have an empty cell")
+        print(f"Rows left out, for an empty cell: {table.n_left_out:,}")
     return table if options.max_texts is None else table.sample(options.max_texts, options.seed)
 
 

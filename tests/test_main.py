@@ -142,15 +142,14 @@ def reviews(tmp_path_factory):
 def test_statements_about_a_column_of_a_csv(model, reviews, tmp_path, capsys):
     small = ("--n-components", 48, "--k", 4, "--max-iter", 12, "--layer", 1)
     given = ("--texts", reviews, "--target", "rating", "--text-column", "what, and how")
-    saved = tmp_path / "saved" / "sae.safetensors"
-    assert run("--model", model, *given, *small, "--out", tmp_path / "out", "--save", saved) == 0
-    tmp_path = tmp_path / "out"
+    out, saved = tmp_path / "out", tmp_path / "saved" / "sae.safetensors"
+    assert run("--model", model, *given, *small, "--out", out, "--save", saved) == 0
     shown = capsys.readouterr().out
-    assert "1 rows are left out" in shown
+    assert "Rows left out, for an empty cell: 1\n" in shown
     assert "200 texts to find statements, 200 to test them; rating is ordinal" in shown
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["index.html", "statements.csv"]
+    assert sorted(p.name for p in out.iterdir()) == ["index.html", "statements.csv"]
 
-    with (tmp_path / "statements.csv").open(encoding="utf-8", newline="") as stream:
+    with (out / "statements.csv").open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     survived = [line for line in lines if line["survives"] == "True"]
     effects = {line["text"]: float(line["effect"]) for line in survived}
@@ -160,7 +159,7 @@ def test_statements_about_a_column_of_a_csv(model, reviews, tmp_path, capsys):
     }
     assert {int(line["feature"]) for line in lines} <= set(sksae.load(saved).explanations_)
     assert f"{len(survived)} of {len(lines)} statements about rating survive" in shown
-    index = read_index((tmp_path / "index.html").read_text(encoding="utf-8"))
+    index = read_index((out / "index.html").read_text(encoding="utf-8"))
     assert index["table"][0][0] == "statement"
     assert [cells[0] for cells in index["table"][1:]] == [line["text"] for line in lines]
 

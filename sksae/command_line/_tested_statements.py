@@ -27,7 +27,7 @@ def split_table(table, target_type, random_state):
     finding, testing : TextTable
         Both sides, about half of the texts each.
     contrast : FeatureContrast
-        The test that suits the target; not fitted.
+        The test that suits the target; it knows the target, and no codes yet.
 
     Raises
     ------

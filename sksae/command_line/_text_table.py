@@ -76,11 +76,12 @@ def read_text_table(content, *, source, text, target, groups=None):
     numbers = _numbers([row[1] for row in rows])
     kept = [i for i, row in enumerate(rows) if all(row) and _is_value(numbers, i)]
     values = [rows[i][1] for i in kept] if numbers is None else numbers[kept]
+    if not kept:
+        raise ValueError(f"no row of {source} has a value in each of {', '.join(names)}")
     if len(set(values)) < 2:
-        only = f"one value, {rows[kept[0]][1]}," if kept else "no value"
         raise ValueError(
-            f"the column {target!r} of {source} has {only} in {len(kept)} rows with a text; two "
-            "different ones are needed at least"
+            f"the column {target!r} of {source} has one value, {rows[kept[0]][1]}, in {len(kept)} "
+            "rows with a text; two different ones are needed at least"
         )
     return TextTable(
         [rows[i][0] for i in kept],

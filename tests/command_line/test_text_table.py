@@ -43,7 +43,7 @@ def test_a_target_with_a_word_is_labels():
         ("text,stars\n,1\n,2\n", "the column 'text' of a.csv is empty"),
         ("text,stars\na,\nb,\n", "the column 'stars' of a.csv is empty"),
         ("text,stars\na,5\nb,5\n,4\n", "'stars' of a.csv has one value, 5, in 2 rows with a text"),
-        ("text,stars\na,nan\nb,inf\n", "has no value in 0 rows"),
+        ("text,stars\na,nan\nb,inf\n", "no row of a.csv has a value in each of text, stars"),
         ('text,stars\na,1\n"b,2\n', "a.csv is no CSV: line 3: unexpected end of data"),
     ],
 )
