@@ -1,7 +1,6 @@
 """``python -m sksae``: a thin skin over what ``docs/examples/language_model_features.py`` does."""
 
 import argparse
-import random
 import re
 import sys
 import tempfile
@@ -12,11 +11,22 @@ from pathlib import Path
 from sklearn.model_selection import train_test_split
 
 import sksae
+from sksae._files import replacing
 from sksae._hook_names import IN_BLOCKS
+from sksae._optional import needed
 from sksae._threads import threads_for
-from sksae.datasets import TINY_LM_PATH, load_corpus
+from sksae.command_line import (
+    kind_of_target,
+    read_file,
+    read_text_table,
+    read_texts,
+    split_table,
+    statement_cells,
+    tested_statements,
+)
+from sksae.datasets import TINY_LM_PATH
 from sksae.interpret import FeatureAtlas, choose_features, explain, read_prompt, score_explanations
-from sksae.language_models import ActivationExtractor
+from sksae.language_models import ActivationExtractor, SAEVectorizer
 from sksae.metrics import dead_fraction, l0
 from sksae.report import feature_lines, table_lines, write_page
 
@@ -29,6 +39,7 @@ ESTIMATORS = {
     "matryoshka": sksae.MatryoshkaSAE,
 }
 HELD_OUT, N_FEATURES, N_EXAMPLES = 0.2, 12, 5
+FOR_WORDS = {"n_examples": 50, "n_per_octave": 100}  # words are written from more than is shown
 N_PROMPTS, LENGTH = 6, 600  # of the texts that the page shows whole; characters
 
 # What suits the packaged model and corpus: readable features in about a minute on two cores.
@@ -40,14 +51,18 @@ what its features stand for: in the terminal and on an HTML page that needs noth
 
 Without arguments it works on the small model and the texts that come with sksae. The options point
 it at your own model and text. A fifth of the texts, at random, is held out: the features and their
-examples are of those, and so is the last line of the table."""
+examples are of those, and so is the last line of the table.
+
+With --target, the texts are a column of a CSV file, and what is found are statements: which words
+go along with the target? Half of the texts, at random, finds them; the other half tests them."""
 
 EPILOG = """\
 examples:
   python -m sksae
   python -m sksae --model openai-community/gpt2 --layer 8 --texts reviews.txt --k 32
   python -m sksae --model ./my-model --texts - --estimator jumprelu --save sae.st < notes.txt
-  python -m sksae --estimator l1 --target-l0 20"""
+  python -m sksae --estimator l1 --target-l0 20
+  python -m sksae --texts reviews.csv --text-column text --target rating"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,7 +81,7 @@ def main(argv=None):
         _check(options)
         # The packaged model is too small to share: on busy cores threads wait for each other.
         with threads_for(0) if options.model is None else nullcontext():
-            _run(options)
+            (_run if options.target is None else _run_statements)(options)
     except KeyboardInterrupt:
         print(f"\n{parser.prog}: interrupted", file=sys.stderr)
         return 130
@@ -90,6 +105,10 @@ def _parser():
     add("--site", default="resid_post", help="where in the block, or a module's path (%(default)s)")
     add("--texts", metavar="FILE", help="UTF-8, - for stdin; a text a paragraph, or else a line")
     add("--max-texts", type=_positive, metavar="N", help="use N of the texts, drawn at random")
+    add("--target", metavar="COLUMN", help="of a CSV: find statements about it, and test them")
+    add("--text-column", metavar="COLUMN", help="of the CSV: the texts (text)")
+    add("--groups", metavar="COLUMN", help="of the CSV: whose texts depend on each other")
+    add("--target-type", metavar="TYPE", help="binary, multiclass, ordinal, continuous or counts")
     kind = {"type": _estimator, "default": "topk", "metavar": "NAME"}
     add("--estimator", **kind, help=f"{', '.join(ESTIMATORS)}, or a class such as TopKSAE (topk)")
     add("--k", type=_positive, help="features active on each token, for topk and batchtopk")
@@ -152,6 +171,14 @@ def _check(options):
         if getattr(options, option) is not None and _takes_k(options):
             name = option.replace("_", "-")
             raise ValueError(f"--{name} is for penalised estimators; {options.estimator} takes --k")
+    if options.target is None:
+        for option in ("text_column", "groups", "target_type"):
+            if getattr(options, option) is not None:
+                raise ValueError(f"--{option.replace('_', '-')} is for texts with a --target")
+    else:
+        needed("pandas", "--target")
+        if options.texts is None:
+            raise ValueError("--target needs the CSV file that it is a column of: --texts FILE")
     path = options.model or "."
     if path[0] in "./~" and not Path(path).expanduser().is_dir():
         raise ValueError(f"there is no folder {options.model} to load a model from")
@@ -174,9 +201,9 @@ def _check_writable(folder):
 def _run(options):
     """All of it: texts, activations, fit, table, features, page."""
     started = time.perf_counter()
-    texts = read_texts(options)
+    texts = read_texts(options.texts, options.max_texts, options.seed)
     train, held_out = train_test_split(texts, test_size=HELD_OUT, random_state=options.seed)
-    print(f"{len(train):,} texts to fit, {len(held_out):,} held out")
+    print(counts := f"{len(train):,} texts to fit, {len(held_out):,} held out")
     where = (options.model or TINY_LM_PATH, _layer(options), options.site)
     extractor = ActivationExtractor(*where, device=options.device, verbose=1)
     X = extractor.transform(train)
@@ -197,47 +224,65 @@ def _run(options):
         explanations=explanations,
         prompts=[read_prompt(extractor, sae, text[:LENGTH]) for text in held_out[:N_PROMPTS]],
         title="What the features stand for",
-        facts=_facts(options, extractor, sae, train, held_out),
+        facts=_facts(options, extractor, sae, f"{counts}; examples are of those held out"),
         table=table,
     )
-    if options.save:
-        sae.set_feature_names(explanations).save(options.save, extractor=extractor)
-        print(f"Saved the estimator; load it with sksae.load({str(options.save)!r}).")
+    _save(options, sae, extractor, explanations)
     print(f"Wrote {page} after {time.perf_counter() - started:.0f} s; open it in a browser.")
 
 
-def read_texts(options):
-    """Return the texts that the options name, each once."""
-    if options.texts is None:
-        texts, source = load_corpus().data, "the corpus that comes with sksae"
-    else:
-        texts, source = split_texts(_read(options.texts)), options.texts
-    texts = list(dict.fromkeys(texts))
-    if options.max_texts is not None and options.max_texts < len(texts):
-        texts = random.Random(options.seed).sample(texts, options.max_texts)
-    if len(texts) < 2:
-        raise ValueError(
-            f"{len(texts)} different texts in {source}, but at least 2 are needed, one of them to "
-            "hold out; separate texts by blank lines or put each on a line"
-        )
-    return texts
+def _run_statements(options):
+    """The same for texts with a target: statements, tested on the other half of the texts."""
+    started = time.perf_counter()
+    table = _text_table(options)
+    *sides, contrast = split_table(table, options.target_type or "auto", options.seed)
+    finding, testing = (side.texts for side in sides)
+    counts = f"{len(finding):,} texts to find statements, {len(testing):,} to test them"
+    print(f"{counts}; {options.target} is {kind_of_target(contrast)}")
+    where = (options.model or TINY_LM_PATH, _layer(options), options.site)
+    extractor = ActivationExtractor(*where, device=options.device, verbose=1)
+    X, tokens = extractor.extract(finding)
+    sae = _autoencoder(options).fit(X)
+    codes = tuple(map(SAEVectorizer(extractor, sae).transform, (finding, testing)))
+    atlas = FeatureAtlas(sae, **FOR_WORDS).fit(X, tokens=tokens)
+    explanations = score_explanations(atlas, explain(atlas))
+    statements = tested_statements(*sides, codes, explanations, contrast)
+    cells = statement_cells(statements)
+    n_survive = sum(cell["survives"] == "yes" for cell in cells)
+    print("", *table_lines(cells), "", sep="\n")
+    print(f"{n_survive} of {len(cells)} statements about {options.target} survive.")
+    path = options.out / "statements.csv"
+    with replacing(path) as part:
+        statements.to_csv(part)
+    page = write_page(
+        options.out / "index.html",
+        atlas,
+        explanations=explanations,
+        title=f"What goes along with {options.target}",
+        facts=_facts(options, extractor, sae, f"{counts}; examples are of the first"),
+        table=cells,
+    )
+    _save(options, sae, extractor, explanations)
+    print(f"Wrote {path} and {page} after {time.perf_counter() - started:.0f} s.")
 
 
-def _read(name):
-    try:
-        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        return raw.decode("utf-8-sig")
-    except OSError as error:
-        raise OSError(f"cannot read {name}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8 text: byte {error.start} is invalid") from error
+def _text_table(options):
+    table = read_text_table(
+        read_file(options.texts),
+        source=options.texts,
+        text=options.text_column or "text",
+        target=options.target,
+        groups=options.groups,
+    )
+    if table.n_left_out:
+        print(f"Rows left out, for an empty cell: {table.n_left_out:,}")
+    return table if options.max_texts is None else table.sample(options.max_texts, options.seed)
 
 
-def split_texts(text):
-    """Paragraphs where there are blank lines, else lines."""
-    text = text.replace("\r\n", "\n").strip("\n")
-    pieces = re.split(r"\n(?:[ \t]*\n)+", text)
-    return [piece for piece in (pieces if len(pieces) > 1 else text.split("\n")) if piece.strip()]
+def _save(options, sae, extractor, explanations):
+    if options.save:
+        sae.set_feature_names(explanations).save(options.save, extractor=extractor)
+        print(f"Saved the estimator; load it with sksae.load({str(options.save)!r}).")
 
 
 def _layer(options):
@@ -303,14 +348,13 @@ def look(sae, X, tokens, model):
         return FeatureAtlas(sae).fit(X, tokens=tokens)
 
 
-def _facts(options, extractor, sae, train, held_out):
+def _facts(options, extractor, sae, texts):
     """What the page says about how it came to be; no path of the package's own."""
     return {
         "model": options.model or "the small language model that comes with sksae",
         "layer": "none" if extractor.layer is None else extractor.layer,
         "site": extractor.site,
-        "texts": f"{options.texts or 'the corpus that comes with sksae'}: {len(train):,} to fit, "
-        f"{len(held_out):,} held out; histogram and examples are of those held out",
+        "texts": f"{options.texts or 'the corpus that comes with sksae'}: {texts}",
         "estimator": re.sub(r"\s+", " ", repr(sae)),
         "sksae": sksae.__version__,
     }

@@ -1,3 +1,4 @@
+import csv
 import io
 import os
 import re
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 import sksae
 import sksae.__main__ as command
 from sksae import JumpReLUSAE, TopKSAE
+from sksae.command_line import split_pieces
 from sksae.language_models import ActivationExtractor
 from sksae.metrics import dead_fraction, explained_variance, l0
 from tests.cases import each_case
@@ -118,6 +120,50 @@ def test_the_main_job(model, file, texts, tmp_path, capsys):
     assert f"sksae.load('{saved}')" in shown
 
 
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    """The path of a CSV file whose rating is larger with cats, and smaller with birds."""
+    rng = np.random.default_rng(0)
+    has = rng.random((400, 3)) < 0.4
+    names = np.array(["cat", "birds", "mat"])
+    texts = [" ".join(rng.permutation([*names[row], "the", "sat", "on", "a"])) for row in has]
+    rating = np.round(3 + has[:, 0] - has[:, 1] + rng.normal(size=400)).astype(int)
+    path = tmp_path_factory.mktemp("reviews") / "reviews.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        lines = csv.writer(stream, delimiter=";")
+        lines.writerow(["rating", "what, and how", "author"])
+        lines.writerows(
+            zip(rating, (f"{t} {i}" for i, t in enumerate(texts)), range(400), strict=True)
+        )
+        lines.writerow(["4", "", "nobody"])
+    return path
+
+
+def test_statements_about_a_column_of_a_csv(model, reviews, tmp_path, capsys):
+    small = ("--n-components", 48, "--k", 4, "--max-iter", 12, "--layer", 1)
+    given = ("--texts", reviews, "--target", "rating", "--text-column", "what, and how")
+    out, saved = tmp_path / "out", tmp_path / "saved" / "sae.safetensors"
+    assert run("--model", model, *given, *small, "--out", out, "--save", saved) == 0
+    shown = capsys.readouterr().out
+    assert "Rows left out, for an empty cell: 1\n" in shown
+    assert "200 texts to find statements, 200 to test them; rating is ordinal" in shown
+    assert sorted(p.name for p in out.iterdir()) == ["index.html", "statements.csv"]
+
+    with (out / "statements.csv").open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    survived = [line for line in lines if line["survives"] == "True"]
+    effects = {line["text"]: float(line["effect"]) for line in survived}
+    assert {text: effect > 0 for text, effect in effects.items()} == {
+        '"cat"': True,
+        '"rds" in "birds"': False,
+    }
+    assert {int(line["feature"]) for line in lines} <= set(sksae.load(saved).explanations_)
+    assert f"{len(survived)} of {len(lines)} statements about rating survive" in shown
+    index = read_index((out / "index.html").read_text(encoding="utf-8"))
+    assert index["table"][0][0] == "statement"
+    assert [cells[0] for cells in index["table"][1:]] == [line["text"] for line in lines]
+
+
 def test_another_estimator_from_standard_input(model, texts, tmp_path, capsys, monkeypatch):
     paragraphs = "\n \n".join(text.replace(" on ", "\non ") for text in texts)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(paragraphs.encode())))
@@ -176,7 +222,7 @@ def test_the_same_seed_gives_the_same_page(model, file, tmp_path, capsys):
     ],
 )
 def test_what_separates_texts(text, pieces):
-    assert command.split_texts(text) == pieces
+    assert split_pieces(text) == pieces
 
 
 @each_case("cls", SAES)
@@ -204,6 +250,8 @@ def failing(tmp_path, name):
     (tmp_path / "empty").write_text("\n\n")
     (tmp_path / "two").write_text("a cat\na dog\n")
     (tmp_path / "taken").write_text("a file")
+    (tmp_path / "rated.csv").write_text("text,stars\n" + "good,5\n" * 9)
+    rated = ["--texts", str(tmp_path / "rated.csv")]
     path = str(tmp_path)
     return {
         "missing": (["--texts", f"{path}/nope"], "cannot read .*nope: No such file"),
@@ -227,6 +275,10 @@ def failing(tmp_path, name):
         "no model": (["--model", path, "--texts", f"{path}/two"], "."),
         "layer": (["--layer", "9", "--texts", f"{path}/two"], "has 5 layers.*Got 9"),
         "site": (["--site", "nowhere", "--texts", f"{path}/two"], "nowhere"),
+        "no texts": (["--target", "stars"], "--target needs the CSV file"),
+        "no target": ([*rated, "--groups", "x"], "--groups is for texts with a --target"),
+        "column": ([*rated, "--target", "rating"], "has no column 'rating'; there are text, stars"),
+        "one value": ([*rated, "--target", "stars"], "'stars' of .* has one value, 5, in 9 rows"),
         "out": (["--out", f"{path}/taken/x"], "cannot write to .*taken"),
         "save": (["--save", f"{path}"], "needs the name of a file"),
         "device": (["--device", "abacus", "--texts", f"{path}/two"], "abacus"),
@@ -254,6 +306,10 @@ def failing(tmp_path, name):
         "no model",
         "layer",
         "site",
+        "no texts",
+        "no target",
+        "column",
+        "one value",
         "out",
         "save",
         "device",
@@ -281,14 +337,14 @@ def test_help_names_every_option(capsys):
         run("--help")
     assert leaving.value.code == 0
     shown = capsys.readouterr().out
-    for option in ("--model", "--layer", "--site", "--texts", "--estimator", "--k", "--alpha",
-                   "--target-l0", "--n-components", "--out", "--save"):  # fmt: skip
+    for option in ("--model", "--layer", "--site", "--texts", "--target", "--estimator", "--k",
+                   "--alpha", "--target-l0", "--n-components", "--out", "--save"):  # fmt: skip
         assert option in shown
     assert "your own model and text" in shown
 
 
 def test_an_interruption_is_no_traceback(monkeypatch, tmp_path, capsys):
-    def interrupted(options):
+    def interrupted(*options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "read_texts", interrupted)

@@ -15,7 +15,7 @@ ORDER = {
         "embeddings_with_target",
         "large_data",
     ],
-    "texts": ["beside_tfidf", "contrast"],
+    "texts": ["beside_tfidf", "contrast", "what_drives_the_rating"],
     "language_models": [
         "language_model_features",
         "what_is_kept",

@@ -170,7 +170,8 @@ class _Moments:
         return np.add.reduceat(values, self.starts) if len(self.starts) else np.zeros(0)
 
     def _by_column(self, values):
-        return np.bincount(self.column, values, self.n_columns)
+        sums = np.bincount(self.column, values, self.n_columns)
+        return sums.astype(np.float64, copy=False)  # of no values at all they are integers
 
     def of_score(self, index):
         """Variance and skewness over permutations, and the variance by squared residuals."""

@@ -268,18 +268,26 @@ def test_what_does_not_fit_the_target_is_named(X, options, y, given, message):
         FeatureContrast(**options).fit(X, y, **given)
 
 
-@each_case(
-    "options, y, given",
-    [
-        ({}, np.arange(40) / 7, {}),
-        ({"statistic": "linear"}, np.arange(40) / 7, {}),
-        ({"statistic": "auroc"}, np.arange(40) % 3, {}),
-        ({"statistic": "welch_t"}, np.arange(40) % 3, {}),
-        ({"pooling": None}, np.arange(40) % 2, {"groups": np.arange(40) // 2}),
-        ({}, np.arange(40) / 7, {"covariates": np.ones(40)}),
-        ({}, np.arange(40) / 7, {"covariates": np.arange(40)}),
-    ],
-)
+TARGETS = [
+    ({}, np.arange(40) / 7, {}),
+    ({"statistic": "linear"}, np.arange(40) / 7, {}),
+    ({"statistic": "auroc"}, np.arange(40) % 3, {}),
+    ({"statistic": "welch_t"}, np.arange(40) % 3, {}),
+    ({"pooling": None}, np.arange(40) % 2, {"groups": np.arange(40) // 2}),
+    ({}, np.arange(40) / 7, {"covariates": np.ones(40)}),
+    ({}, np.arange(40) / 7, {"covariates": np.arange(40)}),
+]
+
+
+@each_case("options, y, given", TARGETS)
+def test_codes_that_never_fire_at_all_go_along_with_nothing(options, y, given):
+    for X in (np.zeros((40, 3)), sparse.csr_array((40, 3))):
+        contrast = FeatureContrast(**options).fit(X, y, **given)
+        assert (contrast.pvalues_ == 1).all()
+        assert (contrast.effects_ == 0).all()
+
+
+@each_case("options, y, given", TARGETS)
 def test_what_never_changes_goes_along_with_nothing(options, y, given):
     """Silent, constant, constant below zero and huge; infinitesimal ones on a single document."""
     X = np.zeros((40, 6))

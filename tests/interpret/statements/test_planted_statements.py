@@ -2,6 +2,8 @@
 
 import json
 import re
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,3 +109,15 @@ def test_the_path_finds_what_drives_targets_and_says_nothing_false(client):
         n_right += hits[0] >= 4 and hits[1] == 3 and not false
         results.append((seed, hits, false))
     assert n_right >= 9, results
+
+
+@pytest.mark.slow
+def test_the_example_finds_all_that_moves_the_rating():
+    folder = Path(__file__).parents[3] / "docs" / "examples" / "texts"
+    ran = runpy.run_path(str(folder / "what_drives_the_rating.py"))
+    table = ran["table"]
+    survived = table.loc[table["survives"]]
+    for thing, move in ran["MOVES"].items():
+        effects = survived.loc[survived["text"].str.contains(f'"{thing}"'), "effect"]
+        assert len(effects), thing
+        assert (effects * move > 0).all(), thing

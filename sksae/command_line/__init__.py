@@ -1,0 +1,26 @@
+"""Parts of ``python -m sksae``: texts of a file, and statements about what they are rated by."""
+
+from sksae.command_line._tested_statements import (
+    kind_of_target,
+    split_table,
+    statement_cells,
+    tested_statements,
+)
+from sksae.command_line._text_files import read_file, read_texts, split_pieces
+from sksae.command_line._text_table import TextTable, read_text_table
+
+__all__ = [
+    "TextTable",
+    "kind_of_target",
+    "read_file",
+    "read_text_table",
+    "read_texts",
+    "split_pieces",
+    "split_table",
+    "statement_cells",
+    "tested_statements",
+]
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,163 @@
+"""Statements about the target of texts: found on some of them, tested on the others."""
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import clone
+
+from sksae.interpret import FeatureContrast, annotate, split_texts, validate
+
+N_STATEMENTS = 20  # that are tested at most; the fewer, the less each has to stand out
+N_TEXTS = 5  # that have what the words say, and as many that have not
+
+
+def split_table(table, target_type, random_state):
+    """Return the rows to find statements on and those to test them on, before anything is spent.
+
+    Parameters
+    ----------
+    table : TextTable
+        The texts. Equal ones, and those of one group, stay on one side.
+    target_type : str
+        As for `FeatureContrast`; "auto" takes whole numbers for a rating, and never for classes.
+    random_state : int
+        Seed of the split.
+
+    Returns
+    -------
+    finding, testing : TextTable
+        Both sides, about half of the texts each.
+    contrast : FeatureContrast
+        The test that suits the target; it knows the target, and no codes yet.
+
+    Raises
+    ------
+    ValueError
+        If there are too few texts, or the target is not of the type on both sides.
+    """
+    if target_type == "auto" and table.target.dtype.kind == "f":
+        values = np.unique(table.target)
+        whole = "ordinal" if (values % 1 == 0).all() else "continuous"
+        target_type = whole if len(values) > 2 else "binary"
+    sides = split_texts(table.texts, groups=table.groups, random_state=random_state)
+    finding, testing = (table.of(rows) for rows in sides)
+    contrast = FeatureContrast(
+        target_type=target_type,
+        pooling=None,
+        n_features_to_select=N_STATEMENTS,
+        random_state=random_state,
+    )
+    for side in (finding, testing):  # raises for a target that cannot be tested
+        contrast.fit(np.eye(len(side.texts), 1), side.target)
+    return finding, testing, contrast
+
+
+def kind_of_target(contrast):
+    """Return what a fitted contrast takes the target for, in words."""
+    if contrast.target_type_ != "binary":
+        return contrast.target_type_
+    (other,) = (label for label in contrast.classes_ if label != contrast.pos_label_)
+    return f"binary, and numbers are shares of {contrast.pos_label_} against {other}"
+
+
+def tested_statements(finding, testing, codes, explanations, contrast):
+    """Return the statements about a target, tested on texts that they were not found on.
+
+    A feature that goes along with the target proposes its words. A few words are chosen among them
+    by what they themselves tell about the target of the first side, beside each other, and these
+    are tested on the second side.
+
+    Parameters
+    ----------
+    finding, testing : TextTable
+        Both sides, from `split_table`.
+    codes : tuple of two sparse matrices
+        The codes of their texts, one row per text.
+    explanations : dict of int to Explanation
+        Rules, as `explain` writes them from token statistics of the first side.
+    contrast : FeatureContrast
+        The test; fitted here to the words on the first side, with the length of the texts as a
+        covariate.
+
+    Returns
+    -------
+    statements : DataFrame
+        The table of `validate`; without lines if no words go along with the target.
+    """
+    length = [np.array([len(text) for text in side.texts]) for side in (finding, testing)]
+    given = (finding.target, finding.groups)
+    proposing = clone(contrast).set_params(n_features_to_select=None)
+    proposing.fit(codes[0], *given, covariates=length[0])
+    proposed = proposing.get_support(indices=True)
+    # The strongest first: of features with the same words, it is the one that is shown.
+    proposed = proposed[np.argsort(proposing.pvalues_[proposed], kind="stable")]
+    told = _told(proposed.tolist(), explanations, finding.texts, codes[0].shape[1])
+    contrast.fit(told, *given, covariates=length[0])
+    words = {number: explanations[number] for number in contrast.chosen_.tolist()}
+    return validate(
+        testing.texts,
+        testing.target,
+        words,
+        target_type=contrast.target_type_,
+        contrast=contrast,
+        codes=codes[1] if words else None,
+        groups=testing.groups,
+        covariates=length[1],
+        written_from=finding.texts,
+    )
+
+
+def _told(features, explanations, texts, n_features):
+    """Return which texts have what the words of some features say, (n_texts, n_features).
+
+    The column of a feature is empty without words that are true of some texts and not of others,
+    or where the words of another one are true of the same texts.
+    """
+    known, rows, columns = set(), [], []
+    for number in features:
+        has = _texts_with(explanations[number], texts) if number in explanations else None
+        if has is None or min(has.sum(), (~has).sum()) < N_TEXTS or has.tobytes() in known:
+            continue
+        known.add(has.tobytes())
+        rows.append(np.flatnonzero(has))
+        columns.append(np.full(len(rows[-1]), number))
+    places = (np.concatenate(rows), np.concatenate(columns)) if rows else ([], [])
+    ones = np.ones(len(places[0]))
+    return sparse.csr_array((ones, places), shape=(len(texts), n_features))
+
+
+def _texts_with(explanation, texts):
+    """Return the mask of the texts that have what words say; None for words that are no rule."""
+    try:
+        return annotate(texts, {explanation.feature: explanation}).toarray()[:, 0] > 0
+    except ValueError:  # a quotation mark in quotation marks, or "fires too rarely to tell"
+        return None
+
+
+def statement_cells(statements):
+    """Return the cells to show of a table of statements, one dict per line.
+
+    Parameters
+    ----------
+    statements : DataFrame
+        The table of `validate`.
+
+    Returns
+    -------
+    lines : list of dict
+        The columns that a reader needs, as strings.
+    """
+    return [
+        {
+            "statement": line["text"],
+            **({"class": line["class"]} if "class" in line else {}),
+            "feature": number,
+            "texts": f"{line['n_texts']:,}",
+            "with": f"{line['with']:.3g}",
+            "without": f"{line['without']:.3g}",
+            "effect": f"{line['effect']:+.2f}",
+            "95 %": f"{line['effect_low']:+.2f} to {line['effect_high']:+.2f}",
+            "p": f"{line['family_pvalue']:.2g}",
+            "survives": "yes" if line["survives"] else "no",
+        }
+        for number, line in zip(statements.index, statements.to_dict("records"), strict=True)
+    ]
