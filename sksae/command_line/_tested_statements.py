@@ -129,7 +129,7 @@ def _texts_with(explanation, texts):
     """Return the mask of the texts that have what words say; None for words that are no rule."""
     try:
         return annotate(texts, {explanation.feature: explanation}).toarray()[:, 0] > 0
-    except ValueError:  # a quotation mark in quotation marks, or "fires too rarely to tell"
+    except ValueError:  # such as "fires too rarely to tell"
         return None
 
 

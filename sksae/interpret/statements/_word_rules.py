@@ -2,7 +2,8 @@
 
 import re
 
-_QUOTED = r'"(?:[^"]*)"'
+# What is quoted ends where a word of the sentence may follow: it may be a quotation mark itself.
+_QUOTED = r'"(?s:.+?)"(?=$|[ ,;])'
 _THING = rf"(?:{_QUOTED}|a line break|a space)"
 _KINDS = {
     "numbers": r"\d+",

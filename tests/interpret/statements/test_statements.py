@@ -60,6 +60,8 @@ class Reader:
         ('"사랑"', ["사랑은"], ["미움"]),
         ("Korean text", ["I like 사랑"], ["I like love"]),
         ('"x.y"', ["an x.y"], ["an xzy"]),
+        ('"""', ['say "no"'], ["say no"]),
+        ('"."" or "a"', ['end."', "a cup"], ['"', "end."]),
     ],
 )
 def test_words_from_statistics_are_rules(words, has, lacks):
