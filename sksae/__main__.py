@@ -250,7 +250,7 @@ def _run_statements(options):
     cells = statement_cells(statements)
     n_survive = sum(cell["survives"] == "yes" for cell in cells)
     print("", *table_lines(cells), "", sep="\n")
-    print(f"{n_survive} of {len(cells)} statements about {options.target} survive.")
+    print(f"{n_survive} of {len(cells)} statements survive; effects are at equal length of texts.")
     path = options.out / "statements.csv"
     with replacing(path) as part:
         statements.to_csv(part)

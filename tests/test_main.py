@@ -158,7 +158,9 @@ def test_statements_about_a_column_of_a_csv(model, reviews, tmp_path, capsys):
         '"rds" in "birds"': False,
     }
     assert {int(line["feature"]) for line in lines} <= set(sksae.load(saved).explanations_)
-    assert f"{len(survived)} of {len(lines)} statements about rating survive" in shown
+    assert (
+        f"{len(survived)} of {len(lines)} statements survive; effects are at equal length" in shown
+    )
     index = read_index((out / "index.html").read_text(encoding="utf-8"))
     assert index["table"][0][0] == "statement"
     assert [cells[0] for cells in index["table"][1:]] == [line["text"] for line in lines]
