@@ -116,10 +116,11 @@ class Checkpoint:
         """
         identity = _identity(fit)
         if self.path.exists():
-            self._check_identity(identity)
-            arrays = self._read_arrays()
+            header = self._read_header()
+            self._check_identity(header["identity"], identity)
+            arrays = self._read_arrays(header)
             with damage_named(self.path, "is damaged"):
-                _restore(fit, stopping, self._read_header()["state"], arrays)
+                _restore(fit, stopping, header["state"], arrays)
         self._last = time.monotonic()
 
         def after_step(run):
@@ -148,17 +149,17 @@ class Checkpoint:
                 raise ValueError(f"it was written by another version ({header['version']})")
             return header
 
-    def _read_arrays(self):
-        header = self._read_header()
+    def _read_arrays(self, header):
+        """Return the arrays, if they and the header have the digest that the header says."""
         with damage_named(self.path, "is damaged"), safe_open(self.path, "numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file is no dict
-            if header.pop("digest") != digest_of(header, arrays):
+            rest = {name: value for name, value in header.items() if name != "digest"}
+            if header["digest"] != digest_of(rest, arrays):
                 raise ValueError("its numbers are not those that were written")
         return arrays
 
-    def _check_identity(self, identity):
+    def _check_identity(self, written, identity):
         """Refuse the state of another fit, and say what differs."""
-        written = self._read_header()["identity"]
         names = sorted({*written, *identity})
         different = [name for name in names if written.get(name) != identity.get(name)]
         if different:

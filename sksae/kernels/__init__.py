@@ -7,7 +7,7 @@ device and dtype; a faster form of one of them goes behind the same name.
 from sksae.kernels._active import ActiveSet, flat_nonzero, runs_on, update_latents
 from sksae.kernels._search import Rule, Search, halves, pooled_cut
 from sksae.kernels._selection import keep_top_k, threshold_codes, top_k
-from sksae.kernels._straight_through import heaviside, jump_relu
+from sksae.kernels._straight_through import heaviside, jump_relu, near_threshold
 
 __all__ = [
     "ActiveSet",
@@ -18,6 +18,7 @@ __all__ = [
     "heaviside",
     "jump_relu",
     "keep_top_k",
+    "near_threshold",
     "pooled_cut",
     "runs_on",
     "threshold_codes",

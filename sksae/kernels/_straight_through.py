@@ -7,8 +7,9 @@ value with respect to the threshold is estimated by the rows that lie within ``e
 import torch
 
 
-def _near(z, threshold, bandwidth):
-    return ((z - threshold).abs() < bandwidth / 2).to(z.dtype)
+def near_threshold(z, threshold, bandwidth):
+    """Mask of the entries within the rectangle kernel around their thresholds."""
+    return (z - threshold).abs() < bandwidth / 2
 
 
 class _JumpReLU(torch.autograd.Function):
@@ -23,7 +24,8 @@ class _JumpReLU(torch.autograd.Function):
         z, threshold = ctx.saved_tensors
         # z 1[z > threshold] jumps by `threshold`, which the kernel smooths over the bandwidth; the
         # threshold moves the jump the other way than z does.
-        jump = _near(z, threshold, ctx.bandwidth) * threshold / ctx.bandwidth * grad
+        near = near_threshold(z, threshold, ctx.bandwidth).to(z.dtype)
+        jump = near * threshold / ctx.bandwidth * grad
         # Above its threshold a code is z itself.
         passed = torch.where(z > threshold, grad, 0.0)
         return (
@@ -46,7 +48,8 @@ class _Heaviside(torch.autograd.Function):
     def backward(ctx, grad):
         z, threshold = ctx.saved_tensors
         # As for JumpReLU, but the jump has height 1.
-        jump = _near(z, threshold, ctx.bandwidth) / ctx.bandwidth * grad
+        near = near_threshold(z, threshold, ctx.bandwidth).to(z.dtype)
+        jump = near / ctx.bandwidth * grad
         return jump if ctx.to_input else None, -jump.sum_to_size(threshold.shape), None, None
 
 

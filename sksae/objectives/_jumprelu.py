@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sksae.kernels import Rule, heaviside, jump_relu
+from sksae.kernels import Rule, heaviside, jump_relu, near_threshold
 from sksae.objectives._objective import Objective, Weight, reconstruction_loss
 from sksae.training import Revival, squared_norms
 
@@ -109,7 +109,7 @@ class JumpReLU(Objective):
         slopes = entries.of_rows(entries.w * (alpha / entries.w.sum()))
         loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.w)
         grad = entries.decode_backward(codes, pull)
-        near = (z - threshold).abs() < self.bandwidth / 2
+        near = near_threshold(z, threshold, self.bandwidth)
         jumps = torch.where(near, (threshold * grad + slopes) / self.bandwidth, 0.0)
         entries.vector_backward("threshold", -jumps)
         entries.encode_backward(torch.where(above, grad, 0.0))

@@ -71,10 +71,9 @@ class Engine:
     def gradient(self, x, w, weights, alpha, dead):
         """Return the `Gradient` of rows `x` of weight `w`."""
         args = x, w, weights, alpha, dead
-        small = len(x) * len(dead) <= _SMALL and x.device.type == "cpu"
         if self.plain or not runs_on(x.device):
             return self._plain(*args)
-        if small:
+        if len(x) * len(dead) <= _SMALL and x.device.type == "cpu":
             return self._dense(*args)
         rule = self.objective.rule(weights)
         # Top-k rules are sparse from the start; most entries may lie above a bound for a while.
@@ -108,14 +107,16 @@ class Engine:
         entries = AllEntries(x, w, weights, self.objective.rule(weights), **self._options)
         loss, codes = self.objective.loss(entries, alpha, dead)
         loss.backward()
-        grads = {
-            name: torch.zeros_like(weight) if weight.grad is None else weight.grad
-            for name, weight in weights.items()
-        }
-        return self._whole(loss.detach(), entries.fired(codes), grads)
+        grads = {name: weight.grad for name, weight in weights.items()}
+        return self._whole(loss.detach(), entries.fired(codes), grads, weights)
 
     @staticmethod
-    def _whole(loss, fired, grads):
+    def _whole(loss, fired, grads, weights):
+        """Return a `Gradient` of whole matrices; weights that have none get zeros."""
+        grads = {
+            name: torch.zeros_like(weight) if grads.get(name) is None else grads[name]
+            for name, weight in weights.items()
+        }
         vectors = {name: grad for name, grad in grads.items() if name not in MATRICES}
         return Gradient(loss, fired, vectors, partial(_rows_of, grads))
 
@@ -125,11 +126,7 @@ class Engine:
             return self._plain(x, w, weights, alpha, dead)
         entries = DenseEntries(x, w, weights, self.objective.rule(weights), **self._options)
         loss, codes = self.objective.backward(entries, alpha, dead)
-        grads = {
-            name: entries.gradients.get(name, torch.zeros_like(weight))
-            for name, weight in weights.items()
-        }
-        return self._whole(loss, entries.fired(codes), grads)
+        return self._whole(loss, entries.fired(codes), entries.gradients, weights)
 
     def _active(self, x, w, weights, alpha, dead, rule):
         """The active entries of the whole batch."""

@@ -169,18 +169,13 @@ class DenseEntries(AllEntries):
         # For R = C D + b: the gradient of D is C^T G, that of C is G D^T.
         if not frozen:
             self._add("components", codes.T @ grad)
-            self._add("intercept", grad.sum(0))
-            for name in self.linear_maps:
-                self._add(name, grad.T @ self.inputs)
+            _offset_backward(self, grad)
         return grad @ self.weights["components"].T
 
     def norms_backward(self, grad):
         """Take the gradient of ``norms()``, per entry."""
         components = self.weights["components"]
-        norms = components.norm(dim=1)
-        # The gradient of |D_j| with respect to D_j is D_j / |D_j|.
-        pull = torch.where(norms > 0, grad.sum(0) / norms, 0.0)
-        self._add("components", pull[:, None] * components)
+        self._add("components", _norms_pull(grad.sum(0), components.norm(dim=1), components))
 
     def vector_backward(self, name, grad):
         """Take the gradient of ``at(weights[name])``, per entry."""
@@ -207,6 +202,19 @@ class DenseEntries(AllEntries):
     def _add(self, name, grad):
         before = self.gradients.get(name)
         self.gradients[name] = grad if before is None else before + grad
+
+
+def _offset_backward(entries, grad):
+    """Hand on the gradient of decoded rows to what is decoded without any code."""
+    entries._add("intercept", grad.sum(0))
+    for name in entries.linear_maps:
+        entries._add(name, grad.T @ entries.inputs)
+
+
+def _norms_pull(grad, norms, components):
+    """The gradient that reaches the dictionary's rows by that of their norms."""
+    # The gradient of |D_j| with respect to D_j is D_j / |D_j|.
+    return torch.where(norms > 0, grad / norms, 0.0)[:, None] * components
 
 
 class _Decode(torch.autograd.Function):
@@ -276,9 +284,7 @@ class _LeafEntries(AllEntries):
         """Take the gradient of ``decode(codes, frozen=frozen)``; return that of the codes."""
         if not frozen:
             self._decoded(codes, grad)
-            self._add("intercept", grad.sum(0))
-            for name in self.linear_maps:
-                self._add(name, grad.T @ self.inputs)
+            _offset_backward(self, grad)
         return self._unmix(grad)
 
     def norms_backward(self, grad):
@@ -316,10 +322,9 @@ class _LeafEntries(AllEntries):
     def _add_pull(self, grad, start, stop):
         """Add the gradient that reaches rows ``start : stop`` of the dictionary by their norms."""
         if self._norms is not None and self._norms.grad is not None:
-            # The gradient of |D_j| with respect to D_j is D_j / |D_j|.
-            sizes = self._norms.detach()[start:stop]
-            pull = torch.where(sizes > 0, self._norms.grad[start:stop] / sizes, 0.0)
-            grad += pull[:, None] * self._matrices["components"][start:stop]
+            rows = slice(start, stop)
+            norms, components = self._norms.detach()[rows], self._matrices["components"][rows]
+            grad += _norms_pull(self._norms.grad[rows], norms, components)
 
 
 class ActiveEntries(_LeafEntries):
