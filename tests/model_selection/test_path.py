@@ -1,3 +1,4 @@
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,8 +93,10 @@ def test_penalties_go_from_small_to_large(X):
     assert sparse_l0 < dense_l0
 
 
-def test_jobs_change_nothing(X, search):
-    again = SparsityPathCV(topk(), [2, 1, 4], cv=3, n_jobs=2).fit(X)
+@pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
+def test_jobs_change_nothing(X, search, backend):
+    with joblib.parallel_config(backend):
+        again = SparsityPathCV(topk(), [2, 1, 4], cv=3, n_jobs=2).fit(X)
     for name, column in search.cv_results_.items():
         if "test" in name:
             np.testing.assert_allclose(again.cv_results_[name], column, rtol=1e-6)
