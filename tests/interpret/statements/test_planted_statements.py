@@ -1,5 +1,6 @@
 """The whole path from texts to statements, on texts whose concepts are known."""
 
+import functools
 import json
 import re
 import runpy
@@ -71,13 +72,19 @@ class Scripted:
         return json.dumps([int(bool(set(words) & set(line.split()))) for line in lines])
 
 
-def statements(seed, client):
-    """Surviving statements about the rating and about the label."""
-    texts, rating, label = planted_texts(seed)
+@functools.cache
+def codes_of(texts, seed):
+    """Texts to find statements on and texts to test them on, by index, and codes of all."""
     X = embeddings(texts)
     finding, testing = split_texts(texts, random_state=seed)
     sae = TopKSAE(24, k=4, max_iter=60, batch_size=64, random_state=seed).fit(X[finding])
-    codes = sae.transform(X)
+    return finding, testing, sae.transform(X)
+
+
+def statements(seed, client):
+    """Surviving statements about the rating and about the label."""
+    texts, rating, label = planted_texts(seed)
+    finding, testing, codes = codes_of(tuple(texts), seed)
     some, others = [texts[i] for i in finding], [texts[i] for i in testing]
     # Words are written from more texts than a page shows.
     atlas = FeatureAtlas(n_examples=50, n_per_octave=100).fit(codes[finding], tokens=some)
