@@ -1,6 +1,7 @@
 """Structure and budgets of the package, read from the sources."""
 
 import ast
+import functools
 import inspect
 import re
 import tokenize
@@ -291,6 +292,7 @@ def test_only_the_command_line_and_progress_print():
     assert offences(check) == []
 
 
+@functools.cache
 def code_lines(path):
     """Numbers of the lines that hold code: neither blank, comment nor docstring."""
     skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
