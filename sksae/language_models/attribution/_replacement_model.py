@@ -77,7 +77,7 @@ class FrozenPass(TorchFunctionMode):
 
 def _all_of_it(frozen, func, x, *args, **kwargs):
     """The result of `func` as a constant."""
-    return frozen.constant(lambda: func(x, *args, **kwargs), len(x))
+    return frozen.constant(lambda: func(x, *args, **kwargs), len(x)).contiguous()  # BLOOM views it
 
 
 def _attention(
