@@ -1,12 +1,15 @@
 """Attribution graphs as values: nodes, edges, influence, pruning."""
 
+import json
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from sksae._files import damage_named, read_json, write_text
 from sksae._optional import needed
 from sksae._params import Float, check_option
 from sksae._signs import SHOWN, TableRepr, edges_visible, visible
+from sksae.language_models.attribution._graph_file import graph_content, graph_fields
 from sksae.language_models.attribution._graph_influence import pruned, scores_of
 
 NODE_KINDS = ("feature", "error", "token", "logit")
@@ -186,6 +189,63 @@ class AttributionGraph(TableRepr):
         """
         replacement, completeness = scores_of(self.adjacency, self._weights(), self.kind)
         return {"replacement": replacement, "completeness": completeness}
+
+    def to_json(self, path=None, *, slug="graph", scan="sksae"):
+        """Write the graph for the viewers of circuit-tracer and Neuronpedia.
+
+        All nodes and edges are written: `prune` first.
+
+        Parameters
+        ----------
+        path : str or Path, default=None
+            The file, which is whole or not there. None writes none.
+        slug : str, default="graph"
+            The name of the graph in a viewer's list.
+        scan : str, default="sksae"
+            The name of the model and its transcoders there; for the viewer of circuit-tracer
+            ``"./"`` and the folder of `write_feature_json`.
+
+        Returns
+        -------
+        content : dict
+            The content of the file: metadata, qParams, nodes and links.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        content = graph_content(self, slug, scan)
+        if path is not None:
+            write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False))
+        return content
+
+    @classmethod
+    def from_json(cls, path):
+        """Read a graph that `to_json` or circuit-tracer wrote.
+
+        The first comes back exactly. Files of circuit-tracer do not have biases, which are NaN, and
+        influence before it is cumulated, which is computed from the edges that are there.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        graph : AttributionGraph
+            The graph.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is no such graph.
+        """
+        with damage_named(path, "is no attribution graph"):
+            return cls(**graph_fields(read_json(path)))
 
     def predicted_change(self, nodes, *, direct=False):
         """Return what the graph says happens when nodes are removed.

@@ -41,8 +41,11 @@ SHAPE = {
     "d_model": WIDTH, "d_head": 8, "n_heads": 2, "n_layers": N_LAYERS, "n_ctx": 32,
     "d_vocab": VOCABULARY,
 }  # fmt: skip
-ROTARY = {"d_mlp": 24, "gated_mlp": True, "positional_embedding_type": "rotary", "rotary_dim": 8,
-          "rotary_base": 10000, "final_rms": True, "normalization_type": "RMS", "n_key_value_heads": 1, "rotary_adjacent_pairs": False}  # fmt: skip
+ROTARY = {
+    "d_mlp": 24, "gated_mlp": True, "positional_embedding_type": "rotary", "rotary_dim": 8,
+    "rotary_base": 10000, "final_rms": True, "normalization_type": "RMS", "n_key_value_heads": 1,
+    "rotary_adjacent_pairs": False,
+}  # fmt: skip
 COMMON = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
 GROUPED = {**COMMON, "hidden_size": WIDTH, "num_hidden_layers": N_LAYERS, "intermediate_size": 24,
            "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 32,
@@ -96,7 +99,11 @@ def transcoders_of(read, write, skip, generator):
         )  # fmt: skip
         with torch.no_grad():
             for name, x in one.named_parameters():
-                x.copy_(rounded(torch.randn(x.shape, generator=generator) / (4 if "skip" in name else 1)))
+                x.copy_(
+                    rounded(
+                        torch.randn(x.shape, generator=generator) / (4 if "skip" in name else 1)
+                    )
+                )
             one.b_enc -= 2.0
         made[layer] = one
     return TranscoderSet(made, read, write, scan="random")
@@ -146,7 +153,13 @@ def main(folder):
                 f"{name}/cumulative": cumulative,
                 f"{name}/scores": torch.tensor(compute_graph_scores(graph)),
             }
-            print(name, graph.adjacency_matrix.shape, int(nodes.sum()), int(edges.sum()), compute_graph_scores(graph))
+            print(
+                name,
+                graph.adjacency_matrix.shape,
+                int(nodes.sum()),
+                int(edges.sum()),
+                compute_graph_scores(graph),
+            )
         np.savez_compressed(
             folder / f"{kind}.npz", **{name: x.detach().numpy() for name, x in arrays.items()}
         )

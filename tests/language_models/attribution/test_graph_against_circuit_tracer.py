@@ -77,7 +77,9 @@ def test_graph_is_that_of_circuit_tracer(golden, bpe, name, budget):
     features, logits = graph.kind == "feature", graph.kind == "logit"
     places = np.stack([graph.layer, graph.position, graph.feature], 1)[features]
     np.testing.assert_array_equal(places, theirs["features"])
-    np.testing.assert_allclose(graph.activation[features], theirs["activation"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        graph.activation[features], theirs["activation"], rtol=1e-5, atol=1e-5
+    )
     np.testing.assert_array_equal(graph.feature[logits], theirs["logits"])
     np.testing.assert_allclose(graph.logit_probabilities, theirs["probabilities"], rtol=1e-4)
     np.testing.assert_allclose(graph.adjacency, theirs["adjacency"], rtol=1e-5, atol=1e-5)
