@@ -7,10 +7,11 @@ import numpy as np
 
 from sksae._files import damage_named, read_json, write_text
 from sksae._optional import needed
-from sksae._params import Float, check_option
+from sksae._params import Float, Int, check_option
 from sksae._signs import SHOWN, TableRepr, edges_visible, visible
 from sksae.language_models.attribution._graph_file import graph_content, graph_fields
 from sksae.language_models.attribution._graph_influence import pruned, scores_of
+from sksae.language_models.attribution._graph_picture import draw
 
 NODE_KINDS = ("feature", "error", "token", "logit")
 
@@ -279,6 +280,38 @@ class AttributionGraph(TableRepr):
             relative[feature] = change[feature] / self.activation[feature]
             change = self.adjacency @ relative
         return change
+
+    def plot(self, ax=None, *, n_nodes=40, n_edges=150):
+        """Draw the graph: layers from bottom to top, tokens from left to right.
+
+        Features are circles, errors triangles, larger with their influence; below a feature is its
+        name or number. The width of an edge is its share of all that comes into its target.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to draw. None makes a new figure.
+        n_nodes : int, default=40
+            The most features and errors that are drawn, those with the most influence.
+        n_edges : int, default=150
+            The most edges that are drawn, the largest shares.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+            Where it was drawn.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If `n_nodes` or `n_edges` is no such number.
+        """
+        check_option("n_nodes", n_nodes, Int(0))
+        check_option("n_edges", n_edges, Int(0))
+        needed("matplotlib", f"{type(self).__name__}.plot")
+        return draw(self, ax, n_nodes, n_edges)
 
     def _weights(self):
         weights = np.zeros(len(self), dtype=self.adjacency.dtype)
