@@ -8,7 +8,6 @@ from sksae._files import as_path, regular
 from sksae._params import Float, Instance, check_option
 from sksae.formats.neuronpedia._fields import FEATURE
 from sksae.formats.neuronpedia._lines import read_lines, well_formed
-from sksae.interpret import Explanation
 
 _ENDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
@@ -65,6 +64,8 @@ def read_neuronpedia(path, *, score=None):
     >>> print(explanations[7])
     days of the week
     """
+    from sksae.interpret import Explanation  # for this reader alone: half of `import sksae`
+
     check_option("score", score, Instance(str, type(None), description="a str or None"))
     best = {}
     for where, row in _rows(path, "explanations"):
