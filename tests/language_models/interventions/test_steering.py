@@ -18,18 +18,9 @@ from tests.language_models.families import build
 
 IDS = torch.tensor([[5, 9, 30, 7, 21], [8, 8, 2, 11, 3]])
 INPUTS = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
-KINDS = (
-    "gpt2",
-    "llama",
-    "gemma2",
-    "falcon",
-    "bloom",
-    "granite",
-    "opt",
-    "neox_parallel",
-    "gpt_oss",
-    "bert",
-)
+FEW = ("gpt2", "gemma2", "falcon", "bert")  # serial and parallel blocks, factors, masked tokens
+KINDS = (*FEW, "llama", "bloom", "granite", "opt", "neox_parallel", "gpt_oss")
+IN_TWO_RUNS = [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in FEW)) for kind in KINDS]
 PARALLEL = ("falcon", "neox_parallel")
 S = [3, 11, 17]
 PARTS = ("attn_out", "resid_mid", "mlp_out", "resid_post")
@@ -105,7 +96,7 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IN_TWO_RUNS)
 def test_every_way_is_its_closed_form_at_every_site(model, topk, kind):
     lm = model(kind)
     sites = [s for s in PARTS if not (s == "resid_mid" and kind in PARALLEL)]
@@ -152,7 +143,7 @@ def test_in_parallel_blocks_attention_adds_to_the_stream_alone(model, topk, kind
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IN_TWO_RUNS)
 @each_case("site", ["1.resid_post", "1.mlp_out", "1.attn_out", "embeddings"])
 def test_nothing_changes_to_the_last_bit(model, topk, kind, site):
     lm = model(kind)
@@ -330,28 +321,37 @@ def generate(lm, ids=PROMPT, mask=LEFT, **options):
     return found.sequences, torch.stack(found.logits)
 
 
-@each_case(
-    "kind, where",
+EVERY_WHERE = ("all", "last", "generated", [-1, -2], MASK)
+
+
+@pytest.mark.parametrize(
+    ("kind", "places"),
     [
-        *(("gpt2", where) for where in ("all", "last", "generated", [-1, -2], MASK)),
-        *((kind, where) for kind in GENERATORS if kind != "gpt2" for where in ("generated", MASK)),
+        ("gpt2", EVERY_WHERE),
+        ("gemma2", ("generated", MASK)),
+        *(
+            pytest.param(kind, ("generated", MASK), marks=pytest.mark.slow)
+            for kind in GENERATORS
+            if kind not in ("gpt2", "gemma2")
+        ),
     ],
 )
-def test_the_cache_makes_no_difference(model, topk, kind, where):
+def test_the_cache_makes_no_difference(model, topk, kind, places):
     lm = model(kind)
     plain, _ = generate(lm)
     ways = [({3: 30.0}, "add"), ({3: 30.0, 7: -20.0}, "clamp"), ([3, 5], "project_out")]
-    for features, how in ways:
-        with steer(lm, "1.resid_post", topk, features, how, where=where):
-            for beams in (1, 3) if how == "add" else (1,):
-                cached, scores = generate(lm, num_beams=beams)
-                again, same = generate(lm, num_beams=beams, use_cache=False)
-                assert torch.equal(cached, again)
-                torch.testing.assert_close(scores, same, atol=1e-2, rtol=1e-3)
-        assert hooks_of(lm) == 0
-    with steer(lm, "1.resid_post", topk, {3: 300.0}, where=where):
-        assert not torch.equal(generate(lm)[0], plain)
-    assert torch.equal(generate(lm)[0], plain)
+    for where in places:
+        for features, how in ways:
+            with steer(lm, "1.resid_post", topk, features, how, where=where):
+                for beams in (1, 3) if how == "add" else (1,):
+                    cached, scores = generate(lm, num_beams=beams)
+                    again, same = generate(lm, num_beams=beams, use_cache=False)
+                    assert torch.equal(cached, again)
+                    torch.testing.assert_close(scores, same, atol=1e-2, rtol=1e-3)
+            assert hooks_of(lm) == 0
+        with steer(lm, "1.resid_post", topk, {3: 300.0}, where=where):
+            assert not torch.equal(generate(lm)[0], plain)
+        assert torch.equal(generate(lm)[0], plain)
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
