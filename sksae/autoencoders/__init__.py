@@ -3,10 +3,12 @@
 from sksae.autoencoders._assembly import fitted
 from sksae.autoencoders._base import BaseSAE
 from sksae.autoencoders._batch_topk_sae import BatchTopKSAE
+from sksae.autoencoders._crosscoder import Crosscoder
 from sksae.autoencoders._dummy_sae import DummySAE
 from sksae.autoencoders._fit import Fit
 from sksae.autoencoders._gated_sae import GatedSAE
 from sksae.autoencoders._jumprelu_sae import JumpReLUSAE
+from sksae.autoencoders._latent_scaling import LatentScaling
 from sksae.autoencoders._matryoshka_sae import MatryoshkaSAE
 from sksae.autoencoders._sparse_autoencoder import SparseAutoencoder
 from sksae.autoencoders._topk_sae import TopKSAE
@@ -15,10 +17,12 @@ from sksae.autoencoders._transcoder import Transcoder
 __all__ = [
     "BaseSAE",
     "BatchTopKSAE",
+    "Crosscoder",
     "DummySAE",
     "Fit",
     "GatedSAE",
     "JumpReLUSAE",
+    "LatentScaling",
     "MatryoshkaSAE",
     "SparseAutoencoder",
     "TopKSAE",

@@ -11,6 +11,8 @@ from tests.estimators import (
     OTHERS,
     PREDICTORS,
     REPRESENTATIVES,
+    WRAPPERS,
+    crosscoders,
     dummies,
     instances,
     name_of,
@@ -42,17 +44,22 @@ WITHOUT_DATA = [
     estimator_checks.check_get_params_invariance,
 ]
 # scikit-learn shortens the fit of what has a max_iter of its own; a transcoder's is nested.
-CHEAP = [cls(max_iter=20) for cls in REPRESENTATIVES] + predictors(max_iter=3, random_state=0)[:1]
+CHEAP = [
+    *(cls(max_iter=20) for cls in REPRESENTATIVES),
+    *predictors(max_iter=3, random_state=0)[:1],
+    *crosscoders(max_iter=3, random_state=0)[:1],
+]
 OTHER = [
     estimator
     for estimator in [
         *instances(max_iter=20),
         *dummies(max_iter=20),
         *predictors(max_iter=100, random_state=0),
+        *crosscoders(max_iter=20, random_state=0),
     ]
     if name_of(estimator) not in map(name_of, CHEAP)
 ]
-TRUE_DEFAULTS = [unfitted(cls) for cls in (*REPRESENTATIVES, *PREDICTORS)]
+TRUE_DEFAULTS = [unfitted(cls) for cls in (*REPRESENTATIVES, *WRAPPERS)]
 # Fitted on a frame, asked with an array, and the reverse: the checks do this to PCA as well.
 NAMELESS = "ignore:X (does not have valid|has) feature names:UserWarning"
 
