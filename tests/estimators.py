@@ -71,11 +71,6 @@ def predictors(**settings):
     ]
 
 
-def crosscoders(**settings):
-    """One instance per autoencoder, of one block: rows of the suites may have any width."""
-    return [sksae.Crosscoder(autoencoder(**settings)) for autoencoder in SAES]
-
-
 def name_of(estimator):
     """A short test id: the class and what the constructor was told."""
     defaults = inspect.signature(type(estimator)).parameters

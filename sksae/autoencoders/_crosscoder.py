@@ -13,7 +13,7 @@ from sksae.autoencoders._base import Autoencoder, BaseSAE
 from sksae.autoencoders._latent_scaling import LatentScaling, scaling_ratios
 from sksae.objectives import Weight
 
-_NUMBERED = re.compile(r"(.+?)_?\d+")  # a column's name: its block's, and its number in it
+_NUMBERED = re.compile(r"(.+?)[_. -]*\d+")  # a column's name: its block's, and its number in it
 
 
 class _Blocks:
@@ -258,11 +258,14 @@ class Crosscoder(BaseSAE):
                 f"latent_scaling compares directions of blocks of one width. Got {self.blocks_}; "
                 f"use relative_norms."
             )
-        components, intercept, scale = map(
-            _doubles, (self.components_, self.intercept_, self.scale_)
-        )
+        scale = _doubles(self.scale_)
         ratios = scaling_ratios(
-            self._encoder(X), X, components / scale, intercept, scale, len(self.blocks_)
+            self._encoder(X),
+            X,
+            _doubles(self.components_) / scale,
+            intercept=_doubles(self.intercept_),
+            scale=scale,
+            n_blocks=len(self.blocks_),
         )
         return LatentScaling(tuple(self.blocks_), self._norms(), *ratios)
 

@@ -15,6 +15,9 @@ _NO_SCALE = 1e-12
 class LatentScaling:
     """Whether latents are of one block of a `Crosscoder`, and what else explains that they look so.
 
+    Norms say in which block a component is. That it is in no other is an artefact of the training
+    where the latent explains something there (Minder et al. 2025).
+
     Parameters
     ----------
     blocks : tuple of str
@@ -125,7 +128,7 @@ class LatentScaling:
         return pd.DataFrame(columns)
 
 
-def scaling_ratios(encoder, X, components, intercept, scale, n_blocks):
+def scaling_ratios(encoder, X, components, *, intercept, scale, n_blocks):
     """Return the ratios of latent scaling, in float64.
 
     Parameters

@@ -15,6 +15,7 @@ from sksae.language_models.extraction import (
     ActivationExtractor,
     SAEVectorizer,
     TokenTable,
+    extract_paired,
     load_activations,
 )
 from sksae.language_models.interventions import (
@@ -37,6 +38,7 @@ __all__ = [
     "attribute",
     "describe_behaviour",
     "downstream_metrics",
+    "extract_paired",
     "feature_circuit",
     "load_activations",
     "logit_lens",

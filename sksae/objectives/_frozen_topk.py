@@ -85,9 +85,7 @@ class FrozenTopK(TopK):
         if rows.inputs != rows.targets:
             raise ValueError("DummySAE draws directions of X: it cannot predict other targets.")
         if self.widths_of_blocks:
-            raise ValueError(
-                "DummySAE draws directions of whole rows: it has no blocks of columns."
-            )
+            raise ValueError("DummySAE draws directions of whole rows: it has no blocks.")
         centre = rows.average(lambda x: x)
         varies = torch.ones(n_components, 1, dtype=torch.bool)
         if self.strategy == "pca":
