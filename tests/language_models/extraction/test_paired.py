@@ -65,10 +65,11 @@ def test_other_tokens_are_refused(make, parameters, message):
 
 
 def test_another_tokenizer_is_refused(make, bpe):
-    """The ids of two letters are exchanged: as many tokens, but others."""
+    """The ids of two words are exchanged: as many tokens, but others."""
     state = json.loads(bpe.backend_tokenizer.to_str())
     ids = state["model"]["vocab"]
-    ids["c"], ids["o"] = ids["o"], ids["c"]
+    first, second = bpe.convert_ids_to_tokens(bpe(TEXTS[0])["input_ids"])[2:4]
+    ids[first], ids[second] = ids[second], ids[first]
     other = type(bpe)(tokenizer_object=Tokenizer.from_str(json.dumps(state)))
     with pytest.raises(ValueError, match=r"a token of text 0 is .* \(id .* there"):
         extract_paired({"a": make(0), "b": make(1, tokenizer=other)}, TEXTS)
