@@ -8,7 +8,6 @@ from sksae.autoencoders._dummy_sae import DummySAE
 from sksae.autoencoders._fit import Fit
 from sksae.autoencoders._gated_sae import GatedSAE
 from sksae.autoencoders._jumprelu_sae import JumpReLUSAE
-from sksae.autoencoders._latent_scaling import LatentScaling
 from sksae.autoencoders._matryoshka_sae import MatryoshkaSAE
 from sksae.autoencoders._sparse_autoencoder import SparseAutoencoder
 from sksae.autoencoders._topk_sae import TopKSAE
@@ -22,7 +21,6 @@ __all__ = [
     "Fit",
     "GatedSAE",
     "JumpReLUSAE",
-    "LatentScaling",
     "MatryoshkaSAE",
     "SparseAutoencoder",
     "TopKSAE",

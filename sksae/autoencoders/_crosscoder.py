@@ -10,7 +10,6 @@ from sklearn.utils.validation import check_is_fitted
 from sksae._arrays import row_weights, to_torch
 from sksae._params import Int
 from sksae.autoencoders._base import Autoencoder, BaseSAE
-from sksae.autoencoders._latent_scaling import LatentScaling, scaling_ratios
 from sksae.objectives import Weight
 
 _NUMBERED = re.compile(r"(.+?)[_. -]*\d+")  # a column's name: its block's, and its number in it
@@ -42,7 +41,8 @@ class Crosscoder(BaseSAE):
     together, ``Z = sum_b X_b E_b^T + b``, codes F are made of Z as by the estimator, and every
     block is decoded by its own dictionary, ``X^_b = F D_b + intercept_b`` (Lindsey et al. 2024).
     A component that is large in one block and small in another is a feature of the one: see
-    `relative_norms`, and `latent_scaling`, which tells real differences from artefacts.
+    `relative_norms`, and `sksae.metrics.latent_scaling`, which tells real differences from
+    artefacts.
 
     The objective is that of the estimator. Each block is normalised by itself, so that none
     dominates by the size of its activations, and the norm of a component is the sum of its norms in
@@ -109,6 +109,7 @@ class Crosscoder(BaseSAE):
     See Also
     --------
     Transcoder : Codes of one site that predict another.
+    sksae.metrics.latent_scaling : Tells which features are of one block, and which only look so.
     sksae.language_models.extract_paired : The same tokens in several models, side by side.
 
     References
@@ -134,9 +135,6 @@ class Crosscoder(BaseSAE):
     >>> shares = crosscoder.relative_norms()[:, 0]
     >>> int((shares < 0.1).sum()), int(((shares > 0.25) & (shares < 0.75)).sum())
     (4, 8)
-    >>> scaling = crosscoder.latent_scaling(X)
-    >>> np.unique(scaling.kinds(), return_counts=True)[1].tolist()  # exclusive, shared
-    [4, 8]
     """
 
     _param_rules = {"estimator": Autoencoder(), "blocks": _Blocks()}
@@ -211,63 +209,16 @@ class Crosscoder(BaseSAE):
             If there is one block.
         """
         check_is_fitted(self)
-        self._check_several("relative_norms")
-        norms = self._norms()
+        if len(self.blocks_) < 2:
+            raise ValueError(
+                "relative_norms compares blocks, but all columns of X are one. Say which columns "
+                "belong together with blocks, such as blocks=2, and fit again."
+            )
+        parts = self.split(_doubles(self.components_) / _doubles(self.scale_)).values()
+        norms = [np.linalg.norm(part, axis=1) / part.shape[1] ** 0.5 for part in parts]
+        norms = np.stack(norms, axis=1)
         total = norms.sum(1, keepdims=True)
         return np.divide(norms, total, out=np.zeros_like(norms), where=total > 0)
-
-    def latent_scaling(self, X):
-        """Measure whether components that look exclusive to a block are.
-
-        A component can be large in one block and 0 in another although the other block has the
-        same concept: the penalty shrank it away ("complete shrinkage"), or the other block has it
-        by other latents ("latent decoupling"). For each latent j, with codes f and direction d in
-        its strongest block, and each block b,
-
-        ``beta_b = argmin sum_i |beta f_ij d - y_i|^2``
-
-        where y is what is left of the block without the latent, ``x_b - x^_b + f_j d_b``, or the
-        block's reconstruction ``x^_b``, less its intercept. The ratios of beta in a block to beta
-        in the strongest are near 0 in both if the component is exclusive [1]_.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows, better others than those of the training.
-
-        Returns
-        -------
-        scaling : LatentScaling
-            The ratios of each latent and block, and what they say.
-
-        Raises
-        ------
-        ValueError
-            If there is one block, or blocks are of different widths: a direction of one must be
-            one of the others, as in layers or versions of one model.
-
-        References
-        ----------
-        .. [1] J. Minder et al., "Overcoming sparsity artifacts in crosscoders to interpret
-           chat-tuning", NeurIPS 2025, arXiv:2504.02922, equation 4 and section 3.
-        """
-        X, _ = self._check_new_rows(X, "latent_scaling")
-        self._check_several("latent_scaling")
-        if len(set(self.blocks_.values())) > 1:
-            raise ValueError(
-                f"latent_scaling compares directions of blocks of one width. Got {self.blocks_}; "
-                f"use relative_norms."
-            )
-        scale = _doubles(self.scale_)
-        ratios = scaling_ratios(
-            self._encoder(X),
-            X,
-            _doubles(self.components_) / scale,
-            intercept=_doubles(self.intercept_),
-            scale=scale,
-            n_blocks=len(self.blocks_),
-        )
-        return LatentScaling(tuple(self.blocks_), self._norms(), *ratios)
 
     def block_scores(self, X, sample_weight=None):
         """Explained variance of each block.
@@ -315,18 +266,6 @@ class Crosscoder(BaseSAE):
         """Return the columns of each block by name."""
         edges = pairwise(np.cumsum([0, *self.blocks_.values()]).tolist())
         return {name: slice(*pair) for name, pair in zip(self.blocks_, edges, strict=True)}
-
-    def _norms(self):
-        """Norms of the components in each block, (m, n_blocks), in its unit and per root width."""
-        parts = self.split(_doubles(self.components_) / _doubles(self.scale_)).values()
-        return np.stack([np.linalg.norm(part, axis=1) / part.shape[1] ** 0.5 for part in parts], 1)
-
-    def _check_several(self, method):
-        if len(self.blocks_) < 2:
-            raise ValueError(
-                f"{method} compares blocks, but all columns of X are one. Say which columns belong "
-                f"together with blocks, such as blocks=2, and fit again."
-            )
 
 
 def _doubles(array):

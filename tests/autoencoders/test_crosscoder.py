@@ -26,8 +26,9 @@ from sksae import (
     TopKSAE,
     Transcoder,
 )
-from sksae.autoencoders import LatentScaling, fitted
+from sksae.autoencoders import fitted
 from sksae.formats import write_saelens
+from sksae.metrics import latent_scaling
 from sksae.training import Normalization, _engine, row_norms
 from sksae.training._entries import norm_gradients
 from tests.autoencoders.fixture_a import FREE, assert_close, loss_and_gradients, tensor, weights
@@ -182,9 +183,10 @@ def test_one_block_is_the_autoencoder(X):
         assert_array_equal(crosscoder.transform(X), alone.transform(X))
         assert crosscoder.score(X) == alone.score(X)
         assert crosscoder.blocks_ == {"block0": 12}
-        for compare in (crosscoder.relative_norms, lambda c=crosscoder: c.latent_scaling(X)):
-            with pytest.raises(ValueError, match="all columns of X are one"):
-                compare()
+        with pytest.raises(ValueError, match="all columns of X are one"):
+            crosscoder.relative_norms()
+        with pytest.raises(ValueError, match="several blocks of one width"):
+            latent_scaling(crosscoder, X)
 
 
 # What is shared and what is exclusive ------------------------------------------------------------
@@ -206,7 +208,7 @@ def test_planted_features_are_found_in_their_blocks(planted):
         assert_allclose(
             shares[kind == KINDS], np.tile(expected, (sum(kind == KINDS), 1)), atol=0.06
         )
-    kinds = crosscoder.latent_scaling(X[3000:]).kinds()[latents]
+    kinds = latent_scaling(crosscoder, X[3000:]).kinds()[latents]
     assert set(kinds[np.isin(KINDS, ["both", "weak in the first"])]) == {"shared"}
     assert set(kinds[np.isin(KINDS, ["first", "second"])]) == {"exclusive"}
 
@@ -218,7 +220,7 @@ def test_what_a_penalty_shrinks_away_is_flagged(planted):
     crosscoder = Crosscoder(estimator, blocks=2).fit(X[:3000])
     latents, cosines = partners(crosscoder, directions)
     assert np.median(cosines) > 0.95
-    scaling = crosscoder.latent_scaling(X[3000:])
+    scaling = latent_scaling(crosscoder, X[3000:])
     weak = latents[KINDS == "weak in the first"]
     ratio = scaling.norms[weak, 0] / scaling.norms[weak, 1]
     assert ratio.max() < 0.2
@@ -240,92 +242,9 @@ def test_planted_features_are_found_by_the_other_objectives(planted, estimator):
     crosscoder = Crosscoder(estimator, blocks=2).fit(X[:3000])
     latents, cosines = partners(crosscoder, directions)
     assert np.median(cosines) > 0.98
-    kinds = crosscoder.latent_scaling(X[3000:]).kinds()[latents]
+    kinds = latent_scaling(crosscoder, X[3000:]).kinds()[latents]
     assert np.mean(kinds[np.isin(KINDS, ["both", "weak in the first"])] == "shared") > 0.9
     assert np.mean(kinds[np.isin(KINDS, ["first", "second"])] == "exclusive") > 0.8
-
-
-def by_hand():
-    """Six latents of a known kind, each with rows on which it fires alone, and these rows.
-
-    Latent 0 is shared, 1 of the first block. The concept of latent 2 is in the second block with
-    .4 of its strength, which nothing reconstructs. That of latents 3 and 4 is in both, by a latent
-    each. Latent 5 never fires.
-    """
-    eye = np.eye(5)
-    first = eye[[0, 1, 2, 3, 3, 4]] * np.array([1, 1, 1, 1, 0, 1])[:, None]
-    second = eye[[0, 1, 2, 3, 3, 4]] * np.array([1, 0, 0, 0, 1, 1])[:, None]
-    components = np.hstack([first, second])
-    arrays = {
-        "components": components,
-        "encoder_coef": np.hstack([first, second]) / (components**2).sum(1, keepdims=True),
-        "encoder_intercept": np.zeros(6),
-        "intercept": np.zeros(10),
-        "scale": np.ones(10),
-    }
-    codes = np.vstack([np.diag([1.0, 2, 3, 4])] * 2 + [np.diag([2.0, 1, 1, 1])])
-    rows = np.zeros((len(codes), 10))
-    rows[:, :4] = codes
-    rows[:, 5:9] = codes * [1, 0, 0.4, 1]
-    model = fitted(Crosscoder(SparseAutoencoder(6), blocks={"a": 5, "b": 5}), arrays)
-    return model, rows
-
-
-def test_latent_scaling_of_known_latents():
-    model, X = by_hand()
-    scaling = model.latent_scaling(X)
-    assert scaling.blocks == ("a", "b")
-    assert scaling.kinds().tolist() == [
-        "shared",
-        "exclusive",
-        "shrunken",
-        "decoupled",
-        "decoupled",
-        "silent",
-    ]
-    assert scaling.strongest.tolist() == ["a", "a", "a", "a", "b", "a"]
-    assert_allclose(scaling.error, [[1, 1], [1, 0], [1, 0.4], [1, 0], [0, 1], [np.nan] * 2])
-    assert_allclose(scaling.reconstruction, [[1, 1], [1, 0], [1, 0], [1, 1], [1, 1], [np.nan] * 2])
-    assert scaling.n_active.tolist() == [3, 3, 3, 3, 3, 0]
-    assert scaling.kinds(max_error=0.5)[2] == "exclusive"
-    frame = scaling.to_frame(max_error=0.5)
-    assert frame.shape == (6, 9)
-    assert frame["kind"].tolist()[2] == "exclusive"
-    assert_array_equal(frame["error, b"], scaling.error[:, 1])
-
-
-def test_latent_scaling_is_the_least_squares_that_it_says(planted):
-    X, _ = planted
-    X = X[:1000].astype(float)
-    crosscoder = Crosscoder(TopKSAE(20, k=2, max_iter=3, random_state=0), blocks=2).fit(X)
-    scaling, codes = crosscoder.latent_scaling(X), crosscoder.transform(X)
-    decoded = codes @ (crosscoder.components_ / crosscoder.scale_)
-    residual = (X - crosscoder.intercept_) / crosscoder.scale_ - decoded
-    latent = int(codes.sum(0).argmax())
-    unit = list(crosscoder.split(crosscoder.components_ / crosscoder.scale_).values())
-    strongest = int(scaling.norms[latent].argmax())
-    basis = np.outer(codes[:, latent], unit[strongest][latent]).ravel()
-    for ratios, rows, own in [(scaling.error, residual, 1), (scaling.reconstruction, decoded, 0)]:
-        betas = []
-        for part, block in zip(crosscoder.split(rows).values(), unit, strict=True):
-            y = part + own * np.outer(codes[:, latent], block[latent])
-            betas.append(np.linalg.lstsq(basis[:, None], y.ravel(), rcond=None)[0][0])
-        assert_allclose(ratios[latent], np.divide(betas, betas[strongest]), rtol=1e-8)
-
-
-def test_directions_of_blocks_of_different_widths_are_not_compared(pair):
-    model = small(TopKSAE(8, k=2)).fit(pair)
-    assert_allclose(model.relative_norms().sum(1), 1)
-    with pytest.raises(ValueError, match="blocks of one width"):
-        model.latent_scaling(pair)
-
-
-def test_a_record_of_scaling_with_three_blocks():
-    """A latent is exclusive only if it is in none of the other blocks."""
-    norms = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.5], [1.0, 0.0, 0.0]])
-    error = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.5], [1.0, 0.0, 0.3]])
-    scaling = LatentScaling(("a", "b", "c"), norms, error, np.zeros((3, 3)), np.ones(3))
-    assert scaling.kinds().tolist() == ["exclusive", "shared", "shrunken"]
 
 
 # The estimator -----------------------------------------------------------------------------------
@@ -415,7 +334,7 @@ def test_early_stopping_and_weights_and_tensors(pair):
     assert 0 < model.validation_scores_[-1] <= 1
     even = small(TopKSAE(8, k=2), blocks=2)
     scalings = [
-        clone(even).fit(rows).latent_scaling(rows) for rows in (pair, torch.from_numpy(pair))
+        latent_scaling(clone(even).fit(rows), rows) for rows in (pair, torch.from_numpy(pair))
     ]
     assert_array_equal(scalings[0].norms, scalings[1].norms)
     assert_array_equal(scalings[0].error, scalings[1].error)
