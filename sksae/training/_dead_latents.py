@@ -99,7 +99,7 @@ def _spread(residual, share):
     return torch.where(spread > 0, spread, torch.inf)
 
 
-def resample(weights, moments, dead, directions, inputs=None, blocks=()):
+def resample(weights, moments, dead, directions, inputs=None, *, blocks=()):
     """Point dead latents at badly reconstructed rows, in place.
 
     The decoder row becomes the unit direction, the encoder row that of the inputs at a fifth of
@@ -200,7 +200,7 @@ class Resampling:
         drawn = draw_rows(losses, w, len(dead), self.generator).to(x.device)
         directions = entries.x[drawn] - run.weights["intercept"]
         inputs = None if rows.inputs == rows.targets else entries.centred[drawn]
-        resample(run.weights, run.moments, dead, directions, inputs, run.blocks)
+        resample(run.weights, run.moments, dead, directions, inputs, blocks=run.blocks)
         run.since_fired[dead] = 0
 
 
@@ -241,7 +241,7 @@ class Revival:
         residual = entries.x - entries.decode(codes)
         drawn = draw_rows(residual.square().sum(1), w, len(dead), self.generator).to(x.device)
         inputs = None if rows.inputs == rows.targets else entries.centred[drawn]
-        resample(run.weights, run.moments, dead, residual[drawn], inputs, run.blocks)
+        resample(run.weights, run.moments, dead, residual[drawn], inputs, blocks=run.blocks)
         threshold = run.weights[self.threshold]
         threshold[dead] = 0.5 * threshold.median()
         for moment in run.moments[self.threshold]:

@@ -17,6 +17,7 @@ import torch
 from sksae import ActivationExtractor, BatchTopKSAE, Crosscoder
 from sksae.datasets import load_corpus, load_tiny_lm
 from sksae.language_models import extract_paired
+from sksae.metrics import latent_scaling
 
 model, tokenizer = load_tiny_lm()
 summaries = [" ".join(text.partition("\n\n")[0].split())[:100] for text in load_corpus().data]
@@ -55,23 +56,21 @@ print("explained variance:", {b: round(s, 2) for b, s in crosscoder.block_scores
 # %%
 # Which features changed
 # ----------------------
-# No feature is of one model alone: the norms in the two are alike, because both have activations at
-# every token. But some features have another direction in the tuned model. These are not those of
-# documentation. They fire on the words that all conversations share, the template.
+# Norms are alike in the two models: no feature is of one alone, because both have activations at
+# every token. But some features have another direction in the tuned model. Few of them are about
+# documentation: most fire on the words that all conversations share, the template.
 
-scaling = crosscoder.latent_scaling(rows)
+scaling = latent_scaling(crosscoder, rows)
 print(*np.unique(scaling.kinds(), return_counts=True))
 share = crosscoder.relative_norms()[:, list(blocks).index("tuned")]
 cosine = scaling.cosine.min(axis=1)
 codes = crosscoder.transform(rows)
-# The first three tokens of a conversation and those between its two sentences.
+# A token is of the template if it begins in "User:", or within "Assistant: Of course."
 text_of = [tokens.texts[i] for i in tokens.text]
-before = np.array([text.index("\nAssistant") for text in text_of])
-position = np.asarray(tokens.start)
-template = (position < len("User:")) | (
-    (position >= before) & (position < before + len("\nAssistant: Of course."))
-)
-on_template = codes[template].sum(axis=0) / codes.sum(axis=0)
+answer = np.array([text.index("\nAssistant") for text in text_of])
+within = tokens.start - answer
+template = (tokens.start < 5) | ((within >= 0) & (within < len("\nAssistant: Of course.")))
+on_template = codes[template].sum(axis=0) / codes.sum(axis=0).clip(min=1e-9)
 
 figure, (top, ax) = plt.subplots(
     2, 1, figsize=(7, 5.6), height_ratios=(1, 3), sharex=True, layout="constrained"
@@ -106,7 +105,5 @@ for feature in fires[cosine[fires].argsort()][:12]:
     strongest = codes[:, feature].argsort()[::-1][:50]
     ends = [text_of[i][max(0, tokens.end[i] - 12) : tokens.end[i]] for i in strongest]
     common, counts = np.unique(ends, return_counts=True)
-    example = repr(str(common[counts.argmax()]))
-    print(
-        f"{feature:4}  cosine {cosine[feature]:5.2f}  template {on_template[feature]:4.0%}  {example}"
-    )
+    measures = f"cosine {cosine[feature]:5.2f}, template {on_template[feature]:4.0%}"
+    print(f"{feature:4}  {measures}  {str(common[counts.argmax()])!r}")

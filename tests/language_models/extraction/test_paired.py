@@ -51,6 +51,14 @@ def test_several_sites_of_each_have_a_block_each(make):
     assert rows.shape[1] == sum(blocks.values())
 
 
+def test_names_of_columns_tell_a_crosscoder_the_sites(make):
+    extractor = make(0, layer=[0, 1], site=["resid_mid", "mlp_out"]).set_output(transform="pandas")
+    frame = extractor.transform(TEXTS)
+    crosscoder = Crosscoder(BatchTopKSAE(4, k=1, max_iter=1)).fit(frame)
+    widths = [block.shape[1] for block in extractor.split(frame.to_numpy()).values()]
+    assert crosscoder.blocks_ == dict(zip(extractor.split(frame.to_numpy()), widths, strict=True))
+
+
 @each_case(
     "parameters, message",
     [
