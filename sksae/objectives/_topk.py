@@ -6,7 +6,7 @@ import torch
 
 from sksae.kernels import Rule
 from sksae.objectives._objective import Objective, reconstruction_loss
-from sksae.training import auxiliary_k_backward, auxiliary_k_loss, row_mean, squared_norms
+from sksae.training import auxiliary_k_backward, auxiliary_k_loss, squared_norms, total_variance
 
 
 @dataclass
@@ -105,4 +105,4 @@ class TopK(Objective):
         """Total variance of the targets: the auxiliary loss is relative to it."""
         if self.variance is not None:
             return self.variance
-        return row_mean((x - w @ x / w.sum()).square().sum(1), w)
+        return total_variance(x, w)

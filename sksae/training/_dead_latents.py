@@ -6,6 +6,8 @@ is a term of a loss; `Resampling` and `Revival` are events, called after every s
 
 import torch
 
+from sksae._processes import NEGLIGIBLE, n_processes, sum_over_processes
+
 _NO_DIRECTION = 1e-12  # norm up to which a row has no direction
 _RESAMPLING_FRACTIONS = (0.1, 0.2, 0.3, 0.4)  # of the steps of a fit
 _RESAMPLING_ROWS = 8192  # among which the badly reconstructed ones are drawn
@@ -90,10 +92,17 @@ def _strongest(z, k_aux):
     return torch.zeros_like(z).scatter(1, columns, torch.relu(values))
 
 
+def total_variance(x, w):
+    """Weighted total variance of the rows of a batch, those of other processes included."""
+    if n_processes() > 1:  # a row that stands for none is not a second one
+        w = torch.where(w > NEGLIGIBLE, w, 0.0)
+    weight = sum_over_processes(w.sum())
+    mean = sum_over_processes(w @ x) / weight
+    return sum_over_processes(w @ (x - mean).square().sum(1)) / weight
+
+
 def _spread(residual, w):
-    """Total variance of the residual rows."""
-    mean = (w @ residual) / w.sum()
-    spread = row_mean((residual - mean).square().sum(1), w)
+    spread = total_variance(residual, w)
     # A residual without variance (one row, say) has nothing to explain: infinity makes that 0.
     return torch.where(spread > 0, spread, torch.inf)
 
