@@ -23,7 +23,12 @@ def n_processes():
 
 def is_first():
     """Whether this process is the one that prints and writes."""
-    return n_processes() == 1 or distributed.get_rank() == 0
+    return process_number() == 0
+
+
+def process_number():
+    """Return the number of this process, from 0."""
+    return 0 if n_processes() == 1 else distributed.get_rank()
 
 
 def sum_over_processes(value):
@@ -125,9 +130,9 @@ def check_same(facts):
             first, here = everywhere[0].get(name), other.get(name)
             if first != here:
                 raise ValueError(
-                    f"The processes of torch.distributed fit one estimator together, but {name} is "
+                    f"The processes of torch.distributed do this together, but {name} is "
                     f"{first} in process 0 and {here} in process {number}. Give them the same, or "
-                    f"fit before torch.distributed is initialised."
+                    f"do it before torch.distributed is initialised."
                 )
 
 
@@ -152,8 +157,7 @@ class RowShare(NamedTuple):
     def of(cls, n_rows):
         """Return the share of a process with so many rows."""
         lengths = [length for (length,) in all_of((n_rows,))]
-        before = 0 if n_processes() == 1 else sum(lengths[: distributed.get_rank()])
-        return cls(before, n_rows, sum(lengths))
+        return cls(sum(lengths[: process_number()]), n_rows, sum(lengths))
 
     @property
     def is_all(self):

@@ -126,9 +126,8 @@ def test_weights_targets_and_streams(X):
         numbers_of(Transcoder(TopKSAE(**SETTINGS, k=3), skip=True).fit(X, X[:, ::-1])),
         numbers_of(stream),
     ]
-    for label, *there, expected in zip(
-        "weights targets stream".split(), first, second, here, strict=True
-    ):
+    labels = ["weights", "targets", "stream"]
+    for label, *there, expected in zip(labels, first, second, here, strict=True):
         assert_equal_to_one(there, expected, label)
 
 

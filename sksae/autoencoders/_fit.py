@@ -149,9 +149,8 @@ class Fit:
             self.held_out = HeldOut(self._engine(), rows)
         self.run = self._new_run(self._weights(state))
         self.losses, self.scores = [], []
-        self.quality = (
-            partial(described, self) if from_first(lambda: self.settings.verbose) else None
-        )
+        talks = from_first(lambda: self.settings.verbose)
+        self.quality = partial(described, self) if talks else None
         if state is not None:
             self.run.restore(state["run"])
         self._first_step = self.run.n_steps

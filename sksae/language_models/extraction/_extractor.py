@@ -410,6 +410,9 @@ class ActivationExtractor(
         with the same texts and parameters, and it continues. A complete folder is opened and never
         changed.
 
+        Processes of an initialised `torch.distributed` share the texts: each calls this with all of
+        them and with the same folder, and all return the same rows when the last is done.
+
         Parameters
         ----------
         X : iterable

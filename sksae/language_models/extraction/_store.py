@@ -2,13 +2,21 @@
 
 import hashlib
 import json
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 
 from sksae._arrays import objects
 from sksae._files import as_path
 from sksae._params import Bool, Instance, check_option
+from sksae._processes import (
+    check_same,
+    from_first,
+    is_first,
+    n_processes,
+    process_number,
+    wait_for_all,
+)
 from sksae.language_models.extraction._forward_passes import token_bar
 from sksae.language_models.extraction._input_items import length, read_items
 from sksae.language_models.extraction._shards import (
@@ -26,6 +34,13 @@ from sksae.language_models.extraction._shards import (
     read_lines,
     row_files,
     writing,
+)
+from sksae.language_models.extraction._shares import (
+    check_shares,
+    is_complete,
+    merge,
+    remove_shares,
+    share_name,
 )
 from sksae.language_models.extraction._token_table import TokenTable
 
@@ -127,14 +142,52 @@ def store(reader, X, path, dtype):
     items = read_items(X)
     head = [item for item in [next(items, None)] if item is not None]
     fingerprint = _fingerprint(reader, head[0][0] if head else None, dtype)
-    with writing(path, fingerprint) as shards:
-        items = _Digested(chain(head, items))
+    args = reader, _Digested(chain(head, items)), fingerprint, as_path(path), length(X)
+    if n_processes() > 1:
+        _store_together(*args)
+    else:
+        check_shares(as_path(path), 1)
+        _store_items(*args)
+    return load_activations(path, verify=False)  # they were compared, or written just now
+
+
+def _store_items(reader, items, fingerprint, folder, n_items):
+    with writing(folder, fingerprint) as shards:
         _skip(reader, items, shards)
         if shards.complete:
             _check_end(items, shards)
         else:
-            _write(reader, items, shards, length(X))
-    return load_activations(path, verify=False)  # they were compared, or written just now
+            _write(reader, items, shards, n_items)
+
+
+def _store_together(reader, items, fingerprint, folder, n_items):
+    """Have every process write a share of the texts, and the first one merge the shares."""
+    check_same({"the folder": str(folder), **{f"the {k}": str(v) for k, v in fingerprint.items()}})
+    own, n = process_number(), n_processes()
+    if from_first(lambda: is_complete(folder)):
+        if is_first():
+            _store_items(reader, items, fingerprint, folder, n_items)
+            remove_shares(folder)  # of a process that was killed while it did that
+        wait_for_all()
+        return
+    from_first(lambda: check_shares(folder, n))  # before anyone begins
+    share = _Digested(islice(items, own, None, n))
+    n_own = None if n_items is None else len(range(own, n_items, n))
+    _store_items(reader, share, fingerprint, folder / share_name(own, n), n_own)
+    # The last texts are those of others, which have the same texts if they have the same digest.
+    check_same({"X": items.digest})
+    if is_first():
+        _merge_shares(reader, fingerprint, folder, items.digest)
+        remove_shares(folder)
+    wait_for_all()
+
+
+def _merge_shares(reader, fingerprint, folder, digest):
+    names = [share_name(number, n_processes()) for number in range(n_processes())]
+    shares = [load_activations(folder / name, verify=False) for name in names]
+    with writing(folder, fingerprint) as shards:
+        merge(shards, shares, digest)
+        _finish(reader, shards)
 
 
 class _Digested:
@@ -164,6 +217,10 @@ def _write(reader, items, shards, n_texts):
         # Items are read no further than the chunk, and so is their digest.
         blocks = np.split(rows, np.cumsum(widths)[:-1], axis=1)
         shards.append(blocks, chunk.tokens, items.digest)
+    _finish(reader, shards)
+
+
+def _finish(reader, shards):
     known = list(row_files(shards.facts).values())
     shards.finish(known if any(known) else reader.widths())
 
