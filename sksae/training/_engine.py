@@ -176,10 +176,10 @@ class Engine:
 
     def _summed(self, own, w):
         """Return the gradient of the rows of all processes: each has the mean over its own."""
-        share, n_rows = w.sum(), (w > NEGLIGIBLE).sum()
-        numbers = torch.stack([own.loss * share, share, n_rows, self.density * n_rows])
-        vectors = [(grad * share).flatten() for grad in own.vectors.values()]
-        fired = (own.fired & (n_rows > 0)).to(share.dtype)
+        weight, n_rows = w.sum(), (w > NEGLIGIBLE).sum()
+        numbers = torch.stack([own.loss * weight, weight, n_rows, self.density * n_rows])
+        vectors = [(grad * weight).flatten() for grad in own.vectors.values()]
+        fired = (own.fired & (n_rows > 0)).to(weight.dtype)
         sizes = [len(numbers), len(fired), *(len(vector) for vector in vectors)]
         numbers, fired, *vectors = sum_over_processes(torch.cat([numbers, fired, *vectors])).split(
             sizes
@@ -188,7 +188,7 @@ class Engine:
         # The same everywhere, so that all processes choose the same form of the next batch.
         self.density = float(n_dense / n_rows)
         matrices = {
-            name: sum_over_processes(own.rows(name, 0, len(fired)).mul_(share)).div_(total)
+            name: sum_over_processes(own.rows(name, 0, len(fired)).mul_(weight)).div_(total)
             for name in MATRICES
         }
         pairs = zip(own.vectors.items(), vectors, strict=True)
