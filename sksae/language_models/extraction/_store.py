@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import tempfile
 from itertools import chain, islice
+from pathlib import Path
 
 import numpy as np
 
 from sksae._arrays import objects
-from sksae._files import as_path
+from sksae._files import as_path, replacing
+from sksae._optional import needed
 from sksae._params import Bool, Instance, check_option
 from sksae._processes import (
     check_same,
@@ -29,6 +32,8 @@ from sksae.language_models.extraction._shards import (
     TOKEN,
     TOKENS,
     check_files,
+    files_of,
+    has_file,
     labels_of,
     read_facts,
     read_lines,
@@ -55,18 +60,21 @@ _SIZES = (
 )
 
 
-def load_activations(path, *, site=None, verify=True):
+def load_activations(path, *, site=None, verify=True, cache_dir=None):
     """Open the activations that `ActivationExtractor.to_memmap` wrote.
 
     Parameters
     ----------
     path : str or Path
-        The folder.
+        The folder, or an URL that `fsspec` knows, such as ``"s3://bucket/rows"``.
     site : str, default=None
         Of a folder with several sites the one to open, such as ``"2.mlp_out"``. None opens all.
     verify : bool, default=True
         Whether to read all rows once, to see that they are those that were written. False compares
         the size of their file only, which takes no time; the other files are always compared.
+    cache_dir : str or Path, default=None
+        Of an URL the local folder that it is copied to, which needs the extra `remote`. What is
+        there already is not copied again.
 
     Returns
     -------
@@ -81,8 +89,8 @@ def load_activations(path, *, site=None, verify=True):
     FileNotFoundError
         If `path` is no folder of activations.
     ValueError
-        If the folder is not complete, a file in it is damaged, with its name, or it has no such
-        site.
+        If the folder is not complete, a file in it is damaged, with its name, it has no such site,
+        or an URL comes without a `cache_dir`, or with one that has other activations.
 
     See Also
     --------
@@ -100,7 +108,11 @@ def load_activations(path, *, site=None, verify=True):
     ...     rows.shape, rows.dtype.name, tokens.string.tolist()
     ((2, 192), 'float16', ['sparse', ' features'])
     """
-    folder = as_path(path)
+    folder = as_path(path) if cache_dir is None else as_path(cache_dir)
+    if isinstance(path, str) and "://" in path:
+        _fetch(path, cache_dir)
+    elif cache_dir is not None:
+        raise ValueError(f"cache_dir is for URLs: {path} is read where it is.")
     check_option("site", site, Instance(str, type(None), description="a str or None"))
     check_option("verify", verify, Bool())
     facts = read_facts(folder / MANIFEST)
@@ -133,6 +145,31 @@ def load_activations(path, *, site=None, verify=True):
     if site is not None or ROWS in files.values():
         return np.load(folder / files[site or labels[0]], mmap_mode="r"), tokens
     return {label: np.load(folder / name, mmap_mode="r") for label, name in files.items()}, tokens
+
+
+def _fetch(url, cache_dir):
+    """Copy what a folder does not have yet of the activations at an URL."""
+    from filelock import FileLock
+
+    if cache_dir is None:
+        raise ValueError(f"{url} is not on this machine: name a folder for its copy by cache_dir.")
+    folder = as_path(cache_dir)
+    files, root = needed("fsspec", "load_activations").url_to_fs(url)
+    if not files.exists(f"{root}/{MANIFEST}"):
+        raise FileNotFoundError(f"{url} has no complete activations: there is no {MANIFEST}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    # Other processes wait for the first one, and find everything there.
+    with FileLock(folder / ".lock"), tempfile.TemporaryDirectory() as place:
+        files.get_file(f"{root}/{MANIFEST}", str(Path(place) / MANIFEST))
+        facts, there = read_facts(Path(place) / MANIFEST), read_facts(folder / MANIFEST)
+        if there not in (None, facts):
+            raise ValueError(f"{folder} has other activations than {url}: take another cache_dir.")
+        if there is None:
+            # The file that says what is there comes last.
+            names = [name for name in files_of(facts) if not has_file(folder, facts, name)]
+            for name in (*names, MANIFEST):
+                with replacing(folder / name) as part:
+                    files.get_file(f"{root}/{name}", str(part))
 
 
 def store(reader, X, path, dtype):
