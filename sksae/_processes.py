@@ -181,8 +181,13 @@ def _reduced(value, operation):
 def _device_for(tensor):
     """Return the device on which the backend takes this tensor."""
     # As in "cpu:gloo,cuda:nccl".
-    kinds = [pair.partition(":")[0] for pair in distributed.get_backend_config().split(",")]
-    return tensor.device if tensor.device.type in kinds else torch.device(kinds[0])
+    pairs = distributed.get_backend_config().split(",")
+    backends = dict(pair.split(":") for pair in pairs)
+    kind = tensor.device.type
+    # Gloo takes tensors of a GPU for some operations only.
+    if kind in backends and (kind == "cpu" or backends[kind] != "gloo"):
+        return tensor.device
+    return torch.device("cpu" if "cpu" in backends else next(iter(backends)))
 
 
 @contextmanager

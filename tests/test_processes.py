@@ -5,9 +5,11 @@ import io
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 
 from sksae import (
@@ -19,9 +21,11 @@ from sksae import (
     SparseAutoencoder,
     TopKSAE,
     Transcoder,
+    _processes,
 )
 from sksae._processes import RowShare, gathered, n_processes, sum_over_processes
 from sksae.callbacks import Checkpoint
+from tests.cases import each_case
 from tests.estimators import name_of
 from tests.processes import needs_processes, together
 
@@ -31,6 +35,7 @@ pytestmark = [
 ]
 
 CUT = 290  # rows of the first of two processes, of 400
+CUTS_OF_THREE = [0, 250, 251, 400]
 SETTINGS = {"n_components": 32, "max_iter": 3, "batch_size": 50, "random_state": 0}
 # Latents die early, so that they are revived in each way that there is.
 FITS = [
@@ -97,6 +102,25 @@ def test_every_variant_makes_the_fit_of_one_process(X):
     check_fits(MORE_FITS, X)
 
 
+def fits_of_three(rank, X):
+    own = X[slice(*CUTS_OF_THREE[rank : rank + 2])]
+    return [numbers_of(clone(estimator).fit(own)) for estimator in FITS[:2]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_process_may_have_a_single_row(X, dtype):
+    X = X.astype(dtype)
+    numbers = together(fits_of_three, X, n=3)
+    for estimator, *there in zip(FITS[:2], *numbers, strict=True):
+        here = numbers_of(clone(estimator).fit(X))
+        for name, expected in here.items():
+            tolerance = 1e3 * np.finfo(dtype).eps
+            for other in there[1:]:
+                np.testing.assert_array_equal(there[0][name], other[name])
+            np.testing.assert_allclose(there[0][name], expected, rtol=tolerance, atol=tolerance)
+
+
 def other_fits(rank, X, weight):
     """Fits with weights, with targets and in parts."""
     own, w = parts(X, rank), parts(weight, rank)
@@ -133,7 +157,6 @@ def test_weights_targets_and_streams(X):
 
 def sums(rank):
     rows = np.arange(3.0 * (rank + 1)).reshape(rank + 1, 3) + 10 * rank
-    import torch
 
     return (
         n_processes(),
@@ -148,6 +171,22 @@ def test_sums_and_rows_of_the_processes():
     assert together(sums) == [(2, 2.0, rows, (0, 1, 3)), (2, 2.0, rows, (1, 2, 3))]
     assert n_processes() == 1
     assert tuple(RowShare.of(7)) == (0, 7, 7)
+
+
+@each_case(
+    "backends, device, expected",
+    [
+        ("cpu:gloo,cuda:nccl", "cuda:1", "cuda:1"),
+        ("cpu:gloo,cuda:nccl", "cpu", "cpu"),
+        ("cpu:gloo,cuda:gloo", "cuda:1", "cpu"),
+        ("cuda:nccl", "cpu", "cuda"),
+        ("cpu:gloo,cuda:nccl", "mps", "cpu"),
+    ],
+)
+def test_tensors_go_to_a_device_of_the_backend(backends, device, expected, monkeypatch):
+    monkeypatch.setattr(_processes.distributed, "get_backend_config", lambda: backends)
+    tensor = SimpleNamespace(device=torch.device(device))
+    assert _processes._device_for(tensor) == torch.device(expected)
 
 
 class EndsAt:
@@ -200,6 +239,9 @@ def test_processes_that_do_not_fit_together_are_told_so(X):
     assert "the number of features is 5 in process 0 and 6 in process 1" in first[1]
 
 
+TALKS = BatchTopKSAE(**{**SETTINGS, "batch_size": 150}, k=3)
+
+
 def talk_and_write(rank, X, folder):
     """Fit with verbose=1 in one process alone, die in the middle, and go on."""
     own, path = parts(X, rank), folder / f"{rank}.checkpoint"
@@ -207,7 +249,7 @@ def talk_and_write(rank, X, folder):
     def fail():
         raise KeyError
 
-    estimator = BatchTopKSAE(**{**SETTINGS, "batch_size": 150}, k=3, verbose=rank == 0)
+    estimator = clone(TALKS).set_params(verbose=int(rank == 0))
     with contextlib.redirect_stdout(io.StringIO()) as text:
         plain = numbers_of(clone(estimator).fit(own))
     shared = folder / "shared.checkpoint"
@@ -224,6 +266,9 @@ def test_the_first_process_alone_prints_and_writes(X, tmp_path):
     for text, n_lines in ((first[0], 3), (second[0], 0)):
         assert text.count("explained variance") == n_lines
     assert (first[3], second[3]) == (True, False)
+    alone = clone(TALKS).set_callbacks(Checkpoint(tmp_path / "shared.checkpoint"))
+    with pytest.raises(ValueError, match="number of processes is None here and 2 there"):
+        alone.fit(X)
     for _, plain, again, _ in (first, second):
         for name, expected in plain.items():
             np.testing.assert_array_equal(again[name], expected)

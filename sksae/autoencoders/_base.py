@@ -156,6 +156,8 @@ class BaseSAE(
     def fit(self, X, y=None, sample_weight=None):
         """Learn the dictionary from the rows of X.
 
+        Processes of an initialised `torch.distributed` fit together, each on rows of its own.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -251,7 +253,8 @@ class BaseSAE(
             **self.get_params(),
         }
         return {
-            name: repr(value)
+            # Of an estimator as a parameter, its parameters are among them.
+            name: type(value).__name__ if hasattr(value, "get_params") else repr(value)
             for name, value in facts.items()
             if name.rpartition("__")[2] not in _OF_A_PROCESS
         }

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from sksae._files import as_path, damage_named, digest_of, regular, write_safetensors
-from sksae._processes import from_first, is_first
+from sksae._processes import from_first, is_first, n_processes
 
 _HEADER, _VERSION = "sksae_checkpoint", 1
 _COMPARED_ROWS = 256
@@ -49,7 +49,7 @@ class Checkpoint:
     seed is kept as well.
 
     Of several processes that fit together each has this callback. The first one writes the file,
-    and all of them read it.
+    and all of them read it. The fit goes on with as many processes.
 
     Examples
     --------
@@ -191,10 +191,13 @@ def _identity(fit):
             parameters[name] = fit.seed
     sample = fit.rows.thinned(_COMPARED_ROWS)
     x, w = sample.take(torch.arange(sample.n_samples))
+    # Sums over other processes differ by rounding: a fit goes on with as many.
+    processes = {} if n_processes() == 1 else {"number of processes": n_processes()}
     weights = {name: weight.cpu().numpy() for name, weight in fit.run.weights.items()}
     return {
         "class": type(fit.estimator).__name__,
         **parameters,
+        **processes,
         "number of rows": fit.rows.n_samples,
         "rows": digest_of(None, {"x": x.cpu().numpy(), "w": w.cpu().numpy()}),
         "initial weights": digest_of(None, weights),

@@ -27,7 +27,9 @@ def is_complete(folder):
 
 
 def check_shares(folder, n_processes):
-    """Raise a ValueError if a folder was begun by another number of processes."""
+    """Raise a ValueError if a folder that is not complete was begun by other processes."""
+    if is_complete(folder):
+        return
     begun_by = {int(share.name.rpartition("-")[2]) for share in _shares_in(folder)}
     if not begun_by and (folder / PROGRESS).exists():
         begun_by = {1}
