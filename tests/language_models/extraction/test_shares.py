@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sksae.language_models import ActivationExtractor, load_activations
+from sksae.language_models import ActivationExtractor, TokenTable, load_activations
 from sksae.language_models.extraction import _activation_reader, _shares
 from sksae.language_models.extraction._shards import MANIFEST, STRINGS, TEXTS, TOKENS, read_facts
 from tests.processes import needs_processes, together
@@ -21,10 +23,12 @@ TEXTS_OF_X = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _small_parts(monkeypatch):
-    monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", 8)
-    monkeypatch.setattr(_shares, "_ROWS", 8)
+@pytest.fixture(autouse=True, scope="module")
+def _small_parts():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_activation_reader, "CHUNK_TOKENS", 8)
+        patch.setattr(_shares, "_ROWS", 8)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,35 @@ def test_a_merge_that_was_interrupted_goes_on(extractor, tmp_path, n):
         extractor.to_memmap(TEXTS_OF_X, folder)
     together(written, extractor, TEXTS_OF_X, folder, n=n)
     assert_written_as_one(folder, expected)
+
+
+@settings(max_examples=60)
+@given(
+    n_tokens=st.lists(st.integers(0, 4), min_size=1, max_size=12),
+    n_shares=st.integers(1, 5),
+    bounds=st.tuples(st.integers(0, 12), st.integers(0, 12)).map(sorted),
+)
+def test_shares_are_merged_in_the_order_of_the_texts(n_tokens, n_shares, bounds):
+    first, last = (min(bound, len(n_tokens)) for bound in bounds)
+    texts = [f"text {i}" for i in range(len(n_tokens))]
+    text = np.repeat(np.arange(len(n_tokens)), n_tokens)
+
+    def table(text, texts):
+        numbers = np.arange(len(text))
+        columns = dict.fromkeys(("id", "string", "start", "end", "group"), numbers)
+        return TokenTable(text=text, position=numbers, texts=texts, **columns)
+
+    whole = np.arange(len(text))[:, None]  # a row is its number
+    shares = [
+        (whole[own], table(text[own] // n_shares, texts[i::n_shares]))
+        for i in range(n_shares)
+        for own in [text % n_shares == i]
+    ]
+    (rows,), merged = _shares._merged(shares, first, last)
+    chosen = (text >= first) & (text < last)
+    assert rows.tolist() == whole[chosen].tolist()
+    assert merged.text.tolist() == (text[chosen] - first).tolist()
+    assert merged.texts == texts[first:last]
 
 
 def other_texts(rank, extractor, folder):
