@@ -74,11 +74,11 @@ def all_of(numbers):
     """Return tuples of integers, one of each process, in the order of the processes."""
     if n_processes() == 1:
         return [tuple(numbers)]
-    own = torch.tensor(numbers, dtype=torch.int64)
-    own = own.to(_device_for(own))
-    parts = [torch.empty_like(own) for _ in range(n_processes())]
+    sent = torch.tensor(numbers, dtype=torch.int64)
+    sent = sent.to(_device_for(sent))
+    parts = [torch.empty_like(sent) for _ in range(n_processes())]
     with _answers():
-        distributed.all_gather(parts, own)
+        distributed.all_gather(parts, sent)
     return [tuple(part.tolist()) for part in parts]
 
 
@@ -125,13 +125,13 @@ def check_same(facts):
     everywhere = [None] * n_processes()
     with _answers():
         distributed.all_gather_object(everywhere, facts)
-    for number, other in enumerate(everywhere):
-        for name in sorted({*everywhere[0], *other}):
-            first, here = everywhere[0].get(name), other.get(name)
-            if first != here:
+    for number, theirs in enumerate(everywhere):
+        for name in sorted({*everywhere[0], *theirs}):
+            first, value = everywhere[0].get(name), theirs.get(name)
+            if first != value:
                 raise ValueError(
                     f"The processes of torch.distributed do this together, but {name} is "
-                    f"{first} in process 0 and {here} in process {number}. Give them the same, or "
+                    f"{first} in process 0 and {value} in process {number}. Give them the same, or "
                     f"do it before torch.distributed is initialised."
                 )
 
