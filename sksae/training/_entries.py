@@ -126,7 +126,7 @@ class AllEntries:
 
     def fired(self, codes):
         """Mask of shape (m,) of the latents with a code other than 0."""
-        return codes.detach().any(0)
+        return self.per_latent((codes.detach() != 0).float()) > 0
 
     def per_row(self, values):
         """Sum of `values` over the latents of every row, shape (n,)."""
@@ -166,6 +166,10 @@ class DenseEntries(AllEntries):
     def rows_of(self, latents):
         """The dictionary rows of these latents, and their pre-activations (n, n_latents)."""
         return self.weights["components"][latents], self.z[:, latents]
+
+    def fired(self, codes):
+        """Mask of shape (m,) of the latents with a code other than 0."""
+        return codes.any(0)
 
     def decode_backward(self, codes, grad, *, frozen=False):
         """Take the gradient of ``decode(codes, frozen=frozen)``; return that of the codes."""
@@ -410,10 +414,6 @@ class ActiveEntries(_LeafEntries):
     def cut(self):
         """Midway between the smallest entry that a pooled rule keeps and the largest it drops."""
         return _midway(self._search.cut, self.z, self.of_rows(self.w))
-
-    def fired(self, codes):
-        """Mask of shape (m,) of the latents with a code other than 0."""
-        return self.per_latent((codes.detach() != 0).float()) > 0
 
     def per_row(self, values):
         """Sum of `values` over the latents of every row, shape (n,)."""
