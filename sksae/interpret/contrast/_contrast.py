@@ -29,7 +29,7 @@ from sksae.interpret.contrast._associations import (
 from sksae.interpret.contrast._compared import compared_documents
 from sksae.interpret.contrast._documents import POOLINGS, check_class_sizes
 from sksae.interpret.contrast._effects import effect_interval
-from sksae.interpret.contrast._greedy import greedy_set
+from sksae.interpret.contrast._feature_sets import greedy_set, lasso_set
 from sksae.interpret.contrast._measures import (
     CENTRED,
     STATISTICS,
@@ -124,8 +124,12 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         testing and selection, for effects without selection bias.
     n_features_to_select : int, default=None
         The largest number of features of a set that does not repeat itself, chosen among the
-        significant ones: each for what it adds on held-out documents to a linear model of the
-        target by those before it. None selects all that are significant.
+        significant ones, see `selection`. None selects all that are significant.
+    selection : {"greedy", "lasso"}, default="greedy"
+        How they are chosen. "greedy" takes each for what it adds on held-out documents to a linear
+        model of the target by those before it. "lasso" takes those of the first linear model, as
+        its L1 penalty falls, that has so many, the largest standardised coefficients first, up to
+        where they explain most of held-out documents [6]_.
     random_state : int, RandomState instance or None, default=None
         Source of the permutations, of the documents held out and of the folds of the choice.
 
@@ -237,6 +241,8 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
     .. [4] Mantel, N. "Chi-square tests with one degree of freedom; extensions of the
        Mantel-Haenszel procedure." Journal of the American Statistical Association 58, 1963.
     .. [5] Wilcoxon, F. "Individual comparisons by ranking methods." Biometrics Bulletin 1, 1945.
+    .. [6] Tibshirani, R. "Regression shrinkage and selection via the lasso." Journal of the Royal
+       Statistical Society B 58, 1996.
 
     Examples
     --------
@@ -271,6 +277,7 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         "n_permutations": Int(0),
         "held_out": Float(0, 1, open_="high"),
         "n_features_to_select": Int(1, none=True),
+        "selection": Option("greedy", "lasso"),
         "random_state": Seed(),
     }
 
@@ -287,6 +294,7 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         n_permutations=0,
         held_out=0,
         n_features_to_select=None,
+        selection="greedy",
         random_state=None,
     ):
         self.statistic = statistic
@@ -299,6 +307,7 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         self.n_permutations = n_permutations
         self.held_out = held_out
         self.n_features_to_select = n_features_to_select
+        self.selection = selection
         self.random_state = random_state
 
     @on_a_draft
@@ -439,7 +448,8 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
             blocks = [in_form(block, FORMS[statistic]) for block in column_blocks(X)]
             codes = sparse.csr_array(sparse.hstack(blocks))
             design = data.design(statistic)
-            chosen, gains = greedy_set(codes, design, self.n_features_to_select, random)
+            choose = greedy_set if self.selection == "greedy" else lasso_set
+            chosen, gains = choose(codes, design, self.n_features_to_select, random)
             self.chosen_, self.gains_ = candidates[chosen], np.array(gains)
 
     def table(self, feature_names=None):

@@ -31,7 +31,7 @@ function statementCard(line, scale) {
     placeOf.has(line.feature)
       ? make("p", { class: "of-feature" }, "words of feature ", featureLink(line.feature)) : null,
     index.tested_on.strings.length > 0 && n + m > 0 && make("details", null,
-      make("summary", null, `Texts that have it: ${n} for, ${m} against`),
+      make("summary", null, "Some texts that have it"),
       make("div", { class: "sides" },
         textSide(`For: ${line.class ?? (more ? "a higher value" : "a lower value")}`, line.for),
         textSide("Against", line.against))));
