@@ -1,5 +1,12 @@
 """Parts of ``python -m sksae``: texts of a file, and statements about what they are rated by."""
 
+from sksae.command_line._asked_statements import AskedStatements
+from sksae.command_line._options import (
+    ESTIMATORS,
+    check_options,
+    make_autoencoder,
+    make_parser,
+)
 from sksae.command_line._tested_statements import (
     kind_of_target,
     split_table,
@@ -10,8 +17,13 @@ from sksae.command_line._text_files import read_file, read_texts, split_pieces
 from sksae.command_line._text_table import TextTable, read_text_table
 
 __all__ = [
+    "ESTIMATORS",
+    "AskedStatements",
     "TextTable",
+    "check_options",
     "kind_of_target",
+    "make_autoencoder",
+    "make_parser",
     "read_file",
     "read_text_table",
     "read_texts",

@@ -7,21 +7,55 @@ from typing import NamedTuple
 import numpy as np
 
 _DELIMITERS = ",;\t|"
+_LONGEST_CELL = 80  # characters; a column with more is not shown beside the texts
 
 
 class TextTable(NamedTuple):
-    """Texts with a target, and perhaps with the group that each belongs to."""
+    """Texts with a target, and perhaps with groups, other columns and embeddings."""
 
     texts: list
     target: np.ndarray  # (n_texts,) floats, or labels as strings
     groups: np.ndarray | None  # (n_texts,) strings
     n_left_out: int = 0  # rows of the file without a text, a target or a group
+    lines: np.ndarray | None = None  # (n_texts,) positions in the file, from 0
+    columns: dict | None = None  # short ones by name, of the texts; (n_texts,) floats or strings
+    embeddings: np.ndarray | None = None  # (n_texts, n_dimensions)
 
     def of(self, rows):
         """Return some of the rows, by their positions."""
-        groups = None if self.groups is None else self.groups[rows]
-        texts = [self.texts[row] for row in rows]
-        return self._replace(texts=texts, target=self.target[rows], groups=groups)
+        arrays = ("target", "groups", "lines", "embeddings")
+        parts = {name: getattr(self, name) for name in arrays}
+        parts = {name: array if array is None else array[rows] for name, array in parts.items()}
+        columns = {name: values[rows] for name, values in (self.columns or {}).items()}
+        return self._replace(
+            texts=[self.texts[row] for row in rows], columns=columns or None, **parts
+        )
+
+    def with_embeddings(self, embeddings, source):
+        """Return the table with those rows of an array that belong to its texts.
+
+        Parameters
+        ----------
+        embeddings : ndarray of shape (n_lines, n_dimensions)
+            A row for each line of the file below the names, those left out too.
+        source : str
+            The name of the file of the array, for errors.
+        """
+        n_lines = len(self.lines) + self.n_left_out
+        if embeddings.ndim != 2 or embeddings.dtype.kind not in "fiu":
+            raise ValueError(
+                f"{source} needs numbers of shape (rows, dimensions); it has {embeddings.dtype} "
+                f"of shape {embeddings.shape}"
+            )
+        if len(embeddings) != n_lines:
+            raise ValueError(
+                f"{source} has {len(embeddings):,} rows, and the CSV file {n_lines:,} below the "
+                f"names; there must be one for each, in the same order"
+            )
+        rows = embeddings[self.lines]
+        if not np.isfinite(rows).all():
+            raise ValueError(f"{source} has numbers that are not finite")
+        return self._replace(embeddings=rows)
 
     def sample(self, n_texts, seed):
         """Return at most some number of the rows, drawn at random."""
@@ -61,8 +95,9 @@ def read_text_table(content, *, source, text, target, groups=None):
     --------
     >>> from sksae.command_line import read_text_table
     >>> content = "text,stars\nGood food.,5\n,3\nToo loud.,2\n"
-    >>> read_text_table(content, source="a.csv", text="text", target="stars")
-    TextTable(texts=['Good food.', 'Too loud.'], target=array([5., 2.]), groups=None, n_left_out=1)
+    >>> table = read_text_table(content, source="a.csv", text="text", target="stars")
+    >>> table.texts, table.target.tolist(), table.n_left_out
+    (['Good food.', 'Too loud.'], [5.0, 2.0], 1)
     """
     names = [name for name in (text, target, groups) if name is not None]
     header, lines = _lines(content, source, names)
@@ -74,21 +109,34 @@ def read_text_table(content, *, source, text, target, groups=None):
     if not rows:
         raise ValueError(f"{source} has no rows below the names of its columns")
     numbers = _numbers([row[1] for row in rows])
-    kept = [i for i, row in enumerate(rows) if all(row) and _is_value(numbers, i)]
-    values = [rows[i][1] for i in kept] if numbers is None else numbers[kept]
-    if not kept:
+    complete = [i for i, row in enumerate(rows) if all(row) and _is_value(numbers, i)]
+    values = [rows[i][1] for i in complete] if numbers is None else numbers[complete]
+    if not complete:
         raise ValueError(f"no row of {source} has a value in each of {', '.join(names)}")
     if len(set(values)) < 2:
         raise ValueError(
-            f"the column {target!r} of {source} has one value, {rows[kept[0]][1]}, in {len(kept)} "
-            "rows with a text; two different ones are needed at least"
+            f"the column {target!r} of {source} has one value, {rows[complete[0]][1]}, in "
+            f"{len(complete)} rows with a text; two different ones are needed at least"
         )
     return TextTable(
-        [rows[i][0] for i in kept],
+        [rows[i][0] for i in complete],
         np.asarray(values),
-        None if groups is None else np.array([rows[i][2] for i in kept]),
-        len(rows) - len(kept),
+        None if groups is None else np.array([rows[i][2] for i in complete]),
+        len(rows) - len(complete),
+        np.array(complete),
+        _short_columns(header, [lines[i] for i in complete], text),
     )
+
+
+def _short_columns(header, lines, text):
+    """Return the columns besides the texts whose cells are short, by name."""
+    columns = {}
+    for place, name in enumerate(header):
+        cells = [line[place].strip() if place < len(line) else "" for line in lines]
+        if name and name != text and max(map(len, cells)) <= _LONGEST_CELL:
+            numbers = _numbers(cells)
+            columns[name] = np.array(cells, dtype=object) if numbers is None else numbers
+    return columns
 
 
 def _lines(content, source, names):

@@ -8,10 +8,10 @@ from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator, clone
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils import ClassifierTags, check_random_state
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sksae._arrays import check_rows
-from sksae._coding import as_csr, sparse_coder, sparse_codes
+from sksae._coding import as_csr
 from sksae._drafts import on_a_draft
 from sksae._optional import needed
 from sksae._params import Float, Int, Option, Seed, check_params
@@ -26,7 +26,7 @@ from sksae.interpret.contrast._associations import (
     pair_associations,
     permuted_pvalues,
 )
-from sksae.interpret.contrast._compared import compared_documents
+from sksae.interpret.contrast._compared import baseline_codes, compared_documents
 from sksae.interpret.contrast._documents import POOLINGS, check_class_sizes
 from sksae.interpret.contrast._effects import effect_interval
 from sksae.interpret.contrast._feature_sets import greedy_set, lasso_set
@@ -364,7 +364,7 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         if self.n_features_to_select is not None:
             self._choose(data, random)
         if baseline is not None:
-            codes = _baseline_codes(baseline, len(target.values))
+            codes = baseline_codes(baseline, len(target.values))
             self.baseline_ = clone(self).fit(codes, given, groups, covariates=covariates)
         return self
 
@@ -590,18 +590,3 @@ def _differences(X):
     """Return the codes of the second document of each pair, less those of the first."""
     X = as_csr(sparse.csr_array(X))
     return sparse.csr_array(X[1::2] - X[::2])
-
-
-def _baseline_codes(baseline, n_rows):
-    """Return the codes of a baseline, from its transformer where it has one."""
-    if isinstance(baseline, tuple) and len(baseline) == 2 and hasattr(baseline[0], "transform"):
-        coder, rows = sparse_coder(baseline[0]), baseline[1]
-        baseline = sparse_codes(coder, rows, 1)
-    elif hasattr(baseline, "transform") and hasattr(baseline, "get_params"):
-        raise ValueError(
-            "baseline is a transformer; pass it with the rows that it codes, baseline=(transformer,"
-            " rows), or its codes."
-        )
-    check_rows(baseline, "baseline")
-    check_consistent_length(baseline, np.empty(n_rows))
-    return baseline
