@@ -38,7 +38,7 @@ class AskedStatements:
 
     def cost(self, price_per_million):
         """Return how many questions will be asked at most, their tokens and their price."""
-        typical = dict.fromkeys(self.features, _TYPICAL_WORDS)
+        typical = {feature: f"{_TYPICAL_WORDS} {feature}" for feature in self.features}
         prices = {"price_per_million": price_per_million}
         steps = (
             estimate_cost(self.atlas, self.features, **prices),

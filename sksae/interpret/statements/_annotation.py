@@ -42,7 +42,7 @@ def annotate(
     texts : sequence of str
         The texts; no one that an explanation was made from, if it is to be tested.
     explanations : dict of int to (Explanation or str)
-        By feature, as :func:`explain` returns them.
+        By feature, as :func:`explain` returns them. Equal words are asked about once.
     client : object, default=None
         An object with ``complete(messages)`` that returns a string. With a :class:`CachedClient`
         no question is asked twice, and an interrupted call goes on where it was.
@@ -153,7 +153,7 @@ def estimate_annotation_cost(
     Examples
     --------
     >>> from sksae.interpret import estimate_annotation_cost
-    >>> cost = estimate_annotation_cost(["a text"] * 100, {3: "rivers", 5: "lakes"})
+    >>> cost = estimate_annotation_cost(["a text"] * 100, {3: "rivers", 5: "lakes", 8: "lakes"})
     >>> cost["calls"]
     40
     """
@@ -168,9 +168,9 @@ def estimate_annotation_cost(
         of_lines = sum(n_tokens(line, count_tokens) for line in questions.lines)
         frame = sum(n_tokens(m["content"], count_tokens) for m in detect_messages("", [""]))
         of_descriptions = sum(n_tokens(text, count_tokens) for text in questions.descriptions)
-        tokens_in = len(explanations) * of_lines + calls * (frame + FRAME)
+        tokens_in = len(questions.descriptions) * of_lines + calls * (frame + FRAME)
         tokens_in += questions.n_parts * of_descriptions
-    pieces = len(explanations) * len(questions.lines)
+    pieces = len(questions.descriptions) * len(questions.lines)
     tokens_out = calls * _TOKENS_PER_ANSWER + pieces * _TOKENS_PER_PIECE
     price = (tokens_in * price_per_million[0] + tokens_out * price_per_million[1]) / 1e6
     return {"calls": calls, "tokens_in": tokens_in, "tokens_out": tokens_out, "price": price}
@@ -212,11 +212,17 @@ class _Questions(Sequence):
         pieces = [_pieces(text, max_characters) for text in texts]
         self.text_of_line = np.repeat(np.arange(len(texts)), [len(part) for part in pieces])
         self.lines = [plain(piece) for part in pieces for piece in part]
-        self.numbers = list(explanations)
-        self.descriptions = [explanation.text for explanation in explanations.values()]
+        positions = {}  # of different words, from the first explanation that has them
+        for explanation in explanations.values():
+            positions.setdefault(explanation.text, len(positions))
+        self.descriptions = list(positions)
+        self.description_of = [positions[words.text] for words in explanations.values()]
+        self.numbers = [
+            list(explanations)[self.description_of.index(i)] for i in positions.values()
+        ]
         self.n_texts = len(texts)
         self.step = per_question
-        self.n_parts = -(-len(self.lines) // per_question)  # questions per explanation
+        self.n_parts = -(-len(self.lines) // per_question)  # questions about the same words
 
     def __len__(self):
         return len(self.descriptions) * self.n_parts
@@ -248,7 +254,7 @@ class _Questions(Sequence):
                 or [np.zeros(0)]
             )
             columns.append(self._of_texts(values))
-        return _as_sparse(columns, self.n_texts)
+        return _as_sparse([columns[i] for i in self.description_of], self.n_texts)
 
     def _of_texts(self, values):
         has, unknown = np.zeros((2, self.n_texts), dtype=bool)

@@ -248,3 +248,13 @@ def test_texts_for_and_against_have_the_words():
     assert all(label[i] == "wet" and i % 2 for i in rain["texts_for"])
     assert all(label[i] == "dry" and not i % 2 for i in sun["texts_for"])
     assert sun["texts_against"] == ()
+
+
+def test_equal_words_are_asked_about_once():
+    texts = [f"{'rain' if i % 3 else 'sun'} {i}" for i in range(12)]
+    words, reader = {4: "rain", 2: "sun", 7: "rain"}, Reader()
+    annotations = annotate(texts, words, reader, per_question=5)
+    assert reader.n_asked == 2 * 3 == estimate_annotation_cost(texts, words)["calls"]
+    has_rain = [float("rain" in text) for text in texts]
+    expected = np.c_[has_rain, 1 - np.array(has_rain), has_rain]
+    np.testing.assert_array_equal(annotations.toarray(), expected)
