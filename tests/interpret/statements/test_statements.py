@@ -18,8 +18,7 @@ from sksae.interpret import (
     split_texts,
     validate,
 )
-from sksae.interpret.statements._annotation import _Questions
-from sksae.interpret.statements._word_rules import rule_of
+from sksae.interpret.statements._annotation import _Questions, rule_of
 from tests.cases import each_case
 
 WORDS = {3: '"rain"', 1: '"tea" or "coffee"', 8: '"stone" after "wet"'}
