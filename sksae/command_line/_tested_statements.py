@@ -45,8 +45,8 @@ def split_table(table, target_type, random_state):
     """
     if target_type == "auto" and table.target.dtype.kind == "f":
         values = np.unique(table.target)
-        whole = "ordinal" if (values % 1 == 0).all() else "continuous"
-        target_type = whole if len(values) > 2 else "binary"
+        of_numbers = "ordinal" if (values % 1 == 0).all() else "continuous"
+        target_type = of_numbers if len(values) > 2 else "binary"
     sides = split_texts(table.texts, groups=table.groups, random_state=random_state)
     finding, testing = (table.of(rows) for rows in sides)
     contrast = FeatureContrast(
@@ -64,8 +64,8 @@ def kind_of_target(contrast):
     """Return what a fitted contrast takes the target for, in words."""
     if contrast.target_type_ != "binary":
         return contrast.target_type_
-    (other,) = (label for label in contrast.classes_ if label != contrast.pos_label_)
-    return f"binary, and numbers are shares of {contrast.pos_label_} against {other}"
+    (negative,) = (label for label in contrast.classes_ if label != contrast.pos_label_)
+    return f"binary, and numbers are shares of {contrast.pos_label_} against {negative}"
 
 
 def tested_statements(finding, testing, codes, explanations, contrast):
@@ -93,14 +93,14 @@ def tested_statements(finding, testing, codes, explanations, contrast):
         The table of `validate`; without lines if no words go along with the target.
     """
     length = [np.array([len(text) for text in side.texts]) for side in (finding, testing)]
-    given = (finding.target, finding.groups)
+    to_explain = (finding.target, finding.groups)
     proposing = clone(contrast).set_params(n_features_to_select=None)
-    proposing.fit(codes[0], *given, covariates=length[0])
+    proposing.fit(codes[0], *to_explain, covariates=length[0])
     proposed = proposing.get_support(indices=True)
     # The strongest first: of features with the same words, it is the one that is shown.
     proposed = proposed[np.argsort(proposing.pvalues_[proposed], kind="stable")]
-    told = _told(proposed.tolist(), explanations, finding.texts, codes[0].shape[1])
-    contrast.fit(told, *given, covariates=length[0])
+    with_words = _with_words(proposed.tolist(), explanations, finding.texts, codes[0].shape[1])
+    contrast.fit(with_words, *to_explain, covariates=length[0])
     words = {number: explanations[number] for number in contrast.chosen_.tolist()}
     return validate(
         testing.texts,
@@ -115,18 +115,18 @@ def tested_statements(finding, testing, codes, explanations, contrast):
     )
 
 
-def _told(features, explanations, texts, n_features):
+def _with_words(features, explanations, texts, n_features):
     """Return which texts have what the words of some features say, (n_texts, n_features).
 
     The column of a feature is empty without words that are true of some texts and not of others,
     or where the words of another one are true of the same texts.
     """
-    known, rows, columns = set(), [], []
+    masks, rows, columns = set(), [], []
     for number in features:
         has = _texts_with(explanations[number], texts) if number in explanations else None
-        if has is None or min(has.sum(), (~has).sum()) < N_TEXTS or has.tobytes() in known:
+        if has is None or min(has.sum(), (~has).sum()) < N_TEXTS or has.tobytes() in masks:
             continue
-        known.add(has.tobytes())
+        masks.add(has.tobytes())
         rows.append(np.flatnonzero(has))
         columns.append(np.full(len(rows[-1]), number))
     places = (np.concatenate(rows), np.concatenate(columns)) if rows else ([], [])

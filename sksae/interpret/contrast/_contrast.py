@@ -343,14 +343,14 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
         """
         check_params(self)
         check_rows(X, "X")
-        given = y
+        raw_y = y
         X, y = validate_data(
             self, X, y, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32]
         )
         for name in _OPTIONAL:
             vars(self).pop(name, None)  # of an earlier fit
-        is_ordered = getattr(getattr(given, "dtype", None), "ordered", False)
-        target = read_target(given if is_ordered else y, self.target_type, self.pos_label)
+        is_ordered = getattr(getattr(raw_y, "dtype", None), "ordered", False)
+        target = read_target(raw_y if is_ordered else y, self.target_type, self.pos_label)
         self.target_type_ = target.type
         data = compared_documents(X, target, groups, covariates, self.pooling)
         self._check_statistic(data)
@@ -365,7 +365,7 @@ class FeatureContrast(SelectorMixin, BaseEstimator):
             self._choose(data, random)
         if baseline is not None:
             codes = baseline_codes(baseline, len(target.values))
-            self.baseline_ = clone(self).fit(codes, given, groups, covariates=covariates)
+            self.baseline_ = clone(self).fit(codes, raw_y, groups, covariates=covariates)
         return self
 
     def _check_statistic(self, data):

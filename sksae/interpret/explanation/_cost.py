@@ -157,8 +157,8 @@ def _questions(feature, methods, plan, options, random_state):
         return
     other_text = _TYPICAL_TEXT if baselines else None
     subject = Subject(feature, scoring, joined(explaining, scoring), _TYPICAL_TEXT, other_text)
-    for asked in questions_about(subject, methods, plan, random_state):
-        yield asked.method, asked.question.messages, len(asked.question.truth)
+    for scored in questions_about(subject, methods, plan, random_state):
+        yield scored.method, scored.question.messages, len(scored.question.truth)
 
 
 def _no_cost():

@@ -325,18 +325,18 @@ def rule_of(text):
     >>> rule_of("names of rivers") is None
     True
     """
-    found = _RULE.fullmatch(text)
-    if found is None:
+    match = _RULE.fullmatch(text)
+    if match is None:
         return None
-    names = found["names"]
+    names = match["names"]
     pattern = _KINDS.get(names)
     if pattern is None:
         parts = [_of_name(name) for name in re.findall(_NAME, names)]
         pattern = f"(?:{'|'.join(parts)})"
-    if found["neighbour"]:
+    if match["neighbour"]:
         # The neighbour is a token: where it ends a word, something stands between.
-        neighbour = _of_thing(found["neighbour"])
-        parts = [neighbour, pattern] if found["side"] == "after" else [pattern, neighbour]
+        neighbour = _of_thing(match["neighbour"])
+        parts = [neighbour, pattern] if match["side"] == "after" else [pattern, neighbour]
         pattern = r"\s*".join(parts)
     return re.compile(pattern)
 
