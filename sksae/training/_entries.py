@@ -18,7 +18,7 @@ made of; `ActiveEntries` computes them per block of latents, `ChunkEntries` per 
 
 import torch
 
-from sksae.kernels import ActiveSet, pooled_cut, top_k
+from sksae.kernels import ActiveSet, pooled_cut, top_k, where_positive
 
 MATRICES = ("components", "encoder_coef")
 
@@ -50,6 +50,8 @@ class AllEntries:
         The targets of the reconstruction.
     z : Tensor of shape (n, m)
         Pre-activations ``x_c E^T + b``, where b is the rule's bias.
+    share : Tensor of shape (n,)
+        Weights of the rows relative to their sum.
     """
 
     def __init__(self, x, w, weights, rule, *, pre_bias=True, linear_maps=()):
@@ -57,7 +59,7 @@ class AllEntries:
         # The first d columns are the input, the last t the target; they may be the same.
         self.inputs = x[:, :d].contiguous()  # no copy where x has nothing else
         self.x, self.w, self.weights, self.rule = x[:, -t:].contiguous(), w, weights, rule
-        self.linear_maps = linear_maps
+        self.share, self.linear_maps = w / w.sum(), linear_maps
         self.centred = self.inputs - weights["intercept"] if pre_bias else self.inputs
         self.z = self._encode()
 
@@ -75,14 +77,11 @@ class AllEntries:
 
     def kept(self, values):
         """`values` at the entries that a top-k rule selects, 0 elsewhere."""
-        with torch.no_grad():
-            if self.rule.pooled:
-                mask = self.z > pooled_cut(self.z, self.rule.k, self.w)
-            else:
-                k = min(int(self.rule.k), self.z.shape[1])
-                _, columns = top_k(self.z, k, magnitude=self.rule.magnitude)
-                mask = torch.zeros_like(self.z, dtype=torch.bool).scatter(1, columns, True)
-        return torch.where(mask, values, 0.0)
+        z = self.z.detach()
+        if self.rule.pooled:
+            return where_positive(z - pooled_cut(z, self.rule.k, self.w), values)
+        _, columns = top_k(z, min(int(self.rule.k), z.shape[1]), magnitude=self.rule.magnitude)
+        return torch.zeros_like(z).scatter(1, columns, values.gather(1, columns))
 
     def decode(self, codes, *, frozen=False):
         """``codes D + intercept``; `frozen` keeps gradients from the dictionary and its bias."""
@@ -102,7 +101,7 @@ class AllEntries:
 
     def row_mean(self, values):
         """Weighted mean over rows of the sum of `values` over latents."""
-        return (self.of_rows(self.w) * values).sum() / self.w.sum()
+        return (self.of_rows(self.share) * values).sum()
 
     def shortfall(self, threshold):
         """Weighted mean over rows of ``sum_j |D_j| relu(threshold_j - z_j)``."""
@@ -163,6 +162,10 @@ class DenseEntries(AllEntries):
     def rows_of(self, latents):
         """The dictionary rows of these latents, and their pre-activations (n, n_latents)."""
         return self.weights["components"][latents], self.z[:, latents]
+
+    def fired(self, codes):
+        """Mask of shape (m,) of the latents with a code other than 0."""
+        return codes.any(0)
 
     def decode_backward(self, codes, grad, *, frozen=False):
         """Take the gradient of ``decode(codes, frozen=frozen)``; return that of the codes."""
@@ -369,7 +372,7 @@ class ActiveEntries(_LeafEntries):
         is zero outside of the active set.
         """
         # The mean of t - z over rows is t - (mean row) E^T - b.
-        self._mean = (self.w @ self.centred.detach()) / self.w.sum()
+        self._mean = self.share @ self.centred.detach()
         self._mean_z = (self._matrices["encoder_coef"] @ self._mean).requires_grad_()
         below = threshold - (self._mean_z + self.weights[self.rule.bias])
         above = torch.relu(self.z - self.at(threshold)) * self.norms()
