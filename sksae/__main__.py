@@ -25,6 +25,7 @@ from sksae.command_line import (
     read_texts,
     split_table,
     statement_cells,
+    statements_of_file,
     tested_statements,
 )
 from sksae.datasets import TINY_LM_PATH
@@ -136,7 +137,7 @@ def _run_statements(options):
     print(f"{n_survive} of {len(cells)} statements survive; effects are at equal length of texts.")
     path = options.out / "statements.csv"
     with replacing(path) as part:
-        statements.to_csv(part)
+        statements_of_file(statements, testing).to_csv(part)
     page = write_page(
         options.out / "index.html",
         coded.atlas,

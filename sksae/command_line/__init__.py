@@ -11,6 +11,7 @@ from sksae.command_line._tested_statements import (
     kind_of_target,
     split_table,
     statement_cells,
+    statements_of_file,
     tested_statements,
 )
 from sksae.command_line._text_files import (
@@ -35,6 +36,7 @@ __all__ = [
     "split_pieces",
     "split_table",
     "statement_cells",
+    "statements_of_file",
     "tested_statements",
 ]
 

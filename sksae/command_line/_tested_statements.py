@@ -212,6 +212,33 @@ class AskedStatements:
         return explanations, statements
 
 
+def statements_of_file(statements, testing):
+    """Return the table of statements with rows of the CSV file in place of positions of texts.
+
+    Parameters
+    ----------
+    statements : DataFrame
+        The table of `validate`.
+    testing : TextTable
+        The texts that were tested on.
+
+    Returns
+    -------
+    statements : DataFrame
+        With the columns "rows_for" and "rows_against": numbers of rows, of which the first below
+        the names is 1, separated by spaces.
+    """
+    sides = [side for side in ("for", "against") if f"texts_{side}" in statements]
+    rows = {
+        f"rows_{side}": [
+            " ".join(str(testing.lines[text] + 1) for text in texts)
+            for texts in statements[f"texts_{side}"]
+        ]
+        for side in sides
+    }
+    return statements.drop(columns=[f"texts_{side}" for side in sides]).assign(**rows)
+
+
 def statement_cells(statements):
     """Return the cells to show of a table of statements, one dict per line.
 

@@ -64,6 +64,12 @@ def test_korean_texts_and_embeddings_without_any_language_model(rated, capsys, m
         assert len(concepts) == 1
         effects.setdefault(concepts.pop(), set()).add(float(line["effect"]) > 0)
     assert effects == {"drink": {True}, "noise": {False}}
+    with (rated / "reviews.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    words = [word for words in WORDS.values() for word in words if word in survived[0]["text"]]
+    for number in survived[0]["rows_for"].split():
+        assert any(word in rows[int(number) - 1]["후기"] for word in words)
+    assert "texts_for" not in survived[0]
     index = read_index((rated / "out" / "index.html").read_text(encoding="utf-8"))
     assert index["columns_of_texts"]["names"] == ["별점", "도시"]
     shown = [line["text"] for line in index["statements"]]

@@ -42,9 +42,11 @@ def test_a_peer_that_is_missing_is_named(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_the_example_finds_all_that_moves_the_rating():
+def test_the_example_finds_all_that_moves_the_rating(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     folder = Path(__file__).parents[3] / "docs" / "examples" / "texts"
     ran = runpy.run_path(str(folder / "what_drives_the_rating.py"))
+    assert (tmp_path / ran["page"]).stat().st_size > 100_000
     table = ran["table"]
     survived = table.loc[table["survives"]]
     for thing, move in ran["MOVES"].items():
