@@ -77,7 +77,7 @@ def test_the_sliders_prune_as_the_graph_does(page, written, graph, share):
         for target, source in zip(*np.nonzero(pruned.adjacency), strict=True)
     ]
     assert sorted(map(tuple, edges)) == sorted(expected)
-    assert page.js("document.querySelectorAll('.node').length") == len(pruned)
+    assert page.js("document.querySelectorAll('#field .node').length") == len(pruned)
 
 
 def test_a_node_with_its_inputs_outputs_and_examples(page, written, graph):
@@ -129,17 +129,17 @@ def test_groups_are_drawn_as_one_and_saved(page, written, graph, tmp_path):
     slide(page, "nodes", 1)
     inner = np.flatnonzero(graph.kind == "feature")
     members = sorted(inner[np.argsort(-graph.influence[inner])[:3]].tolist())
-    before = page.js("document.querySelectorAll('.node').length")
+    before = page.js("document.querySelectorAll('#field .node').length")
     for node in members:
         page.js("choose(arguments[0])", node)
         page.click(".node-acts button")
     page.js("(document.querySelector('.group-line input').value = arguments[0])", EVIL[1])
     page.js("document.querySelector('.group-line input').dispatchEvent(new Event('change'))")
     page.click(".group-line button[aria-pressed]")
-    assert page.js("document.querySelectorAll('.node').length") == before - 2
-    assert page.js("document.querySelector('.node.group').ariaLabel").startswith(
-        "group: <img src=x"
-    )
+    assert page.js("document.querySelectorAll('#field .node').length") == before - 2
+    assert page.js(
+        "document.querySelector('#field .node.group').getAttribute('aria-label')"
+    ).startswith("group: <img src=x")
     # The effects of a group are those of its members together.
     outside = np.setdiff1d(np.arange(len(graph)), members)
     sums = graph.adjacency[outside][:, members].sum(1)
@@ -155,7 +155,7 @@ def test_groups_are_drawn_as_one_and_saved(page, written, graph, tmp_path):
     page.requests()
     opened(page, copy)
     assert page.js("groupsAsJson()") == json.dumps(groups, indent=1, ensure_ascii=False)
-    assert page.js("document.querySelectorAll('.node.group').length") == 1
+    assert page.js("document.querySelectorAll('#field .node.group').length") == 1
     again = saved(page, tmp_path / "second", "#save-page", f"{name}.html")
     assert again.read_text(encoding="utf-8") == copy.read_text(encoding="utf-8")
     page.requests()
@@ -184,7 +184,7 @@ def test_on_a_telephone(page, written):
         ".filter(e => e.getBoundingClientRect().height < 28).length"
     )
     assert page.js(small) == 0
-    page.js("document.querySelector('.node.feature').dispatchEvent(new MouseEvent('click'))")
+    page.js("document.querySelector('#field .node.feature').dispatchEvent(new MouseEvent('click'))")
     assert page.js("state.chosen") is not None
     top = page.js("document.querySelector('main .title').getBoundingClientRect().top")
     assert top < 844

@@ -100,6 +100,7 @@ function layOut() {
 }
 
 function drawPicture() {
+  const focused = picture.svg?.contains(document.activeElement);
   layOut();
   const { width, height, tops } = picture;
   picture.elements.clear();
@@ -116,6 +117,7 @@ function drawPicture() {
     return name;
   }));
   markChosen();
+  if (focused) (picture.elements.get(state.chosen) ?? byId("plot")).focus({ preventScroll: true });
 }
 
 function nodeElement(item, { x, y }) {
