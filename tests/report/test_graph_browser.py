@@ -127,7 +127,7 @@ def test_without_a_mouse(page, written):
 def test_groups_are_drawn_as_one_and_saved(page, written, graph, tmp_path):
     opened(page, written)
     slide(page, "nodes", 1)
-    inner = np.flatnonzero(graph.kind == "feature")
+    inner = np.flatnonzero((graph.kind == "feature") & page.js("graph.shown"))
     members = sorted(inner[np.argsort(-graph.influence[inner])[:3]].tolist())
     before = page.js("document.querySelectorAll('#field .node').length")
     for node in members:
