@@ -111,9 +111,8 @@ def write_graph_page(
     }
     named = {visible(str(name)): [ids[node] for node in group] for name, group in members.items()}
     data = {"graph": pack(header, _edges(adjacency)), **blocks}
-    text = page_text(
-        "graph.html", visible(str(title)), SCRIPTS, STYLES, data, {"groups": _safe_json(named)}
-    )
+    shown_title, texts = visible(str(title)), {"groups": _safe_json(named)}
+    text = page_text("graph.html", shown_title, SCRIPTS, STYLES, data=data, texts=texts)
     write_text(path, text)
     return path
 

@@ -220,12 +220,11 @@ def _overview(atlas, listing):
 def _html(index, blocks):
     """Return the text of the page."""
     data = {"index": pack(index), **{f"part-{n}": part for n, part in enumerate(blocks)}}
-    return page_text(
-        "page.html", index["title"], SCRIPTS, STYLES, data, beside=bool(index["parts"])
-    )
+    beside = bool(index["parts"])
+    return page_text("page.html", index["title"], SCRIPTS, STYLES, data=data, beside=beside)
 
 
-def page_text(template, title, scripts, styles, data, texts=None, *, beside=False):
+def page_text(template, title, scripts, styles, *, data, texts=None, beside=False):
     """Return the text of a page with its scripts and styles, which alone may run on it.
 
     Parameters
