@@ -26,7 +26,6 @@ LEVELS = {
     "_drafts": LOWEST,
     "_files": LOWEST,
     "_hook_names": LOWEST,
-    "_json": LOWEST,
     "_modes": LOWEST,
     "_optional": LOWEST,
     "_params": LOWEST,

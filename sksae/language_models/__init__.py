@@ -2,11 +2,13 @@
 
 from sksae.language_models.attribution import (
     Attribution,
+    AttributionGraph,
     Behaviour,
     FeatureCircuit,
     LogitLens,
     TokenBehaviour,
     attribute,
+    attribution_graph,
     describe_behaviour,
     feature_circuit,
     logit_lens,
@@ -28,6 +30,7 @@ from sksae.language_models.model import randomized_model
 __all__ = [
     "ActivationExtractor",
     "Attribution",
+    "AttributionGraph",
     "Behaviour",
     "FeatureCircuit",
     "LogitLens",
@@ -35,6 +38,7 @@ __all__ = [
     "TokenBehaviour",
     "TokenTable",
     "attribute",
+    "attribution_graph",
     "describe_behaviour",
     "downstream_metrics",
     "feature_circuit",

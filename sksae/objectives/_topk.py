@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sksae.kernels import Rule
+from sksae.kernels import Rule, positive_part, where_positive
 from sksae.objectives._objective import Objective, reconstruction_loss
 from sksae.training import auxiliary_k_backward, auxiliary_k_loss, row_mean, squared_norms
 
@@ -61,8 +61,7 @@ class TopK(Objective):
 
     def _codes(self, entries):
         """Return the codes of the entries."""
-        z = entries.z
-        return entries.kept(torch.where(z > 0, z, 0.0))  # relu(-0.0) is -0.0
+        return entries.kept(positive_part(entries.z))
 
     def loss(self, entries, alpha, dead):
         """Return the loss and the codes."""
@@ -80,8 +79,8 @@ class TopK(Objective):
         """
         codes = self._codes(entries)
         error = entries.decode(codes) - entries.x
-        loss, pull = squared_norms(error, entries.w)
-        z = torch.where(codes > 0, entries.decode_backward(codes, pull), 0.0)
+        loss, pull = squared_norms(error, entries.share)
+        z = where_positive(codes, entries.decode_backward(codes, pull))
         loss = loss + self._revival_backward(entries, error, dead)
         entries.encode_backward(z)
         return loss, codes

@@ -6,6 +6,8 @@ is a term of a loss; `Resampling` and `Revival` are events, called after every s
 
 import torch
 
+from sksae.kernels import where_positive
+
 _NO_DIRECTION = 1e-12  # norm up to which a row has no direction
 _RESAMPLING_FRACTIONS = (0.1, 0.2, 0.3, 0.4)  # of the steps of a fit
 _RESAMPLING_ROWS = 8192  # among which the badly reconstructed ones are drawn
@@ -45,7 +47,7 @@ def auxiliary_k_loss(entries, reconstruction, *, dead, k_aux):
     residual = (entries.x - reconstruction).detach()
     components, z = entries.rows_of(latents)
     error = _strongest(z, k_aux) @ components - residual
-    return row_mean(error.square().sum(1), entries.w) / _spread(residual, entries.w)
+    return row_mean(error.square().sum(1), entries.w) / _spread(residual, entries.share)
 
 
 def auxiliary_k_backward(entries, residual, *, dead, k_aux, factor):
@@ -71,16 +73,15 @@ def auxiliary_k_backward(entries, residual, *, dead, k_aux, factor):
     components, z = entries.rows_of(latents)
     codes = _strongest(z, k_aux)
     # The gradient of  factor / spread * sum_i w_i |error_i|^2 / sum w  with respect to its parts.
-    factor = factor / _spread(residual, entries.w)
+    factor = factor / _spread(residual, entries.share)
     error = torch.addmm(residual, codes, components, beta=-1)
-    loss, pull = squared_norms(error, entries.w, factor)
-    entries.rows_backward(latents, codes.T @ pull, pull @ components.T * (codes > 0))
+    loss, pull = squared_norms(error, factor * entries.share)
+    entries.rows_backward(latents, codes.T @ pull, where_positive(codes, pull @ components.T))
     return loss
 
 
-def squared_norms(error, w, factor=1.0):
-    """Return ``factor sum_i w_i |error_i|^2 / sum w``, and its gradient by `error`."""
-    share = w * (factor / w.sum())
+def squared_norms(error, share):
+    """Return ``sum_i share_i |error_i|^2``, and its gradient by `error`."""
     return share @ torch.linalg.vecdot(error, error), error * (2 * share)[:, None]
 
 
@@ -90,10 +91,9 @@ def _strongest(z, k_aux):
     return torch.zeros_like(z).scatter(1, columns, torch.relu(values))
 
 
-def _spread(residual, w):
-    """Total variance of the residual rows."""
-    mean = (w @ residual) / w.sum()
-    spread = row_mean((residual - mean).square().sum(1), w)
+def _spread(residual, share):
+    """Total variance of the residual rows, each of which has its share of the weight."""
+    spread = share @ (residual - share @ residual).square().sum(1)
     # A residual without variance (one row, say) has nothing to explain: infinity makes that 0.
     return torch.where(spread > 0, spread, torch.inf)
 

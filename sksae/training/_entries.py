@@ -18,7 +18,7 @@ made of; `ActiveEntries` computes them per block of latents, `ChunkEntries` per 
 
 import torch
 
-from sksae.kernels import ActiveSet, pooled_cut, top_k
+from sksae.kernels import ActiveSet, pooled_cut, top_k, where_positive
 
 MATRICES = ("components", "encoder_coef")
 
@@ -50,6 +50,8 @@ class AllEntries:
         The targets of the reconstruction.
     z : Tensor of shape (n, m)
         Pre-activations ``x_c E^T + b``, where b is the rule's bias.
+    share : Tensor of shape (n,)
+        Weights of the rows relative to their sum.
     """
 
     def __init__(self, x, w, weights, rule, *, pre_bias=True, linear_maps=()):
@@ -57,7 +59,7 @@ class AllEntries:
         # The first d columns are the input, the last t the target; they may be the same.
         self.inputs = x[:, :d].contiguous()  # no copy where x has nothing else
         self.x, self.w, self.weights, self.rule = x[:, -t:].contiguous(), w, weights, rule
-        self.linear_maps = linear_maps
+        self.share, self.linear_maps = w / w.sum(), linear_maps
         self.centred = self.inputs - weights["intercept"] if pre_bias else self.inputs
         self.z = self._encode()
 
@@ -75,14 +77,11 @@ class AllEntries:
 
     def kept(self, values):
         """`values` at the entries that a top-k rule selects, 0 elsewhere."""
-        with torch.no_grad():
-            if self.rule.pooled:
-                mask = self.z > pooled_cut(self.z, self.rule.k, self.w)
-            else:
-                k = min(int(self.rule.k), self.z.shape[1])
-                _, columns = top_k(self.z, k, magnitude=self.rule.magnitude)
-                mask = torch.zeros_like(self.z, dtype=torch.bool).scatter(1, columns, True)
-        return torch.where(mask, values, 0.0)
+        z = self.z.detach()
+        if self.rule.pooled:
+            return where_positive(z - pooled_cut(z, self.rule.k, self.w), values)
+        _, columns = top_k(z, min(int(self.rule.k), z.shape[1]), magnitude=self.rule.magnitude)
+        return torch.zeros_like(z).scatter(1, columns, values.gather(1, columns))
 
     def decode(self, codes, *, frozen=False):
         """``codes D + intercept``; `frozen` keeps gradients from the dictionary and its bias."""
@@ -102,7 +101,7 @@ class AllEntries:
 
     def row_mean(self, values):
         """Weighted mean over rows of the sum of `values` over latents."""
-        return (self.of_rows(self.w) * values).sum() / self.w.sum()
+        return (self.of_rows(self.share) * values).sum()
 
     def shortfall(self, threshold):
         """Weighted mean over rows of ``sum_j |D_j| relu(threshold_j - z_j)``."""
@@ -123,7 +122,7 @@ class AllEntries:
 
     def fired(self, codes):
         """Mask of shape (m,) of the latents with a code other than 0."""
-        return self.per_latent((codes.detach() != 0).float()) > 0
+        return codes.detach().any(0)
 
     def per_row(self, values):
         """Sum of `values` over the latents of every row, shape (n,)."""
@@ -369,7 +368,7 @@ class ActiveEntries(_LeafEntries):
         is zero outside of the active set.
         """
         # The mean of t - z over rows is t - (mean row) E^T - b.
-        self._mean = (self.w @ self.centred.detach()) / self.w.sum()
+        self._mean = self.share @ self.centred.detach()
         self._mean_z = (self._matrices["encoder_coef"] @ self._mean).requires_grad_()
         below = threshold - (self._mean_z + self.weights[self.rule.bias])
         above = torch.relu(self.z - self.at(threshold)) * self.norms()
@@ -400,6 +399,10 @@ class ActiveEntries(_LeafEntries):
         """Midway between the smallest entry that a pooled rule keeps and the largest it drops."""
         dropped = self._search.cut
         return (float(self.z.min()) + dropped) / 2 if len(self.z) else dropped
+
+    def fired(self, codes):
+        """Mask of shape (m,) of the latents with a code other than 0."""
+        return self.per_latent((codes.detach() != 0).float()) > 0
 
     def per_row(self, values):
         """Sum of `values` over the latents of every row, shape (n,)."""

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sksae._files import digest_of, read_json, write_text
-from sksae._json import plain_json
+from sksae._files import digest_of, plain_json, read_json, write_text
 from sksae._params import Int, check_option
 from sksae._signs import visible
 
