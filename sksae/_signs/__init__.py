@@ -1,7 +1,7 @@
 """Strings for display: lines of a terminal, tables, and texts in pictures."""
 
 from sksae._signs._drawn_text import GREY, INK, drawn, place_labels
-from sksae._signs._lines import (
+from sksae._signs._shown_strings import (
     SHOWN,
     TableRepr,
     aligned,

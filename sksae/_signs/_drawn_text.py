@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from sksae._signs._lines import visible
+from sksae._signs._shown_strings import visible
 
 GREY, INK = "#8f8f8f", "#222222"
 _BOX = "□"

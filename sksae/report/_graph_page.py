@@ -81,8 +81,25 @@ def write_graph_page(
     Examples
     --------
     >>> import tempfile
-    >>> from sksae.datasets import load_tiny_lm
+    >>> import numpy as np
+    >>> from sksae.language_models import AttributionGraph
     >>> from sksae.report import write_graph_page
+    >>> adjacency = np.zeros((4, 4))
+    >>> adjacency[0, 2], adjacency[3] = 0.5, (1.5, -0.5, 0.25, 0)
+    >>> graph = AttributionGraph(
+    ...     kind=np.array(["feature", "error", "token", "logit"], dtype=object),
+    ...     layer=np.array([0, 0, -1, 1]), position=np.zeros(4, dtype=int),
+    ...     feature=np.array([7, -1, 40, 41]), activation=np.array([2.0] + [np.nan] * 3),
+    ...     bias=np.array([1.5, np.nan, np.nan, 0.0]), influence=np.array([0.6, 0.2, 0.7, 0.0]),
+    ...     cumulative_influence=np.array([0.87, 1.0, 0.47, 1.0]),
+    ...     name=np.array(["articles", "", "", ""], dtype=object), adjacency=adjacency,
+    ...     tokens=["a"], prompt="a", logit_tokens=[" b"], logit_probabilities=np.array([0.9]),
+    ...     n_active=1,
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = write_graph_page(f"{folder}/graph.html", graph, groups={"words": ["0_7_0"]})
+    ...     page.name
+    'graph.html'
     """
     path = checked_path(path)
     _check_graph(graph)
