@@ -122,7 +122,7 @@ class AllEntries:
 
     def fired(self, codes):
         """Mask of shape (m,) of the latents with a code other than 0."""
-        return codes.detach().any(0)
+        return self.per_latent((codes.detach() != 0).float()) > 0
 
     def per_row(self, values):
         """Sum of `values` over the latents of every row, shape (n,)."""
@@ -162,6 +162,10 @@ class DenseEntries(AllEntries):
     def rows_of(self, latents):
         """The dictionary rows of these latents, and their pre-activations (n, n_latents)."""
         return self.weights["components"][latents], self.z[:, latents]
+
+    def fired(self, codes):
+        """Mask of shape (m,) of the latents with a code other than 0."""
+        return codes.any(0)
 
     def decode_backward(self, codes, grad, *, frozen=False):
         """Take the gradient of ``decode(codes, frozen=frozen)``; return that of the codes."""
@@ -399,10 +403,6 @@ class ActiveEntries(_LeafEntries):
         """Midway between the smallest entry that a pooled rule keeps and the largest it drops."""
         dropped = self._search.cut
         return (float(self.z.min()) + dropped) / 2 if len(self.z) else dropped
-
-    def fired(self, codes):
-        """Mask of shape (m,) of the latents with a code other than 0."""
-        return self.per_latent((codes.detach() != 0).float()) > 0
 
     def per_row(self, values):
         """Sum of `values` over the latents of every row, shape (n,)."""

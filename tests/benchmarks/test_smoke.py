@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sksae.autoencoders import Fit
-from tests.benchmarks import atlas, cuda, extraction, growth, peers
+from tests.benchmarks import atlas, cuda, extraction, floor, growth, peers
 from tests.benchmarks.arguments import VARIANTS, parse
 from tests.benchmarks.data import CONFIGS, Shape, superposition
 from tests.benchmarks.ours import ESTIMATORS, OURS, Ours
@@ -42,6 +42,13 @@ def test_every_variant_steps_and_encodes(variant, regime, tmp_path, capsys):
         assert set(timings) == set(OURS)
         assert all(len(timing["seconds"]) == 1 for timing in timings.values())
         assert "sksae" in capsys.readouterr().out
+
+
+def test_parts_of_a_step(capsys):
+    options = ["--config", "T", "--libraries", "--repeats", "1", "--seconds", "0", "--no-guard"]
+    timings = floor.main(options)
+    assert {"sksae", *floor.parts(TINY, torch.zeros(32, 8))} == set(timings)
+    assert "sum of the parts" in capsys.readouterr().out
 
 
 def test_the_memory_of_a_child(monkeypatch, capsys):
