@@ -249,7 +249,10 @@ def _places(files):
                 folders.add(folder.as_posix())
         if FOLDER.fullmatch(folder.name) and PurePosixPath(file).name in WEIGHTS:
             folders.add(folder.as_posix())
-    return sorted(folders) or [file for file in files if file.endswith(_WEIGHTS)]
+    weights = [file for file in files if file.endswith(_WEIGHTS)]
+    # A set of transcoders may be a configuration that names files elsewhere: its reader says so.
+    sets = [PurePosixPath(file) for file in files if PurePosixPath(file).name == CONFIG]
+    return sorted(folders) or weights or [path.parent.as_posix() for path in sets]
 
 
 def _listed(places):

@@ -200,6 +200,12 @@ def test_transcoders_across_layers_are_refused_before_they_are_downloaded(hub, g
     with pytest.raises(ValueError, match="cross-layer transcoder"):
         get("mn/clt")
     assert hub.given == ["mn/clt/config.yaml"]
+    folder = hub.root / "mw/gemma-scope"
+    folder.mkdir(parents=True)
+    place = "hf://google/gemma-scope-2b-pt-transcoders/layer_0/width_16k/average_l0_76/params.npz"
+    (folder / "config.yaml").write_text(f"model_kind: transcoder_set\ntranscoders: [{place!r}]\n")
+    with pytest.raises(ValueError, match=r"in other places, the first of them 'hf://google/gemma"):
+        get("mw/gemma-scope")
 
 
 @each_case(
