@@ -224,7 +224,8 @@ def _edges(adjacency):
 def _facts(graph):
     """Return pairs of a name and a value about the whole graph."""
     features = int((graph.kind == "feature").sum())
-    shown = {name: f"{score:.2f}" for name, score in graph.scores().items()}
+    scores = graph.scores()  # not numbers where nothing leads to a logit
+    shown = {name: f"{x:.2f}" if np.isfinite(x) else "–" for name, x in scores.items()}
     return [
         [f"of {graph.n_active:,} active features are nodes", f"{features:,}"],
         ["replacement score: the tokens' share of influence beside errors", shown["replacement"]],

@@ -140,6 +140,9 @@ def test_groups_are_drawn_as_one_and_saved(page, written, graph, tmp_path):
     assert page.js(
         "document.querySelector('#field .node.group').getAttribute('aria-label')"
     ).startswith("group: <img src=x")
+    page.click("#field .node.group")
+    listed = page.js("[...document.querySelectorAll('.members .soft')].map(e => e.textContent)")
+    assert listed == [page.js("placeIn(arguments[0])", node) for node in members]
     # The effects of a group are those of its members together.
     outside = np.setdiff1d(np.arange(len(graph)), members)
     sums = graph.adjacency[outside][:, members].sum(1)

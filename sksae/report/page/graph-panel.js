@@ -6,7 +6,7 @@ const partsOf = new Map();  // from a layer to the promise of the details of its
 function drawPanel() {
   const item = state.chosen;
   const parts = item === null ? [wholeGraph()]
-    : [headOf(item), actsOf(item), figuresOfItem(item), ...effectLists(item), make("div", { id: "examples" })];
+    : [headOf(item), actsOf(item), figuresOfItem(item), membersOf(item), ...effectLists(item), make("div", { id: "examples" })];
   byId("view").replaceChildren(make("article", null, parts, groupList()));
   if (typeof item === "number" && graph.kind[item] === "feature") fillExamples(item);
 }
@@ -64,6 +64,15 @@ function figuresOfItem(item) {
     typeof item === "number" && !graph.shown[item] && ["pruned", "at these settings"]];
   return make("ul", { class: "figures" }, figures.filter(Boolean).map(([value, name]) =>
     make("li", null, make("b", null, value), " ", name)));
+}
+
+function membersOf(item) {
+  if (typeof item === "number") return null;
+  const rows = [...item.members].map(node => make("li", null,
+    make("button", { type: "button", onclick: () => { item.closed = false; changed(); choose(node, { focus: true }); } },
+      make("bdi", { class: "meaning" }, titleOf(node)), make("bdi", { class: "soft" }, placeIn(node))),
+    make("button", { type: "button", class: "out", "aria-label": `Take out ${titleOf(node)}`, onclick: () => toggleMember(node, item) }, "×")));
+  return make("section", { class: "members" }, make("h2", null, "Members"), make("ul", { class: "links" }, rows));
 }
 
 function effectLists(item) {
