@@ -129,7 +129,7 @@ def write_page(
     ...     page.name
     'index.html'
     """
-    path = _checked_path(path)
+    path = checked_path(path)
     listed = _listed(features, atlas)
     explanations = _checked(explanations or {}, prompts, atlas)
     _check_mapping("facts", facts or {})
@@ -177,7 +177,8 @@ def _write(path, index, atlas, listed, explanations, text_columns):
     _remove(folder, before - set(names))
 
 
-def _checked_path(path):
+def checked_path(path):
+    """Return the path of a page, or raise an error if it cannot be one."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(
             f"path must be a str or Path, and comes before the atlas, as in "
@@ -248,20 +249,43 @@ def _overview(atlas, listing):
 
 def _html(index, blocks):
     """Return the text of the page."""
-    script = _source(SCRIPTS, "js")
-    style = _source(STYLES, "css")
-    allowed = _hash(script) + " 'strict-dynamic'" * bool(index["parts"])
-    policies = [POLICY.format(script=allowed, style=_hash(style)), *[NEARBY] * bool(index["parts"])]
     data = {"index": pack(index), **{f"part-{n}": part for n, part in enumerate(blocks)}}
-    return Template((SOURCES / "page.html").read_text(encoding="utf-8")).substitute(
-        title=html.escape(index["title"]),
+    beside = bool(index["parts"])
+    return page_text("page.html", index["title"], SCRIPTS, STYLES, data=data, beside=beside)
+
+
+def page_text(template, title, scripts, styles, *, data, texts=None, beside=False):
+    """Return the text of a page with its scripts and styles, which alone may run on it.
+
+    Parameters
+    ----------
+    template : str
+        The file with its elements.
+    title : str
+        Any text.
+    scripts, styles : sequence of str
+        Names of files, without their endings.
+    data : dict of str to str
+        What the page reads, by the id of its element: base64.
+    texts : dict of str to str, optional
+        The same as JSON, which must have no "<".
+    beside : bool
+        Whether the page reads scripts that lie beside it.
+    """
+    script, style = _source(scripts, "js"), _source(styles, "css")
+    allowed = _hash(script) + " 'strict-dynamic'" * beside
+    policies = [POLICY.format(script=allowed, style=_hash(style)), *[NEARBY] * beside]
+    blocks = [("octet-stream", name, text) for name, text in data.items()]
+    blocks += [("json", name, text) for name, text in (texts or {}).items()]
+    return Template((SOURCES / template).read_text(encoding="utf-8")).substitute(
+        title=html.escape(title),
         policies="\n".join(
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">' for policy in policies
         ),
         style=style,
         data="\n".join(
-            f'<script type="application/octet-stream" id="{name}">{text}</script>'
-            for name, text in data.items()
+            f'<script type="application/{kind}" id="{name}">{text}</script>'
+            for kind, name, text in blocks
         ),
         script=script,
     )
