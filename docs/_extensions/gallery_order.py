@@ -22,6 +22,7 @@ ORDER = {
         "steering",
         "circuit",
         "transcoder",
+        "two_models",
     ],
     "own": ["files_of_others", "custom_objective"],
 }
