@@ -22,6 +22,7 @@ ORDER = {
         "steering",
         "circuit",
         "transcoder",
+        "attribution_graph",
     ],
     "own": ["files_of_others", "custom_objective"],
 }

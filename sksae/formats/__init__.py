@@ -4,6 +4,7 @@ from sksae.formats._dictionary_learning import (
     read_dictionary_learning,
     write_dictionary_learning,
 )
+from sksae.formats._feature_json import read_feature_json, write_feature_json
 from sksae.formats._gemma_scope import read_gemma_scope, write_gemma_scope
 from sksae.formats._hub import from_pretrained
 from sksae.formats._llama_scope import read_llama_scope
@@ -26,6 +27,7 @@ __all__ = [
     "load",
     "read",
     "read_dictionary_learning",
+    "read_feature_json",
     "read_gemma_scope",
     "read_llama_scope",
     "read_neuronpedia",
@@ -34,6 +36,7 @@ __all__ = [
     "read_saelens",
     "read_sparsify",
     "write_dictionary_learning",
+    "write_feature_json",
     "write_gemma_scope",
     "write_neuronpedia",
     "write_saelens",
