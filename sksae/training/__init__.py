@@ -14,6 +14,7 @@ from sksae.training._dead_latents import (
     resample,
     row_mean,
     squared_norms,
+    total_variance,
 )
 from sksae.training._defaults import (
     MINIMUM_STEPS,
@@ -59,6 +60,7 @@ __all__ = [
     "row_mean",
     "row_norms",
     "squared_norms",
+    "total_variance",
 ]
 
 

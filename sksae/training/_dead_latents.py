@@ -6,6 +6,7 @@ is a term of a loss; `Resampling` and `Revival` are events, called after every s
 
 import torch
 
+from sksae._processes import NEGLIGIBLE, n_processes, sum_over_processes
 from sksae.kernels import where_positive
 from sksae.training._entries import row_norms
 
@@ -48,7 +49,7 @@ def auxiliary_k_loss(entries, reconstruction, *, dead, k_aux):
     residual = (entries.x - reconstruction).detach()
     components, z = entries.rows_of(latents)
     error = _strongest(z, k_aux) @ components - residual
-    return row_mean(error.square().sum(1), entries.w) / _spread(residual, entries.share)
+    return row_mean(error.square().sum(1), entries.w) / _spread(residual, entries)
 
 
 def auxiliary_k_backward(entries, residual, *, dead, k_aux, factor):
@@ -74,7 +75,7 @@ def auxiliary_k_backward(entries, residual, *, dead, k_aux, factor):
     components, z = entries.rows_of(latents)
     codes = _strongest(z, k_aux)
     # The gradient of  factor / spread * sum_i w_i |error_i|^2 / sum w  with respect to its parts.
-    factor = factor / _spread(residual, entries.share)
+    factor = factor / _spread(residual, entries)
     error = torch.addmm(residual, codes, components, beta=-1)
     loss, pull = squared_norms(error, factor * entries.share)
     entries.rows_backward(latents, codes.T @ pull, where_positive(codes, pull @ components.T))
@@ -92,9 +93,19 @@ def _strongest(z, k_aux):
     return torch.zeros_like(z).scatter(1, columns, torch.relu(values))
 
 
-def _spread(residual, share):
-    """Total variance of the residual rows, each of which has its share of the weight."""
-    spread = share @ (residual - share @ residual).square().sum(1)
+def total_variance(x, entries):
+    """Weighted total variance of rows `x` of a batch, those in other processes included."""
+    share = entries.share
+    if n_processes() > 1:
+        # A row that stands for none has no share.
+        w = torch.where(entries.w > NEGLIGIBLE, entries.w, 0.0)
+        share = w / sum_over_processes(w.sum())
+    mean = sum_over_processes(share @ x)
+    return sum_over_processes(share @ (x - mean).square().sum(1))
+
+
+def _spread(residual, entries):
+    spread = total_variance(residual, entries)
     # A residual without variance (one row, say) has nothing to explain: infinity makes that 0.
     return torch.where(spread > 0, spread, torch.inf)
 

@@ -16,8 +16,11 @@ their gradient, and in those of the decoded rows, is all that the gradients of t
 made of; `ActiveEntries` computes them per block of latents, `ChunkEntries` per chunk of rows.
 """
 
+import math
+
 import torch
 
+from sksae._processes import NEGLIGIBLE, lowest_over_processes, n_processes
 from sksae.kernels import ActiveSet, pooled_cut, top_k, where_positive
 
 MATRICES = ("components", "encoder_coef")
@@ -149,8 +152,9 @@ class AllEntries:
     def cut(self):
         """Midway between the smallest entry that a pooled rule keeps and the largest it drops."""
         dropped = pooled_cut(self.z, self.rule.k, self.w)
-        selected = self.z[self.z > dropped]
-        return (float(selected.min()) + dropped) / 2 if len(selected) else dropped
+        selected = self.z > dropped
+        weights = self.of_rows(self.w).expand_as(self.z)
+        return _midway(dropped, self.z[selected], weights[selected])
 
     def fired(self, codes):
         """Mask of shape (m,) of the latents with a code other than 0."""
@@ -237,6 +241,14 @@ class DenseEntries(AllEntries):
     def _add(self, name, grad):
         before = self.gradients.get(name)
         self.gradients[name] = grad if before is None else before + grad
+
+
+def _midway(dropped, selected, weights):
+    """Midway between a number and the smallest of those selected in any process, if there are."""
+    if n_processes() > 1:
+        selected = selected[weights > NEGLIGIBLE]
+    lowest = lowest_over_processes(float(selected.min()) if len(selected) else math.inf)
+    return (lowest + dropped) / 2 if lowest < math.inf else dropped
 
 
 def _offset_backward(entries, grad):
@@ -427,8 +439,7 @@ class ActiveEntries(_LeafEntries):
 
     def cut(self):
         """Midway between the smallest entry that a pooled rule keeps and the largest it drops."""
-        dropped = self._search.cut
-        return (float(self.z.min()) + dropped) / 2 if len(self.z) else dropped
+        return _midway(self._search.cut, self.z, self.of_rows(self.w))
 
     def per_row(self, values):
         """Sum of `values` over the latents of every row, shape (n,)."""
