@@ -13,6 +13,7 @@ from sksae.language_models.attribution._replacement_model import ReplacementMode
 from sksae.language_models.model import find_target
 from tests.language_models.families import CAUSAL, PARALLEL, build
 from tests.language_models.frozen_models import WrittenOut
+from tests.language_models.transcoders import linear_gpt2, neurons, relu_gpt2, skipping
 
 PROMPT = [0, 9, 30, 7, 44, 12]  # 0 is a special token
 N_LAYERS, WIDTH, N_FEATURES = 3, 16, 12
@@ -273,6 +274,48 @@ def test_names_come_with_the_features(case, bpe):
     everywhere = traced(case.kind, case.skip, bpe, names={feature: "first"}).graph
     named = (graph.feature == feature) & (graph.kind == "feature")
     np.testing.assert_array_equal(everywhere.name == "first", named)
+
+
+def test_exact_transcoders_leave_no_error(bpe):
+    model = relu_gpt2()
+    transcoders = [neurons(model, layer) for layer in range(N_LAYERS)]
+    graph = attribution_graph(model, SITES["gpt2"], transcoders, PROMPT, tokenizer=bpe)
+    largest = np.abs(graph.adjacency).max()
+    assert np.abs(graph.adjacency[:, graph.kind == "error"]).max() < 1e-5 * largest
+    assert graph.scores() == pytest.approx({"replacement": 1, "completeness": 1}, abs=1e-4)
+
+
+def test_a_linear_model_has_no_features(bpe):
+    """Its skip connections are all that there is: logits are tokens and constants."""
+    model = linear_gpt2()
+    transcoders = [skipping(model, layer) for layer in range(N_LAYERS)]
+    graph = attribution_graph(model, SITES["gpt2"], transcoders, PROMPT, tokenizer=bpe)
+    logits = graph.kind == "logit"
+    assert (graph.n_active, len(graph)) == (0, (N_LAYERS + 1) * len(PROMPT) + logits.sum())
+    with torch.no_grad():
+        last = model(torch.tensor([PROMPT])).logits[0, -1]
+    expected = (last - last.mean())[torch.from_numpy(graph.feature[logits])]
+    values = graph.adjacency[:, graph.kind == "token"].sum(1) + graph.bias
+    np.testing.assert_allclose(values[logits], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_one_token_is_a_prompt(bpe):
+    model, transcoders = build("llama", head=True), transcoders_for(False)
+    graph = attribution_graph(model, "resid_mid", transcoders, [9], tokenizer=bpe)
+    features = graph.kind == "feature"
+    values = graph.adjacency.sum(1) + graph.bias
+    np.testing.assert_allclose(values[features], graph.activation[features], rtol=1e-3, atol=1e-4)
+    alone = attribution_graph(model, "resid_mid", transcoders, [0], tokenizer=bpe)
+    assert alone.n_active == 0  # a special token: what MLPs add is a constant
+
+
+def test_bfloat16_is_read_in_float32(bpe):
+    model = build("llama", head=True).to(torch.bfloat16)
+    graph = attribution_graph(model, "resid_mid", transcoders_for(True), PROMPT, tokenizer=bpe)
+    assert graph.adjacency.dtype == np.float32
+    features = graph.kind == "feature"
+    values = (graph.adjacency.sum(1) + graph.bias)[features]
+    np.testing.assert_allclose(values, graph.activation[features], atol=0.3)  # 8 bits of 10 or so
 
 
 @pytest.mark.slow
