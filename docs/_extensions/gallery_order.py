@@ -23,6 +23,7 @@ ORDER = {
         "circuit",
         "transcoder",
         "attribution_graph",
+        "two_models",
     ],
     "own": ["files_of_others", "custom_objective"],
 }
