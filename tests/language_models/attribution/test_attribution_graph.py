@@ -256,6 +256,22 @@ def test_the_first_features_of_a_budget_are_those_with_the_largest_edges(case, b
     assert one.node_ids[0] == whole.node_ids[strongest]
 
 
+def test_transcoders_can_write_before_a_norm(bpe):
+    """Gemma's norm behind the MLP is then a part of what lies between the nodes."""
+    model, transcoders = build("gemma2", head=True), transcoders_for(True)
+    graphs = [
+        attribution_graph(
+            model, SITES["gemma2"], transcoders, PROMPT, target_sites=target, tokenizer=bpe
+        )
+        for target in (None, "layers.{layer}.mlp", "mlp_out")
+    ]
+    np.testing.assert_array_equal(graphs[0].adjacency, graphs[2].adjacency)
+    for graph in graphs[:2]:
+        features, values = graph.kind == "feature", graph.adjacency.sum(1) + graph.bias
+        np.testing.assert_allclose(values[features], graph.activation[features], atol=2e-4)
+    assert np.abs(graphs[0].adjacency - graphs[1].adjacency).max() > 0.1
+
+
 def test_special_tokens_can_have_features(bpe):
     made = traced("gpt2", False, bpe, include_special_tokens=True)
     graph = made.graph
@@ -349,11 +365,16 @@ def refused(bpe, match, error=ValueError, model=None, transcoders=None, **option
 
 def test_what_makes_no_graph_is_refused(bpe):
     transcoders = transcoders_for(False)
-    refused(bpe, "3 sites and 2 transcoders", transcoders=transcoders[:2])
+    refused(bpe, "2 transcoders, 3 sites and 3 target sites", transcoders=transcoders[:2])
     refused(
         bpe, "none for layer 1", transcoders=transcoders[::2], sites=["0.resid_mid", "2.resid_mid"]
     )
     refused(bpe, "two transcoders for layer 0", sites=["0.resid_mid"] * 3)
+    refused(bpe, "1 target sites", target_sites=["0.mlp_out"])
+    targets = ["h.0.mlp.c_fc", "1.mlp_out", "2.mlp_out"]  # of which the MLP is not replaced
+    refused(bpe, "directions of 16 columns", target_sites=targets)
+    targets = ["0.attn_out", "1.mlp_out", "2.mlp_out"]
+    refused(bpe, "not linear between its MLPs", sites="resid_pre", target_sites=targets)
     sae = TopKSAE(8, k=2, max_iter=1).fit(np.random.default_rng(0).normal(size=(50, 16)))
     refused(bpe, "use feature_circuit", TypeError, transcoders=[sae] * 3)
     refused(bpe, "names must map", TypeError, names=["a", "b", "c"])
