@@ -8,7 +8,7 @@ import torch
 
 from sksae import TopKSAE, Transcoder
 from sksae.autoencoders import fitted
-from sksae.language_models import attribution_graph
+from sksae.language_models import attribution_graph, steer
 from sksae.language_models.attribution._replacement_model import ReplacementModel
 from sksae.language_models.model import find_target
 from tests.language_models.families import CAUSAL, PARALLEL, build
@@ -281,13 +281,14 @@ def test_special_tokens_can_have_features(bpe):
     np.testing.assert_allclose(values[features], graph.activation[features], rtol=1e-3, atol=1e-4)
 
 
-def test_names_come_with_the_features(case, bpe):
+def test_names_come_with_the_features(bpe):
+    case = traced("gpt2", False, bpe)
     layer, feature = int(case.graph.layer[0]), int(case.graph.feature[0])
     names = [{feature: "first"} if i == layer else {} for i in range(N_LAYERS)]
-    graph = traced(case.kind, case.skip, bpe, names=names).graph
+    graph = traced("gpt2", False, bpe, names=names).graph
     named = (graph.layer == layer) & (graph.feature == feature) & (graph.kind == "feature")
     np.testing.assert_array_equal(graph.name == "first", named)
-    everywhere = traced(case.kind, case.skip, bpe, names={feature: "first"}).graph
+    everywhere = traced("gpt2", False, bpe, names={feature: "first"}).graph
     named = (graph.feature == feature) & (graph.kind == "feature")
     np.testing.assert_array_equal(everywhere.name == "first", named)
 
@@ -342,6 +343,24 @@ def test_edges_and_bias_sum_up_in_every_family(kind, bpe):
     graph = attribution_graph(model, site, transcoders, PROMPT, tokenizer=bpe)
     values, features = graph.adjacency.sum(1) + graph.bias, graph.kind == "feature"
     np.testing.assert_allclose(values[features], graph.activation[features], atol=2e-4)
+
+
+def test_a_constant_step_of_steering_is_a_constant_of_the_graph(bpe):
+    model, transcoders = build("llama", head=True), transcoders_for(False)
+    with steer(model, "1.resid_mid", transcoders[1], {3: 4.0}, "add"):
+        graph = attribution_graph(model, "resid_mid", transcoders, PROMPT, tokenizer=bpe)
+        with torch.no_grad():
+            last = model(torch.tensor([PROMPT])).logits[0, -1]
+    logits, values = graph.kind == "logit", graph.adjacency.sum(1) + graph.bias
+    expected = (last - last.mean())[torch.from_numpy(graph.feature[logits])]
+    np.testing.assert_allclose(values[logits], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_steering_that_depends_on_what_it_changes_is_refused(bpe):
+    model, transcoders = build("llama", head=True), transcoders_for(False)
+    site = {"target_site": "1.resid_post"}  # what is written to an MLP's output is an error
+    with steer(model, "1.resid_mid", transcoders[1], range(N_FEATURES), "ablate", **site):
+        refused(bpe, "being steered", model=model, transcoders=transcoders, sites="resid_mid")
 
 
 def test_a_model_is_left_as_it_was(bpe):

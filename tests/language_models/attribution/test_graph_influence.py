@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sksae.language_models.attribution._graph_influence import (
@@ -24,6 +24,7 @@ def consistent(seed):
     return replace(graph, influence=influence, cumulative_influence=cumulative(influence)), weights
 
 
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6))
 def test_influence_is_the_sum_over_all_paths(seed):
     graph, weights = consistent(seed)
@@ -48,6 +49,7 @@ def test_circles_are_refused():
         influence_of(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1.0, 0.0]))
 
 
+@settings(max_examples=30)
 @given(
     scores=st.lists(st.integers(0, 50), min_size=1, max_size=30), share=st.sampled_from([0, 0.5, 1])
 )
@@ -64,6 +66,7 @@ def test_the_strongest_have_the_share_and_no_fewer_do(scores, share):
     assert kept[kept > kept.min()].sum() <= share * scores.sum() + 1e-9
 
 
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), node=st.floats(0, 1), edge=st.floats(0, 1))
 def test_a_pruned_graph_is_part_of_the_graph_and_hangs_together(seed, node, edge):
     graph, _ = consistent(seed)
