@@ -2,7 +2,7 @@
 
 import importlib
 
-_EXTRAS = {"matplotlib": "plot", "pandas": "pandas"}
+_EXTRAS = {"fsspec": "remote", "matplotlib": "plot", "pandas": "pandas"}
 
 
 def needed(package, caller):
@@ -10,7 +10,7 @@ def needed(package, caller):
 
     Parameters
     ----------
-    package : {"matplotlib", "pandas"}
+    package : {"fsspec", "matplotlib", "pandas"}
         The package.
     caller : str
         The public function that needs it.

@@ -28,6 +28,7 @@ LEVELS = {
     "_modes": LOWEST,
     "_optional": LOWEST,
     "_params": LOWEST,
+    "_processes": LOWEST,
     "_saved_layout": LOWEST,
     "_reprs": LOWEST,
     "_runs": LOWEST,

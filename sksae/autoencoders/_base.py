@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, is_regressor
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sksae._arrays import (
@@ -21,6 +21,7 @@ from sksae._callbacks import CallbackSupportMixin, with_callbacks
 from sksae._drafts import on_a_draft
 from sksae._modes import own_modes
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
+from sksae._processes import check_same, highest_over_processes
 from sksae._threads import threads_for
 from sksae.autoencoders import _inference
 from sksae.autoencoders._fit import Fit
@@ -33,6 +34,8 @@ from sksae.training import Batches, default_width
 
 _CPU = torch.device("cpu")
 _SCORED_ROWS = 4096
+# Parameters that processes which fit together may have different values of.
+_OF_A_PROCESS = {"device", "random_state", "verbose"}
 
 
 class Rows(NamedTuple):
@@ -143,7 +146,8 @@ class BaseSAE(
         with threads_for(0):  # of a tensor; numpy has no threads here
             X = as_input(X)
             X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
-        return Rows(X, None, row_weights(sample_weight, X.shape[0]))
+        weight = row_weights(sample_weight, X.shape[0], highest=highest_over_processes)
+        return Rows(X, None, weight)
 
     # Fitting -------------------------------------------------------------------------------------
 
@@ -151,6 +155,8 @@ class BaseSAE(
     @with_callbacks
     def fit(self, X, y=None, sample_weight=None):
         """Learn the dictionary from the rows of X.
+
+        Processes of an initialised `torch.distributed` fit together, each on rows of its own.
 
         Parameters
         ----------
@@ -224,6 +230,7 @@ class BaseSAE(
         if streams and self._settings.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True.")
         continues = self._is_fitted() if streams else self._continues()
+        check_same(self._shared_facts(sample_weight))
         if not continues:
             forget_fit(self)
         data = self._check_data(X, y, sample_weight, reset=not continues)
@@ -234,6 +241,23 @@ class BaseSAE(
             fit = Fit(self, data.X, data.targets, data.weight, streams=streams, seed=seed)
             self._train(fit, data, y, streams=streams)
         return self
+
+    def _shared_facts(self, sample_weight):
+        """Return what has to be the same in all processes that fit together, by name."""
+        callbacks = [type(callback).__name__ for callback in getattr(self, "_skl_callbacks", [])]
+        facts = {
+            "the class": type(self).__name__,
+            "whether there is a fit to continue": self._is_fitted(),
+            "whether there are sample weights": sample_weight is not None,
+            "the list of callbacks": callbacks,
+            **self.get_params(),
+        }
+        return {
+            # Of an estimator as a parameter, its parameters are among them.
+            name: type(value).__name__ if hasattr(value, "get_params") else repr(value)
+            for name, value in facts.items()
+            if name.rpartition("__")[2] not in _OF_A_PROCESS
+        }
 
     def _train(self, fit, data, y, *, streams):
         """Make the passes of a fit, or one of a stream, and keep the result."""
@@ -352,12 +376,12 @@ class BaseSAE(
         X, _ = self._check_new_rows(X, "score")
         return self._explained(X, None, sample_weight)
 
-    def _explained(self, X, targets, sample_weight):
-        """Explained variance of X, or of targets that it predicts."""
+    def _explained(self, X, targets, sample_weight, decoder=None):
+        """Explained variance of X, or of targets that it predicts, by this decoder or its own."""
         weight = row_weights(sample_weight, X.shape[0])
         rows = Batches(X, weight, _SCORED_ROWS, compute_dtype(X, _CPU), _CPU, targets=targets)
         options = {"rows": rows, "weight": weight, "targets": targets}
-        return _inference.pooled_r2(self._encoder(X), X, self._decoder, **options)
+        return _inference.pooled_r2(self._encoder(X), X, decoder or self._decoder, **options)
 
     def _check_new_rows(self, X, method):
         check_is_fitted(self)
@@ -367,8 +391,8 @@ class BaseSAE(
         return X, space
 
     def _encoder(self, X):
-        # Of an autoencoder the intercept is near the rows that it reads.
-        centre = self.intercept_ if self._settings is self else None
+        # The intercept is near the rows that are read, unless others are predicted from them.
+        centre = None if is_regressor(self) else self.intercept_
         return _inference.encoder_of(vars(self), self._settings, X, centre=centre)
 
     @property
@@ -397,3 +421,14 @@ class BaseSAE(
             name: value.cpu() if isinstance(value, torch.Tensor) else value
             for name, value in state.items()
         }
+
+
+class Autoencoder:
+    """Rule of the `estimator` parameter of a meta-estimator."""
+
+    def accepts(self, value):
+        """Whether `value` is an autoencoder of rows by themselves."""
+        return isinstance(value, BaseSAE) and value._settings is value
+
+    def __str__(self):
+        return "a sparse autoencoder such as TopKSAE()"

@@ -17,6 +17,7 @@ from sksae.language_models.extraction import (
     ActivationExtractor,
     SAEVectorizer,
     TokenTable,
+    extract_paired,
     load_activations,
 )
 from sksae.language_models.interventions import (
@@ -41,6 +42,7 @@ __all__ = [
     "attribution_graph",
     "describe_behaviour",
     "downstream_metrics",
+    "extract_paired",
     "feature_circuit",
     "load_activations",
     "logit_lens",

@@ -14,6 +14,7 @@ from sksae.training._dead_latents import (
     resample,
     row_mean,
     squared_norms,
+    total_variance,
 )
 from sksae.training._defaults import (
     MINIMUM_STEPS,
@@ -25,7 +26,7 @@ from sksae.training._defaults import (
 )
 from sksae.training._early_stopping import HeldOut, Stopping, hold_out
 from sksae.training._engine import Engine
-from sksae.training._entries import AllEntries
+from sksae.training._entries import AllEntries, row_norms
 from sksae.training._run import TrainingRun
 from sksae.training._schedule import Schedule, SparsityController, ramp_down, ramp_up
 
@@ -57,7 +58,9 @@ __all__ = [
     "ramp_up",
     "resample",
     "row_mean",
+    "row_norms",
     "squared_norms",
+    "total_variance",
 ]
 
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from sksae.autoencoders import Fit
-from tests.benchmarks import atlas, cuda, extraction, floor, growth, peers
+from tests.benchmarks import atlas, cuda, extraction, floor, growth, peers, processes
 from tests.benchmarks.arguments import VARIANTS, parse
 from tests.benchmarks.data import CONFIGS, Shape, superposition
 from tests.benchmarks.ours import ESTIMATORS, OURS, Ours
 from tests.benchmarks.quality import Race, run_race
 from tests.benchmarks.task import Task
 from tests.cases import each_case
+from tests.processes import needs_processes
 
 TINY = Shape(32, 8, 16, 2)
 
@@ -105,6 +106,13 @@ def test_extraction():
     record = extraction.measure("packaged", options)
     assert record["tokens"] > 100
     assert set(record["ratio"]) == set(extraction.WAYS)
+
+
+@needs_processes
+def test_steps_of_processes():
+    alone, shares = processes.measure(TINY, 2, 3)
+    assert len(shares) == 2
+    assert min(alone, *shares) > 0
 
 
 @pytest.mark.filterwarnings("ignore")
