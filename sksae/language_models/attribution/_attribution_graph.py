@@ -172,8 +172,8 @@ class AttributionGraph(TableRepr):
         check_option("node_threshold", node_threshold, Float(0, 1))
         check_option("edge_threshold", edge_threshold, Float(0, 1))
         thresholds = {"node_threshold": node_threshold, "edge_threshold": edge_threshold}
-        given = self.adjacency, self._weights(), self.kind, self.influence
-        nodes, adjacency = pruned(*given, **thresholds)
+        arguments = self.adjacency, self._weights(), self.kind, self.influence
+        nodes, adjacency = pruned(*arguments, **thresholds)
         columns = {name: getattr(self, name)[nodes] for name in NODE_COLUMNS}
         return replace(self, **columns, adjacency=adjacency)
 

@@ -197,8 +197,8 @@ def _influences(ours, rows, adjacency, probabilities):
     weights = np.zeros(len(rows), dtype=adjacency.dtype)
     weights[-len(probabilities) :] = probabilities
     influence = influence_of(shares(adjacency), weights)
-    known = _column([line.get("influence") for line in rows], np.float64)
-    summed = np.where(np.isnan(known), cumulative(influence), known)
+    in_file = _column([line.get("influence") for line in rows], np.float64)
+    summed = np.where(np.isnan(in_file), cumulative(influence), in_file)
     return {"influence": influence, "cumulative_influence": summed}
 
 

@@ -51,16 +51,16 @@ def _columns(graph, shown, positions):
     The nodes of one layer and position stand side by side, in the middle of a column that is as
     wide as the layer with most of them.
     """
-    x, centres, left = np.zeros(len(shown)), [], 0.0
+    x, centres, start = np.zeros(len(shown)), [], 0.0
     for position in positions:
-        here = np.flatnonzero(graph.position[shown] == position)
-        layers, counts = np.unique(graph.layer[shown[here]], return_counts=True)
+        at_position = np.flatnonzero(graph.position[shown] == position)
+        layers, counts = np.unique(graph.layer[shown[at_position]], return_counts=True)
         width = counts.max(initial=1)
-        centres.append(left + (width - 1) / 2)
+        centres.append(start + (width - 1) / 2)
         for layer, count in zip(layers, counts, strict=True):
-            at_layer = here[graph.layer[shown[here]] == layer]
+            at_layer = at_position[graph.layer[shown[at_position]] == layer]
             x[at_layer] = centres[-1] + np.arange(count) - (count - 1) / 2
-        left += width + _GAP
+        start += width + _GAP
     return x, centres
 
 

@@ -156,8 +156,7 @@ def attribution_graph(
     with threads_of_process(), own_modes():
         model, tokenizer = load_causal(model, tokenizer)
         prompt = tokenized_prompt(model, tokenizer, prompt)
-        layers = _layers_of(model, sites, transcoders, target_sites, names)
-        targets, transcoders, names = layers
+        targets, transcoders, names = _layers_of(model, sites, transcoders, target_sites, names)
         constant = prompt.special & (not include_special_tokens)
         replacement = ReplacementModel(model, targets, transcoders, prompt.inputs, constant)
         effects = _DirectEffects(replacement, batch_size)
@@ -317,10 +316,10 @@ class _DirectEffects:
         """Return what constants contribute to the pre-activations of features, (n,)."""
         bias = torch.empty(len(numbers), dtype=self.code.dtype, device=self.code.device)
         for i, layer in enumerate(self.replacement.layers):
-            here = self.layer[numbers] == i
-            t, j = self.position[numbers[here]], self.feature[numbers[here]]
+            at_layer = self.layer[numbers] == i
+            t, j = self.position[numbers[at_layer]], self.feature[numbers[at_layer]]
             rows = (self.constant_outputs[i][t] * layer.encoder[j]).sum(-1)
-            bias[here] = rows + layer.encoder_intercept[j]
+            bias[at_layer] = rows + layer.encoder_intercept[j]
         return bias
 
     def _effects(self, i, position, rows):

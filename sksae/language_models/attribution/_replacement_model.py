@@ -270,11 +270,11 @@ class ReplacementModel:
         self._end = find_hook_point(model, -1, "resid_post")
         points = [self._embedding, self._end, *(t.source for t in targets)]
         points += [target.point for target in targets]
-        seen = {}
+        captured = {}
 
         def keep(i, x):
             # What comes behind may change it in place.
-            seen[i] = x.detach().clone()[0].to(wide(x))
+            captured[i] = x.detach().clone()[0].to(wide(x))
 
         visits = [(point, lambda x, i=i: keep(i, x)) for i, point in enumerate(points)]
         frozen = FrozenPass()
@@ -283,7 +283,7 @@ class ReplacementModel:
         self._constants = frozen.constants
         self._eps = torch.finfo(logits.dtype).eps
         self.logits = logits.to(wide(logits))
-        self.embeddings, self.stream, *rows = (seen[i] for i in range(len(points)))
+        self.embeddings, self.stream, *rows = (captured[i] for i in range(len(points)))
         rows = zip(targets, saes, rows[: len(saes)], rows[len(saes) :], strict=True)
         self.layers = [replaced_layer(*row, constant_positions.to(logits.device)) for row in rows]
 
@@ -359,4 +359,4 @@ class ReplacementModel:
 
 def _path_of(base, module):
     """Return the path of a module of `base`."""
-    return next(path for path, other in base.named_modules() if other is module)
+    return next(path for path, inner in base.named_modules() if inner is module)

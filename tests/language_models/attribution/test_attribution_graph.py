@@ -335,6 +335,16 @@ def test_bfloat16_is_read_in_float32(bpe):
     np.testing.assert_allclose(values, graph.activation[features], atol=0.3)  # 8 bits of 10 or so
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_graph_on_a_gpu_is_that_of_the_cpu(case, bpe):
+    model = build(case.kind, head=True).to("cuda")
+    options = {"max_logits": 3, "tokenizer": bpe}
+    graph = attribution_graph(model, SITES[case.kind], case.transcoders, PROMPT, **options)
+    assert graph.node_ids == case.graph.node_ids
+    largest = np.abs(graph.adjacency).max()
+    np.testing.assert_allclose(graph.adjacency, case.graph.adjacency, atol=1e-2 * largest)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CAUSAL)
 def test_edges_and_bias_sum_up_in_every_family(kind, bpe):
