@@ -13,6 +13,7 @@ import torch
 
 from sksae import ActivationExtractor, TopKSAE, Transcoder
 from sksae.datasets import load_corpus, load_tiny_lm
+from sksae.formats import read, write_circuit_tracer
 from sksae.interpret import FeatureAtlas
 from sksae.language_models import attribution_graph, steer
 from sksae.report import write_graph_page
@@ -123,3 +124,12 @@ print(f"{page.stat().st_size / 1e6:.1f} MB")
 # The same graph for the viewer of circuit-tracer; it reads back as it was.
 
 pruned.to_json("sksae-report/graph.json")
+
+# %%
+# And the transcoders, in a folder as circuit-tracer has them: a file per layer, which ``read``
+# gives back as a list.
+
+folder = write_circuit_tracer(
+    "sksae-report/transcoders", transcoders, model="tiny-lm", site="resid_mid"
+)
+print([path.name for path in sorted(folder.iterdir())], len(read(folder)))
