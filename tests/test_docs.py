@@ -36,7 +36,8 @@ def test_pages_link_to_what_exists():
 
 def test_version_is_stated_once():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert f'version = "{sksae.__version__}"' in text
+    assert 'version = { attr = "sksae.__version__" }' in text
+    assert re.findall('^version = "', text, re.M) == []
 
 
 @pytest.mark.slow
