@@ -1,5 +1,5 @@
 # Made by python -m tests.public_types.stubs from the docstrings; do not edit.
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numpy import random
 from numpy.typing import ArrayLike, NDArray
 from pathlib import Path
@@ -219,6 +219,7 @@ class Fit:
     held_out: Any
     losses: list[float]
     scores: list[float]
+    after_pass: list[Callable[..., Any]]
     batch_size: int
     max_iter: int
     n_steps: int

@@ -76,6 +76,8 @@ class Fit:
         Measures on the rows held out, if there are any.
     losses, scores : list of float
         Mean loss and validation score of every pass.
+    after_pass : list of callable
+        Called with the fit after every pass, as those of ``run.after_step`` after every step.
     batch_size, max_iter, n_steps, dead_window : int
         Resolved parameters; `n_steps` is None in a stream.
     learning_rate : float
@@ -142,7 +144,7 @@ class Fit:
             # An engine of its own: what one remembers of a batch helps with the next one.
             self.held_out = HeldOut(self._engine(), rows)
         self.run = self._new_run(self._weights(state))
-        self.losses, self.scores = [], []
+        self.losses, self.scores, self.after_pass = [], [], []
         if state is not None:
             self.run.restore(state["run"])
         self._first_step = self.run.n_steps
