@@ -10,12 +10,15 @@ from sksae.autoencoders import TopKSAE
 from sksae.autoencoders import Transcoder
 from sksae.interpret import Explanation
 from sksae.interpret import FeatureAtlas
+from sksae.language_models import ActivationExtractor
+from sksae.language_models import SAEVectorizer
 from typing import Any, Literal, Self
 
 __all__ = [
     "RowNormalizer",
     "from_pretrained",
     "load",
+    "push_to_hub",
     "read",
     "read_dictionary_learning",
     "read_gemma_scope",
@@ -25,6 +28,7 @@ __all__ = [
     "read_openai",
     "read_saelens",
     "read_sparsify",
+    "save_card",
     "write_dictionary_learning",
     "write_gemma_scope",
     "write_neuronpedia",
@@ -54,6 +58,20 @@ def from_pretrained(
 ) -> Any: ...
 
 def load(path: str | Path) -> BaseSAE: ...
+
+def push_to_hub(
+    sae: BaseSAE,
+    repo: str,
+    name: str | None = ...,
+    *,
+    extractor: ActivationExtractor | SAEVectorizer | None = ...,
+    saelens: bool = ...,
+    private: bool | None = ...,
+    revision: str | None = ...,
+    token: str | None = ...,
+    commit_message: str | None = ...,
+    **card: Any,
+) -> str: ...
 
 def read(
     path: str | Path,
@@ -102,6 +120,19 @@ def read_sparsify(
     *,
     dtype: Literal["float32", "float64", None] | None = ...,
 ) -> TopKSAE | Transcoder: ...
+
+def save_card(
+    path: str | Path,
+    sae: BaseSAE,
+    *,
+    extractor: ActivationExtractor | SAEVectorizer | None = ...,
+    X: ArrayLike | None = ...,
+    metrics: dict[Any, Any] | None = ...,
+    dataset: str | None = ...,
+    license: str | None = ...,
+    repo: str | None = ...,
+    name: str | None = ...,
+) -> Path: ...
 
 def write_dictionary_learning(path: str | Path, sae: BaseSAE) -> Path: ...
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from sksae._coding import estimator_layers
 from sksae._params import Bool, Instance, check_option
 from sksae.formats._raw_units import center_rows
-from sksae.formats._reading import SIGNS, read
+from sksae.formats._reading import OWN_FILE, SIGNS, read
 from sksae.formats._releases import CENTERED, canonical, model_of, resolve
 
 _BESIDE = ("sparsity.safetensors", "config.json", "checkpoints/final.safetensors")
@@ -107,13 +107,14 @@ def from_pretrained(
     hub = _Hub(repo, revision, cache_dir, token, local_files_only=local_files_only)
     files = hub.files()
     place = _place(repo, name, files)
-    folder = hub.download(_needed(place, files))
+    folder = hub.download(_needed(place, files, format))
     model = read(folder / place, format=format, **options)
     *_, sae = estimator_layers(model)
     if repo in CENTERED:
         center_rows(sae)
         sae.source_["centered_rows"] = True
-    facts = {name: value for name, value in sae.source_.items() if value is not None}
+    source = getattr(sae, "source_", {})
+    facts = {name: value for name, value in source.items() if value is not None}
     model_name = model_of(repo) or facts.get("model")
     location = {"repo": repo, "name": place, "revision": folder.name, "model": model_name}
     sae.source_ = {**facts, **{k: v for k, v in location.items() if v is not None}}
@@ -152,7 +153,7 @@ class _Hub:
         if self._offline:
             return self._cached()
         try:
-            with _hub_errors_translated(self._repo):
+            with hub_errors_translated(self._repo):
                 info = self._api.repo_info(self._repo, revision=self._where["revision"])
         except ConnectionError as error:
             self._offline = True
@@ -169,7 +170,7 @@ class _Hub:
 
     def download(self, files):
         """Make files part of the cache; return the folder of their commit."""
-        with _hub_errors_translated(self._repo):
+        with hub_errors_translated(self._repo):
             folder = self._api.snapshot_download(
                 self._repo,
                 allow_patterns=[glob.escape(file) for file in files],
@@ -180,7 +181,7 @@ class _Hub:
 
 
 @contextmanager
-def _hub_errors_translated(repo):
+def hub_errors_translated(repo, done="read from"):
     """Turn what goes wrong on the way to the hub into errors of the standard library."""
     from huggingface_hub import errors
 
@@ -206,7 +207,7 @@ def _hub_errors_translated(repo):
     except Exception as error:  # of the libraries below, each with errors of its own
         if not type(error).__module__.startswith(_TRANSPORT):
             raise
-        raise ConnectionError(f"{repo} cannot be read from the hub: {error}") from error
+        raise ConnectionError(f"{repo} cannot be {done} the hub: {error}") from error
 
 
 def _place(repo, name, files):
@@ -251,11 +252,14 @@ def _listed(places):
     return f"{kind} at {', '.join(places[:_SHOWN])}{more}"
 
 
-def _needed(place, files):
+def _needed(place, files, written_by):
     """Return the files of a place, and no others of its repository."""
     if place in files:
         return [place]
     folder = PurePosixPath(place)
+    own = _join(folder, OWN_FILE)
+    if own in files and written_by in ("auto", "sksae"):
+        return [own]
     names = sorted({sign for _, signs in SIGNS for sign in signs} | set(_BESIDE))
     candidates = [_join(folder, name) for name in names]
     if _join(folder, "sae.safetensors") in files:  # sparsify: the run says which model it was

@@ -18,10 +18,13 @@ _READERS = {
     "llama_scope": read_llama_scope,
     "openai": read_openai,
     "saelens": read_saelens,
-    "sksae": load,
+    "sksae": lambda path, **options: load(path / OWN_FILE if path.is_dir() else path, **options),
     "sparsify": read_sparsify,
 }
+OWN_FILE = "sksae.safetensors"
+"""The file of `save` in a folder that `push_to_hub` wrote, beside those of SAELens."""
 SIGNS = (  # the files that tell a folder
+    ("sksae", (OWN_FILE,)),
     ("sparsify", ("cfg.json", "sae.safetensors")),
     ("saelens", ("cfg.json", "sae_weights.safetensors")),
     ("dictionary_learning", ("config.json", "ae.pt")),
