@@ -16,6 +16,7 @@ from sksae.language_models.extraction import (
     SAEVectorizer,
     TokenTable,
     load_activations,
+    read_activations,
 )
 from sksae.language_models.interventions import (
     downstream_metrics,
@@ -43,6 +44,7 @@ __all__ = [
     "make_downstream_scorer",
     "patch",
     "randomized_model",
+    "read_activations",
     "steer",
 ]
 

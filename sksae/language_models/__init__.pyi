@@ -26,6 +26,7 @@ __all__ = [
     "make_downstream_scorer",
     "patch",
     "randomized_model",
+    "read_activations",
     "steer",
 ]
 
@@ -415,6 +416,15 @@ def randomized_model(
     keep_embeddings: bool = ...,
     random_state: int | random.RandomState | None = ...,
 ) -> tuple[Any, Any]: ...
+
+def read_activations(
+    path: str | Path,
+    *,
+    format: Literal["auto", "vllm", "saelens", "bionemo"] = ...,
+    site: int | str | None = ...,
+    tokenizer: Any = ...,
+    drop_first_position: bool = ...,
+) -> tuple[NDArray[Any], TokenTable]: ...
 
 def steer(
     model: Any,
