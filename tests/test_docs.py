@@ -39,7 +39,10 @@ def test_version_is_stated_once():
     assert '[tool.hatch.version]\npath = "sksae/__init__.py"' in text
     assert re.findall('^version = "', text, re.M) == []
     release = sksae.__version__.partition(".dev")[0]
-    for page, line in (("CITATION.cff", f"version: {release}\n"), ("citation.md", f"{{{release}}}")):
+    for page, line in (
+        ("CITATION.cff", f"version: {release}\n"),
+        ("citation.md", f"{{{release}}}"),
+    ):
         assert line in (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert f"## {release}" in (ROOT / "docs" / "changelog.md").read_text(encoding="utf-8")
 

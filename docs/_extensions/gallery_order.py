@@ -15,13 +15,14 @@ ORDER = {
         "embeddings_with_target",
         "large_data",
     ],
-    "texts": ["beside_tfidf", "contrast", "what_drives_the_rating"],
+    "texts": ["beside_tfidf", "contrast", "what_drives_the_rating", "streaming"],
     "language_models": [
         "language_model_features",
         "what_is_kept",
         "steering",
         "circuit",
         "transcoder",
+        "vision_patches",
     ],
     "own": ["files_of_others", "custom_objective"],
 }
