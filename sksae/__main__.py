@@ -1,84 +1,62 @@
 """``python -m sksae``: a thin skin over what ``docs/examples/language_model_features.py`` does."""
 
-import argparse
+import os
 import re
 import sys
-import tempfile
 import time
 from contextlib import nullcontext
-from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from sklearn.model_selection import train_test_split
 
 import sksae
 from sksae._files import replacing
 from sksae._hook_names import IN_BLOCKS
-from sksae._optional import needed
 from sksae._threads import threads_for
 from sksae.command_line import (
+    AskedStatements,
+    check_options,
     kind_of_target,
+    make_autoencoder,
+    make_parser,
     read_file,
     read_text_table,
     read_texts,
     split_table,
     statement_cells,
+    statements_of_file,
     tested_statements,
 )
 from sksae.datasets import TINY_LM_PATH
-from sksae.interpret import FeatureAtlas, choose_features, explain, read_prompt, score_explanations
+from sksae.interpret import (
+    CachedClient,
+    FeatureAtlas,
+    OpenAIClient,
+    choose_features,
+    explain,
+    read_prompt,
+    score_explanations,
+)
 from sksae.language_models import ActivationExtractor, SAEVectorizer
 from sksae.metrics import dead_fraction, l0
 from sksae.report import feature_lines, table_lines, write_page
 
-ESTIMATORS = {
-    "topk": sksae.TopKSAE,
-    "batchtopk": sksae.BatchTopKSAE,
-    "l1": sksae.SparseAutoencoder,
-    "gated": sksae.GatedSAE,
-    "jumprelu": sksae.JumpReLUSAE,
-    "matryoshka": sksae.MatryoshkaSAE,
-}
 HELD_OUT, N_FEATURES, N_EXAMPLES = 0.2, 12, 5
 FOR_WORDS = {"n_examples": 50, "n_per_octave": 100}  # words are written from more than is shown
 N_PROMPTS, LENGTH = 6, 600  # of the texts that the page shows whole; characters
-
-# What suits the packaged model and corpus: readable features in about a minute on two cores.
-LAYER, K, PASSES = 3, 16, 6
-
-DESCRIPTION = """\
-Fit a sparse autoencoder to the activations of a language model, print how good it is, and show
-what its features stand for: in the terminal and on an HTML page that needs nothing else.
-
-Without arguments it works on the small model and the texts that come with sksae. The options point
-it at your own model and text. A fifth of the texts, at random, is held out: the features and their
-examples are of those, and so is the last line of the table.
-
-With --target, the texts are a column of a CSV file, and what is found are statements: which words
-go along with the target? Half of the texts, at random, finds them; the other half tests them."""
-
-EPILOG = """\
-examples:
-  python -m sksae
-  python -m sksae --model openai-community/gpt2 --layer 8 --texts reviews.txt --k 32
-  python -m sksae --model ./my-model --texts - --estimator jumprelu --save sae.st < notes.txt
-  python -m sksae --estimator l1 --target-l0 20
-  python -m sksae --texts reviews.csv --text-column text --target rating"""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):  # on one line
-        self.exit(2, f"{self.prog}: error: {message}\n")
+LAYER = 3  # of the packaged model: readable features in about a minute on two cores
 
 
 def main(argv=None):
     """Run the command line `argv` and return its exit code: 2 after an error, else 0 or 130."""
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(argv)
     if hasattr(sys.stdout, "reconfigure"):
         # Signs that an old terminal lacks; progress that a pipe shows at once.
         sys.stdout.reconfigure(errors="replace", line_buffering=True)
     try:
-        _check(options)
+        check_options(options)
         # The packaged model is too small to share: on busy cores threads wait for each other.
         with threads_for(0) if options.model is None else nullcontext():
             (_run if options.target is None else _run_statements)(options)
@@ -92,112 +70,6 @@ def main(argv=None):
     return 0
 
 
-def _parser():
-    parser = _Parser(
-        prog="python -m sksae",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--model", metavar="NAME", help="a folder, or a name on the Hugging Face hub")
-    add("--layer", type=int, help="block, from 0, or from -1 backwards (past the middle)")
-    add("--site", default="resid_post", help="where in the block, or a module's path (%(default)s)")
-    add("--texts", metavar="FILE", help="UTF-8, - for stdin; a text a paragraph, or else a line")
-    add("--max-texts", type=_positive, metavar="N", help="use N of the texts, drawn at random")
-    add("--target", metavar="COLUMN", help="of a CSV: find statements about it, and test them")
-    add("--text-column", metavar="COLUMN", help="of the CSV: the texts (text)")
-    add("--groups", metavar="COLUMN", help="of the CSV: whose texts depend on each other")
-    add("--target-type", metavar="TYPE", help="binary, multiclass, ordinal, continuous or counts")
-    kind = {"type": _estimator, "default": "topk", "metavar": "NAME"}
-    add("--estimator", **kind, help=f"{', '.join(ESTIMATORS)}, or a class such as TopKSAE (topk)")
-    add("--k", type=_positive, help="features active on each token, for topk and batchtopk")
-    add("--alpha", type=_weight, help="weight of the sparsity penalty, for the others")
-    add("--target-l0", type=_above_0, metavar="L0", help="active features to reach, for the others")
-    add("--n-components", type=_positive, metavar="N", help="number of features (8 x the width)")
-    add("--max-iter", type=_positive, metavar="N", help="passes over the activations")
-    out = {"type": Path, "default": Path("sksae-report"), "metavar": "DIR"}
-    add("--out", **out, help="of the page (%(default)s)")
-    add("--save", type=Path, metavar="FILE", help="store the fitted estimator, for sksae.load")
-    add("--seed", type=int, default=0, help="of the split and of the fit (%(default)s)")
-    add("--device", default="auto", help="cpu, cuda or mps (%(default)s)")
-    return parser
-
-
-def _positive(string):
-    if int(string) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {string}")
-    return int(string)
-
-
-def _weight(string):
-    if not 0 <= float(string) < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number >= 0, got {string}")
-    return float(string)
-
-
-def _above_0(string):
-    if not 0 < float(string) < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number > 0, got {string}")
-    return float(string)
-
-
-def _estimator(string):
-    names = {cls.__name__.lower(): name for name, cls in ESTIMATORS.items()}
-    spelling = re.sub("[-_ ]", "", string.lower())
-    name = names.get(spelling, spelling)
-    if name == "transcoder":
-        raise argparse.ArgumentTypeError(
-            "a transcoder predicts other activations than it reads, and needs sksae.Transcoder"
-        )
-    if name not in ESTIMATORS:
-        choices = ", ".join(f"{name} ({cls.__name__})" for name, cls in ESTIMATORS.items())
-        raise argparse.ArgumentTypeError(f"unknown estimator {string!r}; there are {choices}")
-    return name
-
-
-def _takes_k(options):
-    return "k" in ESTIMATORS[options.estimator]().get_params()
-
-
-def _check(options):
-    """Raise for options that cannot work, before minutes are spent."""
-    if options.k is not None and not _takes_k(options):
-        raise ValueError(
-            f"--k is for topk; {options.estimator} takes --alpha or --target-l0 (--k is for "
-            "batchtopk as well)"
-        )
-    for option in ("alpha", "target_l0"):
-        if getattr(options, option) is not None and _takes_k(options):
-            name = option.replace("_", "-")
-            raise ValueError(f"--{name} is for penalised estimators; {options.estimator} takes --k")
-    if options.target is None:
-        for option in ("text_column", "groups", "target_type"):
-            if getattr(options, option) is not None:
-                raise ValueError(f"--{option.replace('_', '-')} is for texts with a --target")
-    else:
-        needed("pandas", "--target")
-        if options.texts is None:
-            raise ValueError("--target needs the CSV file that it is a column of: --texts FILE")
-    path = options.model or "."
-    if path[0] in "./~" and not Path(path).expanduser().is_dir():
-        raise ValueError(f"there is no folder {options.model} to load a model from")
-    _check_writable(options.out)
-    if options.save is not None:
-        if options.save.is_dir():
-            raise ValueError(f"--save needs the name of a file; {options.save} is a folder")
-        _check_writable(options.save.parent)
-
-
-def _check_writable(folder):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write to {folder}: {error.strerror}") from error
-
-
 def _run(options):
     """All of it: texts, activations, fit, table, features, page."""
     started = time.perf_counter()
@@ -208,7 +80,7 @@ def _run(options):
     extractor = ActivationExtractor(*where, device=options.device, verbose=1)
     X = extractor.transform(train)
     X_held_out, tokens = extractor.extract(held_out)
-    sae, fit_seconds = _timed(_autoencoder(options).fit, X)
+    sae, fit_seconds = _timed(make_autoencoder(options).fit, X)
     codes, code_seconds = _timed(sae.transform, X_held_out)
     table = measure(sae, X, X_held_out, codes, (fit_seconds, code_seconds))
     print("", *table_lines(table), "", sep="\n")
@@ -231,39 +103,100 @@ def _run(options):
     print(f"Wrote {page} after {time.perf_counter() - started:.0f} s; open it in a browser.")
 
 
+class _Coded(NamedTuple):
+    """Codes of the texts of both sides, and the atlas of the first."""
+
+    sae: object
+    codes: tuple  # of two sparse matrices, one row per text
+    atlas: FeatureAtlas
+    extractor: object = None  # None for embeddings
+
+
 def _run_statements(options):
     """The same for texts with a target: statements, tested on the other half of the texts."""
     started = time.perf_counter()
     table = _text_table(options)
-    *sides, contrast = split_table(table, options.target_type or "auto", options.seed)
-    finding, testing = (side.texts for side in sides)
-    counts = f"{len(finding):,} texts to find statements, {len(testing):,} to test them"
+    client = _client(options)
+    finding, testing, contrast = split_table(table, options.target_type or "auto", options.seed)
+    counts = f"{len(finding.texts):,} texts to find statements, {len(testing.texts):,} to test them"
     print(f"{counts}; {options.target} is {kind_of_target(contrast)}")
-    where = (options.model or TINY_LM_PATH, _layer(options), options.site)
-    extractor = ActivationExtractor(*where, device=options.device, verbose=1)
-    X, tokens = extractor.extract(finding)
-    sae = _autoencoder(options).fit(X)
-    codes = tuple(map(SAEVectorizer(extractor, sae).transform, (finding, testing)))
-    atlas = FeatureAtlas(sae, **FOR_WORDS).fit(X, tokens=tokens)
-    explanations = score_explanations(atlas, explain(atlas))
-    statements = tested_statements(*sides, codes, explanations, contrast)
+    coded = (_coded_rows if options.embeddings else _coded_tokens)(options, finding, testing)
+    explanations = score_explanations(coded.atlas, explain(coded.atlas))
+    if client is None:
+        statements = tested_statements(finding, testing, coded.codes, explanations, contrast)
+    else:
+        asking = AskedStatements(finding, testing, coded.codes, coded.atlas, contrast)
+        if not _is_agreed(options, asking):
+            return
+        client = CachedClient(client, options.out / "answers.jsonl")
+        words, statements = asking.test(client)
+        explanations = {**explanations, **words}
     cells = statement_cells(statements)
     n_survive = sum(cell["survives"] == "yes" for cell in cells)
     print("", *table_lines(cells), "", sep="\n")
     print(f"{n_survive} of {len(cells)} statements survive; effects are at equal length of texts.")
     path = options.out / "statements.csv"
     with replacing(path) as part:
-        statements.to_csv(part)
+        statements_of_file(statements, testing).to_csv(part)
     page = write_page(
         options.out / "index.html",
-        atlas,
+        coded.atlas,
         explanations=explanations,
         title=f"What goes along with {options.target}",
-        facts=_facts(options, extractor, sae, f"{counts}; examples are of the first"),
+        facts=_facts(options, coded.extractor, coded.sae, f"{counts}; examples are of the first"),
         table=cells,
+        columns=finding.columns,
+        statements=statements,
+        tested_on={"text": testing.texts, **_without_text(testing.columns)},
     )
-    _save(options, sae, extractor, explanations)
+    _save(options, coded.sae, coded.extractor, explanations)
     print(f"Wrote {path} and {page} after {time.perf_counter() - started:.0f} s.")
+
+
+def _without_text(columns):
+    return {name: values for name, values in (columns or {}).items() if name != "text"}
+
+
+def _coded_tokens(options, finding, testing):
+    """Codes by an autoencoder of a language model's activations, the largest of each text."""
+    where = (options.model or TINY_LM_PATH, _layer(options), options.site)
+    extractor = ActivationExtractor(*where, device=options.device, verbose=1)
+    X, tokens = extractor.extract(finding.texts)
+    sae = make_autoencoder(options).fit(X)
+    vectorizer = SAEVectorizer(extractor, sae)
+    codes = vectorizer.transform(finding.texts), vectorizer.transform(testing.texts)
+    return _Coded(sae, codes, FeatureAtlas(sae, **FOR_WORDS).fit(X, tokens=tokens), extractor)
+
+
+def _coded_rows(options, finding, testing):
+    """Codes by an autoencoder of embeddings, each of a whole text."""
+    sae = make_autoencoder(options, len(finding.texts)).fit(finding.embeddings)
+    codes = sae.transform(finding.embeddings), sae.transform(testing.embeddings)
+    return _Coded(sae, codes, FeatureAtlas(**FOR_WORDS).fit(codes[0], tokens=finding.texts))
+
+
+def _client(options):
+    if options.client is None:
+        return None
+    key = None if options.client_key is None else os.environ[options.client_key]
+    return OpenAIClient(options.client, base_url=options.client_url, api_key=key)
+
+
+def _is_agreed(options, asking):
+    """Show what will be asked, and return whether it may be sent."""
+    cost = asking.cost(tuple(options.prices))
+    price = f", {cost['price']:.2f} at the prices given" if any(options.prices) else ""
+    print(
+        f"{options.client} at {options.client_url or 'the address of OpenAI'} would get at most "
+        f"{cost['calls']:,} questions about {len(asking.features)} features: about "
+        f"{cost['tokens_in']:,} tokens sent and {cost['tokens_out']:,} received{price}."
+    )
+    if options.yes:
+        return True
+    if sys.stdin.isatty() and input("Send them? [y/N] ").strip().lower() in ("y", "yes"):
+        return True
+    print("Nothing was sent. With --yes, the questions are sent.")
+    return False
 
 
 def _text_table(options):
@@ -276,7 +209,21 @@ def _text_table(options):
     )
     if table.n_left_out:
         print(f"Rows left out, for an empty cell: {table.n_left_out:,}")
+    if options.embeddings is not None:
+        table = table.with_embeddings(_embeddings(options.embeddings), options.embeddings)
     return table if options.max_texts is None else table.sample(options.max_texts, options.seed)
+
+
+def _embeddings(path):
+    try:
+        embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise OSError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no array that numpy.save has written") from error
+    if not isinstance(embeddings, np.ndarray):
+        raise ValueError(f"{path} holds several arrays; one .npy file is needed")
+    return embeddings
 
 
 def _save(options, sae, extractor, explanations):
@@ -294,20 +241,6 @@ def _layer(options):
     from transformers import AutoConfig
 
     return 2 * AutoConfig.from_pretrained(options.model).get_text_config().num_hidden_layers // 3
-
-
-def _autoencoder(options):
-    """The estimator asked for; for the packaged model and corpus, with settings that suit them."""
-    chosen = {"n_components": options.n_components, "max_iter": options.max_iter}
-    if _takes_k(options):
-        chosen["k"] = options.k or (K if options.model is None else None)
-    else:
-        chosen |= {"alpha": options.alpha, "target_l0": options.target_l0}
-    if options.model is None and options.texts is None:
-        chosen["max_iter"] = options.max_iter or PASSES
-    return ESTIMATORS[options.estimator](
-        **chosen, sparse_output=True, device=options.device, random_state=options.seed, verbose=1
-    )
 
 
 def _timed(work, X):
@@ -350,10 +283,15 @@ def look(sae, X, tokens, model):
 
 def _facts(options, extractor, sae, texts):
     """What the page says about how it came to be; no path of the package's own."""
+    source = {"embeddings": str(options.embeddings)}
+    if extractor is not None:
+        source = {
+            "model": options.model or "the small language model that comes with sksae",
+            "layer": "none" if extractor.layer is None else extractor.layer,
+            "site": extractor.site,
+        }
     return {
-        "model": options.model or "the small language model that comes with sksae",
-        "layer": "none" if extractor.layer is None else extractor.layer,
-        "site": extractor.site,
+        **source,
         "texts": f"{options.texts or 'the corpus that comes with sksae'}: {texts}",
         "estimator": re.sub(r"\s+", " ", repr(sae)),
         "sksae": sksae.__version__,

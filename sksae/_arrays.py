@@ -292,12 +292,15 @@ def check_sample_weight(sample_weight, n_samples):
     return weight
 
 
-def row_weights(sample_weight, n_samples):
-    """Return the weights as a float64 tensor, the largest 1; what float32 cannot hold is 0."""
+def row_weights(sample_weight, n_samples, *, highest=float):
+    """Return the weights as a float64 tensor, the largest 1; what float32 cannot hold is 0.
+
+    ``highest(weight)`` is the largest of all, where there are more than these.
+    """
     weight = check_sample_weight(sample_weight, n_samples)
     if weight is None:
         return None
-    weight = weight / weight.max()
+    weight = weight / highest(weight.max())
     return torch.from_numpy(np.where(weight < np.finfo(np.float32).tiny, 0, weight))
 
 

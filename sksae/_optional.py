@@ -3,6 +3,7 @@
 import importlib
 
 _EXTRAS = {
+    "fsspec": "remote",
     "matplotlib": "plot",
     "pandas": "pandas",
     "pyarrow": "parquet",

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,17 @@ def test_pages_link_to_what_exists():
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_costs_on_paper_are_those_of_the_script():
+    page = (ROOT / "docs" / "several_machines.md").read_text(encoding="utf-8").splitlines()
+    script = runpy.run_path(str(ROOT / "docs" / "experiments" / "scaling.py"))
+    lines = script["table"](10**9, 4096, 131_072, 64)
+    assert len(lines) == 8
+    assert set(lines) <= set(page)
+    # Each measured step is explained to an eighth.
+    measured = [seconds for _, seconds in script["MEASURED"].values()]
+    assert script["measured_rates"]()[2] == pytest.approx(measured, rel=1 / 8)
 
 
 def test_version_is_stated_once():

@@ -14,7 +14,7 @@ from sksae.objectives import Objective
 from tests.estimators import wide
 
 # Packages that only other packages of the library use.
-INTERNAL = {"sksae._files", "sksae.command_line", "sksae.kernels", "sksae.training"}
+INTERNAL = {f"sksae.{name}" for name in ("_files", "_signs", "command_line", "kernels", "training")}
 
 IGNORED = {
     "RT02",  # scikit-learn names what a function returns; so do we

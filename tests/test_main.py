@@ -16,7 +16,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 import sksae
 import sksae.__main__ as command
 from sksae import JumpReLUSAE, TopKSAE
-from sksae.command_line import split_pieces
+from sksae.command_line import (
+    ESTIMATORS,
+    check_options,
+    make_autoencoder,
+    make_parser,
+    split_pieces,
+)
 from sksae.language_models import ActivationExtractor
 from sksae.metrics import dead_fraction, explained_variance, l0
 from tests.cases import each_case
@@ -229,18 +235,18 @@ def test_what_separates_texts(text, pieces):
 
 @each_case("cls", SAES)
 def test_every_estimator_has_a_short_name(cls):
-    (short,) = (name for name, one in command.ESTIMATORS.items() if one is cls)
+    (short,) = (name for name, made in ESTIMATORS.items() if made is cls)
     for name in (short, short.upper(), cls.__name__, cls.__name__.lower()):
-        options = command._parser().parse_args(["--estimator", name, "--model", "m"])
+        options = make_parser().parse_args(["--estimator", name, "--model", "m"])
         assert options.estimator == short
-        assert type(command._autoencoder(options)) is cls
+        assert type(make_autoencoder(options)) is cls
 
 
 def test_options_of_the_sparsity_reach_the_estimator(tmp_path):
     def estimator(*arguments):
-        options = command._parser().parse_args(["--model", "m", "--out", str(tmp_path), *arguments])
-        command._check(options)
-        return command._autoencoder(options)
+        options = make_parser().parse_args(["--model", "m", "--out", str(tmp_path), *arguments])
+        check_options(options)
+        return make_autoencoder(options)
 
     assert estimator("--estimator", "l1", "--target-l0", "7.5").target_l0 == 7.5
     assert estimator("--estimator", "gated", "--alpha", "0.5").get_params()["target_l0"] is None

@@ -6,8 +6,14 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from sksae.datasets._corpus import drop_near_duplicates, drop_overlapping, is_held_out
-from sksae.datasets._docstrings import SOURCES, find_modules, read_documents
+from sksae.datasets._corpus import (
+    SOURCES,
+    drop_near_duplicates,
+    drop_overlapping,
+    find_modules,
+    is_held_out,
+    read_documents,
+)
 
 CONTEXT = 256
 VOCABULARY = 4096

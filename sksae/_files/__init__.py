@@ -1,6 +1,5 @@
 """Files: whole or not there when written, checked when read."""
 
-from sksae._files._digests import digest_of
 from sksae._files._guarded_reading import (
     damage_named,
     most_unpacked,
@@ -9,6 +8,7 @@ from sksae._files._guarded_reading import (
     regular,
     whole_members,
 )
+from sksae._files._json_values import digest_of, plain_json
 from sksae._files._working_folders import BEFORE, as_path, remove_abandoned, working_place
 from sksae._files._writing import (
     append_whole,
@@ -27,6 +27,7 @@ __all__ = [
     "digest_of",
     "most_unpacked",
     "opened_npz",
+    "plain_json",
     "read_json",
     "regular",
     "remove_abandoned",

@@ -220,6 +220,7 @@ class Fit:
     losses: list[float]
     scores: list[float]
     after_pass: list[Callable[..., Any]]
+    quality: Callable[..., Any] | None
     batch_size: int
     max_iter: int
     n_steps: int

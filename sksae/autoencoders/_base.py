@@ -21,6 +21,7 @@ from sksae._callbacks import CallbackSupportMixin, with_callbacks
 from sksae._drafts import on_a_draft
 from sksae._modes import own_modes
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
+from sksae._processes import check_same, highest_over_processes
 from sksae._reprs import DocLinked
 from sksae._threads import threads_for
 from sksae.autoencoders import _inference
@@ -34,6 +35,8 @@ from sksae.training import Batches, default_width
 
 _CPU = torch.device("cpu")
 _SCORED_ROWS = 4096
+# Parameters that processes which fit together may have different values of.
+_OF_A_PROCESS = {"device", "random_state", "verbose"}
 
 
 class Rows(NamedTuple):
@@ -149,7 +152,8 @@ class BaseSAE(
         with threads_for(0):  # of a tensor; numpy has no threads here
             X = as_input(X)
             X = validate_data(self, X, reset=reset, dtype=float_dtypes(X), order="C")
-        return Rows(X, None, row_weights(sample_weight, X.shape[0]))
+        weight = row_weights(sample_weight, X.shape[0], highest=highest_over_processes)
+        return Rows(X, None, weight)
 
     # Fitting -------------------------------------------------------------------------------------
 
@@ -157,6 +161,8 @@ class BaseSAE(
     @with_callbacks
     def fit(self, X, y=None, sample_weight=None):
         """Learn the dictionary from the rows of X.
+
+        Processes of an initialised `torch.distributed` fit together, each on rows of its own.
 
         Parameters
         ----------
@@ -230,6 +236,7 @@ class BaseSAE(
         if streams and self._settings.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True.")
         continues = self._is_fitted() if streams else self._continues()
+        check_same(self._shared_facts(sample_weight))
         if not continues:
             forget_fit(self)
         data = self._check_data(X, y, sample_weight, reset=not continues)
@@ -240,6 +247,23 @@ class BaseSAE(
             fit = Fit(self, data.X, data.targets, data.weight, streams=streams, seed=seed)
             self._train(fit, data, y, streams=streams)
         return self
+
+    def _shared_facts(self, sample_weight):
+        """Return what has to be the same in all processes that fit together, by name."""
+        callbacks = [type(callback).__name__ for callback in getattr(self, "_skl_callbacks", [])]
+        facts = {
+            "the class": type(self).__name__,
+            "whether there is a fit to continue": self._is_fitted(),
+            "whether there are sample weights": sample_weight is not None,
+            "the list of callbacks": callbacks,
+            **self.get_params(),
+        }
+        return {
+            # Of an estimator as a parameter, its parameters are among them.
+            name: type(value).__name__ if hasattr(value, "get_params") else repr(value)
+            for name, value in facts.items()
+            if name.rpartition("__")[2] not in _OF_A_PROCESS
+        }
 
     def _train(self, fit, data, y, *, streams):
         """Make the passes of a fit, or one of a stream, and keep the result."""

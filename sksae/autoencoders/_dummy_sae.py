@@ -4,6 +4,7 @@ import torch
 from sklearn.utils.metaestimators import available_if
 
 from sksae._params import Option
+from sksae._processes import sum_over_processes
 from sksae.autoencoders._sparsity_defaults import auxk_options, default_k
 from sksae.autoencoders._topk_sae import TopKSAE
 from sksae.objectives import FrozenTopK, reconstruction_loss
@@ -316,4 +317,4 @@ def _mean_loss(fit):
         loss = reconstruction_loss(entries, entries.decode(codes))
         total += float(loss * w.sum())
         weight += float(w.sum())
-    return total / weight
+    return sum_over_processes(total) / sum_over_processes(weight)

@@ -16,6 +16,7 @@ from sksae._arrays import (
     to_torch,
     training_arithmetic,
 )
+from sksae._processes import RowShare, check_same, from_first, gathered, sum_over_processes
 from sksae.autoencoders._inference import encoder_of, firing_frequency
 from sksae.autoencoders._sizes import batch_size, rows_at_once, width_of
 from sksae.autoencoders._training_passes import described, warn_caller
@@ -78,6 +79,8 @@ class Fit:
         Mean loss and validation score of every pass.
     after_pass : list of callable
         Called with the fit after every pass, as those of ``run.after_step`` after every step.
+    quality : callable or None
+        Returns the quality of the weights so far in words; None where nothing is to be printed.
     batch_size, max_iter, n_steps, dead_window : int
         Resolved parameters; `n_steps` is None in a stream.
     learning_rate : float
@@ -120,11 +123,14 @@ class Fit:
         before = vars(estimator) if self.continues else {}
         self._before = {name: before[name] for name in names if name in before}
         self.seed, self._generator = _randomness(self.settings, state, seed)
+        # Rows are numbered over all processes, where there are several.
+        check_same({"the number of features": X.shape[1], "the dtype of X": str(X.dtype)})
+        self._share = RowShare.of(X.shape[0])
         n_features = X.shape[1]
         n_targets = n_features if targets is None else targets.shape[1]
         # Rows of weight 0 are not there; those of a stream are not all that there will be.
         n_rows = X.shape[0] if sample_weight is None else int(sample_weight.count_nonzero())
-        n_rows = None if streams else n_rows
+        n_rows = None if streams else int(sum_over_processes(n_rows))
         self.n_components = width_of(estimator, n_rows, n_features, continues=self.continues)
         self.objective = estimator._make_objective(n_features, self.n_components, n_targets)
         self._row_numbers, held_out = self._split()
@@ -145,6 +151,8 @@ class Fit:
             self.held_out = HeldOut(self._engine(), rows)
         self.run = self._new_run(self._weights(state))
         self.losses, self.scores, self.after_pass = [], [], []
+        talks = from_first(lambda: self.settings.verbose)
+        self.quality = partial(described, self) if talks else None
         if state is not None:
             self.run.restore(state["run"])
         self._first_step = self.run.n_steps
@@ -166,9 +174,9 @@ class Fit:
             )
         # A weight of zero means that the row is not there.
         if self._weight is None:
-            rows = torch.arange(self._X.shape[0])
+            rows = torch.arange(self._share.total)
         else:
-            rows = self._weight.nonzero().flatten()
+            rows = gathered(self._weight).nonzero().flatten()
         if self.streams or not (self.settings.early_stopping or target is not None):
             return rows, None
         if len(rows) < 2:
@@ -222,7 +230,12 @@ class Fit:
         n_entries = self.n_components * self._X.shape[1]
         device, own = training_arithmetic(self._X, self.settings, n_entries)
         targets = self._targets if with_targets else None
-        options = {"rows": rows, "generator": generator, "targets": targets}
+        options = {
+            "rows": rows,
+            "share": self._share,
+            "generator": generator,
+            "targets": targets,
+        }
         return Batches(self._X, self._weight, batch_size, dtype or own, device, **options)
 
     # Weights and the run -------------------------------------------------------------------------
@@ -293,8 +306,7 @@ class Fit:
 
     def train_pass(self):
         """Make one pass over the rows, as a call of `partial_fit` does."""
-        progress = partial(described, self) if self.settings.verbose else None
-        self.losses.append(self.run.run_pass(self.rows, progress=progress))
+        self.losses.append(self.run.run_pass(self.rows, progress=self.quality))
 
     # The result ----------------------------------------------------------------------------------
 
@@ -427,7 +439,8 @@ def _randomness(settings, state, seed):
     if state is not None:
         return None, generator.set_state(torch.from_numpy(state["generator"].copy()))
     if seed is None:
-        seed = int(check_random_state(settings.random_state).randint(np.iinfo(np.int32).max))
+        state = check_random_state(settings.random_state)
+        seed = from_first(lambda: int(state.randint(np.iinfo(np.int32).max)))
     return seed, generator.manual_seed(seed)
 
 

@@ -19,6 +19,7 @@ from sksae._arrays import (
     to_torch,
 )
 from sksae._modes import own_modes
+from sksae._processes import sum_over_processes
 from sksae._threads import threads_for
 from sksae.kernels import (
     ActiveSet,
@@ -189,7 +190,7 @@ def firing_frequency(encoder, batches):
         active, _ = encoder.active(x)
         fired += active.latent_totals(w[active.rows]).cpu().double()
         weight += float(w.sum())
-    return fired / weight
+    return sum_over_processes(fired) / sum_over_processes(weight)
 
 
 def as_numpy(array, dtype):

@@ -3,11 +3,11 @@
 import sys
 import time
 import warnings
-from functools import partial
 
 from sklearn.exceptions import ConvergenceWarning
 
 from sksae._callbacks import asked_for_steps, asked_to_watch, step_context
+from sksae._processes import any_process, is_first, n_processes
 from sksae.training import Stopping
 
 _LINES = 100  # of verbose output, at most
@@ -69,7 +69,7 @@ class Passes:
                 if ended:
                     break
         except KeyboardInterrupt:
-            if fit.run.n_steps == 0:
+            if fit.run.n_steps == 0 or n_processes() > 1:  # which do not stop at one step
                 raise
             ended = True
             fit.losses = fit.losses or [fit.run.mean_loss]
@@ -102,17 +102,15 @@ class Passes:
         task = self._root.subcontext(task_name="pass", max_subtasks=n_steps)
         task.call_on_fit_task_begin(**self._during)
         rows = _Steps(self, task, callbacks) if callbacks else fit.rows
-        loss = fit.run.run_pass(
-            rows, progress=partial(described, fit) if self.settings.verbose else None
-        )
+        loss = fit.run.run_pass(rows, progress=fit.quality)
         stop = self._stop(loss)
         for hook in fit.after_pass:
             hook(fit)
         self._record()
-        if self.settings.verbose:
+        if fit.quality is not None:
             self._report(number)
         halted = task.call_on_fit_task_end(**self._during)
-        return stop or bool(halted)
+        return any_process(stop or bool(halted))
 
     def _stop(self, loss):
         """Extend the curves together, so that an interruption cannot come between them."""
@@ -130,7 +128,9 @@ class Passes:
         fit = self.fit
         if number % max(1, fit.max_iter // _LINES) and number != fit.max_iter:
             return
-        line = f"[{type(self.estimator).__name__}] pass {number}/{fit.max_iter}, {described(fit)}"
+        line = f"[{type(self.estimator).__name__}] pass {number}/{fit.max_iter}, {fit.quality()}"
+        if not is_first():
+            return
         if fit.scores:
             line += f", explained variance of held-out rows = {fit.scores[-1]:.4f}"
         # Of the passes that this process made; a fit may go on after others.
@@ -202,5 +202,5 @@ class _Steps:
             context.call_on_fit_task_begin(**passes._during)
             yield batch
             passes._record([*fit.losses, fit.run.mean_loss])
-            if context.call_on_fit_task_end(**passes._during):
+            if any_process(bool(context.call_on_fit_task_end(**passes._during))):
                 return

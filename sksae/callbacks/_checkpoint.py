@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 
 from sksae._files import as_path, damage_named, digest_of, regular, write_safetensors
+from sksae._processes import from_first, is_first, n_processes
 
 _HEADER, _VERSION = "sksae_checkpoint", 1
 _COMPARED_ROWS = 256
@@ -46,6 +47,9 @@ class Checkpoint:
     JSON; nothing is unpickled. A state belongs to a class, its parameters, the initial weights and
     a sample of the rows; where one of them differs, it is refused. With ``random_state=None`` the
     seed is kept as well.
+
+    Of several processes that fit together each has this callback. The first one writes the file,
+    and all of them read it. The fit goes on with as many processes.
 
     Examples
     --------
@@ -102,7 +106,7 @@ class Checkpoint:
         seed : int or None
             None if there is no file.
         """
-        return self._read_header()["seed"] if self.path.exists() else None
+        return self._read_header()["seed"] if from_first(self.path.exists) else None
 
     def watch(self, fit, stopping):
         """Continue `fit` where the file ends, if there is one, and write its state from now on.
@@ -115,7 +119,7 @@ class Checkpoint:
             Its rule of early stopping.
         """
         identity = _identity(fit)
-        if self.path.exists():
+        if from_first(self.path.exists):
             header = self._read_header()
             self._check_identity(header["identity"], identity)
             arrays = self._read_arrays(header)
@@ -125,7 +129,8 @@ class Checkpoint:
 
         def after_step(run):
             ended = run.n_steps == fit.n_steps
-            if ended or time.monotonic() - self._last >= self.interval:
+            due = ended or time.monotonic() - self._last >= self.interval
+            if due and is_first():
                 self._write(fit, stopping, identity)
 
         fit.run.after_step.append(after_step)
@@ -186,10 +191,13 @@ def _identity(fit):
             parameters[name] = fit.seed
     sample = fit.rows.thinned(_COMPARED_ROWS)
     x, w = sample.take(torch.arange(sample.n_samples))
+    # Sums over other processes differ by rounding: a fit goes on with as many.
+    processes = {} if n_processes() == 1 else {"number of processes": n_processes()}
     weights = {name: weight.cpu().numpy() for name, weight in fit.run.weights.items()}
     return {
         "class": type(fit.estimator).__name__,
         **parameters,
+        **processes,
         "number of rows": fit.rows.n_samples,
         "rows": digest_of(None, {"x": x.cpu().numpy(), "w": w.cpu().numpy()}),
         "initial weights": digest_of(None, weights),

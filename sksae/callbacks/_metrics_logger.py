@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from sksae._params import Int, check_option
+from sksae._processes import is_first
 
 _COLUMNS = (
     "step",
@@ -52,7 +53,8 @@ class MetricsLogger:
     number that have not fired within the dead window; ``learning_rate``, with its schedule; and,
     with early stopping, after every pass ``validation_score``. The step counts steps of the
     optimiser from 1. To measure costs about as much as to transform these rows twice. The same bits
-    come out of a fit with or without this callback. `partial_fit` calls no callbacks.
+    come out of a fit with or without this callback. `partial_fit` calls no callbacks. With
+    several processes of `torch.distributed` every process needs it; the first one sends.
 
     Examples
     --------
@@ -128,6 +130,8 @@ class MetricsLogger:
         }
         if scores and self.every is None:
             metrics["validation_score"] = scores[-1]
+        if not is_first():  # of several processes, which measure together
+            return
         self._send({self.prefix + name: value for name, value in metrics.items()}, run.n_steps)
 
 

@@ -4,9 +4,18 @@ import numpy as np
 from scipy import sparse
 from sklearn.base import clone
 
-from sksae.interpret import FeatureContrast, annotate, split_texts, validate
+from sksae.interpret import (
+    FeatureContrast,
+    annotate,
+    estimate_annotation_cost,
+    estimate_cost,
+    explain,
+    split_texts,
+    validate,
+)
 
 N_STATEMENTS = 20  # that are tested at most; the fewer, the less each has to stand out
+_TYPICAL_WORDS = "a description of ordinary length, say of a dozen words, that a text may match"
 N_TEXTS = 5  # that have what the words say, and as many that have not
 
 
@@ -36,8 +45,8 @@ def split_table(table, target_type, random_state):
     """
     if target_type == "auto" and table.target.dtype.kind == "f":
         values = np.unique(table.target)
-        whole = "ordinal" if (values % 1 == 0).all() else "continuous"
-        target_type = whole if len(values) > 2 else "binary"
+        of_numbers = "ordinal" if (values % 1 == 0).all() else "continuous"
+        target_type = of_numbers if len(values) > 2 else "binary"
     sides = split_texts(table.texts, groups=table.groups, random_state=random_state)
     finding, testing = (table.of(rows) for rows in sides)
     contrast = FeatureContrast(
@@ -55,8 +64,8 @@ def kind_of_target(contrast):
     """Return what a fitted contrast takes the target for, in words."""
     if contrast.target_type_ != "binary":
         return contrast.target_type_
-    (other,) = (label for label in contrast.classes_ if label != contrast.pos_label_)
-    return f"binary, and numbers are shares of {contrast.pos_label_} against {other}"
+    (negative,) = (label for label in contrast.classes_ if label != contrast.pos_label_)
+    return f"binary, and numbers are shares of {contrast.pos_label_} against {negative}"
 
 
 def tested_statements(finding, testing, codes, explanations, contrast):
@@ -84,14 +93,14 @@ def tested_statements(finding, testing, codes, explanations, contrast):
         The table of `validate`; without lines if no words go along with the target.
     """
     length = [np.array([len(text) for text in side.texts]) for side in (finding, testing)]
-    given = (finding.target, finding.groups)
+    to_explain = (finding.target, finding.groups)
     proposing = clone(contrast).set_params(n_features_to_select=None)
-    proposing.fit(codes[0], *given, covariates=length[0])
+    proposing.fit(codes[0], *to_explain, covariates=length[0])
     proposed = proposing.get_support(indices=True)
     # The strongest first: of features with the same words, it is the one that is shown.
     proposed = proposed[np.argsort(proposing.pvalues_[proposed], kind="stable")]
-    told = _told(proposed.tolist(), explanations, finding.texts, codes[0].shape[1])
-    contrast.fit(told, *given, covariates=length[0])
+    with_words = _with_words(proposed.tolist(), explanations, finding.texts, codes[0].shape[1])
+    contrast.fit(with_words, *to_explain, covariates=length[0])
     words = {number: explanations[number] for number in contrast.chosen_.tolist()}
     return validate(
         testing.texts,
@@ -106,18 +115,18 @@ def tested_statements(finding, testing, codes, explanations, contrast):
     )
 
 
-def _told(features, explanations, texts, n_features):
+def _with_words(features, explanations, texts, n_features):
     """Return which texts have what the words of some features say, (n_texts, n_features).
 
     The column of a feature is empty without words that are true of some texts and not of others,
     or where the words of another one are true of the same texts.
     """
-    known, rows, columns = set(), [], []
+    masks, rows, columns = set(), [], []
     for number in features:
         has = _texts_with(explanations[number], texts) if number in explanations else None
-        if has is None or min(has.sum(), (~has).sum()) < N_TEXTS or has.tobytes() in known:
+        if has is None or min(has.sum(), (~has).sum()) < N_TEXTS or has.tobytes() in masks:
             continue
-        known.add(has.tobytes())
+        masks.add(has.tobytes())
         rows.append(np.flatnonzero(has))
         columns.append(np.full(len(rows[-1]), number))
     places = (np.concatenate(rows), np.concatenate(columns)) if rows else ([], [])
@@ -131,6 +140,103 @@ def _texts_with(explanation, texts):
         return annotate(texts, {explanation.feature: explanation}).toarray()[:, 0] > 0
     except ValueError:  # such as "fires too rarely to tell"
         return None
+
+
+class AskedStatements:
+    """Statements whose words a client writes and reads; nothing is sent before `test`.
+
+    Parameters
+    ----------
+    finding, testing : TextTable
+        Both sides, from `split_table`.
+    codes : tuple of two sparse matrices
+        The codes of their texts, one row per text.
+    atlas : FeatureAtlas
+        The atlas of the first side.
+    contrast : FeatureContrast
+        The test; fitted here to the codes of the first side, with the length of the texts as a
+        covariate.
+
+    Attributes
+    ----------
+    features : list of int
+        Those that explain the target beside each other, about which questions will be asked.
+    """
+
+    def __init__(self, finding, testing, codes, atlas, contrast):
+        self.finding, self.testing, self.codes, self.atlas = finding, testing, codes, atlas
+        self.length = [np.array([len(text) for text in side.texts]) for side in (finding, testing)]
+        self.contrast = clone(contrast)
+        self.contrast.fit(codes[0], finding.target, finding.groups, covariates=self.length[0])
+        self.features = self.contrast.chosen_.tolist()
+
+    def cost(self, price_per_million):
+        """Return how many questions will be asked at most, their tokens and their price."""
+        typical = {feature: f"{_TYPICAL_WORDS} {feature}" for feature in self.features}
+        prices = {"price_per_million": price_per_million}
+        steps = (
+            estimate_cost(self.atlas, self.features, **prices),
+            estimate_annotation_cost(self.testing.texts, typical, **prices),
+        )
+        names = ("calls", "tokens_in", "tokens_out", "price")
+        return {name: sum(step[name] for step in steps) for name in names}
+
+    def test(self, client):
+        """Ask the client for words and whether texts have them; return words and the table.
+
+        Returns
+        -------
+        explanations : dict of int to Explanation
+            Without features whose words are those of a stronger one.
+        statements : DataFrame
+            The table of `validate`.
+        """
+        explanations = explain(self.atlas, client, self.features) if self.features else {}
+        by_words = {}
+        for feature in self.features:  # the strongest first
+            if feature in explanations:
+                by_words.setdefault(explanations[feature].text.casefold(), feature)
+        explanations = {feature: explanations[feature] for feature in by_words.values()}
+        statements = validate(
+            self.testing.texts,
+            self.testing.target,
+            explanations,
+            client,
+            target_type=self.contrast.target_type_,
+            contrast=self.contrast,
+            codes=self.codes[1] if explanations else None,
+            groups=self.testing.groups,
+            covariates=self.length[1],
+            written_from=self.finding.texts,
+        )
+        return explanations, statements
+
+
+def statements_of_file(statements, testing):
+    """Return the table of statements with rows of the CSV file in place of positions of texts.
+
+    Parameters
+    ----------
+    statements : DataFrame
+        The table of `validate`.
+    testing : TextTable
+        The texts that were tested on.
+
+    Returns
+    -------
+    statements : DataFrame
+        With the columns "rows_for" and "rows_against": numbers of rows, of which the first below
+        the names is 1, separated by spaces.
+    """
+    sides = [side for side in ("for", "against") if f"texts_{side}" in statements]
+    rows = {
+        f"rows_{side}": [
+            " ".join(str(testing.lines[text] + 1) for text in texts)
+            for texts in statements[f"texts_{side}"]
+        ]
+        for side in sides
+    }
+    return statements.drop(columns=[f"texts_{side}" for side in sides]).assign(**rows)
 
 
 def statement_cells(statements):

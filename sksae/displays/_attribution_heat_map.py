@@ -3,9 +3,8 @@
 import numpy as np
 
 from sksae._params import Int, Option, check_option
-from sksae._signs import edges_visible, fit_columns, visible
-from sksae.displays._axes import INK, check_matplotlib, place
-from sksae.displays._fonts import drawn
+from sksae._signs import INK, drawn, edges_visible, fit_columns, visible
+from sksae.displays._axes import check_matplotlib, place
 
 _TOKEN_COLUMNS, _NAME_COLUMNS = 12, 32
 _NUMBERED = 400  # cells; in a larger grid numbers could not be read

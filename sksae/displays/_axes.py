@@ -3,13 +3,9 @@
 import numpy as np
 
 from sksae._optional import needed
+from sksae._signs import INK
 
-BLUE, RED, GREY, INK = (
-    "#0072b2",
-    "#d55e00",
-    "#8f8f8f",
-    "#222222",
-)  # distinct for colour-blind readers
+BLUE, RED = "#0072b2", "#d55e00"  # distinct for colour-blind readers
 CYCLE = (BLUE, RED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#7f7f33")
 MARKERS = "osD^vPX*"
 _LOG_FROM = 5  # times the smallest value at which an axis becomes logarithmic, as scikit-learn's do

@@ -4,9 +4,8 @@ import numpy as np
 
 from sksae._coding import estimator_layers
 from sksae._params import Int, check_option
-from sksae._signs import fit_columns, visible
-from sksae.displays._axes import BLUE, INK, RED, bare, check_matplotlib
-from sksae.displays._fonts import drawn
+from sksae._signs import INK, drawn, fit_columns, visible
+from sksae.displays._axes import BLUE, RED, bare, check_matplotlib
 from sksae.displays._labels import names_by_latent, set_names
 from sksae.displays._panels import chosen_components, panels, title_panels
 from sksae.displays._plotted_data import as_array, fitted_step

@@ -6,8 +6,9 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from sksae._params import Int, Option, Seed, check_option
-from sksae.displays._axes import BLUE, GREY, INK, check_matplotlib, percent, place, titled
-from sksae.displays._labels import latent_labels, place_labels, set_names
+from sksae._signs import GREY, INK, place_labels
+from sksae.displays._axes import BLUE, check_matplotlib, percent, place, titled
+from sksae.displays._labels import latent_labels, set_names
 from sksae.displays._plotted_data import as_array, fitted_step
 
 _NAMES = {"pca": "principal component", "umap": "UMAP"}

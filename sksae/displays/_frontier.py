@@ -6,10 +6,9 @@ from numbers import Real
 import numpy as np
 
 from sksae._params import Int, check_option
-from sksae._signs import fit_columns, visible
+from sksae._signs import INK, drawn, fit_columns, place_labels, visible
 from sksae.displays._axes import (
     CYCLE,
-    INK,
     MARKERS,
     bare,
     check_matplotlib,
@@ -18,8 +17,6 @@ from sksae.displays._axes import (
     scale_for,
     titled,
 )
-from sksae.displays._fonts import drawn
-from sksae.displays._labels import place_labels
 
 _NAME_COLUMNS = 40
 _MOST_WITHIN = 4  # entries of a legend that is within the axes
@@ -289,7 +286,8 @@ class SparsityFrontierDisplay:
         one_group = self.labels is not None and len(names) == 1
         if one_group if annotate is None else annotate:
             labels = [str(self.labels[i]) for i in np.flatnonzero(is_finite)]
-            place_labels(ax, np.c_[x, y][is_finite], labels)
+            lines = [line[0].get_xydata() for line in self.lines_]
+            place_labels(ax, np.c_[x, y][is_finite], labels, lines=lines)
         return self
 
     def _checked(self, annotate):

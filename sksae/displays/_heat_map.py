@@ -6,9 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from sksae._params import Int, check_option
-from sksae._signs import edges_visible, fit_columns
+from sksae._signs import drawn, edges_visible, fit_columns
 from sksae.displays._axes import check_matplotlib, place, titled
-from sksae.displays._fonts import drawn
 from sksae.displays._labels import latent_labels, names_by_latent, set_names
 from sksae.displays._plotted_data import codes_of, matrix, stored
 

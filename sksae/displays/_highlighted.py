@@ -5,9 +5,8 @@ import html
 import numpy as np
 
 from sksae._params import Int, check_option
-from sksae._signs import columns, visible
-from sksae.displays._axes import INK, place
-from sksae.displays._fonts import drawn
+from sksae._signs import INK, columns, drawn, visible
+from sksae.displays._axes import place
 from sksae.interpret import Example
 
 # Through this much colour black text on white and white text on black can both be read.

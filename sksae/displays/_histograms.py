@@ -6,9 +6,9 @@ import numpy as np
 from scipy import sparse
 
 from sksae._params import Int, check_option
+from sksae._signs import INK
 from sksae.displays._axes import (
     BLUE,
-    INK,
     RED,
     bare,
     check_matplotlib,

@@ -5,8 +5,8 @@ from textwrap import fill
 import numpy as np
 
 from sksae._params import Int, check_option
+from sksae._signs import drawn
 from sksae.displays._axes import check_matplotlib
-from sksae.displays._fonts import drawn
 from sksae.displays._labels import latent_labels
 from sksae.displays._plotted_data import as_array
 

@@ -1,5 +1,6 @@
 """Files of other tools: written for them, and read from them."""
 
+from sksae.formats._circuit_tracer import read_circuit_tracer, write_circuit_tracer
 from sksae.formats._dictionary_learning import (
     read_dictionary_learning,
     write_dictionary_learning,
@@ -13,8 +14,10 @@ from sksae.formats._reading import read
 from sksae.formats._row_normalizer import RowNormalizer
 from sksae.formats._saelens import read_saelens
 from sksae.formats._saelens_writing import write_saelens
+from sksae.formats._sentence_transformers import read_sentence_transformers
 from sksae.formats._sksae import load
 from sksae.formats._sparsify import read_sparsify, write_sparsify
+from sksae.formats._torch_files import read_goodfire, read_qwen_scope
 from sksae.formats.neuronpedia import (
     read_neuronpedia,
     read_neuronpedia_features,
@@ -27,15 +30,20 @@ __all__ = [
     "load",
     "push_to_hub",
     "read",
+    "read_circuit_tracer",
     "read_dictionary_learning",
     "read_gemma_scope",
+    "read_goodfire",
     "read_llama_scope",
     "read_neuronpedia",
     "read_neuronpedia_features",
     "read_openai",
+    "read_qwen_scope",
     "read_saelens",
+    "read_sentence_transformers",
     "read_sparsify",
     "save_card",
+    "write_circuit_tracer",
     "write_dictionary_learning",
     "write_gemma_scope",
     "write_neuronpedia",

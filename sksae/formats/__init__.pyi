@@ -6,6 +6,7 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.base import TransformerMixin
 from sksae.autoencoders import BaseSAE
 from sksae.autoencoders import JumpReLUSAE
+from sksae.autoencoders import SparseAutoencoder
 from sksae.autoencoders import TopKSAE
 from sksae.autoencoders import Transcoder
 from sksae.interpret import Explanation
@@ -20,15 +21,20 @@ __all__ = [
     "load",
     "push_to_hub",
     "read",
+    "read_circuit_tracer",
     "read_dictionary_learning",
     "read_gemma_scope",
+    "read_goodfire",
     "read_llama_scope",
     "read_neuronpedia",
     "read_neuronpedia_features",
     "read_openai",
+    "read_qwen_scope",
     "read_saelens",
+    "read_sentence_transformers",
     "read_sparsify",
     "save_card",
+    "write_circuit_tracer",
     "write_dictionary_learning",
     "write_gemma_scope",
     "write_neuronpedia",
@@ -75,9 +81,16 @@ def push_to_hub(
 
 def read(
     path: str | Path,
-    format: Literal["auto", "dictionary_learning", "gemma_scope", "llama_scope", "openai", "saelens", "sksae", "sparsify"] = ...,
+    format: Literal["auto", "circuit_tracer", "dictionary_learning", "gemma_scope", "goodfire", "llama_scope", "openai", "qwen_scope", "saelens", "sentence_transformers", "sksae", "sparsify"] = ...,
     **options: Any,
 ) -> Any: ...
+
+def read_circuit_tracer(
+    path: str | Path,
+    *,
+    layer: int | None = ...,
+    dtype: Literal["float32", "float64", None] | None = ...,
+) -> list[Transcoder] | Transcoder: ...
 
 def read_dictionary_learning(
     path: str | Path,
@@ -90,6 +103,12 @@ def read_gemma_scope(
     *,
     dtype: Literal["float32", "float64", None] | None = ...,
 ) -> JumpReLUSAE | Transcoder: ...
+
+def read_goodfire(
+    path: str | Path,
+    *,
+    dtype: Literal["float32", "float64", None] | None = ...,
+) -> SparseAutoencoder: ...
 
 def read_llama_scope(
     path: str | Path,
@@ -108,10 +127,23 @@ def read_openai(
     dtype: Literal["float32", "float64", None] | None = ...,
 ) -> Any: ...
 
+def read_qwen_scope(
+    path: str | Path,
+    *,
+    k: int | None = ...,
+    dtype: Literal["float32", "float64", None] | None = ...,
+) -> TopKSAE: ...
+
 def read_saelens(
     path: str | Path,
     *,
     input_scale: float | None = ...,
+    dtype: Literal["float32", "float64", None] | None = ...,
+) -> Any: ...
+
+def read_sentence_transformers(
+    path: str | Path,
+    *,
     dtype: Literal["float32", "float64", None] | None = ...,
 ) -> Any: ...
 
@@ -132,6 +164,16 @@ def save_card(
     license: str | None = ...,
     repo: str | None = ...,
     name: str | None = ...,
+) -> Path: ...
+
+def write_circuit_tracer(
+    path: str | Path,
+    transcoders: list[Transcoder],
+    *,
+    model: str | None = ...,
+    site: str | None = ...,
+    target_site: str | None = ...,
+    scan: str | None = ...,
 ) -> Path: ...
 
 def write_dictionary_learning(path: str | Path, sae: BaseSAE) -> Path: ...

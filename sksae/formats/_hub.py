@@ -7,12 +7,15 @@ from pathlib import Path, PurePosixPath
 
 from sksae._coding import estimator_layers
 from sksae._params import Bool, Instance, check_option
+from sksae.formats._circuit_tracer import CONFIG, LAYER_FILE, TRAINING_CONFIGS
 from sksae.formats._raw_units import center_rows
 from sksae.formats._reading import OWN_FILE, SIGNS, read
 from sksae.formats._releases import CENTERED, canonical, model_of, resolve
+from sksae.formats._sentence_transformers import FOLDER, WEIGHTS
 
 _BESIDE = ("sparsity.safetensors", "config.json", "checkpoints/final.safetensors")
-_WEIGHTS = (".safetensors", ".npz", ".pt")
+_WEIGHTS = (".safetensors", ".npz", ".pt", ".pth")
+_UNREADABLE = {"W_enc_0.safetensors"}  # a sign of what is refused
 _SHOWN = 10
 _TRANSPORT = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3")
 _TEXT = Instance(str, type(None), description="a str or None")
@@ -53,13 +56,15 @@ def from_pretrained(
     local_files_only : bool, default=False
         Whether to use nothing but what was downloaded before.
     **options
-        Passed on to the reader of the format, such as ``dtype="float64"``.
+        Passed on to the reader of the format, such as ``dtype="float64"``, or ``layer=5`` for one
+        layer of a set of transcoders.
 
     Returns
     -------
-    sae : BaseSAE or Pipeline
-        The fitted estimator. Its ``source_`` has the repository, the name in it and the commit
-        besides what the files say, for `ActivationExtractor.for_sae`.
+    sae : BaseSAE, Pipeline or list of Transcoder
+        The fitted estimator, or one per layer of a set of transcoders (circuit-tracer's). Its
+        ``source_`` has the repository, the name in it and the commit besides what the files say,
+        for `ActivationExtractor.for_sae`.
 
     Raises
     ------
@@ -107,17 +112,18 @@ def from_pretrained(
     hub = _Hub(repo, revision, cache_dir, token, local_files_only=local_files_only)
     files = hub.files()
     place = _place(repo, name, files)
-    folder = hub.download(_needed(place, files, format))
+    folder = hub.download(_needed(place, files, format, options.get("layer")))
     model = read(folder / place, format=format, **options)
-    *_, sae = estimator_layers(model)
-    if repo in CENTERED:
-        center_rows(sae)
-        sae.source_["centered_rows"] = True
-    source = getattr(sae, "source_", {})
-    facts = {name: value for name, value in source.items() if value is not None}
-    model_name = model_of(repo) or facts.get("model")
-    location = {"repo": repo, "name": place, "revision": folder.name, "model": model_name}
-    sae.source_ = {**facts, **{k: v for k, v in location.items() if v is not None}}
+    for one in model if isinstance(model, list) else [model]:
+        *_, sae = estimator_layers(one)
+        if repo in CENTERED:
+            center_rows(sae)
+            sae.source_["centered_rows"] = True
+        source = getattr(sae, "source_", {})  # a file of sksae's own may say nothing
+        facts = {name: value for name, value in source.items() if value is not None}
+        model_name = model_of(repo) or facts.get("model")
+        location = {"repo": repo, "name": place, "revision": folder.name, "model": model_name}
+        sae.source_ = {**facts, **{k: v for k, v in location.items() if v is not None}}
     return model
 
 
@@ -224,7 +230,8 @@ def _place(repo, name, files):
     if name in places:
         return name
     if name in files:
-        return parent if parent in places else name
+        is_layer = LAYER_FILE.fullmatch(PurePosixPath(name).name)
+        return parent if parent in places and not is_layer else name
     near = difflib.get_close_matches(name, places, n=5, cutoff=0.5)
     inside = [place for place in places if place.startswith(name + "/")]
     if len(inside) == 1:
@@ -241,7 +248,12 @@ def _places(files):
         for _, signs in SIGNS:
             if all(_join(folder, sign) in available for sign in signs):
                 folders.add(folder.as_posix())
-    return sorted(folders) or [file for file in files if file.endswith(_WEIGHTS)]
+        if FOLDER.fullmatch(folder.name) and PurePosixPath(file).name in WEIGHTS:
+            folders.add(folder.as_posix())
+    weights = [file for file in files if file.endswith(_WEIGHTS)]
+    # A set of transcoders may be a configuration that names files elsewhere: its reader says so.
+    sets = [PurePosixPath(file) for file in files if PurePosixPath(file).name == CONFIG]
+    return sorted(folders) or weights or [path.parent.as_posix() for path in sets]
 
 
 def _listed(places):
@@ -252,16 +264,29 @@ def _listed(places):
     return f"{kind} at {', '.join(places[:_SHOWN])}{more}"
 
 
-def _needed(place, files, written_by):
-    """Return the files of a place, and no others of its repository."""
-    if place in files:
-        return [place]
+def _needed(place, files, written_by="auto", layer=None):
+    """Return the files of a place, and no others of its repository.
+
+    Of a set of transcoders these are the files of all layers, or of one.
+    """
     folder = PurePosixPath(place)
+    if place in files:
+        beside = (CONFIG, *TRAINING_CONFIGS) if LAYER_FILE.fullmatch(folder.name) else ()
+        candidates = [_join(folder.parent, name) for name in beside]
+        return [place, *(file for file in candidates if file in files)]
     own = _join(folder, OWN_FILE)
     if own in files and written_by in ("auto", "sksae"):
         return [own]
-    names = sorted({sign for _, signs in SIGNS for sign in signs} | set(_BESIDE))
-    candidates = [_join(folder, name) for name in names]
+    names = {sign for _, signs in SIGNS for sign in signs} | set(_BESIDE)
+    if FOLDER.fullmatch(folder.name):
+        names |= set(WEIGHTS)
+    if layer is None:
+        names |= {
+            path.name for path in map(PurePosixPath, files) if LAYER_FILE.fullmatch(path.name)
+        }
+    else:
+        names = {n for n in names if not LAYER_FILE.fullmatch(n)} | {f"layer_{layer}.safetensors"}
+    candidates = [_join(folder, name) for name in sorted(names - _UNREADABLE)]
     if _join(folder, "sae.safetensors") in files:  # sparsify: the run says which model it was
         candidates.append(_join(folder.parent, "config.json"))
     return [file for file in candidates if file in files]

@@ -94,7 +94,7 @@ def read_sparsify(path, *, dtype=None):
         skip=arrays.get("W_skip"),
         path=path / WEIGHTS,
     )
-    return estimator("topk", weights, _source(path), k=k, transcoder=transcode or skip)
+    return estimator("topk", weights, _source(path, transcode), k=k, transcoder=transcode or skip)
 
 
 def write_sparsify(path, sae):
@@ -168,7 +168,7 @@ def write_sparsify(path, sae):
     return path
 
 
-def _source(path):
+def _source(path, transcode):
     """Facts of the name of a hook point (``layers.5``, ``h.5.mlp``), and of the run around it."""
     run = path.parent / "config.json"
     config = read_object(run) if run.is_file() else {}
@@ -176,4 +176,6 @@ def _source(path):
     point = re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)(?:\.(.+))?$", path.name)
     if point:
         facts |= {"module": path.name, "layer": int(point[1]), "site": _SITES.get(point[2])}
+    if point and transcode:  # from what enters the module to what leaves it
+        facts |= {"module": f"{path.name}.input", "module_out": path.name, "site": None}
     return source_facts("sparsify", **facts)

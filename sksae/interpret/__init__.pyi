@@ -197,6 +197,7 @@ class FeatureContrast(SelectorMixin, TransformerMixin, BaseEstimator):
     n_permutations: int
     held_out: float
     n_features_to_select: int | None
+    selection: Literal["greedy", "lasso"]
     random_state: int | random.RandomState | None
     target_type_: str
     statistic_: str
@@ -252,6 +253,7 @@ class FeatureContrast(SelectorMixin, TransformerMixin, BaseEstimator):
         n_permutations: int = ...,
         held_out: float = ...,
         n_features_to_select: int | None = ...,
+        selection: Literal["greedy", "lasso"] = ...,
         random_state: int | random.RandomState | None = ...,
     ) -> None: ...
     def _get_support_mask(self) -> Any: ...
@@ -367,6 +369,7 @@ def estimate_cost(
     per_question: int = ...,
     min_examples: int = ...,
     baselines: bool = ...,
+    baseline: tuple[FeatureAtlas | dict[int, Explanation | str], ...] | None = ...,
     count_tokens: Callable[..., Any] | None = ...,
     random_state: int = ...,
 ) -> dict[Any, Any]: ...
@@ -476,6 +479,7 @@ def validate(
     min_documents: int = ...,
     annotations: Any = ...,
     written_from: Sequence[str] | None = ...,
+    n_examples: int = ...,
     random_state: int = ...,
     **options: dict[Any, Any],
 ) -> Any: ...

@@ -6,7 +6,13 @@ device and dtype; a faster form of one of them goes behind the same name.
 
 from sksae.kernels._active import ActiveSet, flat_nonzero, runs_on, update_latents
 from sksae.kernels._search import Rule, Search, halves, pooled_cut
-from sksae.kernels._selection import keep_top_k, threshold_codes, top_k
+from sksae.kernels._selection import (
+    keep_top_k,
+    positive_part,
+    threshold_codes,
+    top_k,
+    where_positive,
+)
 from sksae.kernels._straight_through import heaviside, jump_relu, near_threshold
 
 __all__ = [
@@ -20,10 +26,12 @@ __all__ = [
     "keep_top_k",
     "near_threshold",
     "pooled_cut",
+    "positive_part",
     "runs_on",
     "threshold_codes",
     "top_k",
     "update_latents",
+    "where_positive",
 ]
 
 

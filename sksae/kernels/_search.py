@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from sksae._arrays import rows_per_chunk
+from sksae._processes import gathered, lowest_over_processes, n_processes, sum_over_processes
 from sksae.kernels._active import ActiveSet, flat_nonzero
 from sksae.kernels._selection import grouped_top_k, refined_top_k
 
@@ -167,11 +168,13 @@ class Search:
     def _pooled(self, x, coef, bias, k, w):
         """Keep the ``k n`` largest positive entries, by a running guess of the cut."""
         w = x.new_ones(len(x)) if w is None else w
-        budget = _budget(k, w)
-        guess = self._first_guess(x, coef, bias, k) if self._guess is None else self._guess
+        budget = sum_over_processes(_budget(k, w))
+        guess = self._guess
+        if guess is None:
+            guess = lowest_over_processes(self._first_guess(x, coef, bias, k))
         active, values = self.above(x, coef, bias, guess)
         # Too few entries above the guess: the cut is below it.
-        while guess > 0 and float(w[active.rows].double().sum()) <= budget:
+        while guess > 0 and sum_over_processes(float(w[active.rows].double().sum())) <= budget:
             guess = 0.5 * guess if 1e-3 < guess < torch.inf else 0.0
             active, values = self.above(x, coef, bias, guess)
         cut = _cut(values, active.rows, w, k)
@@ -264,7 +267,7 @@ def pooled_cut(z, k, w):
     """Return the cut that keeps the ``k n`` largest positive entries of z, of shape (n, m).
 
     Entries above it weigh at most ``k sum(w)``, as if rows were repeated; equal entries stay or
-    fall together.
+    fall together. The batch is that of all processes.
     """
     rows = torch.arange(len(z), device=z.device)[:, None].expand_as(z)
     positive = z > 0
@@ -277,6 +280,10 @@ def _budget(k, w):
 
 
 def _cut(values, rows, w, k):
+    weights = None
+    if n_processes() > 1:  # the entries of all processes, of which each has the weight of its row
+        values, weights = gathered(torch.stack([values, w[rows].to(values.dtype)], 1)).unbind(1)
+        w = gathered(w)
     # With equal weights the cut is an order statistic, for which nothing need be sorted.
     if bool((w == w[0]).all()):
         count = int(k * len(w) + 1e-6)
@@ -286,7 +293,8 @@ def _cut(values, rows, w, k):
     else:
         ordered, order = torch.sort(values, descending=True, stable=True)
         # Every entry weighs as much as its row; the cut is the first that exceeds the budget.
-        over = torch.cumsum(w[rows[order]].double(), 0) > _budget(k, w)
+        weights = w[rows] if weights is None else weights
+        over = torch.cumsum(weights[order].double(), 0) > _budget(k, w)
         if not bool(over.any()):
             return 0.0
         cut = ordered[over.nonzero()[0]]

@@ -6,6 +6,8 @@ value with respect to the threshold is estimated by the rows that lie within ``e
 
 import torch
 
+from sksae.kernels._selection import where_positive
+
 
 def near_threshold(z, threshold, bandwidth):
     """Mask of the entries within the rectangle kernel around their thresholds."""
@@ -17,7 +19,7 @@ class _JumpReLU(torch.autograd.Function):
     def forward(ctx, z, threshold, bandwidth, to_input):
         ctx.save_for_backward(z, threshold)
         ctx.bandwidth, ctx.to_input = bandwidth, to_input
-        return torch.where(z > threshold, z, 0.0)
+        return where_positive(z - threshold, z)
 
     @staticmethod
     def backward(ctx, grad):
@@ -27,7 +29,7 @@ class _JumpReLU(torch.autograd.Function):
         near = near_threshold(z, threshold, ctx.bandwidth).to(z.dtype)
         jump = near * threshold / ctx.bandwidth * grad
         # Above its threshold a code is z itself.
-        passed = torch.where(z > threshold, grad, 0.0)
+        passed = where_positive(z - threshold, grad)
         return (
             passed + jump if ctx.to_input else passed,
             # Rows share a threshold: (n, m) is summed to (m,).

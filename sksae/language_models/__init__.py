@@ -2,11 +2,13 @@
 
 from sksae.language_models.attribution import (
     Attribution,
+    AttributionGraph,
     Behaviour,
     FeatureCircuit,
     LogitLens,
     TokenBehaviour,
     attribute,
+    attribution_graph,
     describe_behaviour,
     feature_circuit,
     logit_lens,
@@ -29,6 +31,7 @@ from sksae.language_models.model import randomized_model
 __all__ = [
     "ActivationExtractor",
     "Attribution",
+    "AttributionGraph",
     "Behaviour",
     "FeatureCircuit",
     "LogitLens",
@@ -36,6 +39,7 @@ __all__ = [
     "TokenBehaviour",
     "TokenTable",
     "attribute",
+    "attribution_graph",
     "describe_behaviour",
     "downstream_metrics",
     "feature_circuit",

@@ -6,11 +6,13 @@ from numpy.typing import ArrayLike, NDArray
 from pathlib import Path
 from sklearn.base import BaseEstimator
 from sklearn.base import TransformerMixin
+from sksae.autoencoders import Transcoder
 from typing import Any, Literal, Self
 
 __all__ = [
     "ActivationExtractor",
     "Attribution",
+    "AttributionGraph",
     "Behaviour",
     "FeatureCircuit",
     "LogitLens",
@@ -18,6 +20,7 @@ __all__ = [
     "TokenBehaviour",
     "TokenTable",
     "attribute",
+    "attribution_graph",
     "describe_behaviour",
     "downstream_metrics",
     "feature_circuit",
@@ -71,7 +74,13 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     def extract_chunks(self, X: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]: ...
     def fit(self, X: Iterable[Any], y: Any = ...) -> Self: ...
     @classmethod
-    def for_sae(cls, sae: Any, **params: Any) -> ActivationExtractor: ...
+    def for_sae(
+        cls,
+        sae: Any,
+        *,
+        with_target: bool = ...,
+        **params: Any,
+    ) -> ActivationExtractor: ...
     def get_feature_names_out(self, input_features: Any = ...) -> NDArray[Any]: ...
     def split(self, rows: NDArray[Any]) -> dict[str, NDArray[Any]]: ...
     def stream(
@@ -123,6 +132,64 @@ class Attribution:
     def __getitem__(self, rows: Any) -> Any: ...
     def __len__(self) -> int: ...
     def to_frame(self) -> Any: ...
+
+class AttributionGraph:
+    kind: NDArray[Any]
+    layer: NDArray[Any]
+    position: NDArray[Any]
+    feature: NDArray[Any]
+    activation: NDArray[Any]
+    bias: NDArray[Any]
+    influence: NDArray[Any]
+    cumulative_influence: NDArray[Any]
+    name: NDArray[Any]
+    adjacency: NDArray[Any]
+    tokens: list[str]
+    prompt: str
+    logit_tokens: list[str]
+    logit_probabilities: NDArray[Any]
+    n_active: int
+    def __init__(
+        self,
+        kind: NDArray[Any],
+        layer: NDArray[Any],
+        position: NDArray[Any],
+        feature: NDArray[Any],
+        activation: NDArray[Any],
+        bias: NDArray[Any],
+        influence: NDArray[Any],
+        cumulative_influence: NDArray[Any],
+        name: NDArray[Any],
+        adjacency: NDArray[Any],
+        tokens: list[str],
+        prompt: str,
+        logit_tokens: list[str],
+        logit_probabilities: NDArray[Any],
+        n_active: int,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    @classmethod
+    def from_json(cls, path: str | Path) -> AttributionGraph: ...
+    @property
+    def n_layers(self) -> Any: ...
+    @property
+    def node_ids(self) -> Any: ...
+    def plot(self, ax: Any = ..., *, n_nodes: int = ..., n_edges: int = ...) -> Any: ...
+    def predicted_change(self, nodes: ArrayLike | bool, *, direct: bool = ...) -> NDArray[Any]: ...
+    def prune(
+        self,
+        node_threshold: float = ...,
+        edge_threshold: float = ...,
+    ) -> AttributionGraph: ...
+    def scores(self) -> dict[str, float]: ...
+    def to_frame(self) -> Any: ...
+    def to_json(
+        self,
+        path: str | Path | None = ...,
+        *,
+        slug: str = ...,
+        scan: str = ...,
+    ) -> dict[Any, Any]: ...
 
 class Behaviour:
     position: NDArray[Any]
@@ -242,6 +309,7 @@ class SAEVectorizer(TransformerMixin, BaseEstimator):
     def fit(self, X: Iterable[Any], y: Any = ...) -> Self: ...
     def fit_transform(self, X: Iterable[Any], y: Any = ...) -> Any: ...
     def get_feature_names_out(self, input_features: Any = ...) -> NDArray[Any]: ...
+    def set_feature_names(self, names: Any) -> Self: ...
     def transform(self, X: Iterable[Any]) -> Any: ...
 
 class TokenBehaviour:
@@ -329,6 +397,21 @@ def attribute(
     max_nodes: int = ...,
 ) -> Attribution: ...
 
+def attribution_graph(
+    model: Any,
+    sites: str | list[tuple[int, str]],
+    transcoders: list[Transcoder],
+    prompt: str | NDArray[Any] | list[Any],
+    *,
+    max_logits: int = ...,
+    logit_probability: float = ...,
+    max_feature_nodes: int = ...,
+    include_special_tokens: bool = ...,
+    names: Mapping[int, str] | list[Any] | None = ...,
+    tokenizer: Any = ...,
+    batch_size: int = ...,
+) -> AttributionGraph: ...
+
 def describe_behaviour(
     model: Any,
     site: str | tuple[int, str],
@@ -379,6 +462,7 @@ def load_activations(
     *,
     site: str | None = ...,
     verify: bool = ...,
+    cache_dir: str | Path | None = ...,
 ) -> tuple[memmap[Any, Any] | dict[str, memmap[Any, Any]], TokenTable]: ...
 
 def logit_lens(

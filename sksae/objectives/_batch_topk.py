@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sksae._processes import sum_over_processes
 from sksae.kernels import Rule
 from sksae.objectives._objective import Weight
 from sksae.objectives._topk import TopK
@@ -60,5 +61,6 @@ class BatchTopK(TopK):
         for x, w in rows:
             total += engine.entries(x, w, weights).cut() * float(w.sum())
             weight += float(w.sum())
-        threshold = torch.full_like(weights["encoder_intercept"], total / weight)
+        mean = sum_over_processes(total) / sum_over_processes(weight)
+        threshold = torch.full_like(weights["encoder_intercept"], mean)
         return {**weights, "threshold": threshold}

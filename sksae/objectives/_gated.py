@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sksae.kernels import Rule
+from sksae.kernels import Rule, where_positive
 from sksae.objectives._objective import Objective, Weight, reconstruction_loss
 from sksae.objectives._start import closing_bias
 from sksae.training import squared_norms
@@ -74,7 +74,7 @@ class Gated(Objective):
         gate = projections + entries.at(weights["gate_intercept"])
         gain = entries.at(weights["log_gain"].exp())
         magnitude = projections * gain + entries.at(weights["encoder_intercept"])
-        codes = torch.where(gate > 0, torch.relu(magnitude), 0.0)
+        codes = where_positive(gate, torch.relu(magnitude))
         return gain, codes, torch.relu(gate)
 
     def loss(self, entries, alpha, dead):
@@ -93,18 +93,18 @@ class Gated(Objective):
         """Return the loss and the codes; the gradients are known."""
         gain, codes, open_gate = self._parts(entries)
         frozen = self.unit_norm
-        slopes = entries.of_rows(entries.w * (alpha / entries.w.sum()))
-        loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.w)
+        slopes = entries.of_rows(alpha * entries.share)
+        loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.share)
         auxiliary = entries.decode(open_gate, frozen=frozen) - entries.x
-        auxiliary_loss, auxiliary_pull = squared_norms(auxiliary, entries.w)
-        magnitude = torch.where(codes > 0, entries.decode_backward(codes, pull), 0.0)
+        auxiliary_loss, auxiliary_pull = squared_norms(auxiliary, entries.share)
+        magnitude = where_positive(codes, entries.decode_backward(codes, pull))
         gate = entries.decode_backward(open_gate, auxiliary_pull, frozen=frozen)
         penalties = slopes * open_gate
         if not frozen:
             norms = entries.norms()
             entries.norms_backward(penalties)
             slopes, penalties = slopes * norms, penalties * norms
-        gate = torch.where(open_gate > 0, gate + slopes, 0.0)
+        gate = where_positive(open_gate, gate + slopes)
         # magnitude = e^r z + b, gate = z + c, as functions of r, b, c and z.
         entries.vector_backward("log_gain", magnitude * gain * entries.z)
         entries.vector_backward("encoder_intercept", magnitude)

@@ -105,14 +105,14 @@ class JumpReLU(Objective):
                 return super().backward(entries, alpha, dead)
         z, threshold = entries.z.detach(), entries.at(entries.weights["threshold"].detach())
         above = z > threshold
-        codes = torch.where(above, z, 0.0)
-        slopes = entries.of_rows(entries.w * (alpha / entries.w.sum()))
-        loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.w)
+        codes = z * above
+        slopes = entries.of_rows(alpha * entries.share)
+        loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.share)
         grad = entries.decode_backward(codes, pull)
         near = near_threshold(z, threshold, self.bandwidth)
-        jumps = torch.where(near, (threshold * grad + slopes) / self.bandwidth, 0.0)
+        jumps = near * (threshold * grad + slopes) / self.bandwidth
         entries.vector_backward("threshold", -jumps)
-        entries.encode_backward(torch.where(above, grad, 0.0))
+        entries.encode_backward(grad * above)
         return loss + (slopes * above).sum(), codes
 
     def initial_weights(self, rows, n_components, generator):

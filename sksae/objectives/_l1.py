@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sksae.kernels import Rule
+from sksae.kernels import Rule, where_positive
 from sksae.objectives._objective import Objective, reconstruction_loss
 from sksae.objectives._start import closing_bias
 from sksae.training import Resampling, geometric_median, squared_norms
@@ -72,16 +72,16 @@ class L1(Objective):
     def backward(self, entries, alpha, dead):
         """Return the loss and the codes; the gradients are known."""
         codes = torch.relu(entries.z)
-        # alpha w_i / sum w, the slope of the penalty in a code of row i.
-        slopes = entries.of_rows(entries.w * (alpha / entries.w.sum()))
-        loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.w)
+        # The slope of the penalty in a code of row i.
+        slopes = entries.of_rows(alpha * entries.share)
+        loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.share)
         z = entries.decode_backward(codes, pull)
         penalties = slopes * codes
         if not self.unit_norm:
             norms = entries.norms()
             entries.norms_backward(penalties)
             slopes, penalties = slopes * norms, penalties * norms
-        entries.encode_backward(torch.where(codes > 0, z + slopes, 0.0))
+        entries.encode_backward(where_positive(codes, z + slopes))
         return loss + penalties.sum(), codes
 
     def initial_weights(self, rows, n_components, generator):

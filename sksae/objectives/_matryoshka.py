@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sksae.kernels import where_positive
 from sksae.objectives._batch_topk import BatchTopK
 from sksae.objectives._objective import reconstruction_loss
 from sksae.training import squared_norms
@@ -53,7 +54,7 @@ class Matryoshka(BatchTopK):
         """Yield the codes of the first latents alone, for every width."""
         latents = torch.arange(self.widths[-1], device=codes.device)
         for width in self.widths:
-            yield torch.where(entries.at(latents < width), codes, 0.0)
+            yield codes * entries.at(latents < width)
 
     def loss(self, entries, alpha, dead):
         """Return the loss and the codes."""
@@ -69,9 +70,9 @@ class Matryoshka(BatchTopK):
         codes, total, z = self._codes(entries), 0.0, 0.0
         for part in self._nested(entries, codes):
             error = entries.decode(part) - entries.x
-            loss, pull = squared_norms(error, entries.w)
+            loss, pull = squared_norms(error, entries.share)
             total = total + loss
-            z = z + torch.where(part > 0, entries.decode_backward(part, pull), 0.0)
+            z = z + where_positive(part, entries.decode_backward(part, pull))
         total = total + self._revival_backward(entries, error, dead)
         entries.encode_backward(z)
         return total, codes

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from sksae.kernels import Rule
+from sksae.kernels import Rule, positive_part, where_positive
 from sksae.objectives._objective import Objective, reconstruction_loss
-from sksae.training import auxiliary_k_backward, auxiliary_k_loss, row_mean, squared_norms
+from sksae.training import auxiliary_k_backward, auxiliary_k_loss, squared_norms, total_variance
 
 
 @dataclass
@@ -61,8 +61,7 @@ class TopK(Objective):
 
     def _codes(self, entries):
         """Return the codes of the entries."""
-        z = entries.z
-        return entries.kept(torch.where(z > 0, z, 0.0))  # relu(-0.0) is -0.0
+        return entries.kept(positive_part(entries.z))
 
     def loss(self, entries, alpha, dead):
         """Return the loss and the codes."""
@@ -80,8 +79,8 @@ class TopK(Objective):
         """
         codes = self._codes(entries)
         error = entries.decode(codes) - entries.x
-        loss, pull = squared_norms(error, entries.w)
-        z = torch.where(codes > 0, entries.decode_backward(codes, pull), 0.0)
+        loss, pull = squared_norms(error, entries.share)
+        z = where_positive(codes, entries.decode_backward(codes, pull))
         loss = loss + self._revival_backward(entries, error, dead)
         entries.encode_backward(z)
         return loss, codes
@@ -91,18 +90,18 @@ class TopK(Objective):
         if self.auxk_alpha == 0:
             return 0.0
         auxiliary = auxiliary_k_loss(entries, reconstruction, dead=dead, k_aux=self.k_aux)
-        return self.auxk_alpha * self._total_variance(entries.x, entries.w) * auxiliary
+        return self.auxk_alpha * self._total_variance(entries) * auxiliary
 
     def _revival_backward(self, entries, error, dead):
         """Hand in the gradients of the weighted auxiliary loss, and return it."""
         if self.auxk_alpha == 0:
             return 0.0
-        factor = self.auxk_alpha * self._total_variance(entries.x, entries.w)
+        factor = self.auxk_alpha * self._total_variance(entries)
         options = {"dead": dead, "k_aux": self.k_aux, "factor": factor}
         return auxiliary_k_backward(entries, -error, **options)
 
-    def _total_variance(self, x, w):
+    def _total_variance(self, entries):
         """Total variance of the targets: the auxiliary loss is relative to it."""
         if self.variance is not None:
             return self.variance
-        return row_mean((x - w @ x / w.sum()).square().sum(1), w)
+        return total_variance(entries.x, entries)

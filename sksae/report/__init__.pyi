@@ -6,11 +6,13 @@ from sksae.interpret import Explanation
 from sksae.interpret import Feature
 from sksae.interpret import FeatureAtlas
 from sksae.interpret import PromptCodes
+from sksae.language_models import AttributionGraph
 from typing import Any
 
 __all__ = [
     "feature_lines",
     "table_lines",
+    "write_graph_page",
     "write_page",
 ]
 
@@ -23,6 +25,16 @@ def feature_lines(
 
 def table_lines(table: list[dict[Any, Any]]) -> list[str]: ...
 
+def write_graph_page(
+    path: str | Path,
+    graph: AttributionGraph,
+    *,
+    atlas: FeatureAtlas | dict[int, FeatureAtlas] | list[FeatureAtlas] | None = ...,
+    groups: dict[str, Any] | None = ...,
+    max_nodes: int = ...,
+    title: str = ...,
+) -> Path: ...
+
 def write_page(
     path: str | Path,
     atlas: FeatureAtlas,
@@ -33,4 +45,7 @@ def write_page(
     title: str = ...,
     facts: dict[str, Any] | None = ...,
     table: list[dict[Any, Any]] = ...,
+    columns: Any = ...,
+    statements: Any = ...,
+    tested_on: Any = ...,
 ) -> Path: ...

@@ -29,7 +29,9 @@ class Listing:
         self.flags = []  # names, in the order of their first features; lines hold their indices
         self.columns = {
             name: []
-            for name in ("feature", "label", "tokens", "density", "largest", "score", "flags")
+            for name in (
+                *("feature", "label", "tokens", "density", "largest", "score", "doubted", "flags"),
+            )
         }
         self.score_names = {}
         self._focus = []
@@ -48,6 +50,7 @@ class Listing:
             "density": rounded(feature.density),
             "largest": rounded(feature.max_activation),
             "score": score["value"],
+            "doubted": int(_is_doubted(score)),
             "flags": [self.flags.index(flag) for flag in feature.flags],
         }
         for name, value in line.items():
@@ -79,6 +82,13 @@ class Listing:
             if len(chosen) == N_STARTERS:
                 break
         return chosen
+
+
+def _is_doubted(score):
+    """Whether a score with baselines, in the form of `scores_of`, is not clearly above them."""
+    lowest = score.get("low") if score.get("low") is not None else score["value"]
+    baselines = [value for _, value in score.get("baselines", ())]
+    return lowest is not None and bool(baselines) and lowest <= max(baselines)
 
 
 def _focus(feature):

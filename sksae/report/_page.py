@@ -24,12 +24,16 @@ from sksae.report._listing import (
     table_cells,
 )
 from sksae.report._parts import encode_part, pack
+from sksae.report._user_frames import TextColumns, statement_lines, tested_texts
 
 PART = 256  # features whose details are read together
-ONE_FILE = 2000  # features up to which the page is one file
+ONE_FILE = 20_000  # features up to which the page is one file
 
 SOURCES = Path(__file__).parent / "page"
-SCRIPTS = ("reading", "drawing", "texts", "listing", "feature", "start", "prompts", "routing")
+SCRIPTS = (
+    *("reading", "drawing", "texts", "searching", "listing", "feature", "statements", "start"),
+    *("prompts", "routing"),
+)
 STYLES = ("page", "views")
 
 # Whatever the texts contain: nothing is fetched, and only the page's own script runs. The parts of
@@ -51,12 +55,18 @@ def write_page(
     title="Sparse features",
     facts=None,
     table=(),
+    columns=None,
+    statements=None,
+    tested_on=None,
 ):
     """Write an HTML page with a list of features to search and sort, and a view of each.
 
-    The page is one file that needs nothing else, or, above 2,000 features, a file and a folder
+    The page is one file that needs nothing else, or, above 20,000 features, a file and a folder
     beside it, ``<name>-features``, whose parts are read as they are needed. It works without a
     server and fetches nothing. Texts are data: they are never markup, and cannot run.
+
+    Its search finds features by their numbers, explanations and tokens, and by the texts of their
+    examples.
 
     Parameters
     ----------
@@ -76,6 +86,14 @@ def write_page(
         Facts shown after those of the atlas, which they replace where names are the same.
     table : list of dict, default=()
         Measurements, one dict per line, all with the same keys.
+    columns : DataFrame or mapping, default=None
+        Columns shown beside each example, such as the rating and the date: one line per text of
+        the atlas, in the order in which the atlas got the texts.
+    statements : DataFrame, default=None
+        The table of :func:`sksae.interpret.validate`, for a view of statements.
+    tested_on : DataFrame or mapping, default=None
+        The texts that `validate` got, in the column "text", for examples for and against each
+        statement; other columns are shown beside them.
 
     Returns
     -------
@@ -90,12 +108,13 @@ def write_page(
         If `atlas` is no fitted atlas, or another argument is of a wrong type.
     ValueError
         If `path` is no file that ends in ``.html``, a feature is none of the atlas or is named
-        twice, or the codes of a prompt have another width.
+        twice, the codes of a prompt have another width, or lines of a frame are missing.
 
     See Also
     --------
     sksae.interpret.FeatureAtlas : Makes the atlas.
     sksae.interpret.read_prompt : Makes the prompts.
+    sksae.interpret.validate : Makes the statements.
     feature_lines : The same for a terminal.
 
     Examples
@@ -110,12 +129,27 @@ def write_page(
     ...     page.name
     'index.html'
     """
-    path = _checked_path(path)
+    path = checked_path(path)
     listed = _listed(features, atlas)
     explanations = _checked(explanations or {}, prompts, atlas)
     _check_mapping("facts", facts or {})
-    lines = fact_lines({**atlas.facts_, **(facts or {})})
-    cells = table_cells(table)
+    claims = statement_lines(statements, atlas.n_components_)
+    index = {
+        "title": visible(str(title)),
+        "facts": fact_lines({**atlas.facts_, **(facts or {})}),
+        "table": table_cells(table),
+        "prompts": [prompt_lines(prompt) for prompt in prompts],
+        "part_size": PART,
+        "statements": claims,
+        "tested_on": tested_texts(claims, tested_on),
+    }
+    text_columns = TextColumns(columns, "columns", atlas.n_texts_)
+    _write(path, index, atlas, listed, explanations, text_columns)
+    return path
+
+
+def _write(path, index, atlas, listed, explanations, text_columns):
+    """Write the page; after an error, an earlier one is as it was."""
     listing, folder = Listing(explanations), path.with_name(f"{path.stem}-features")
     blocks, names = [], []
     before = set(_parts_in(folder))
@@ -124,19 +158,16 @@ def write_page(
             records = [atlas.feature(feature) for feature in listed[begin : begin + PART]]
             for record in records:
                 listing.add(record)
-            part = encode_part(records, explanations)
+            part = encode_part(records, explanations, text_columns)
             if len(listed) <= ONE_FILE:
                 blocks.append(part)
             else:
                 names.append(_write_part(folder, begin // PART, part))
         index = {
-            "title": visible(str(title)),
-            "facts": lines,
-            "table": cells,
-            "prompts": [prompt_lines(prompt) for prompt in prompts],
+            **index,
             "folder": quote(folder.name) if names else "",
             "parts": names,
-            "part_size": PART,
+            "columns_of_texts": text_columns.shown(),
             **_overview(atlas, listing),
         }
         write_text(path, _html(index, blocks))
@@ -144,10 +175,10 @@ def write_page(
         _remove(folder, set(names) - before)  # an earlier page does not refer to them
         raise
     _remove(folder, before - set(names))
-    return path
 
 
-def _checked_path(path):
+def checked_path(path):
+    """Return the path of a page, or raise an error if it cannot be one."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(
             f"path must be a str or Path, and comes before the atlas, as in "
@@ -218,20 +249,43 @@ def _overview(atlas, listing):
 
 def _html(index, blocks):
     """Return the text of the page."""
-    script = _source(SCRIPTS, "js")
-    style = _source(STYLES, "css")
-    allowed = _hash(script) + " 'strict-dynamic'" * bool(index["parts"])
-    policies = [POLICY.format(script=allowed, style=_hash(style)), *[NEARBY] * bool(index["parts"])]
     data = {"index": pack(index), **{f"part-{n}": part for n, part in enumerate(blocks)}}
-    return Template((SOURCES / "page.html").read_text(encoding="utf-8")).substitute(
-        title=html.escape(index["title"]),
+    beside = bool(index["parts"])
+    return page_text("page.html", index["title"], SCRIPTS, STYLES, data=data, beside=beside)
+
+
+def page_text(template, title, scripts, styles, *, data, texts=None, beside=False):
+    """Return the text of a page with its scripts and styles, which alone may run on it.
+
+    Parameters
+    ----------
+    template : str
+        The file with its elements.
+    title : str
+        Any text.
+    scripts, styles : sequence of str
+        Names of files, without their endings.
+    data : dict of str to str
+        What the page reads, by the id of its element: base64.
+    texts : dict of str to str, optional
+        The same as JSON, which must have no "<".
+    beside : bool
+        Whether the page reads scripts that lie beside it.
+    """
+    script, style = _source(scripts, "js"), _source(styles, "css")
+    allowed = _hash(script) + " 'strict-dynamic'" * beside
+    policies = [POLICY.format(script=allowed, style=_hash(style)), *[NEARBY] * beside]
+    blocks = [("octet-stream", name, text) for name, text in data.items()]
+    blocks += [("json", name, text) for name, text in (texts or {}).items()]
+    return Template((SOURCES / template).read_text(encoding="utf-8")).substitute(
+        title=html.escape(title),
         policies="\n".join(
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">' for policy in policies
         ),
         style=style,
         data="\n".join(
-            f'<script type="application/octet-stream" id="{name}">{text}</script>'
-            for name, text in data.items()
+            f'<script type="application/{kind}" id="{name}">{text}</script>'
+            for kind, name, text in blocks
         ),
         script=script,
     )

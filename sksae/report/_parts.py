@@ -31,7 +31,7 @@ class Words(dict):
         return [visible(string) for string in self]
 
 
-def encode_part(features, explanations):
+def encode_part(features, explanations, text_columns=None):
     """Return a part of the page: the details of some features.
 
     Parameters
@@ -40,6 +40,8 @@ def encode_part(features, explanations):
         The features.
     explanations : dict of int to object
         Explanations of some of them, by feature; their `scores` are shown with the details.
+    text_columns : TextColumns, default=None
+        Columns beside the texts; it notes which texts are shown.
 
     Returns
     -------
@@ -54,6 +56,8 @@ def encode_part(features, explanations):
         details.append(_details(feature, explanations.get(feature.feature), groups, words))
         for example in shown:
             tokens += map(words.__getitem__, example.tokens)
+            if text_columns is not None:
+                text_columns.add(example.text)
             levels.append(activation_levels(example.activations, feature.max_activation))
     levels = np.concatenate(levels) if levels else np.zeros(0, dtype=np.uint8)
     header = {"words": words.shown(), "features": details}

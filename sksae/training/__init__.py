@@ -14,6 +14,7 @@ from sksae.training._dead_latents import (
     resample,
     row_mean,
     squared_norms,
+    total_variance,
 )
 from sksae.training._defaults import (
     MINIMUM_STEPS,
@@ -58,6 +59,7 @@ __all__ = [
     "resample",
     "row_mean",
     "squared_norms",
+    "total_variance",
 ]
 
 

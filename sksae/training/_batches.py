@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from sksae._arrays import row_chunks, to_torch
+from sksae._processes import NEGLIGIBLE, RowShare, sum_over_processes
 
 _MEASURED = 2**16  # rows from which the internal unit of training is measured, at most
 _MAX_SHUFFLED = 10_000_000  # rows that are permuted one by one
@@ -120,6 +121,10 @@ class Batches:
         Of the batches.
     rows : Tensor of int, default=None
         The rows to use; None for all.
+    share : RowShare, default=None
+        Where the arrays are the share of one of several processes, which. Rows are then numbered
+        over all processes, batches are of all of them, and an iteration yields those rows of a
+        batch that are in the arrays. None where the arrays are all there is.
     generator : torch.Generator, default=None
         Source of the shuffling. None reads in order.
     targets : array of shape (n, t), or list of such arrays, default=None
@@ -148,6 +153,7 @@ class Batches:
         device,
         *,
         rows=None,
+        share=None,
         generator=None,
         targets=None,
     ):
@@ -159,7 +165,9 @@ class Batches:
         self._weight, self._rows = sample_weight, rows
         self.dtype, self.device, self._generator = dtype, torch.device(device), generator
         self.read_dtype = self._widest()
-        self.n_samples = int(read[0].shape[0] if rows is None else len(rows))
+        n_rows = int(read[0].shape[0])
+        self._share = RowShare(0, n_rows, n_rows) if share is None else share
+        self.n_samples = self._share.total if rows is None else len(rows)
         # Columns at which the blocks begin and end.
         edges = np.cumsum([0, *(int(A.shape[1]) for A in self._arrays)]).tolist()
         self.blocks = [slice(*pair) for pair in pairwise(edges)]
@@ -214,7 +222,7 @@ class Batches:
         # The last batch may be smaller.
         for start in range(first * self.batch_size, self.n_samples, self.batch_size):
             self.position = start // self.batch_size + 1
-            yield self._take(order[start : start + self.batch_size])
+            yield self._take_own(order[start : start + self.batch_size])
 
     def generator_states(self):
         """Return the states of the generator before this pass drew its order, and now."""
@@ -244,7 +252,16 @@ class Batches:
 
     def take(self, positions):
         """Return the rows at `positions` (indices into these rows) as ``(x, w)``."""
-        return self._take(positions if self._rows is None else self._rows[positions])
+        index = positions if self._rows is None else self._rows[positions]
+        if self._share.is_all:
+            return self._take(index)
+        # Places that are other processes' are 0 here, and this process's are 0 there.
+        mask = self._share.mask(index)
+        own_x, own_w = self._take(index[mask] - self._share.first)
+        x, w = own_x.new_zeros(len(index), self.n_features), own_w.new_zeros(len(index))
+        mask = mask.to(self.device)
+        x[mask], w[mask] = own_x, own_w
+        return sum_over_processes(x), sum_over_processes(w)
 
     def average(self, function):
         """Weighted mean over all rows of ``function(x)``, in float64, as a tensor on the CPU."""
@@ -252,14 +269,31 @@ class Batches:
         for chunk in row_chunks(self.n_samples, 4 * self.n_features):
             positions = torch.arange(chunk.start, chunk.stop)
             index = positions if self._rows is None else self._rows[positions]
+            index, is_none = self._own(index)
             # On the CPU, wherever batches go: not every device has float64.
             x = self._read(index).cpu().double()
             if self._normalization is not None:
                 x = (x - self._normalization.mean) * self._normalization.scale
-            w = torch.ones(len(x)) if self._weight is None else self._weight[index]
+            w = self._weights_of(index, is_none)
             total = total + w.double() @ function(x)
             weight += float(w.sum())
-        return total / weight
+        return sum_over_processes(total) / sum_over_processes(weight)
+
+    def _own(self, index):
+        """Return the rows of this process among others, as places in its arrays.
+
+        Where it has none of them, its first row stands for them: the second result says so, and it
+        has next to no weight.
+        """
+        if self._share.is_all:
+            return index, False
+        own = index[self._share.mask(index)] - self._share.first
+        return (own, False) if len(own) else (torch.zeros(1, dtype=torch.int64), True)
+
+    def _weights_of(self, index, is_none):
+        if is_none:
+            return torch.full((len(index),), NEGLIGIBLE)
+        return torch.ones(len(index)) if self._weight is None else self._weight[index]
 
     def _order(self):
         """Row numbers of one pass; a single full batch needs no shuffling."""
@@ -276,6 +310,11 @@ class Batches:
             for window in order.split(256 * _BLOCK):
                 window[:] = window[torch.randperm(len(window), generator=self._generator)]
         return order if self._rows is None else self._rows[order]
+
+    def _take_own(self, index):
+        index, is_none = self._own(index)
+        x, w = self._take(index)
+        return (x, w.fill_(NEGLIGIBLE)) if is_none else (x, w)
 
     def _take(self, index):
         x = self._read(index)

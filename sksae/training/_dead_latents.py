@@ -6,6 +6,9 @@ is a term of a loss; `Resampling` and `Revival` are events, called after every s
 
 import torch
 
+from sksae._processes import NEGLIGIBLE, n_processes, sum_over_processes
+from sksae.kernels import where_positive
+
 _NO_DIRECTION = 1e-12  # norm up to which a row has no direction
 _RESAMPLING_FRACTIONS = (0.1, 0.2, 0.3, 0.4)  # of the steps of a fit
 _RESAMPLING_ROWS = 8192  # among which the badly reconstructed ones are drawn
@@ -45,7 +48,7 @@ def auxiliary_k_loss(entries, reconstruction, *, dead, k_aux):
     residual = (entries.x - reconstruction).detach()
     components, z = entries.rows_of(latents)
     error = _strongest(z, k_aux) @ components - residual
-    return row_mean(error.square().sum(1), entries.w) / _spread(residual, entries.w)
+    return row_mean(error.square().sum(1), entries.w) / _spread(residual, entries)
 
 
 def auxiliary_k_backward(entries, residual, *, dead, k_aux, factor):
@@ -71,16 +74,15 @@ def auxiliary_k_backward(entries, residual, *, dead, k_aux, factor):
     components, z = entries.rows_of(latents)
     codes = _strongest(z, k_aux)
     # The gradient of  factor / spread * sum_i w_i |error_i|^2 / sum w  with respect to its parts.
-    factor = factor / _spread(residual, entries.w)
+    factor = factor / _spread(residual, entries)
     error = torch.addmm(residual, codes, components, beta=-1)
-    loss, pull = squared_norms(error, entries.w, factor)
-    entries.rows_backward(latents, codes.T @ pull, pull @ components.T * (codes > 0))
+    loss, pull = squared_norms(error, factor * entries.share)
+    entries.rows_backward(latents, codes.T @ pull, where_positive(codes, pull @ components.T))
     return loss
 
 
-def squared_norms(error, w, factor=1.0):
-    """Return ``factor sum_i w_i |error_i|^2 / sum w``, and its gradient by `error`."""
-    share = w * (factor / w.sum())
+def squared_norms(error, share):
+    """Return ``sum_i share_i |error_i|^2``, and its gradient by `error`."""
     return share @ torch.linalg.vecdot(error, error), error * (2 * share)[:, None]
 
 
@@ -90,10 +92,19 @@ def _strongest(z, k_aux):
     return torch.zeros_like(z).scatter(1, columns, torch.relu(values))
 
 
-def _spread(residual, w):
-    """Total variance of the residual rows."""
-    mean = (w @ residual) / w.sum()
-    spread = row_mean((residual - mean).square().sum(1), w)
+def total_variance(x, entries):
+    """Weighted total variance of rows `x` of a batch, those in other processes included."""
+    share = entries.share
+    if n_processes() > 1:
+        # A row that stands for none has no share.
+        w = torch.where(entries.w > NEGLIGIBLE, entries.w, 0.0)
+        share = w / sum_over_processes(w.sum())
+    mean = sum_over_processes(share @ x)
+    return sum_over_processes(share @ (x - mean).square().sum(1))
+
+
+def _spread(residual, entries):
+    spread = total_variance(residual, entries)
     # A residual without variance (one row, say) has nothing to explain: infinity makes that 0.
     return torch.where(spread > 0, spread, torch.inf)
 

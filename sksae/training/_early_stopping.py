@@ -5,6 +5,8 @@ import math
 import torch
 from sklearn.model_selection import train_test_split
 
+from sksae._processes import sum_over_processes
+
 _L0_ROWS = 2048  # enough for a mean that is measured hundreds of times per fit
 
 
@@ -55,6 +57,7 @@ class HeldOut:
             error = entries.x - entries.decode(codes)
             residual += float(w @ error.square().sum(1))
             total += float(w @ (entries.x - self.mean).square().sum(1))
+        residual, total = sum_over_processes(residual), sum_over_processes(total)
         return 1.0 - residual / total if total > 0 else 0.0
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from sksae._arrays import rows_per_chunk
+from sksae._processes import NEGLIGIBLE, n_processes, sum_over_processes
 from sksae.kernels import Search, runs_on
 from sksae.training._entries import (
     MATRICES,
@@ -36,6 +37,8 @@ class Gradient(NamedTuple):
         ``rows(name, start, stop)``: gradient of these rows of a matrix.
     segments : callable
         ``segments(name)``: the gradient of a matrix as a sum over active entries, or None.
+    n_rows : Tensor of int, scalar
+        Rows of the batch in all processes; None where there is one process.
     """
 
     loss: torch.Tensor
@@ -43,6 +46,7 @@ class Gradient(NamedTuple):
     vectors: dict
     rows: object
     segments: object = lambda name: None
+    n_rows: torch.Tensor | None = None
 
 
 class Engine:
@@ -69,11 +73,19 @@ class Engine:
         self._options = {"pre_bias": objective.pre_bias, "linear_maps": objective.linear_maps}
 
     def gradient(self, x, w, weights, alpha, dead):
-        """Return the `Gradient` of rows `x` of weight `w`."""
+        """Return the `Gradient` of rows `x` of weight `w`, and of those of other processes."""
+        if n_processes() == 1:
+            return self._own_gradient(x, w, weights, alpha, dead)
+        # Of processes that have rows of the batch, and of those that have none of it.
+        return self._summed(self._own_gradient(x, w, weights, alpha, dead), w)
+
+    def _own_gradient(self, x, w, weights, alpha, dead):
+        """Return the `Gradient` of the rows of this process."""
         args = x, w, weights, alpha, dead
         if self.plain or not runs_on(x.device):
             return self._plain(*args)
-        if len(x) * len(dead) <= _SMALL and x.device.type == "cpu":
+        # Processes have unequal numbers of rows, and a pooled rule has them take the same steps.
+        if len(x) * len(dead) <= _SMALL and x.device.type == "cpu" and n_processes() == 1:
             return self._dense(*args)
         rule = self.objective.rule(weights)
         # Top-k rules are sparse from the start; most entries may lie above a bound for a while.
@@ -161,6 +173,32 @@ class Engine:
         # It decides the form of the next batch.
         self.density = n_active / (len(x) * len(dead))
         return Gradient(loss, fired, vectors, partial(_rows_of, sums))
+
+    def _summed(self, own, w):
+        """Return the gradient of the rows of all processes: each has the mean over its own."""
+        weight, n_rows = w.sum(), (w > NEGLIGIBLE).sum()
+        numbers = torch.stack([own.loss * weight, weight, n_rows, self.density * n_rows])
+        vectors = [(grad * weight).flatten() for grad in own.vectors.values()]
+        fired = (own.fired & (n_rows > 0)).to(weight.dtype)
+        sizes = [len(numbers), len(fired), *(len(vector) for vector in vectors)]
+        numbers, fired, *vectors = sum_over_processes(torch.cat([numbers, fired, *vectors])).split(
+            sizes
+        )
+        loss, total, n_rows, n_dense = numbers
+        # The same everywhere, so that all processes choose the same form of the next batch.
+        self.density = float(n_dense / n_rows)
+        matrices = {
+            name: sum_over_processes(own.rows(name, 0, len(fired)).mul_(weight)).div_(total)
+            for name in MATRICES
+        }
+        pairs = zip(own.vectors.items(), vectors, strict=True)
+        return Gradient(
+            loss / total,
+            fired > 0,
+            {name: (vector / total).view_as(grad) for (name, grad), vector in pairs},
+            partial(_rows_of, matrices),
+            n_rows=n_rows.long(),
+        )
 
     def _cleared(self, weights):
         """Zeros like the two matrices, in memory that is used again."""

@@ -16,9 +16,12 @@ their gradient, and in those of the decoded rows, is all that the gradients of t
 made of; `ActiveEntries` computes them per block of latents, `ChunkEntries` per chunk of rows.
 """
 
+import math
+
 import torch
 
-from sksae.kernels import ActiveSet, pooled_cut, top_k
+from sksae._processes import NEGLIGIBLE, lowest_over_processes, n_processes
+from sksae.kernels import ActiveSet, pooled_cut, top_k, where_positive
 
 MATRICES = ("components", "encoder_coef")
 
@@ -50,6 +53,8 @@ class AllEntries:
         The targets of the reconstruction.
     z : Tensor of shape (n, m)
         Pre-activations ``x_c E^T + b``, where b is the rule's bias.
+    share : Tensor of shape (n,)
+        Weights of the rows relative to their sum.
     """
 
     def __init__(self, x, w, weights, rule, *, pre_bias=True, linear_maps=()):
@@ -57,7 +62,7 @@ class AllEntries:
         # The first d columns are the input, the last t the target; they may be the same.
         self.inputs = x[:, :d].contiguous()  # no copy where x has nothing else
         self.x, self.w, self.weights, self.rule = x[:, -t:].contiguous(), w, weights, rule
-        self.linear_maps = linear_maps
+        self.share, self.linear_maps = w / w.sum(), linear_maps
         self.centred = self.inputs - weights["intercept"] if pre_bias else self.inputs
         self.z = self._encode()
 
@@ -75,14 +80,11 @@ class AllEntries:
 
     def kept(self, values):
         """`values` at the entries that a top-k rule selects, 0 elsewhere."""
-        with torch.no_grad():
-            if self.rule.pooled:
-                mask = self.z > pooled_cut(self.z, self.rule.k, self.w)
-            else:
-                k = min(int(self.rule.k), self.z.shape[1])
-                _, columns = top_k(self.z, k, magnitude=self.rule.magnitude)
-                mask = torch.zeros_like(self.z, dtype=torch.bool).scatter(1, columns, True)
-        return torch.where(mask, values, 0.0)
+        z = self.z.detach()
+        if self.rule.pooled:
+            return where_positive(z - pooled_cut(z, self.rule.k, self.w), values)
+        _, columns = top_k(z, min(int(self.rule.k), z.shape[1]), magnitude=self.rule.magnitude)
+        return torch.zeros_like(z).scatter(1, columns, values.gather(1, columns))
 
     def decode(self, codes, *, frozen=False):
         """``codes D + intercept``; `frozen` keeps gradients from the dictionary and its bias."""
@@ -102,7 +104,7 @@ class AllEntries:
 
     def row_mean(self, values):
         """Weighted mean over rows of the sum of `values` over latents."""
-        return (self.of_rows(self.w) * values).sum() / self.w.sum()
+        return (self.of_rows(self.share) * values).sum()
 
     def shortfall(self, threshold):
         """Weighted mean over rows of ``sum_j |D_j| relu(threshold_j - z_j)``."""
@@ -118,8 +120,9 @@ class AllEntries:
     def cut(self):
         """Midway between the smallest entry that a pooled rule keeps and the largest it drops."""
         dropped = pooled_cut(self.z, self.rule.k, self.w)
-        selected = self.z[self.z > dropped]
-        return (float(selected.min()) + dropped) / 2 if len(selected) else dropped
+        selected = self.z > dropped
+        weights = self.of_rows(self.w).expand_as(self.z)
+        return _midway(dropped, self.z[selected], weights[selected])
 
     def fired(self, codes):
         """Mask of shape (m,) of the latents with a code other than 0."""
@@ -164,6 +167,10 @@ class DenseEntries(AllEntries):
         """The dictionary rows of these latents, and their pre-activations (n, n_latents)."""
         return self.weights["components"][latents], self.z[:, latents]
 
+    def fired(self, codes):
+        """Mask of shape (m,) of the latents with a code other than 0."""
+        return codes.any(0)
+
     def decode_backward(self, codes, grad, *, frozen=False):
         """Take the gradient of ``decode(codes, frozen=frozen)``; return that of the codes."""
         # For R = C D + b: the gradient of D is C^T G, that of C is G D^T.
@@ -202,6 +209,14 @@ class DenseEntries(AllEntries):
     def _add(self, name, grad):
         before = self.gradients.get(name)
         self.gradients[name] = grad if before is None else before + grad
+
+
+def _midway(dropped, selected, weights):
+    """Midway between a number and the smallest of those selected in any process, if there are."""
+    if n_processes() > 1:
+        selected = selected[weights > NEGLIGIBLE]
+    lowest = lowest_over_processes(float(selected.min()) if len(selected) else math.inf)
+    return (lowest + dropped) / 2 if lowest < math.inf else dropped
 
 
 def _offset_backward(entries, grad):
@@ -369,7 +384,7 @@ class ActiveEntries(_LeafEntries):
         is zero outside of the active set.
         """
         # The mean of t - z over rows is t - (mean row) E^T - b.
-        self._mean = (self.w @ self.centred.detach()) / self.w.sum()
+        self._mean = self.share @ self.centred.detach()
         self._mean_z = (self._matrices["encoder_coef"] @ self._mean).requires_grad_()
         below = threshold - (self._mean_z + self.weights[self.rule.bias])
         above = torch.relu(self.z - self.at(threshold)) * self.norms()
@@ -398,8 +413,7 @@ class ActiveEntries(_LeafEntries):
 
     def cut(self):
         """Midway between the smallest entry that a pooled rule keeps and the largest it drops."""
-        dropped = self._search.cut
-        return (float(self.z.min()) + dropped) / 2 if len(self.z) else dropped
+        return _midway(self._search.cut, self.z, self.of_rows(self.w))
 
     def per_row(self, values):
         """Sum of `values` over the latents of every row, shape (n,)."""

@@ -8,6 +8,7 @@ import torch
 from torch.optim.adam import adam
 from tqdm import tqdm
 
+from sksae._processes import copy_from_first, is_first, sum_over_processes
 from sksae.kernels import update_latents
 from sksae.training._entries import MATRICES
 
@@ -94,11 +95,12 @@ class TrainingRun:
         if not self._goes_on:
             self._sums = 0.0, 0.0
         self._goes_on = False
-        bar = tqdm(batches, leave=False, disable=progress is None or len(batches) <= _LONG_PASS)
+        shows = progress is not None and len(batches) > _LONG_PASS
+        bar = tqdm(batches, leave=False, disable=not (shows and is_first()))
         for number, (x, w) in enumerate(bar):
-            if not bar.disable and number % (len(batches) // _LOOKS) == 0:
+            if shows and number % (len(batches) // _LOOKS) == 0:
                 bar.set_postfix_str(progress())
-            size = w.sum()
+            size = sum_over_processes(w.sum())
             # Tensors: to read a number per step would wait for the device.
             loss, weight = self._sums
             self._sums = loss + self.step(x, w) * size, weight + size
@@ -106,6 +108,7 @@ class TrainingRun:
                 hook(self)
             if self.n_steps % _CHECK_EVERY == 0:
                 self._check_finite(self._sums[0])
+                copy_from_first(self.weights.values())
         self._check_finite(self._sums[0])
         return self.mean_loss
 
@@ -132,7 +135,7 @@ class TrainingRun:
         with torch.no_grad():
             self._update(gradient, rate)
         # Counted in rows, so that the dead window does not depend on the batch size.
-        self.since_fired += len(x)
+        self.since_fired += len(x) if gradient.n_rows is None else gradient.n_rows
         self.since_fired.masked_fill_(gradient.fired, 0)
         return gradient.loss
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from sksae.autoencoders import Fit
-from tests.benchmarks import atlas, cuda, extraction, growth, peers
+from tests.benchmarks import atlas, cuda, extraction, floor, growth, peers, processes
 from tests.benchmarks.arguments import VARIANTS, parse
 from tests.benchmarks.data import CONFIGS, Shape, superposition
 from tests.benchmarks.ours import ESTIMATORS, OURS, Ours
 from tests.benchmarks.quality import Race, run_race
 from tests.benchmarks.task import Task
 from tests.cases import each_case
+from tests.processes import needs_processes
 
 TINY = Shape(32, 8, 16, 2)
 
@@ -42,6 +43,13 @@ def test_every_variant_steps_and_encodes(variant, regime, tmp_path, capsys):
         assert set(timings) == set(OURS)
         assert all(len(timing["seconds"]) == 1 for timing in timings.values())
         assert "sksae" in capsys.readouterr().out
+
+
+def test_parts_of_a_step(capsys):
+    options = ["--config", "T", "--libraries", "--repeats", "1", "--seconds", "0", "--no-guard"]
+    timings = floor.main(options)
+    assert {"sksae", *floor.parts(TINY, torch.zeros(32, 8))} == set(timings)
+    assert "sum of the parts" in capsys.readouterr().out
 
 
 def test_the_memory_of_a_child(monkeypatch, capsys):
@@ -99,6 +107,13 @@ def test_extraction():
     record = extraction.measure("packaged", options)
     assert record["tokens"] > 100
     assert set(record["ratio"]) == set(extraction.WAYS)
+
+
+@needs_processes
+def test_steps_of_processes():
+    alone, shares = processes.measure(TINY, 2, 3)
+    assert len(shares) == 2
+    assert min(alone, *shares) > 0
 
 
 @pytest.mark.filterwarnings("ignore")

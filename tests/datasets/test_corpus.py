@@ -11,11 +11,14 @@ from sksae.datasets import _corpus, load_corpus
 from sksae.datasets._corpus import (
     CORPUS_MODULES,
     DOCUMENTS_PER_SOURCE,
+    MIN_CHARACTERS,
+    SOURCES,
     drop_near_duplicates,
     drop_overlapping,
+    find_modules,
     is_held_out,
+    read_documents,
 )
-from sksae.datasets._docstrings import MIN_CHARACTERS, SOURCES, find_modules, read_documents
 
 LABELS = ["numpy", "scipy", "scikit-learn", "torch", "transformers", "Python"]
 LONG = "A sentence of documentation that is told again and again until it is long enough. "
@@ -173,8 +176,8 @@ def test_a_source_without_modules_is_an_error(monkeypatch):
 
 
 def test_a_missing_package_is_an_error(monkeypatch):
-    from sksae.datasets import _docstrings
+    from sksae.datasets import _corpus
 
-    monkeypatch.setitem(_docstrings.SOURCES, "torch", "no_such_package")
+    monkeypatch.setitem(_corpus.SOURCES, "torch", "no_such_package")
     with pytest.raises(ModuleNotFoundError, match="torch is not installed"):
         load_corpus()

@@ -296,6 +296,22 @@ def test_labels_of_candidates_are_inside_of_the_axes():
     check_labels(display.ax_, ax.texts)
 
 
+def test_labels_of_candidates_keep_off_the_line():
+    sparsity, score = np.arange(1.0, 9), np.arange(1.0, 9) / 10
+    labels = [f"target_l0 = {i}" for i in range(8)]
+    display = SparsityFrontierDisplay(sparsity=sparsity, score=score, labels=labels).plot()
+    from matplotlib.text import Text
+
+    display.figure_.draw_without_rendering()
+    along = np.linspace(1, 8, 2000)
+    line = display.ax_.transData.transform(np.c_[along, along / 10])
+    for text in display.ax_.texts:
+        box = Text.get_window_extent(text).shrunk(0.98, 0.9)
+        inside = (line > (box.x0, box.y0)) & (line < (box.x1, box.y1))
+        assert not inside.all(axis=1).any(), text
+    check_labels(display.ax_, display.ax_.texts)
+
+
 def test_two_frontiers_share_axes():
     first = SparsityFrontierDisplay.from_cv_results(RESULTS, best_index=1, label="A")
     second = SparsityFrontierDisplay(sparsity=[10, 20], score=[0.3, 0.4]).plot(

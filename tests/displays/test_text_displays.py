@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sksae._signs import columns, visible
+from sksae._signs import columns, drawn, visible
 from sksae.displays import AttributionDisplay, HighlightedText
-from sksae.displays._fonts import drawn
 from sksae.interpret import FeatureAtlas, max_activating_examples
 from sksae.language_models import Attribution
 from tests.cases import each_case

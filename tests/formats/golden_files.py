@@ -1,7 +1,8 @@
 """Files written by other libraries' own code, and what those compute, written down once more.
 
-`expected.npz` beside each file holds X, features and reconstruction from the library itself. The
-formulas below are in float64, so that a reader can be held to more digits than a file has.
+`expected.npz` beside each file holds X, features and reconstruction from the library itself; those
+of Qwen Scope and Goodfire, which have no library, are made as they describe them. The formulas
+below are in float64, so that a reader can be held to more digits than a file has.
 """
 
 import json
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from safetensors.numpy import load_file
 from sklearn.pipeline import Pipeline
 
@@ -26,8 +28,17 @@ def name_of(path):
 READ = [path for path in FOLDERS if name_of(path) not in REFUSED]
 
 
+# Files that are read themselves; of other formats it is the folder.
+FILES = {
+    "circuit_tracer": "layer_0.safetensors",
+    "goodfire": "Llama-3.1-8B-Instruct-SAE-l19.pth",
+    "openai": "autoencoder.pt",
+    "qwen_scope": "layer3.sae.pt",
+}
+
+
 def file_of(folder):
-    return folder / "autoencoder.pt" if folder.parent.name == "openai" else folder
+    return folder / FILES.get(folder.parent.name, "")
 
 
 def expected(folder):
@@ -142,7 +153,41 @@ def openai(folder, X):
     return f, undo(f @ w["decoder.weight"].T + w["pre_bias"])
 
 
+def circuit_tracer(folder, X):
+    w = _numbers(load_file(folder / "layer_0.safetensors"))
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    h = X @ w["W_enc"].T + w["b_enc"]
+    f = relu(top_k(h, config["k"]) if config.get("activation") == "topk" else h)
+    f = f * (h > w.get("activation_function.threshold", 0))
+    return f, f @ w["W_dec"] + w["b_dec"] + (X @ w["W_skip"].T if "W_skip" in w else 0)
+
+
+def qwen_scope(folder, X):
+    w = _numbers(torch.load(folder / "layer3.sae.pt", weights_only=True))
+    f = relu(top_k(X @ w["W_enc"].T + w["b_enc"], int(folder.name.rpartition("_")[2])))
+    return f, f @ w["W_dec"].T + w["b_dec"]
+
+
+def goodfire(folder, X):
+    w = _numbers(torch.load(folder / FILES["goodfire"], weights_only=True))
+    f = relu(X @ w["encoder_linear.weight"].T + w["encoder_linear.bias"])
+    return f, f @ w["decoder_linear.weight"].T + w["decoder_linear.bias"]
+
+
+def sentence_transformers(folder, X):
+    w = _numbers(load_file(folder / "model.safetensors"))
+    config = json.loads((folder / "config.json").read_text())
+    u, undo = _layer_norm(X) if config["normalize"] else (X, lambda Y: Y)
+    encoder = w["decoder.linear.weight"]
+    f = relu(top_k((u - w["pre_bias"]) @ encoder.T + w["latent_bias"], config["k"]))
+    return f, undo(f @ encoder + w["pre_bias"])
+
+
 FORMULAS = {
+    "circuit_tracer": circuit_tracer,
+    "goodfire": goodfire,
+    "qwen_scope": qwen_scope,
+    "sentence_transformers": sentence_transformers,
     "saelens": saelens,
     "gemma_scope": gemma_scope,
     "dictionary_learning": dictionary_learning,

@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from sksae.formats import read
 from tests.cases import each_case
 from tests.estimators import arrays_of
-from tests.formats.golden_files import GOLDEN, READ, file_of, name_of
+from tests.formats.golden_files import FILES, GOLDEN, READ, file_of, name_of
 
 WEIGHTS = {
     "saelens": "sae_weights.safetensors",
@@ -25,6 +25,8 @@ WEIGHTS = {
     "dictionary_learning": "ae.pt",
     "openai": "autoencoder.pt",
     "gemma_scope": "params.npz",
+    "sentence_transformers": "model.safetensors",
+    **{kind: name for kind, name in FILES.items() if kind != "openai"},
 }
 ONE_EACH = [
     GOLDEN / name
@@ -34,6 +36,10 @@ ONE_EACH = [
         "dictionary_learning/BatchTopKSAE",
         "openai/topk",
         "gemma_scope/params",
+        "circuit_tracer/jumprelu",
+        "goodfire/relu",
+        "qwen_scope/SAE-Res-Qwen3-1.7B-Base-W64-L0_4",
+        "sentence_transformers/topk",
     )
 ]
 
@@ -44,11 +50,7 @@ def copy(folder, tmp_path):
     """A copy of a golden folder: what to read, and its file of weights."""
     target = tmp_path / folder.parent.name / folder.name
     shutil.copytree(folder, target)
-    return file_of_copy(target), target / WEIGHTS[folder.parent.name]
-
-
-def file_of_copy(folder):
-    return folder / "autoencoder.pt" if folder.parent.name == "openai" else folder
+    return file_of(target), target / WEIGHTS[folder.parent.name]
 
 
 def attempt(path):
@@ -101,12 +103,12 @@ def test_a_missing_file_is_named(folder, tmp_path):
     with pytest.raises((FileNotFoundError, ValueError), match=r"There is no|nothing at|no format"):
         read(path)
     kind = folder.parent.name
-    if kind != "openai":
+    if kind not in FILES:
         with pytest.raises(FileNotFoundError, match=weights.name):
             read(path, format=kind)
 
 
-@each_case("folder", [f for f in ONE_EACH if f.parent.name not in ("openai", "gemma_scope")])
+@each_case("folder", [f for f in ONE_EACH if list(f.glob("*.json"))])
 @each_case("text", ["", "{", "[]", "null", '"x"', "[" * 100_000, "{}", "\ufeff{}"])
 def test_a_configuration_that_is_none_is_named(folder, text, tmp_path):
     path, _ = copy(folder, tmp_path)
@@ -135,9 +137,9 @@ def test_weights_that_are_no_numbers_are_refused(folder, bad, tmp_path):
     path, weights = copy(folder, tmp_path)
     if weights.suffix == ".safetensors":
         arrays = load_file(weights)
-        arrays["b_dec"][3] = bad
+        name = "b_dec" if "b_dec" in arrays else "pre_bias"
+        arrays[name][3] = bad
         save_file(arrays, weights)
-        name = "b_dec"
     elif weights.suffix == ".npz":
         with np.load(weights) as file:
             arrays = dict(file)

@@ -137,6 +137,84 @@ def test_gemma_scope_transcoders(hub, get):
     assert extractor.model == "google/gemma-2-2b"
 
 
+def test_transcoders_of_circuit_tracer(hub, get):
+    """All layers of a set, or one of them by its file or number, and no other file."""
+    golden = GOLDEN / "circuit_tracer/relu"
+    folder = hub.root / "mw/qwen3-transcoders/low"
+    shutil.copytree(golden, folder)
+    shutil.copy(golden / "layer_0.safetensors", folder / "layer_1.safetensors")
+    (folder / "features.bin").write_bytes(b"huge")
+    X = np.load(golden / "expected.npz")["X"]
+    one = get("mw/qwen3-transcoders", "low/layer_1.safetensors")
+    assert sorted(path.rpartition("/")[2] for path in hub.given) == [
+        "config.yaml",
+        "layer_1.safetensors",
+    ]
+    assert one.source_["layer"] == 1
+    assert get("mw/qwen3-transcoders", layer=1).source_["name"] == "low"
+    assert not any("layer_0" in path for path in hub.given)
+    both = get("mw/qwen3-transcoders")
+    assert [model.source_["hook_name_out"] for model in both] == [
+        "blocks.0.hook_mlp_out",
+        "blocks.1.hook_mlp_out",
+    ]
+    for model in (one, *both):
+        assert_array_equal(model.transform(X), both[0].transform(X))
+        assert model.source_["repo"] == "mw/qwen3-transcoders"
+    extractor = ActivationExtractor.for_sae(both[1], with_target=True)
+    assert extractor.model == "openai-community/gpt2"
+    assert extractor.site == ["blocks.1.mlp.hook_in", (1, "mlp_out")]
+    assert not any(path.endswith("features.bin") for path in hub.given)
+
+
+def test_transcoders_across_layers_are_refused_before_they_are_downloaded(hub, get):
+    folder = hub.root / "mn/clt"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("model_kind: cross_layer_transcoder\n")
+    for name in ("W_enc_0.safetensors", "W_dec_0.safetensors"):
+        (folder / name).write_bytes(b"huge")
+    with pytest.raises(ValueError, match="cross-layer transcoder"):
+        get("mn/clt")
+    assert hub.given == ["mn/clt/config.yaml"]
+    folder = hub.root / "mw/gemma-scope"
+    folder.mkdir(parents=True)
+    place = "hf://google/gemma-scope-2b-pt-transcoders/layer_0/width_16k/average_l0_76/params.npz"
+    (folder / "config.yaml").write_text(f"model_kind: transcoder_set\ntranscoders: [{place!r}]\n")
+    with pytest.raises(ValueError, match=r"in other places, the first of them 'hf://google/gemma"):
+        get("mw/gemma-scope")
+
+
+@each_case(
+    "kind, repo, name, model",
+    [
+        (
+            "qwen_scope/SAE-Res-Qwen3-1.7B-Base-W64-L0_4",
+            "Qwen/SAE-Res-Qwen3-8B-Base-W64K-L0_5",
+            "layer3.sae.pt",
+            "Qwen/Qwen3-8B-Base",
+        ),
+        (
+            "goodfire/relu",
+            "Goodfire/Llama-3.1-8B-Instruct-SAE-l19",
+            None,
+            "meta-llama/Llama-3.1-8B-Instruct",
+        ),
+        ("sentence_transformers/topk", "st/csr", None, None),
+    ],
+)
+def test_plain_files_and_modules(hub, get, kind, repo, name, model):
+    place = "2_SparseAutoEncoder" if repo == "st/csr" else ""
+    unpublished = shutil.ignore_patterns("expected.npz")
+    shutil.copytree(GOLDEN / kind, hub.root / repo / place, ignore=unpublished)
+    (hub.root / repo / "README.md").write_text("of no use")
+    read = get(repo, name)
+    with np.load(GOLDEN / kind / "expected.npz") as file:
+        X, features = file["X"], file["features"]
+    assert ((read.transform(X) != 0) >= (features != 0)).all()
+    assert read.source_.get("model") == model
+    assert getattr(read, "k_", None) == {"Qwen": 5, "Good": None, "st/c": 4}[repo[:4]]
+
+
 def test_rows_without_their_mean(hub, get, rows):
     """gpt2-small-res-jb was trained on centred rows; it codes those of the model as it is."""
     learnt = fit(SparseAutoencoder, rows - rows.mean(1, keepdims=True))

@@ -15,6 +15,7 @@ from sksae import (
 )
 from sksae.formats import (
     RowNormalizer,
+    write_circuit_tracer,
     write_dictionary_learning,
     write_saelens,
     write_sparsify,
@@ -118,3 +119,16 @@ def test_transcoders_of_sparsify(skip, X, tmp_path):
         values, places, _ = theirs.encode(rows)
         codes = torch.zeros(len(X), 64).scatter(1, places, values).numpy()
         assert_same(model, X, codes, theirs(rows, rows).sae_out.numpy())
+
+
+@each_case("skip", [False, True])
+@each_case("autoencoder", [SparseAutoencoder, JumpReLUSAE, BatchTopKSAE])
+def test_transcoders_of_circuit_tracer(autoencoder, skip, X, tmp_path):
+    library = pytest.importorskip("circuit_tracer.transcoder.single_layer_transcoder")
+    model, X, rows = transcoder(X, autoencoder, skip=skip, n_targets=12)
+    folder = write_circuit_tracer(tmp_path, [model, model], model="gpt2", site="mlp.hook_in")
+    paths = {layer: str(folder / f"layer_{layer}.safetensors") for layer in range(2)}
+    hooks = {"feature_input_hook": "mlp.hook_in", "feature_output_hook": "hook_mlp_out"}
+    theirs = library.load_transcoder_set(paths, "mine", **hooks, device=torch.device("cpu"))
+    with torch.no_grad():
+        assert_same(model, X, theirs[1].encode(rows).numpy(), theirs[1](rows).numpy())

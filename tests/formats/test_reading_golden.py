@@ -5,6 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -38,6 +40,8 @@ CLASSES = {
     "standard": SparseAutoencoder,
     "AutoEncoder": SparseAutoencoder,
     "topk": TopKSAE,
+    "normalize": TopKSAE,
+    "SAE-Res-Qwen3": TopKSAE,
     "AutoEncoderTopK": TopKSAE,
     "jumprelu": JumpReLUSAE,
     "params": JumpReLUSAE,
@@ -54,6 +58,8 @@ CLASSES = {
     "skip": Transcoder,
     "transcode": Transcoder,
 }
+BIN = "pytorch_model.bin"
+TRANSCODERS = ("circuit_tracer",)  # formats of nothing else
 
 each_golden = pytest.mark.parametrize("folder", READ, ids=name_of)
 
@@ -75,7 +81,7 @@ def autoencoder_of(model):
 
 
 def test_all_files_are_tested():
-    assert len(FOLDERS) == 30
+    assert len(FOLDERS) == 38
     assert set(REFUSED) <= {name_of(folder) for folder in FOLDERS}
 
 
@@ -104,7 +110,8 @@ def test_the_formulas_hold_in_double_precision(folder):
 def test_the_class_tells_the_activation(folder):
     model = autoencoder_of(read(file_of(folder)))
     known = sorted((name for name in CLASSES if folder.name.startswith(name)), key=len)
-    assert type(model) is CLASSES[known[-1]]
+    expected = Transcoder if folder.parent.name in TRANSCODERS else CLASSES[known[-1]]
+    assert type(model) is expected
     assert model.source_["format"] == folder.parent.name
 
 
@@ -194,6 +201,65 @@ def test_sparsify_tells_by_its_folder_where_it_is_from(tmp_path):
         assert (source["layer"], source["site"], source["module"]) == (5, site, name)
 
 
+def test_a_transcoder_of_sparsify_reads_what_enters_a_module(tmp_path):
+    shutil.copytree(GOLDEN / "sparsify/transcode", tmp_path / "layers.5.mlp")
+    source = read(tmp_path / "layers.5.mlp").source_
+    assert (source["module"], source["module_out"]) == ("layers.5.mlp.input", "layers.5.mlp")
+    assert source["layer"] == 5
+    assert "site" not in source
+
+
+def test_plain_files_tell_by_their_names_where_they_are_from(tmp_path):
+    qwen = GOLDEN / "qwen_scope/SAE-Res-Qwen3-1.7B-Base-W64-L0_4/layer3.sae.pt"
+    facts = {"model": "Qwen/Qwen3-1.7B-Base", "layer": 3, "site": "resid_post"}
+    assert read(qwen).source_ == {"format": "qwen_scope", **facts}
+    # In the cache of the hub two folders lie between.
+    cached = (
+        tmp_path / "models--Qwen--SAE-Res-Qwen3-8B-Base-W64K-L0_50/snapshots/abc/layer20.sae.pt"
+    )
+    cached.parent.mkdir(parents=True)
+    shutil.copy(qwen, cached)
+    assert (read(cached).k_, read(cached).source_["model"]) == (50, "Qwen/Qwen3-8B-Base")
+    assert read(cached, k=3).k_ == 3
+    shutil.copy(qwen, tmp_path / "layer3.sae.pt")
+    with pytest.raises(ValueError, match="how many codes a row has: give k="):
+        read(tmp_path / "layer3.sae.pt")
+    with pytest.raises(ValueError, match=r"has autoencoders in layer3\.sae\.pt: name one of them"):
+        read(tmp_path)
+    llama = read(file_of(GOLDEN / "goodfire/relu")).source_
+    facts = {"model": "meta-llama/Llama-3.1-8B-Instruct", "layer": 19, "site": "resid_post"}
+    assert llama == {"format": "goodfire", **facts}
+
+
+def test_a_module_is_found_in_its_sparse_encoder(tmp_path):
+    """By the folder of the whole model, whose own configuration is the transformer's."""
+    shutil.copytree(GOLDEN / "sentence_transformers/topk", tmp_path / "2_SparseAutoEncoder")
+    (tmp_path / "modules.json").write_text("[]")
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    X, features, _ = expected(GOLDEN / "sentence_transformers/topk")
+    for path in (tmp_path, tmp_path / "2_SparseAutoEncoder"):
+        assert_allclose(read(path).transform(X), features, rtol=1e-5, atol=1e-5)
+
+
+def test_one_matrix_under_two_names(tmp_path):
+    """A file of torch.save has encoder and decoder, which have to be the same."""
+    folder = tmp_path / "module"
+    shutil.copytree(GOLDEN / "sentence_transformers/topk", folder)
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save({**weights, "encoder.weight": weights["decoder.linear.weight"]}, folder / BIN)
+    X, features, _ = expected(GOLDEN / "sentence_transformers/topk")
+    assert_allclose(read(folder).transform(X), features, rtol=1e-5, atol=1e-5)
+    torch.save({**weights, "encoder.weight": torch.zeros(64, 16)}, folder / BIN)
+    with pytest.raises(ValueError, match="decoder is not the transposed encoder"):
+        read(folder)
+    del weights["decoder.linear.weight"]
+    torch.save(weights, folder / BIN)
+    with pytest.raises(ValueError, match=r"it has no encoder\.weight"):
+        read(folder)
+
+
 def test_a_format_can_be_named():
     folder = GOLDEN / "dictionary_learning/AutoEncoderNew"
     named = read(folder, format="dictionary_learning", dtype="float64")
@@ -221,10 +287,14 @@ def test_what_is_not_recognised_is_said(tmp_path):
         ("saelens/jumprelu_transcoder", JumpReLUSAE, False),
         ("sparsify/skip", TopKSAE, True),
         ("sparsify/transcode", TopKSAE, False),
+        ("circuit_tracer/relu", SparseAutoencoder, False),
+        ("circuit_tracer/jumprelu", JumpReLUSAE, False),
+        ("circuit_tracer/topk", TopKSAE, False),
+        ("circuit_tracer/skip", SparseAutoencoder, True),
     ],
 )
 def test_the_parameters_of_transcoders(name, autoencoder, skip):
-    model = read(GOLDEN / name)
+    model = read(file_of(GOLDEN / name))
     assert (type(model.estimator), model.skip) == (autoencoder, skip)
     assert hasattr(model, "skip_coef_") == skip
 

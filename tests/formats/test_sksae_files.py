@@ -21,7 +21,7 @@ import sksae
 from sksae import ActivationExtractor, GatedSAE, TopKSAE, Transcoder
 from sksae._files import _writing, digest_of
 from sksae.datasets import TINY_LM_PATH
-from sksae.formats._random_states import check_generator
+from sksae.formats._sksae import check_generator
 from sksae.interpret import Explanation
 from tests.cases import each_case
 from tests.estimators import FAMILY, PREDICTORS, SAES, wide

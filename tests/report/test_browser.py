@@ -4,13 +4,14 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
 from sksae._signs import visible
 from sksae.interpret import FeatureAtlas
 from sksae.report import write_page
-from tests.report.decoding import read_index
+from tests.report.decoding import read_features, read_index
 from tests.report.synthetic_atlas import SyntheticAtlas
 
 pytestmark = pytest.mark.browser
@@ -146,7 +147,151 @@ def written(tmp_path_factory):
 def large(tmp_path_factory):
     """A page about 16,384 features, which is an index and 64 parts."""
     atlas = SyntheticAtlas(16_384, n_examples=2, n_sampled=0, period=22)
-    return write_page(tmp_path_factory.mktemp("large") / "index.html", atlas)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sksae.report._page.ONE_FILE", 10_000)
+        return write_page(tmp_path_factory.mktemp("large") / "index.html", atlas)
+
+
+class Scored(str):
+    scores = {"detection": {"value": 0.6, "low": 0.45, "high": 0.7, "baseline": {"random": 0.5}}}
+
+
+@pytest.fixture(scope="module")
+def stated(tmp_path_factory):
+    """A page with columns beside the texts, and statements about features 3, 4 and 5."""
+    statements = pd.DataFrame(
+        {
+            "text": ["cold days", EVIL[0], "feathers"],
+            "survives": [True, False, True],
+            "n_texts": [40, 5, 12],
+            "with": [4.5, 3, 1],
+            "without": [3.0, 3, 3],
+            "effect": [0.5, 0.01, -0.2],
+            "effect_low": [0.4, -0.1, -0.3],
+            "effect_high": [0.6, 0.12, -0.1],
+            "family_pvalue": [1e-6, 1, 0.01],
+            "texts_for": [(0, 2), (), (1,)],
+            "texts_against": [(1,), (), ()],
+        },
+        index=[3, 4, 5],
+    )
+    tested_on = {"text": [f"was cold {EVIL[1]}", "so mild", "cold " * 100], "stars": [5, 1, 4.5]}
+    frame = pd.DataFrame({"stars": np.arange(2000) % 5 + 1, EVIL[1]: ["Rome", None] * 1000})
+    return write_page(
+        tmp_path_factory.mktemp("stated") / "index.html",
+        SyntheticAtlas(30, words=WORDS),
+        explanations={3: Scored("cold days"), 4: "others"},
+        columns=frame,
+        statements=statements,
+        tested_on=tested_on,
+    )
+
+
+def shown_texts(selector):
+    return f"[...document.querySelectorAll('{selector}')].map(e => e.textContent)"
+
+
+def test_columns_stand_beside_examples(page, stated):
+    page.open(stated, "#feature/1")
+    page.wait("document.querySelectorAll('.example').length === 45")
+    (feature,) = [f for f in read_features(stated) if f["feature"] == 1]
+    text = feature["groups"][0]["examples"][0]["text"]
+    rome = [f"{EVIL[1]}Rome"] if text % 2 == 0 else []
+    first = ".strongest .example:first-child .columns div"
+    assert page.js(shown_texts(first)) == [f"stars{text % 5 + 1}", *rome]
+
+
+def test_statements_with_texts_for_and_against(page, stated):
+    page.open(stated)
+    assert page.text(".survivors p") == "2 of 3 statements survive on held-out texts."
+    page.click("#to-statements")
+    page.wait("document.querySelectorAll('.statement').length === 3")
+    assert page.js(shown_texts(".statement h2 bdi")) == ["cold days", EVIL[0], "feathers"]
+    assert page.js(shown_texts(".verdict")) == ["survives", "does not survive", "survives"]
+    assert page.text("#statement-3 b") == "+0.50"
+    assert page.text("#statement-5 .effect-line .soft") == "−0.30 to −0.10"
+    facts = "40 texts have it · mean 4.5 with, 3 without · p 1.0e-6, corrected for 3 statements"
+    assert page.text("#statement-3 p.soft") == facts
+    page.click("#statement-3 summary")
+    sides = page.js(shown_texts("#statement-3 .sides .text"))
+    assert sides[0] == f"was cold {EVIL[1]}"
+    assert (len(sides[1]), sides[2]) == (281, "so mild")
+    assert page.js(shown_texts("#statement-3 .sides .columns div")) == [
+        "stars5",
+        "stars4.5",
+        "stars1",
+    ]
+    page.click("#statement-3 .sides button")
+    assert page.js(shown_texts("#statement-3 .sides .text"))[1] == "cold " * 100
+    assert page.js("document.querySelectorAll('#statement-4 details').length") == 0
+
+
+def test_statements_and_features_lead_to_each_other(page, stated):
+    page.open(stated, "#statements/5")
+    assert page.js("document.querySelector('#statement-5 details').open")
+    page.click("#statement-5 .of-feature a")
+    page.wait("document.title.startsWith('Feature 5 ')")
+    page.wait("document.querySelector('.statement-link') !== null")
+    assert page.text(".statement-link") == "Its words are a statement that survives: effect −0.20"
+    page.click(".statement-link a")
+    page.wait("location.hash === '#statements/5'")
+
+
+def test_words_that_do_not_beat_chance_say_so(page, stated):
+    page.open(stated, "#feature/3")
+    page.wait("document.querySelector('.scores') !== null")
+    assert page.text(".heading + .warning").startswith("not better than chance")
+    assert page.js(shown_texts("#window .doubted")) == ["0.60 not better than chance"]
+
+
+def test_search_finds_texts_of_examples(page, stated):
+    """Two pieces of a text that stand beside each other in examples of some features only."""
+    features = read_features(stated)
+    strings = {
+        f["feature"]: ["".join(e["tokens"]) for g in f["groups"] for e in g["examples"]]
+        for f in features
+    }
+    columns = columns_of(stated)
+    wanted = next(
+        f"{a}{b}".strip()
+        for a, b in ((f" w{i}", f" w{j}") for i in range(20) for j in range(20))
+        if 0 < sum(any(f"{a}{b} " in text for text in texts) for texts in strings.values()) < 9
+    )
+    terms = wanted.split()
+
+    def is_named(feature):
+        label = (columns["label"][feature] or "") + " ".join(columns["tokens"][feature])
+        return [term for term in terms if term not in f"#{feature} {label}".lower()]
+
+    expected = [
+        feature
+        for feature, texts in strings.items()
+        if is_named(feature)
+        and any(all(term in text for term in is_named(feature)) for text in texts)
+    ]
+    page.open(stated)
+    page.keys("/", wanted)
+    page.wait("searching.part === nParts()")
+    named = [f for f in strings if not is_named(f)]
+    page.wait("document.getElementById('also').textContent !== 'reading examples …'")
+    assert page.text("#also") == f"and {len(expected)} more by their examples"
+    assert page.rows() == [*named, *expected][: len(page.rows())]
+    assert page.js("document.querySelectorAll('#window .snippet b').length") > 0
+    page.driver.execute_script("open(arguments[0])", expected[0])
+    page.wait("document.querySelectorAll('.example.hit').length > 0")
+    page.js("byId('search').focus()")
+    page.keys(Keys.ESCAPE)
+    assert page.text("#also") == ""
+
+
+@pytest.mark.parametrize("place", ["#start", "#statements/3", "#feature/3"])
+def test_frames_fit_a_phone(page, stated, place):
+    page.viewport(360, 640)
+    page.open(stated, place)
+    page.wait("document.querySelector('.statement, .example, .survivors') !== null")
+    assert page.js("document.documentElement.scrollWidth") == 360
+    wide = "[...document.querySelectorAll('main')].filter(e => e.scrollWidth > e.clientWidth)"
+    assert page.js(f"{wide}.length") == 0
 
 
 def columns_of(path):

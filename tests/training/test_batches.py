@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sksae._processes import NEGLIGIBLE, RowShare
 from sksae.training import Batches, Normalization, geometric_median
 
 
@@ -20,6 +21,33 @@ def test_a_pass_sees_every_row_once(n, batch_size, seed):
     assert len(seen) == len(batches)
     assert {len(x) for x in seen[:-1]} <= {min(batch_size, n)}
     assert sorted(torch.cat(seen).tolist()) == list(range(n))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=4),
+    batch_size=st.integers(1, 30),
+    seed=st.integers(0, 99),
+)
+def test_shares_of_a_batch_are_the_batch_of_one_process(sizes, batch_size, seed):
+    total = sum(sizes)
+    X = np.arange(total, dtype=np.float64)[:, None]
+    rows = torch.arange(0, total, 2)  # some are held out
+    options = {"rows": rows, "generator": generator(seed)}
+    alone = [x for x, _ in Batches(X, None, batch_size, torch.float64, "cpu", **options)]
+    shares = []
+    for first, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
+        share = RowShare(int(first), size, total)
+        options = {"rows": rows, "share": share, "generator": generator(seed)}
+        own = X[first : first + size]
+        shares.append(list(Batches(own, None, batch_size, torch.float64, "cpu", **options)))
+        assert len(shares[-1]) == len(alone)
+    for number, expected in enumerate(alone):
+        parts = [share[number] for share in shares]
+        # A process without a row of the batch has one of next to no weight.
+        assert all(len(x) for x, _ in parts)
+        x = torch.cat([x[w > NEGLIGIBLE] for x, w in parts])
+        assert sorted(x.flatten().tolist()) == sorted(expected.flatten().tolist())
 
 
 def test_rows_and_weights_stay_together():

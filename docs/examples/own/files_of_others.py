@@ -97,7 +97,7 @@ written = write_saelens(folder.parent / "for_saelens", ours)
 print(sorted(path.name for path in Path(written).iterdir()))
 
 # %%
-# A model card says what the dictionary is. ``push_to_hub(ours, "me/digits", X=X)`` would publish it with
-# the files.
+# A model card says what the dictionary is. ``push_to_hub(ours, "me/digits", X=X)`` would publish it
+# with the files.
 
 print(save_card(folder.parent / "card.md", ours, X=X, dataset="digits of scikit-learn").read_text())

@@ -71,8 +71,8 @@ ax.legend(frameon=False)
 # %%
 # What a fit measures
 # -------------------
-# ``fit`` reads the file a batch at a time, as often as it needs. ``MetricsLogger`` writes a line per
-# pass to a table, or sends it to trackio, Weights & Biases, TensorBoard or MLflow.
+# ``fit`` reads the file a batch at a time, as often as it needs. ``MetricsLogger`` writes a line
+# per pass to a table, or sends it to trackio, Weights & Biases, TensorBoard or MLflow.
 
 table = folder / "fit.csv"
 fitted = TopKSAE(64, k=4, max_iter=3, random_state=0).set_callbacks(MetricsLogger(table))

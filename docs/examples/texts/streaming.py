@@ -26,9 +26,9 @@ def stream():
 # %%
 # One pass over the stream
 # ------------------------
-# ``stream`` of the extractor reads mappings with a text as well as texts. It keeps a buffer of rows,
-# from which chunks are drawn at random, so that a chunk has rows of many texts. ``partial_fit``
-# learns from each chunk. The held-out rows are those of texts that come later.
+# ``stream`` of the extractor reads mappings with a text as well as texts. It keeps a buffer of
+# rows, from which chunks are drawn at random, so that a chunk has rows of many texts.
+# ``partial_fit`` learns from each chunk. The held-out rows are those of texts that come later.
 
 model, tokenizer = load_tiny_lm()
 extractor = ActivationExtractor(model, layer=3, tokenizer=tokenizer)
@@ -49,6 +49,6 @@ ax.spines[["top", "right"]].set_visible(False)
 # %%
 # More than one pass
 # ------------------
-# Where the rows fit on the disk, ``extractor.to_memmap(texts, folder)`` writes them once, and ``fit``
-# makes as many passes as it needs, with a learning rate that falls to zero at their end. That gives
-# better dictionaries than one pass over a stream of the same length.
+# Where the rows fit on the disk, ``extractor.to_memmap(texts, folder)`` writes them once, and
+# ``fit`` makes as many passes as it needs, with a learning rate that falls to zero at their end.
+# That gives better dictionaries than one pass over a stream of the same length.

@@ -20,6 +20,7 @@ from sksae.interpret import (
     split_texts,
     validate,
 )
+from sksae.report import write_page
 
 # %%
 # Reviews whose truth is known
@@ -118,7 +119,24 @@ ax.set_title("What drives the rating?", loc="left")
 ax.spines[["top", "right", "left"]].set_visible(False)
 
 # %%
-# The same for a file of one's own, with a page to look at the examples of every feature:
+# A page to send around
+# ---------------------
+# One file shows the statements, reviews for and against each of them, and the features with their
+# examples, with the rating beside every review.
+
+page = write_page(
+    "sksae-report/statements.html",
+    atlas,
+    title="What drives the rating?",
+    explanations=words,
+    columns={"rating": rating[finding], "length": length[finding]},
+    statements=table,
+    tested_on={"text": others, "rating": rating[testing], "length": length[testing]},
+)
+print(f"{page.stat().st_size / 1e6:.1f} MB")
+
+# %%
+# The same for a file of one's own:
 #
 # .. code-block:: bash
 #

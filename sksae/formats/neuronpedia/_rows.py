@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 
-from sksae._json import plain_json
+from sksae._files import plain_json
 from sksae._params import Float
 from sksae.formats.neuronpedia._fields import ACTIVATION, EXPLANATION, FEATURE, SCORE
 from sksae.formats.neuronpedia._lines import digits, well_formed

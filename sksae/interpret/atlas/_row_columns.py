@@ -78,11 +78,11 @@ def column_arrays(X, coder, arrays, strings):
     # Random rows go first: all features are tested on them.
     rows = np.sort(rows[np.argsort(first)][: _ENTRIES // len(names)])
     scale = np.where(deviation > 0, deviation, np.inf)
-    kept = (np.asarray(values[rows], dtype=np.float64) - mean) / scale
+    standardised = (np.asarray(values[rows], dtype=np.float64) - mean) / scale
     content = {
         "column_string": strings.number(names),
         "kept_row": rows.astype(np.int64),
-        "kept_value": np.nan_to_num(kept).astype(np.float32),
+        "kept_value": np.nan_to_num(standardised).astype(np.float32),
     }
     components = getattr(coder, "components_", None)
     is_direction = not hasattr(coder, "predict")  # a transcoder writes elsewhere

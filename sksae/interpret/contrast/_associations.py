@@ -71,8 +71,8 @@ def associations(X, target, statistic, design=None):
         else:
             form = FORMS[statistic]
             step = float(form == "fires")
-            found = score_tests(in_form(block, form), design, step=step)
-            tested = [found.correlation, found.low, found.high, found.pvalues]
+            tests = score_tests(in_form(block, form), design, step=step)
+            tested = [tests.correlation, tests.low, tests.high, tests.pvalues]
         if linear:  # heavy tails make linear effects of nothing; ranks have none
             also = score_tests(in_form(block, "ranks"), ranked).pvalues
             tested[3] = np.maximum(tested[3], also)

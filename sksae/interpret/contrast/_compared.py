@@ -7,6 +7,8 @@ from scipy import sparse
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_consistent_length
 
+from sksae._arrays import check_rows
+from sksae._coding import sparse_coder, sparse_codes
 from sksae.interpret.contrast._documents import check_groups, pool_rows, split_documents
 from sksae.interpret.contrast._score_tests import expanded, make_design
 from sksae.interpret.contrast._targets import Target, read_groups
@@ -60,8 +62,8 @@ class Compared(NamedTuple):
                 random_state=random,
             )
         except ValueError as error:
-            what = "documents" if self.group is None else "groups"
-            raise ValueError(f"{shown} {what} cannot be split: {error}") from error
+            units_shown = "documents" if self.group is None else "groups"
+            raise ValueError(f"{shown} {units_shown} cannot be split: {error}") from error
         is_held = np.isin(unit, held)
         parts = np.flatnonzero(~is_held), np.flatnonzero(is_held)
         if min(map(len, parts)) < 4 or any(
@@ -90,15 +92,15 @@ def compared_documents(X, target, groups, covariates, pooling):
         return Compared(X, target, None, covariates)
     if pooling is not None:
         return _pooled(X, target, groups, covariates, pooling)
-    found = read_groups(groups, target)
-    if not found.varies.any():
+    grouping = read_groups(groups, target)
+    if not grouping.varies.any():
         # Groups with one value of the target each are the observations.
         return _pooled(X, target, groups, covariates, "mean")
     # A group within which the target does not vary compares nothing.
-    kept = np.flatnonzero(found.varies[found.number])
-    order = kept[np.lexsort((target.values[kept], found.number[kept]))]
-    compared = Compared(X, target, found.number, covariates, found.are_pairs)
-    return compared.rows(order)
+    comparable = np.flatnonzero(grouping.varies[grouping.number])
+    by_group = np.lexsort((target.values[comparable], grouping.number[comparable]))
+    compared = Compared(X, target, grouping.number, covariates, grouping.are_pairs)
+    return compared.rows(comparable[by_group])
 
 
 def _pooled(X, target, groups, covariates, pooling):
@@ -144,3 +146,18 @@ def _checked(values):
         if not np.isfinite(values).all():
             raise ValueError("covariates contain NaN or infinity.")
     return values
+
+
+def baseline_codes(baseline, n_rows):
+    """Return the codes of a baseline, from its transformer where it has one."""
+    if isinstance(baseline, tuple) and len(baseline) == 2 and hasattr(baseline[0], "transform"):
+        coder, rows = sparse_coder(baseline[0]), baseline[1]
+        baseline = sparse_codes(coder, rows, 1)
+    elif hasattr(baseline, "transform") and hasattr(baseline, "get_params"):
+        raise ValueError(
+            "baseline is a transformer; pass it with the rows that it codes, baseline=(transformer,"
+            " rows), or its codes."
+        )
+    check_rows(baseline, "baseline")
+    check_consistent_length(baseline, np.empty(n_rows))
+    return baseline

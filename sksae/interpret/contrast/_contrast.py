@@ -8,10 +8,10 @@ from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator, clone
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils import ClassifierTags, check_random_state
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sksae._arrays import check_rows
-from sksae._coding import as_csr, sparse_coder, sparse_codes
+from sksae._coding import as_csr
 from sksae._drafts import on_a_draft
 from sksae._optional import needed
 from sksae._params import Float, Int, Option, Seed, check_params
@@ -27,10 +27,10 @@ from sksae.interpret.contrast._associations import (
     pair_associations,
     permuted_pvalues,
 )
-from sksae.interpret.contrast._compared import compared_documents
+from sksae.interpret.contrast._compared import baseline_codes, compared_documents
 from sksae.interpret.contrast._documents import POOLINGS, check_class_sizes
 from sksae.interpret.contrast._effects import effect_interval
-from sksae.interpret.contrast._greedy import greedy_set
+from sksae.interpret.contrast._feature_sets import greedy_set, lasso_set
 from sksae.interpret.contrast._measures import (
     CENTRED,
     STATISTICS,
@@ -124,8 +124,12 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
         testing and selection, for effects without selection bias.
     n_features_to_select : int, default=None
         The largest number of features of a set that does not repeat itself, chosen among the
-        significant ones: each for what it adds on held-out documents to a linear model of the
-        target by those before it. None selects all that are significant.
+        significant ones, see `selection`. None selects all that are significant.
+    selection : {"greedy", "lasso"}, default="greedy"
+        How they are chosen. "greedy" takes each for what it adds on held-out documents to a linear
+        model of the target by those before it. "lasso" takes those of the first linear model, as
+        its L1 penalty falls, that has so many, the largest standardised coefficients first, up to
+        where they explain most of held-out documents [6]_.
     random_state : int, RandomState instance or None, default=None
         Source of the permutations, of the documents held out and of the folds of the choice.
 
@@ -237,6 +241,8 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
     .. [4] Mantel, N. "Chi-square tests with one degree of freedom; extensions of the
        Mantel-Haenszel procedure." Journal of the American Statistical Association 58, 1963.
     .. [5] Wilcoxon, F. "Individual comparisons by ranking methods." Biometrics Bulletin 1, 1945.
+    .. [6] Tibshirani, R. "Regression shrinkage and selection via the lasso." Journal of the Royal
+       Statistical Society B 58, 1996.
 
     Examples
     --------
@@ -271,6 +277,7 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
         "n_permutations": Int(0),
         "held_out": Float(0, 1, open_="high"),
         "n_features_to_select": Int(1, none=True),
+        "selection": Option("greedy", "lasso"),
         "random_state": Seed(),
     }
 
@@ -287,6 +294,7 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
         n_permutations=0,
         held_out=0,
         n_features_to_select=None,
+        selection="greedy",
         random_state=None,
     ):
         self.statistic = statistic
@@ -299,6 +307,7 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
         self.n_permutations = n_permutations
         self.held_out = held_out
         self.n_features_to_select = n_features_to_select
+        self.selection = selection
         self.random_state = random_state
 
     @on_a_draft
@@ -334,14 +343,14 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
         """
         check_params(self)
         check_rows(X, "X")
-        given = y
+        raw_y = y
         X, y = validate_data(
             self, X, y, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32]
         )
         for name in _OPTIONAL:
             vars(self).pop(name, None)  # of an earlier fit
-        is_ordered = getattr(getattr(given, "dtype", None), "ordered", False)
-        target = read_target(given if is_ordered else y, self.target_type, self.pos_label)
+        is_ordered = getattr(getattr(raw_y, "dtype", None), "ordered", False)
+        target = read_target(raw_y if is_ordered else y, self.target_type, self.pos_label)
         self.target_type_ = target.type
         data = compared_documents(X, target, groups, covariates, self.pooling)
         self._check_statistic(data)
@@ -355,8 +364,8 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
         if self.n_features_to_select is not None:
             self._choose(data, random)
         if baseline is not None:
-            codes = _baseline_codes(baseline, len(target.values))
-            self.baseline_ = clone(self).fit(codes, given, groups, covariates=covariates)
+            codes = baseline_codes(baseline, len(target.values))
+            self.baseline_ = clone(self).fit(codes, raw_y, groups, covariates=covariates)
         return self
 
     def _check_statistic(self, data):
@@ -439,7 +448,8 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
             blocks = [in_form(block, FORMS[statistic]) for block in column_blocks(X)]
             codes = sparse.csr_array(sparse.hstack(blocks))
             design = data.design(statistic)
-            chosen, gains = greedy_set(codes, design, self.n_features_to_select, random)
+            choose = greedy_set if self.selection == "greedy" else lasso_set
+            chosen, gains = choose(codes, design, self.n_features_to_select, random)
             self.chosen_, self.gains_ = candidates[chosen], np.array(gains)
 
     def table(self, feature_names=None):
@@ -580,18 +590,3 @@ def _differences(X):
     """Return the codes of the second document of each pair, less those of the first."""
     X = as_csr(sparse.csr_array(X))
     return sparse.csr_array(X[1::2] - X[::2])
-
-
-def _baseline_codes(baseline, n_rows):
-    """Return the codes of a baseline, from its transformer where it has one."""
-    if isinstance(baseline, tuple) and len(baseline) == 2 and hasattr(baseline[0], "transform"):
-        coder, rows = sparse_coder(baseline[0]), baseline[1]
-        baseline = sparse_codes(coder, rows, 1)
-    elif hasattr(baseline, "transform") and hasattr(baseline, "get_params"):
-        raise ValueError(
-            "baseline is a transformer; pass it with the rows that it codes, baseline=(transformer,"
-            " rows), or its codes."
-        )
-    check_rows(baseline, "baseline")
-    check_consistent_length(baseline, np.empty(n_rows))
-    return baseline

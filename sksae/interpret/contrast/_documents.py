@@ -88,9 +88,9 @@ def check_groups(groups, positive):
     wrong = np.flatnonzero(labels[number] != positive)
     if len(wrong):
         name = names[number[wrong[:1]]].tolist()[0]
-        what = "both labels" if labels.dtype == bool else "different targets"
+        conflict = "both labels" if labels.dtype == bool else "different targets"
         raise ValueError(
-            f"The rows of group {name!r} have {what}; a group is one document and has one "
+            f"The rows of group {name!r} have {conflict}; a group is one document and has one "
             f"label (row {firsts[number[wrong[0]]]} differs from row {wrong[0]}). With "
             f"pooling=None, rows are documents, and groups depend on each other."
         )

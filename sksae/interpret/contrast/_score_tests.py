@@ -16,7 +16,7 @@ from sksae._runs import run_starts
 from sksae.interpret.contrast._statistics import skewed_pvalues
 
 _ROUNDING = 1e-12  # share of a sum of squares below which a spread counts as 0
-_ROWS_PER_KNOT, _FEWEST_KNOTS, _MOST_KNOTS = 100, 3, 10  # of the splines of a covariate
+_ROWS_PER_KNOT, _FEWEST_KNOTS, _MOST_KNOTS = 100, 3, 30  # of the splines of a covariate
 
 
 class Design(NamedTuple):

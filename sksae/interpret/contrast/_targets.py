@@ -84,17 +84,17 @@ def _numbers_of_ordered(y):
 
 
 def _type_of(y):
-    found = type_of_target(y, input_name="y")
-    if found not in ("binary", "multiclass", "continuous"):
+    kind = type_of_target(y, input_name="y")
+    if kind not in ("binary", "multiclass", "continuous"):
         check_classification_targets(y)  # raises, or y has one type that is none of these
-        raise ValueError(f"y is {found!r}; one label or one number per document is needed.")
+        raise ValueError(f"y is {kind!r}; one label or one number per document is needed.")
     n_values = len(np.unique(y))
-    if found == "multiclass" and y.dtype.kind in "iuf" and n_values > _MANY_CLASSES:
+    if kind == "multiclass" and y.dtype.kind in "iuf" and n_values > _MANY_CLASSES:
         raise ValueError(
             f"y has {n_values} different whole numbers. Say what they are: target_type='counts', "
             f"'ordinal', 'continuous', or 'multiclass' for as many classes."
         )
-    return found
+    return kind
 
 
 def _numbers(y, target_type):

@@ -35,21 +35,23 @@ def candidate_sides(feature, n_candidates, random_state):
     if n_candidates == 1:
         return Sides(explaining, None, texts)
     rng = np.random.default_rng([random_state, feature.feature, 1])
-    kept = {texts[i] for i in rng.permutation(len(texts))[: len(texts) // 2].tolist()}
+    for_choosing = {texts[i] for i in rng.permutation(len(texts))[: len(texts) // 2].tolist()}
     firing = set(_texts(scoring.windows()))
     free = {key_of(e.text) for part in scoring.silent.values() for e in part} - firing
     free = sorted(free, key=repr)
-    kept |= {free[i] for i in rng.permutation(len(free))[: len(free) // 2].tolist()}
+    for_choosing |= {free[i] for i in rng.permutation(len(free))[: len(free) // 2].tolist()}
     silent = {
-        kind: [e for e in [*explaining.silent.get(kind, []), *part] if key_of(e.text) in kept]
+        kind: [
+            e for e in [*explaining.silent.get(kind, []), *part] if key_of(e.text) in for_choosing
+        ]
         for kind, part in scoring.silent.items()
     }
-    choosing = _restricted(explaining, kept)._replace(silent=silent)
+    choosing = _restricted(explaining, for_choosing)._replace(silent=silent)
     n_firing, n_silent = sum(map(len, choosing.quantiles)), sum(map(len, silent.values()))
     if min(n_firing, n_silent) < _FEWEST:
         return Sides(explaining, None, texts)
-    writing = _restricted(explaining, set(texts) - kept)
-    return Sides(writing, choosing, tuple(dict.fromkeys([*texts, *kept])))
+    writing = _restricted(explaining, set(texts) - for_choosing)
+    return Sides(writing, choosing, tuple(dict.fromkeys([*texts, *for_choosing])))
 
 
 def chosen_windows(side, n_examples):
@@ -123,14 +125,14 @@ class CandidateQuestions(Sequence):
         best = {number: texts[0] for number, texts in candidates.items()}
         several = [number for number, texts in candidates.items() if len(texts) > 1]
         for start in range(0, len(several), _AT_A_TIME):
-            asked = []  # feature, description, question
+            comparisons = []  # feature, description, question
             for number in several[start : start + _AT_A_TIME]:
                 for text in candidates[number]:
                     tests = self.tests(number, [text])
-                    asked += [(number, text, question) for question in tests]
-            messages = [question.messages for _, _, question in asked]
+                    comparisons += [(number, text, question) for question in tests]
+            messages = [question.messages for _, _, question in comparisons]
             answers = ask(client, messages, name="choose", **options)
-            values = _values(asked, answers)
+            values = _values(comparisons, answers)
             for number in several[start : start + _AT_A_TIME]:
                 # The first of equal ones; nothing is better than no answer.
                 texts = candidates[number]
@@ -154,10 +156,10 @@ class CandidateQuestions(Sequence):
             yield from detection(choosing, text, plan, rng)
 
 
-def _values(asked, answers):
+def _values(comparisons, answers):
     """Return the balanced accuracy of each description that has one, by feature and text."""
     groups = {}
-    for (number, text, question), answer in zip(asked, answers, strict=True):
+    for (number, text, question), answer in zip(comparisons, answers, strict=True):
         questions, flags = groups.setdefault((number, text), ([], []))
         questions.append(question)
         try:

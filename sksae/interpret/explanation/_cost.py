@@ -9,6 +9,7 @@ from sksae.interpret.explanation._explanation_scores import (
     EMBEDDING,
     TESTS,
     Subject,
+    check_baseline,
     questions_about,
     too_rare,
 )
@@ -34,6 +35,7 @@ def estimate_cost(
     per_question=5,
     min_examples=5,
     baselines=True,
+    baseline=None,
     count_tokens=None,
     random_state=0,
 ):
@@ -59,8 +61,9 @@ def estimate_cost(
     per_question, min_examples : int, default=5
         As for :func:`score_explanations`.
     baselines : bool, default=True
-        As for :func:`score_explanations`; the questions about its `baseline` come on top, and are
-        those of that atlas.
+        As for :func:`score_explanations`.
+    baseline : tuple of (FeatureAtlas, dict of int to (Explanation or str)), default=None
+        As for :func:`score_explanations`.
     count_tokens : callable, default=None
         Maps a str to its number of tokens. None counts one token per four bytes of UTF-8.
     random_state : int, default=0
@@ -69,9 +72,9 @@ def estimate_cost(
     Returns
     -------
     cost : dict
-        `calls`, `tokens_in`, `tokens_out` and `price`; `steps`, the same by "explain" and by
-        method; `n_features`, and `n_measured`, those whose questions were written out; `how`, in
-        words.
+        `calls`, `tokens_in`, `tokens_out` and `price`; `steps`, the same by "explain", by method
+        and for the "baseline"; `n_features`, and `n_measured`, those whose questions were written
+        out; `how`, in words.
 
     Raises
     ------
@@ -123,7 +126,22 @@ def estimate_cost(
             step["tokens_in"] += FRAME + sum(n_tokens(m["content"], count_tokens) for m in messages)
             of_windows = _TOKENS_OUT_PER_WINDOW.get(name, 0) * n_windows
             step["tokens_out"] += 2 + _TOKENS_OUT.get(name, of_windows)
+    if n_measured:
+        _scale(steps, len(features) / n_measured)
+    if baseline is not None:
+        check_baseline(baseline)
+        sizes = {"n_examples": n_examples, "per_question": per_question}
+        sizes |= {"min_examples": min_examples, "count_tokens": count_tokens}
+        steps["baseline"] = _cost_of_scores(baseline, methods, random_state, sizes)
     return _summary(steps, len(features), n_measured, price_per_million, count_tokens)
+
+
+def _cost_of_scores(baseline, methods, random_state, sizes):
+    """Return the cost of the scores of other explanations, which are there already."""
+    atlas, explanations = baseline
+    options = {**sizes, "methods": methods, "baselines": False, "random_state": random_state}
+    steps = estimate_cost(atlas, list(explanations), **options)["steps"]
+    return {name: sum(steps[method][name] for method in methods) for name in _no_cost()}
 
 
 def _questions(feature, methods, plan, options, random_state):
@@ -139,8 +157,8 @@ def _questions(feature, methods, plan, options, random_state):
         return
     other_text = _TYPICAL_TEXT if baselines else None
     subject = Subject(feature, scoring, joined(explaining, scoring), _TYPICAL_TEXT, other_text)
-    for asked in questions_about(subject, methods, plan, random_state):
-        yield asked.method, asked.question.messages, len(asked.question.truth)
+    for scored in questions_about(subject, methods, plan, random_state):
+        yield scored.method, scored.question.messages, len(scored.question.truth)
 
 
 def _no_cost():
@@ -154,12 +172,15 @@ def n_tokens(text, count_tokens):
     return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
 
 
-def _summary(steps, n_features, n_measured, prices, count_tokens):
-    scale = n_features / n_measured if n_measured else 0.0
-    total = _no_cost()
+def _scale(steps, factor):
     for step in steps.values():
         for name in ("calls", "tokens_in", "tokens_out"):
-            step[name] = round(step[name] * scale)
+            step[name] = round(step[name] * factor)
+
+
+def _summary(steps, n_features, n_measured, prices, count_tokens):
+    total = _no_cost()
+    for step in steps.values():
         step["price"] = (step["tokens_in"] * prices[0] + step["tokens_out"] * prices[1]) / 1e6
         for name, value in step.items():
             total[name] += value

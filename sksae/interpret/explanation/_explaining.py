@@ -180,29 +180,29 @@ def name_of(client):
 
 def _descriptions(jobs, answers):
     """Different descriptions of each feature; a warning names the features without one."""
-    found, failed = {}, {}
+    descriptions, failed = {}, {}
     for (number, _), answer in zip(jobs, answers, strict=True):
         try:
             if isinstance(answer, Exception):
                 raise answer
             description = read_description(answer)
-            found.setdefault(number, {})[description] = True
+            descriptions.setdefault(number, {})[description] = True
         except Exception as error:  # of any type: a client is the user's own
             failed.setdefault(number, error)
-    failed = {number: error for number, error in failed.items() if number not in found}
+    failed = {number: error for number, error in failed.items() if number not in descriptions}
     if failed:
         number, error = next(iter(failed.items()))
         message = f"feature {number}: {type(error).__name__}: {error}"
-        if not found:
+        if not descriptions:
             raise RuntimeError(
                 f"None of {len(failed)} features could be explained; {message}"
             ) from error
         warnings.warn(
-            f"{len(failed)} of {len(failed) + len(found)} features have no explanation: "
+            f"{len(failed)} of {len(failed) + len(descriptions)} features have no explanation: "
             f"{named(failed)}; {message}. Call explain again for these.",
             stacklevel=3,
         )
-    return {number: list(texts) for number, texts in found.items()}
+    return {number: list(texts) for number, texts in descriptions.items()}
 
 
 def named(numbers):

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sksae._files import digest_of, read_json, write_text
-from sksae._json import plain_json
+from sksae._files import digest_of, plain_json, read_json, write_text
 from sksae._params import Int, check_option
 from sksae._signs import visible
 
@@ -112,7 +111,7 @@ def save_explanations(path, explanations):
     rivers
     """
     by_feature = sorted(as_explanations(explanations).items())
-    lines = [_line(one) for _, one in by_feature]
+    lines = [_line(explanation) for _, explanation in by_feature]
     content = {"format": _FORMAT, "version": _VERSION, "explanations": lines}
     content = {_DIGEST: digest_of(content), **content}  # first: its line can be left out
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -239,9 +238,9 @@ def load_explanations(path):
     lines = content.get("explanations")
     if not isinstance(lines, list) or len(content) > len(_ENTRIES):
         raise ValueError(f"{path} has no list of explanations, or more than {_ENTRIES}.")
-    found = {}
+    explanations = {}
     for number, line in enumerate(lines):
-        if not _is_valid(line) or line["feature"] in found:
+        if not _is_valid(line) or line["feature"] in explanations:
             raise ValueError(
                 f"Explanation {number} of {path} is damaged, or a second one of its feature."
             )
@@ -253,10 +252,10 @@ def load_explanations(path):
                 f"Explanation {number} of {path}, of feature {line['feature']}, is damaged: "
                 f"{next(filter(None, wrong))}."
             )
-        found[line["feature"]] = Explanation(
+        explanations[line["feature"]] = Explanation(
             line["feature"], line["text"], line["source"], scores, seen
         )
-    return found
+    return explanations
 
 
 def _is_valid(line):

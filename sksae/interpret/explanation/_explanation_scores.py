@@ -219,7 +219,7 @@ def score_explanations(
         check_option(name, value, Int(2))
     check_option("per_question", per_question, Int(1))
     check_option("baselines", baselines, Bool())
-    _check_baseline(baseline)
+    check_baseline(baseline)
     methods = _checked_methods(methods, client)
     explanations = as_explanations(explanations)
     features_of(atlas, list(explanations))
@@ -228,8 +228,8 @@ def score_explanations(
     scores, replies = {}, Replies([], [], [])
     asking = {"max_concurrency": max_concurrency, "verbose": verbose}
     for block in subjects.blocks() if set(methods) & set(TESTS) else ():
-        asked = [q for s in block for q in questions_about(s, methods, plan, random_state)]
-        scores |= _scores_by_asking(client, asked, replies, random_state, **asking)
+        questions = [q for s in block for q in questions_about(s, methods, plan, random_state)]
+        scores |= _scores_by_asking(client, questions, replies, random_state, **asking)
         if replies.are_hopeless():
             break
     if replies.answers:
@@ -247,10 +247,10 @@ def score_explanations(
     if baseline is not None:
         tests = {"n_examples": n_examples, "per_question": per_question, "embed": embed}
         options = {**tests, "methods": methods, "min_examples": min_examples, "baselines": False}
-        others = score_explanations(
+        of_baseline = score_explanations(
             *baseline, client, **options, **asking, random_state=random_state
         )
-        _put_beside(scored, others, methods)
+        _put_beside(scored, of_baseline, methods)
     return scored
 
 
@@ -299,7 +299,8 @@ def other_texts(explanations, random_state):
     return texts
 
 
-def _check_baseline(baseline):
+def check_baseline(baseline):
+    """Raise unless a baseline is None, or an atlas with explanations of its features."""
     if baseline is None:
         return
     if not isinstance(baseline, (tuple, list)) or len(baseline) != 2:
@@ -311,12 +312,12 @@ def _check_baseline(baseline):
     features_of(atlas, list(as_explanations(explanations)))
 
 
-def _put_beside(scored, others, methods):
-    """Add the mean value of other explanations to the baseline of every score."""
+def _put_beside(scored, of_baseline, methods):
+    """Add the mean value of a baseline's explanations to the baseline of every score."""
     for method in methods:
-        values = np.array([other.scores[method]["value"] for other in others.values()])
-        known = values[np.isfinite(values)]
-        mean = float(known.mean()) if len(known) else math.nan
+        values = np.array([words.scores[method]["value"] for words in of_baseline.values()])
+        finite = values[np.isfinite(values)]
+        mean = float(finite.mean()) if len(finite) else math.nan
         for explanation in scored.values():
             score = explanation.scores[method]
             baseline = {**score["baseline"], "estimator": mean}

@@ -1,8 +1,7 @@
 """Statements about a target, in words that are tested on texts that nobody has read."""
 
 from sksae.interpret.statements._annotation import annotate, estimate_annotation_cost
-from sksae.interpret.statements._text_split import split_texts
-from sksae.interpret.statements._validation import validate
+from sksae.interpret.statements._validation import split_texts, validate
 
 __all__ = ["annotate", "estimate_annotation_cost", "split_texts", "validate"]
 

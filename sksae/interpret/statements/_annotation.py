@@ -1,5 +1,6 @@
-"""Annotation of texts by words: a flag for each text that has what an explanation says."""
+"""Annotation of texts by words, as a language model or a rule reads them: a flag for each text."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,9 +17,39 @@ from sksae.interpret.explanation._client_calls import (
 from sksae.interpret.explanation._cost import FRAME, n_tokens
 from sksae.interpret.explanation._explanation import as_explanations
 from sksae.interpret.explanation._explanation_prompts import detect_messages, plain
-from sksae.interpret.statements._word_rules import rule_of
 
 _TOKENS_PER_ANSWER, _TOKENS_PER_PIECE = 2, 2
+
+# What is quoted ends where a word of the sentence may follow: it may be a quotation mark itself.
+_QUOTED = r'"(?s:.+?)"(?=$|[ ,;])'
+_THING = rf"(?:{_QUOTED}|a line break|a space)"
+_KINDS = {
+    "numbers": r"\d+",
+    "words": r"\w+",
+    "signs": r"[^\w\s]+",
+    "spaces": " ",
+    "line breaks": r"\n",
+    "single letters": r"\b[^\W\d_]\b",
+    "words in capitals": r"\b[A-ZÀ-ÖØ-Þ]{2,}\b",
+    "capitalised words": r"\b[A-ZÀ-ÖØ-Þ]\w*",
+    "what comes": r"\S+",
+    "Arabic text": "[\u0600-\u06ff]+",
+    "Chinese characters": "[\u4e00-\u9fff]+",
+    "Cyrillic text": "[\u0400-\u04ff]+",
+    "Devanagari text": "[\u0900-\u097f]+",
+    "Greek letters": "[\u0370-\u03ff]+",
+    "Korean text": "[\uac00-\ud7a3\u1100-\u11ff]+",
+    "Hebrew text": "[\u0590-\u05ff]+",
+    "Japanese text": "[\u3040-\u30ff]+",
+    "Thai text": "[\u0e00-\u0e7f]+",
+}
+_SPACES = {"a line break": r"\n", "a space": " "}
+# One thing, or a thing within a word; several of them; what stands before or after them.
+_NAME = rf"{_THING}(?: in {_QUOTED})?"
+_RULE = re.compile(
+    rf"(?P<names>{_NAME}(?:(?:, | or ){_NAME})*|{'|'.join(_KINDS)})"
+    rf"(?: (?P<side>after|before) (?P<neighbour>{_THING}))?(?: and others)?(?:; says .*)?"
+)
 
 
 def annotate(
@@ -42,7 +73,7 @@ def annotate(
     texts : sequence of str
         The texts; no one that an explanation was made from, if it is to be tested.
     explanations : dict of int to (Explanation or str)
-        By feature, as :func:`explain` returns them.
+        By feature, as :func:`explain` returns them. Equal words are asked about once.
     client : object, default=None
         An object with ``complete(messages)`` that returns a string. With a :class:`CachedClient`
         no question is asked twice, and an interrupted call goes on where it was.
@@ -153,7 +184,7 @@ def estimate_annotation_cost(
     Examples
     --------
     >>> from sksae.interpret import estimate_annotation_cost
-    >>> cost = estimate_annotation_cost(["a text"] * 100, {3: "rivers", 5: "lakes"})
+    >>> cost = estimate_annotation_cost(["a text"] * 100, {3: "rivers", 5: "lakes", 8: "lakes"})
     >>> cost["calls"]
     40
     """
@@ -168,9 +199,9 @@ def estimate_annotation_cost(
         of_lines = sum(n_tokens(line, count_tokens) for line in questions.lines)
         frame = sum(n_tokens(m["content"], count_tokens) for m in detect_messages("", [""]))
         of_descriptions = sum(n_tokens(text, count_tokens) for text in questions.descriptions)
-        tokens_in = len(explanations) * of_lines + calls * (frame + FRAME)
+        tokens_in = len(questions.descriptions) * of_lines + calls * (frame + FRAME)
         tokens_in += questions.n_parts * of_descriptions
-    pieces = len(explanations) * len(questions.lines)
+    pieces = len(questions.descriptions) * len(questions.lines)
     tokens_out = calls * _TOKENS_PER_ANSWER + pieces * _TOKENS_PER_PIECE
     price = (tokens_in * price_per_million[0] + tokens_out * price_per_million[1]) / 1e6
     return {"calls": calls, "tokens_in": tokens_in, "tokens_out": tokens_out, "price": price}
@@ -212,11 +243,17 @@ class _Questions(Sequence):
         pieces = [_pieces(text, max_characters) for text in texts]
         self.text_of_line = np.repeat(np.arange(len(texts)), [len(part) for part in pieces])
         self.lines = [plain(piece) for part in pieces for piece in part]
-        self.numbers = list(explanations)
-        self.descriptions = [explanation.text for explanation in explanations.values()]
+        positions = {}  # of different words, from the first explanation that has them
+        for explanation in explanations.values():
+            positions.setdefault(explanation.text, len(positions))
+        self.descriptions = list(positions)
+        self.description_of = [positions[words.text] for words in explanations.values()]
+        self.numbers = [
+            list(explanations)[self.description_of.index(i)] for i in positions.values()
+        ]
         self.n_texts = len(texts)
         self.step = per_question
-        self.n_parts = -(-len(self.lines) // per_question)  # questions per explanation
+        self.n_parts = -(-len(self.lines) // per_question)  # questions about the same words
 
     def __len__(self):
         return len(self.descriptions) * self.n_parts
@@ -248,7 +285,7 @@ class _Questions(Sequence):
                 or [np.zeros(0)]
             )
             columns.append(self._of_texts(values))
-        return _as_sparse(columns, self.n_texts)
+        return _as_sparse([columns[i] for i in self.description_of], self.n_texts)
 
     def _of_texts(self, values):
         has, unknown = np.zeros((2, self.n_texts), dtype=bool)
@@ -274,3 +311,51 @@ def _pieces(text, max_characters):
         pieces.append(text[:cut])
         text = text[cut:]
     return [*pieces, text]
+
+
+def rule_of(text):
+    """Return the rule that a description is, as a compiled pattern; None if it is prose.
+
+    Examples
+    --------
+    >>> from sksae.interpret.statements._annotation import rule_of
+    >>> rule = rule_of('"bank" after "river"')
+    >>> [rule.search(text) is not None for text in ("The river bank.", "The bank.")]
+    [True, False]
+    >>> rule_of("names of rivers") is None
+    True
+    """
+    match = _RULE.fullmatch(text)
+    if match is None:
+        return None
+    names = match["names"]
+    pattern = _KINDS.get(names)
+    if pattern is None:
+        parts = [_of_name(name) for name in re.findall(_NAME, names)]
+        pattern = f"(?:{'|'.join(parts)})"
+    if match["neighbour"]:
+        # The neighbour is a token: where it ends a word, something stands between.
+        neighbour = _of_thing(match["neighbour"])
+        parts = [neighbour, pattern] if match["side"] == "after" else [pattern, neighbour]
+        pattern = r"\s*".join(parts)
+    return re.compile(pattern)
+
+
+def _of_name(name):
+    """Return the pattern of a thing, or of the word that it stands in."""
+    things = re.findall(_THING, name)
+    return _of_thing(things[-1])
+
+
+def _of_thing(thing):
+    if thing in _SPACES:
+        return _SPACES[thing]
+    word = thing[1:-1]
+    cut = word.endswith("…")
+    pattern = re.escape(word.removesuffix("…") if cut else word)
+    # Words of letters with spaces between them are whole; others, such as Korean ones, are not.
+    if word[:1].isascii() and re.match(r"\w", word):
+        pattern = rf"(?<!\w){pattern}"
+    if not cut and word[-1:].isascii() and re.match(r"\w", word[-1:]):
+        pattern = rf"{pattern}(?!\w)"
+    return f"(?i:{pattern})"

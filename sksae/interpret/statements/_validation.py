@@ -4,15 +4,85 @@ import math
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from scipy.sparse.csgraph import connected_components
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from sksae._coding import as_csr
 from sksae._optional import needed
-from sksae._params import Float, Int, check_option
+from sksae._params import Float, Int, Seed, check_option
 from sksae._signs import visible
 from sksae.interpret.contrast import FeatureContrast
 from sksae.interpret.explanation._explanation import as_explanations
 from sksae.interpret.statements._annotation import annotate, checked_texts
+
+
+def split_texts(texts, *, groups=None, test_size=0.5, random_state=None):
+    """Split texts into some for finding statements and others for testing them.
+
+    Groups stay together, such as the texts of one author, and so do equal texts.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        The texts.
+    groups : array-like of shape (n_texts,), default=None
+        The group of each text; None is one group per text.
+    test_size : float, default=0.5
+        Share of the texts that are for testing, about.
+    random_state : int, RandomState instance or None, default=None
+        Source of the split.
+
+    Returns
+    -------
+    finding, testing : ndarray of int
+        Positions of the texts of either side, ascending.
+
+    Raises
+    ------
+    ValueError
+        If one side would be empty, or lengths differ.
+
+    See Also
+    --------
+    validate : Tests statements on the second side.
+
+    Examples
+    --------
+    >>> from sksae.interpret import split_texts
+    >>> texts = ["a", "b", "a", "c"]
+    >>> finding, testing = split_texts(texts, random_state=1)
+    >>> sorted([*finding.tolist(), *testing.tolist()])
+    [0, 1, 2, 3]
+    >>> ({0, 2} <= set(finding.tolist())) or ({0, 2} <= set(testing.tolist()))
+    True
+    """
+    check_option("test_size", test_size, Float(0, 1, open_="both low high"))
+    check_option("random_state", random_state, Seed())
+    n_texts = len(texts)
+    numbers = {}
+    text_number = np.array([numbers.setdefault(str(t), len(numbers)) for t in texts], dtype=int)
+    unit = text_number
+    if groups is not None:
+        groups = column_or_1d(groups)
+        check_consistent_length(texts, groups)
+        group_number = np.unique(groups, return_inverse=True)[1] + len(numbers)
+        size = int(max(group_number, default=0)) + 1
+        links = sparse.coo_array((np.ones(n_texts), (text_number, group_number)), (size, size))
+        unit = connected_components(links, directed=False)[1][text_number]
+    units, unit = np.unique(unit, return_inverse=True)
+    order = check_random_state(random_state).permutation(len(units))
+    sizes = np.bincount(unit, minlength=len(units))[order]
+    # Units up to which the test side is nearest to its share.
+    n_test = np.cumsum(sizes)
+    stop = int(np.argmin(np.abs(n_test - test_size * n_texts))) + 1 if n_texts else 0
+    is_test = np.isin(unit, order[:stop])
+    if not n_texts or is_test.all() or not is_test.any():
+        raise ValueError(
+            f"{n_texts} texts in {len(units)} groups of equal texts and groups cannot be split "
+            f"with test_size={test_size}."
+        )
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
 def validate(
@@ -30,6 +100,7 @@ def validate(
     min_documents=5,
     annotations=None,
     written_from=None,
+    n_examples=5,
     random_state=0,
     **options,
 ):
@@ -53,7 +124,7 @@ def validate(
     client : object, default=None
         As for :func:`annotate`.
     codes : {array-like, sparse matrix} of shape (n_texts, n_features), default=None
-        Codes of the texts, for the fidelity of the words: the F1 score of the annotations as a
+        Codes of the texts, for the fidelity of the words: the F1 scores of the annotations as a
         prediction of where the feature fires.
     contrast : FeatureContrast, default=None
         The contrast, fitted on other texts, that selected the features. A statement survives only
@@ -72,8 +143,10 @@ def validate(
         Those of :func:`annotate`, if they are there already. No question is asked then.
     written_from : sequence of str, default=None
         Texts that features were chosen or words written by. None of `texts` may equal one.
+    n_examples : int, default=5
+        Largest number of texts named for, and against, each statement.
     random_state : int, default=0
-        Seed of the permutation by which `f1_chance` is measured.
+        Seed of the choice of these texts, and of the permutation by which `f1_chance` is measured.
     **options : dict
         Passed on to :func:`annotate`.
 
@@ -90,7 +163,13 @@ def validate(
         - "effect", "effect_low", "effect_high", as in :class:`FeatureContrast`, its "pvalue"
           and "family_pvalue", corrected for the number of statements;
         - "f1", and "f1_chance", that of the annotations in a random order; only with `codes`;
-        - "effect_found", that of the contrast; only with `contrast`.
+        - "stratified_f1", the F1 score where the texts on which the feature fires, and those on
+          which it does not, count as much in all: to compare rare features with frequent ones.
+          "stratified_f1_chance" is that of words that are true of the same share of both;
+        - "effect_found", that of the contrast; only with `contrast`;
+        - "texts_for" and "texts_against", tuples of positions in `texts`: random ones that have
+          what the words say, and whose target is on the side that the effect points to, or on the
+          other side: above or below the mean of the others, or of the class or not.
 
     Raises
     ------
@@ -104,6 +183,7 @@ def validate(
     split_texts : Makes the split, once.
     annotate : Annotates texts by words.
     FeatureContrast : Finds the features.
+    sksae.report.write_page : Shows the statements, with the texts for and against them.
 
     References
     ----------
@@ -121,6 +201,7 @@ def validate(
     """
     check_option("alpha", alpha, Float(0, 1, open_="low"))
     check_option("min_documents", min_documents, Int(1))
+    check_option("n_examples", n_examples, Int(0))
     texts, explanations = checked_texts(texts), as_explanations(explanations)
     check_consistent_length(texts, y, groups, covariates)
     _check_unused(texts, written_from)
@@ -143,6 +224,7 @@ def validate(
     lines = _tested(table, y, groups, covariates, test)
     if codes is not None:
         _add_fidelity(lines, table, codes, numbers, random_state)
+    _add_examples(lines, table, y, n_examples, random_state)
     tested = [line["n_texts"] >= min_documents for line in lines]
     corrected = _holm(np.array([line["pvalue"] for line in lines]), np.array(tested, dtype=bool))
     for number, line, pvalue in zip(numbers, lines, corrected.tolist(), strict=True):
@@ -191,11 +273,11 @@ def _check_unused(texts, written_from):
     if written_from is None:
         return
     used = set(checked_texts(written_from))
-    both = [number for number, text in enumerate(texts) if text in used]
-    if both:
+    repeated = [number for number, text in enumerate(texts) if text in used]
+    if repeated:
         raise ValueError(
-            f"{len(both)} of the texts, such as text {both[0]}, were used to find features or to "
-            f"write words; test on others, see split_texts."
+            f"{len(repeated)} of the texts, such as text {repeated[0]}, were used to find features "
+            f"or to write words; test on others, see split_texts."
         )
 
 
@@ -204,8 +286,8 @@ def _tested(table, y, groups, covariates, test):
     columns = sparse.csc_array(table)
     n_failed = (columns != columns).sum(axis=0)  # NaN differs from itself
     lines = [None] * table.shape[1]
-    whole = np.flatnonzero(n_failed == 0)
-    for part in [whole, *([column] for column in np.flatnonzero(n_failed))]:
+    complete = np.flatnonzero(n_failed == 0)
+    for part in [complete, *([column] for column in np.flatnonzero(n_failed))]:
         if not len(part):
             continue
         block = columns[:, part]
@@ -213,10 +295,10 @@ def _tested(table, y, groups, covariates, test):
         if n_failed[part[0]]:
             answered = ~np.isnan(block.toarray()[:, 0])
         rows = np.flatnonzero(answered)
-        given = [_rows(values, rows) for values in (y, groups, covariates)]
-        fitted = test.fit(sparse.csr_array(block)[rows], given[0], given[1], covariates=given[2])
+        target, of_groups, beside = (_rows(values, rows) for values in (y, groups, covariates))
+        fitted = test.fit(sparse.csr_array(block)[rows], target, of_groups, covariates=beside)
         for position, column in enumerate(part):
-            line = _line(fitted, position, sparse.csr_array(block)[rows], given[0])
+            line = _line(fitted, position, sparse.csr_array(block)[rows], target)
             lines[column] = {**line, "n_failed": int(n_failed[column])}
     return lines
 
@@ -233,19 +315,19 @@ def _rows(values, rows):
 def _line(fitted, position, block, y):
     has = block[:, [position]].toarray()[:, 0] > 0
     line = {"n_texts": int(has.sum())}
+    positive = None
     if fitted.target_type_ == "multiclass":
-        line["class"] = fitted.strongest_class_[position]
-        values = np.asarray(y) == line["class"]
+        line["class"] = positive = fitted.strongest_class_[position]
     elif fitted.target_type_ == "binary":
-        values = np.asarray(y) == fitted.pos_label_
-    else:
-        values = _numbers(y)
+        positive = fitted.pos_label_
+    values = _numbers(y) if positive is None else np.asarray(y) == positive
     line["with"] = float(values[has].mean()) if has.any() else math.nan
     line["without"] = float(values[~has].mean()) if not has.all() else math.nan
     line["effect"] = float(fitted.effects_[position])
     line["effect_low"] = float(fitted.effects_low_[position])
     line["effect_high"] = float(fitted.effects_high_[position])
     line["pvalue"] = float(fitted.pvalues_[position])
+    line["positive"] = positive  # for the choice of examples
     return line
 
 
@@ -254,6 +336,20 @@ def _numbers(y):
     if getattr(getattr(y, "dtype", None), "ordered", False):
         y = y.cat.codes if hasattr(y, "cat") else y.codes
     return np.asarray(y, dtype=np.float64)
+
+
+def _add_examples(lines, table, y, n_examples, random_state):
+    """Add the texts for and against each statement, chosen at random among those that have it."""
+    rng = np.random.default_rng(random_state)
+    for column, line in enumerate(lines):
+        positive = line.pop("positive")
+        values = _numbers(y) if positive is None else np.asarray(y) == positive
+        between = line["without"] if positive is None else 0.5
+        with_words = np.flatnonzero(table[:, [column]].toarray()[:, 0] > 0)  # NaN is not
+        beyond = np.sign(values[with_words] - between) * np.sign(line["effect"])
+        for name, side in (("texts_for", beyond > 0), ("texts_against", beyond < 0)):
+            texts = rng.permutation(with_words[side])[:n_examples]
+            line[name] = tuple(np.sort(texts).tolist())
 
 
 def _add_fidelity(lines, table, codes, numbers, random_state):
@@ -268,13 +364,28 @@ def _add_fidelity(lines, table, codes, numbers, random_state):
     for column, number in enumerate(numbers):
         values = codes[:, [number]]
         fires = np.asarray(values.toarray() if sparse.issparse(values) else values)[:, 0] > 0
-        said = table[:, [column]].toarray()[:, 0]
-        answered = ~np.isnan(said)
-        said, fires = said[answered] > 0, fires[answered]
-        lines[column]["f1"] = _f1(said, fires)
-        lines[column]["f1_chance"] = _f1(rng.permutation(said), fires)
+        annotation = table[:, [column]].toarray()[:, 0]
+        answered = ~np.isnan(annotation)
+        has_words, fires = annotation[answered] > 0, fires[answered]
+        lines[column]["f1"] = _f1(has_words, fires)
+        lines[column]["f1_chance"] = _f1(rng.permutation(has_words), fires)
+        stratified, chance = _stratified_f1(has_words, fires)
+        lines[column]["stratified_f1"], lines[column]["stratified_f1_chance"] = stratified, chance
 
 
-def _f1(said, fires):
-    n_either = int(said.sum() + fires.sum())
-    return 2 * int((said & fires).sum()) / n_either if n_either else math.nan
+def _f1(has_words, fires):
+    n_either = int(has_words.sum() + fires.sum())
+    return 2 * int((has_words & fires).sum()) / n_either if n_either else math.nan
+
+
+def _stratified_f1(has_words, fires):
+    """Return the F1 score with as much weight on firing as on silent texts, and that of chance.
+
+    With weight 1 on either side, recall r and false alarms f, true positives are r, positives 1 and
+    positive answers r + f. Of words that are true of a share p of both, r = f = p.
+    """
+    if fires.all() or not fires.any():
+        return math.nan, math.nan
+    recall, false_alarms = float(has_words[fires].mean()), float(has_words[~fires].mean())
+    share = float(has_words.mean())
+    return 2 * recall / (1 + recall + false_alarms), 2 * share / (1 + 2 * share)

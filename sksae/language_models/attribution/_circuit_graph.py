@@ -7,7 +7,7 @@ import numpy as np
 
 from sksae._files import replacing, write_text
 from sksae._params import Int, check_option
-from sksae._signs import TableRepr, edges_visible, fit_columns, visible
+from sksae._signs import TableRepr, edges_visible, fit_columns, place_labels, visible
 from sksae.language_models.attribution._attribution_table import Attribution
 
 METRIC = -1
@@ -18,10 +18,11 @@ EDGE = np.dtype([("source", np.int64), ("target", np.int64), ("effect", np.float
 _KINDS = {False: "cross layer transcoder", True: "mlp reconstruction error"}  # by "is an error"
 
 _FOR, _AGAINST = "#2166ac", "#b2182b"  # colours of positive and negative effects
-_LABEL_COLUMNS = 12  # of a token or a name
-_INCHES = 1.1  # between tokens, and between sites at least
-_SPREAD = 0.18  # of the nodes of one token and site to either side
-_ROW = 0.45  # between their rows
+_LABEL_COLUMNS = 18  # of a token or a name
+_INCHES = 1.1  # between sites at least, the unit of heights
+_WIDTH, _LEFT = 1.75, 0.36  # inches between tokens, and the share of them left of the nodes
+_ROW = 0.3  # between the nodes of one token and site
+_RADIUS = 7  # points, of a node
 _PLAIN = {"parse_math": False}  # a token may be a dollar sign
 
 
@@ -202,9 +203,9 @@ class FeatureCircuit(TableRepr):
     def plot(self, ax=None, *, n_edges=100):
         """Draw the circuit: sites from bottom to top, tokens from left to right.
 
-        Tokens without a node are left out, except the last. Features are circles, errors are
-        triangles, larger with their effect. Blue supports the metric and red works against it;
-        the width of an edge is its effect.
+        Tokens without a node are left out, except the last. Features are circles with their names,
+        or numbers where they have none; errors are triangles; both are larger with their effect.
+        Blue supports the metric and red works against it; the width of an edge is its effect.
 
         Parameters
         ----------
@@ -232,7 +233,7 @@ class FeatureCircuit(TableRepr):
         x, y, heights, height = self._layout(shown)
         width = len(shown) or self._width_of_sums()
         if ax is None:
-            size = (max(6, _INCHES * (width + 1)), max(4, _INCHES * (height + 1)))
+            size = (max(6, _WIDTH * width + _INCHES), max(4, _INCHES * (height + 1.4)))
             _, ax = plt.subplots(figsize=size, layout="constrained")
         top = (width - 1 if len(shown) else (width - 1) / 2, height)
         _draw_edges(ax, self.edges[:n_edges], x, y, top)
@@ -254,11 +255,11 @@ class FeatureCircuit(TableRepr):
         ax.set_xlim(-0.7, width - 0.3)
         ax.set_ylim(-0.6, height + 0.6)
         ax.tick_params(length=0)
-        ax.set_title(
-            f"faithfulness {self.faithfulness:.2f}, completeness {self.completeness:.2f}",
-            fontsize=10,
-        )
+        scores = f"faithfulness {self.faithfulness:.2f}, completeness {self.completeness:.2f}"
+        ax.set_title(scores, fontsize=10, pad=24)
         ax.spines[:].set_visible(False)
+        _draw_legend(ax, self.nodes)
+        _draw_names(ax, self.nodes, x, y)
         return ax
 
     def _positions(self):
@@ -274,8 +275,7 @@ class FeatureCircuit(TableRepr):
     def _layout(self, shown):
         """Return x and y of each node, y of each site, and the height above all of them.
 
-        The nodes of one site and one token stand side by side in pairs, in as many rows as are
-        needed.
+        The nodes of one site and one token stand above each other, left of their names.
         """
         nodes, x, y = self.nodes, np.zeros(len(self.nodes)), np.zeros(len(self.nodes))
         heights, height = [], 0.0
@@ -291,11 +291,11 @@ class FeatureCircuit(TableRepr):
             n_rows = 1
             for column, position in enumerate(shown):
                 cell = np.flatnonzero((nodes.site == site) & (nodes.position == position))
-                slots = np.arange(len(cell))
-                alone = (slots == len(cell) - 1) & (slots % 2 == 0)
-                x[cell] = column + np.where(alone, 0, _SPREAD * (2 * (slots % 2) - 1))
-                y[cell] = height + _ROW * (slots // 2)
-                n_rows = max(n_rows, -(-len(cell) // 2))
+                x[cell] = column - _LEFT
+                # From the strongest, which is first, downwards.
+                y[cell] = height + _ROW * np.arange(len(cell))[::-1]
+                n_rows = max(n_rows, len(cell))
+            heights[-1] += _ROW * (n_rows - 1) / 2
             height += _ROW * (n_rows - 1) + 1
         return x, y, heights, height
 
@@ -410,9 +410,7 @@ def _draw_edges(ax, edges, x, y, top):
 
 
 def _draw_nodes(ax, nodes, x, y):
-    from matplotlib.patheffects import withStroke
-
-    sizes = 60 + 240 * np.abs(nodes.effect) / max(np.abs(nodes.effect).max(initial=0), 1e-300)
+    sizes = 40 + 160 * np.abs(nodes.effect) / max(np.abs(nodes.effect).max(initial=0), 1e-300)
     colors = np.where(nodes.effect > 0, _FOR, _AGAINST)
     for marker, drawn in (("o", nodes.feature >= 0), ("^", nodes.feature < 0)):
         ax.scatter(
@@ -424,17 +422,34 @@ def _draw_nodes(ax, nodes, x, y):
             edgecolors="white",
             zorder=2,
         )
-    for i in np.flatnonzero(nodes.feature >= 0).tolist():
-        name = edges_visible(str(nodes.name[i]) or str(nodes.feature[i]))
-        ax.annotate(
-            fit_columns(name, _LABEL_COLUMNS),
-            (x[i], y[i]),
-            xytext=(0, -13),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=7,
-            path_effects=[withStroke(linewidth=2, foreground="white")],
-            zorder=3,
-            **_PLAIN,
-        )
+
+
+def _draw_names(ax, nodes, x, y):
+    """Write the names of features beside them; errors have none."""
+    features = np.flatnonzero(nodes.feature >= 0)
+    names = [edges_visible(str(nodes.name[i]) or str(nodes.feature[i])) for i in features.tolist()]
+    labels = [fit_columns(name, _LABEL_COLUMNS) for name in names]
+    place_labels(ax, np.c_[x, y][features], labels, radius=_RADIUS)
+
+
+def _draw_legend(ax, nodes):
+    """Say what marks and colours mean, above the axes."""
+    from matplotlib.lines import Line2D
+
+    def mark(marker, label):
+        return Line2D([], [], marker=marker, color="grey", linestyle="none", label=label)
+
+    kinds = [("o", "feature", nodes.feature >= 0), ("^", "error", nodes.feature < 0)]
+    handles = [mark(marker, label) for marker, label, drawn in kinds if drawn.any()]
+    handles += [
+        Line2D([], [], color=color, linewidth=3, label=label)
+        for color, label in ((_FOR, "raises the metric"), (_AGAINST, "lowers it"))
+    ]
+    ax.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1),
+        ncols=len(handles),
+        frameon=False,
+        fontsize=8,
+    )

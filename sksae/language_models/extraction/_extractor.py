@@ -9,12 +9,16 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 
 from sksae._arrays import objects
-from sksae._params import Bool, Float, Instance, Int, Option, Verbosity
+from sksae._params import Bool, Float, Instance, Int, Option, Verbosity, check_option
 from sksae._reprs import ShortRepr
 from sksae.language_models.extraction._activation_reader import ActivationReader, check_parameters
 from sksae.language_models.extraction._input_items import check_container, check_items
 from sksae.language_models.extraction._pooling import POOLINGS
-from sksae.language_models.extraction._published_sites import extractor_params, source_of
+from sksae.language_models.extraction._published_sites import (
+    extractor_params,
+    source_of,
+    with_target_site,
+)
 from sksae.language_models.extraction._site_blocks import Layers, Sites, is_several
 from sksae.language_models.extraction._store import store
 from sksae.language_models.extraction._text_source import TOKENIZER
@@ -191,7 +195,7 @@ class ActivationExtractor(ShortRepr, TransformerMixin, BaseEstimator):
         self.verbose = verbose
 
     @classmethod
-    def for_sae(cls, sae, **params):
+    def for_sae(cls, sae, *, with_target=False, **params):
         """Return the extractor of the activations that an autoencoder is for.
 
         Model, layer, site and choice of tokens come from ``source_``, which an autoencoder has that
@@ -202,6 +206,9 @@ class ActivationExtractor(ShortRepr, TransformerMixin, BaseEstimator):
         sae : estimator
             A fitted autoencoder, a pipeline that ends with one, a search over one, or a
             `FrozenEstimator` of any of these.
+        with_target : bool, default=False
+            Whether to read both sites of a transcoder that was read from a file: ``site`` is a list
+            of what it encodes and what it predicts, blocks that `split` takes apart.
         **params
             Parameters of the extractor; they win over what the autoencoder says.
 
@@ -213,7 +220,7 @@ class ActivationExtractor(ShortRepr, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the model or the site is not known.
+            If the model or a site is not known.
 
         See Also
         --------
@@ -235,9 +242,12 @@ class ActivationExtractor(ShortRepr, TransformerMixin, BaseEstimator):
         >>> twin.layer, twin.site
         (2, 'mlp_out')
         """
+        check_option("with_target", with_target, Bool())
         source = source_of(sae)
-        params = extractor_params(source, cls._get_param_names(), params)
-        return cls(**params)
+        resolved = extractor_params(source, cls._get_param_names(), params)
+        if with_target:
+            resolved = with_target_site(source, resolved, params)
+        return cls(**resolved)
 
     def fit(self, X, y=None):
         """Check the parameters; nothing is learnt or loaded, and `transform` works without it.
@@ -410,6 +420,9 @@ class ActivationExtractor(ShortRepr, TransformerMixin, BaseEstimator):
         A crash at any moment costs at most what was added last, about 65,000 tokens: call it again
         with the same texts and parameters, and it continues. A complete folder is opened and never
         changed.
+
+        Processes of an initialised `torch.distributed` share the texts: each calls this with all of
+        them and with the same folder, and all return the same rows when the last is done.
 
         Parameters
         ----------

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from sksae._processes import is_first
 from sksae.language_models.extraction._context_windows import batches, rows_of
 from sksae.language_models.extraction._pooling import pool_text, pool_window
 from sksae.language_models.model import capture
@@ -19,7 +20,7 @@ def token_bar(verbose, n_tokens=None):
         desc="ActivationExtractor",
         total=n_tokens,
         unit=" tokens",
-        disable=not verbose,
+        disable=not (verbose and is_first()),
         file=sys.stdout,
     )
 

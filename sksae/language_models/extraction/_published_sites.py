@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from sksae._hook_names import IN_BLOCKS
+from sksae._hook_names import IN_BLOCKS, site_of_hook
 
 # Names that TransformerLens has for models, and what the hub calls them.
 _MODELS = [
@@ -31,6 +31,8 @@ _MODULES = {
     ("gemma", "attn.hook_z"): "layers.{}.self_attn.o_proj.input",
     ("llama", "attn.hook_z"): "layers.{}.self_attn.o_proj.input",
 }
+# Hooks that are a side of the MLP in every model, which `ActivationExtractor` knows by name.
+_OF_MLP = re.compile(r"blocks\.\d+\.mlp\.hook_(in|out)")
 _OTHER_NAMES = {"context_size": "max_length"}
 
 
@@ -70,6 +72,52 @@ def extractor_params(source, names, params):
             f"says is {source}."
         )
     return {**named, **params}
+
+
+def with_target_site(source, params, explicit):
+    """Return the parameters of an extractor of what a transcoder reads and of what it predicts.
+
+    Parameters
+    ----------
+    source : dict
+        What the transcoder says about its origin.
+    params : dict
+        From `extractor_params`: the extractor of what it reads.
+    explicit : dict
+        Parameters that were given by the user.
+
+    Returns
+    -------
+    params : dict
+        The parameters, with a list of two sites.
+
+    Raises
+    ------
+    ValueError
+        If layer or site were given, or the transcoder does not say where it writes.
+    """
+    if {"layer", "site"} & set(explicit):
+        raise ValueError("With layer or site, give both sites as site=[...], without with_target.")
+    if "module_out" in source:
+        target = {"site": source["module_out"]}
+    elif "hook_name_out" in source:
+        hook = source["hook_name_out"]
+        layer_and_site = site_of_hook(hook)
+        names = ("layer", "site")
+        target = dict(zip(names, layer_and_site, strict=True)) if layer_and_site else {}
+        target = target or _location({"hook_name": hook}, {}, params["model"])
+    else:
+        raise ValueError(
+            f"It does not say which site it predicts, as transcoders do that were read from a "
+            f"file: give both sites as site=[...]. What it says is {source}."
+        )
+    return {**params, "layer": None, "site": [_in_one_piece(params), _in_one_piece(target)]}
+
+
+def _in_one_piece(params):
+    """Return layer and site as an entry of a list of sites."""
+    layer = params.get("layer")
+    return params["site"] if layer is None else (layer, params["site"])
 
 
 def source_of(sae):
@@ -123,6 +171,8 @@ def _location(source, location, model):
         return {"site": match[1] + match[2].removesuffix(".output")}
     if module := _module(hook, model):
         return {"site": module}
+    if _OF_MLP.fullmatch(hook):
+        return {"site": hook}
     if hook:
         raise ValueError(
             f"The autoencoder reads {hook!r}, for which ActivationExtractor has no word. If it is "

@@ -279,6 +279,16 @@ def check_files(folder, facts, *, verify):
                 raise ValueError("its digest is not that of its content")
 
 
+def has_file(folder, facts, name):
+    """Whether a folder has a file with the digest that the facts know."""
+    path, size = folder / name, committed_bytes(facts, name)
+    if not (path.is_file() and path.stat().st_size == size):
+        return False
+    with path.open("rb") as file:
+        file.seek(0 if name in (TEXTS, STRINGS) else _HEADER)
+        return _hash_of(file, size).hexdigest() == facts["digests"][name]
+
+
 def committed_bytes(facts, name):
     """Return the number of bytes of a file that count."""
     if name in facts["bytes"]:

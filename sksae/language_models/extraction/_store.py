@@ -2,13 +2,24 @@
 
 import hashlib
 import json
-from itertools import chain
+import tempfile
+from itertools import chain, islice
+from pathlib import Path
 
 import numpy as np
 
 from sksae._arrays import objects
-from sksae._files import as_path
+from sksae._files import as_path, replacing
+from sksae._optional import needed
 from sksae._params import Bool, Instance, check_option
+from sksae._processes import (
+    check_same,
+    from_first,
+    is_first,
+    n_processes,
+    process_number,
+    wait_for_all,
+)
 from sksae.language_models.extraction._forward_passes import token_bar
 from sksae.language_models.extraction._input_items import length, read_items
 from sksae.language_models.extraction._shards import (
@@ -21,11 +32,20 @@ from sksae.language_models.extraction._shards import (
     TOKEN,
     TOKENS,
     check_files,
+    files_of,
+    has_file,
     labels_of,
     read_facts,
     read_lines,
     row_files,
     writing,
+)
+from sksae.language_models.extraction._shares import (
+    check_shares,
+    is_complete,
+    merge,
+    remove_shares,
+    share_name,
 )
 from sksae.language_models.extraction._token_table import TokenTable
 
@@ -40,18 +60,21 @@ _SIZES = (
 )
 
 
-def load_activations(path, *, site=None, verify=True):
+def load_activations(path, *, site=None, verify=True, cache_dir=None):
     """Open the activations that `ActivationExtractor.to_memmap` wrote.
 
     Parameters
     ----------
     path : str or Path
-        The folder.
+        The folder, or an URL that `fsspec` knows, such as ``"s3://bucket/rows"``.
     site : str, default=None
         Of a folder with several sites the one to open, such as ``"2.mlp_out"``. None opens all.
     verify : bool, default=True
         Whether to read all rows once, to see that they are those that were written. False compares
         the size of their file only, which takes no time; the other files are always compared.
+    cache_dir : str or Path, default=None
+        Of an URL the local folder that it is copied to, which needs the extra `remote`. What is
+        there already is not copied again.
 
     Returns
     -------
@@ -66,8 +89,8 @@ def load_activations(path, *, site=None, verify=True):
     FileNotFoundError
         If `path` is no folder of activations.
     ValueError
-        If the folder is not complete, a file in it is damaged, with its name, or it has no such
-        site.
+        If the folder is not complete, a file in it is damaged, with its name, it has no such site,
+        or an URL comes without a `cache_dir`, or with one that has other activations.
 
     See Also
     --------
@@ -85,7 +108,11 @@ def load_activations(path, *, site=None, verify=True):
     ...     rows.shape, rows.dtype.name, tokens.string.tolist()
     ((2, 192), 'float16', ['sparse', ' features'])
     """
-    folder = as_path(path)
+    folder = as_path(path) if cache_dir is None else as_path(cache_dir)
+    if isinstance(path, str) and "://" in path:
+        _fetch(path, cache_dir)
+    elif cache_dir is not None:
+        raise ValueError(f"cache_dir is for URLs: {path} is read where it is.")
     check_option("site", site, Instance(str, type(None), description="a str or None"))
     check_option("verify", verify, Bool())
     facts = read_facts(folder / MANIFEST)
@@ -120,6 +147,31 @@ def load_activations(path, *, site=None, verify=True):
     return {label: np.load(folder / name, mmap_mode="r") for label, name in files.items()}, tokens
 
 
+def _fetch(url, cache_dir):
+    """Copy what a folder does not have yet of the activations at an URL."""
+    from filelock import FileLock
+
+    if cache_dir is None:
+        raise ValueError(f"{url} is not on this machine: name a folder for its copy by cache_dir.")
+    folder = as_path(cache_dir)
+    files, root = needed("fsspec", "load_activations").url_to_fs(url)
+    if not files.exists(f"{root}/{MANIFEST}"):
+        raise FileNotFoundError(f"{url} has no complete activations: there is no {MANIFEST}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    # Other processes wait for the first one, and find everything there.
+    with FileLock(folder / ".lock"), tempfile.TemporaryDirectory() as place:
+        files.get_file(f"{root}/{MANIFEST}", str(Path(place) / MANIFEST))
+        facts, there = read_facts(Path(place) / MANIFEST), read_facts(folder / MANIFEST)
+        if there not in (None, facts):
+            raise ValueError(f"{folder} has other activations than {url}: take another cache_dir.")
+        if there is None:
+            # The file that says what is there comes last.
+            names = [name for name in files_of(facts) if not has_file(folder, facts, name)]
+            for name in (*names, MANIFEST):
+                with replacing(folder / name) as part:
+                    files.get_file(f"{root}/{name}", str(part))
+
+
 def store(reader, X, path, dtype):
     """Write the rows of X to a folder, or the missing ones, and open it."""
     if dtype not in DTYPES:
@@ -127,14 +179,52 @@ def store(reader, X, path, dtype):
     items = read_items(X)
     head = [item for item in [next(items, None)] if item is not None]
     fingerprint = _fingerprint(reader, head[0][0] if head else None, dtype)
-    with writing(path, fingerprint) as shards:
-        items = _Digested(chain(head, items))
+    args = reader, _Digested(chain(head, items)), fingerprint, as_path(path), length(X)
+    if n_processes() > 1:
+        _store_together(*args)
+    else:
+        check_shares(as_path(path), 1)
+        _store_items(*args)
+    return load_activations(path, verify=False)  # they were compared, or written just now
+
+
+def _store_items(reader, items, fingerprint, folder, n_items):
+    with writing(folder, fingerprint) as shards:
         _skip(reader, items, shards)
         if shards.complete:
             _check_end(items, shards)
         else:
-            _write(reader, items, shards, length(X))
-    return load_activations(path, verify=False)  # they were compared, or written just now
+            _write(reader, items, shards, n_items)
+
+
+def _store_together(reader, items, fingerprint, folder, n_items):
+    """Have every process write a share of the texts, and the first one merge the shares."""
+    check_same({"the folder": str(folder), **{f"the {k}": str(v) for k, v in fingerprint.items()}})
+    own, n = process_number(), n_processes()
+    if from_first(lambda: is_complete(folder)):
+        if is_first():
+            _store_items(reader, items, fingerprint, folder, n_items)
+            remove_shares(folder)  # of a process that was killed while it did that
+        wait_for_all()
+        return
+    from_first(lambda: check_shares(folder, n))  # before anyone begins
+    share = _Digested(islice(items, own, None, n))
+    n_own = None if n_items is None else len(range(own, n_items, n))
+    _store_items(reader, share, fingerprint, folder / share_name(own, n), n_own)
+    # The last texts are those of others, which have the same texts if they have the same digest.
+    check_same({"X": items.digest})
+    if is_first():
+        _merge_shares(reader, fingerprint, folder, items.digest)
+        remove_shares(folder)
+    wait_for_all()
+
+
+def _merge_shares(reader, fingerprint, folder, digest):
+    names = [share_name(number, n_processes()) for number in range(n_processes())]
+    shares = [load_activations(folder / name, verify=False) for name in names]
+    with writing(folder, fingerprint) as shards:
+        merge(shards, shares, digest)
+        _finish(reader, shards)
 
 
 class _Digested:
@@ -164,6 +254,10 @@ def _write(reader, items, shards, n_texts):
         # Items are read no further than the chunk, and so is their digest.
         blocks = np.split(rows, np.cumsum(widths)[:-1], axis=1)
         shards.append(blocks, chunk.tokens, items.digest)
+    _finish(reader, shards)
+
+
+def _finish(reader, shards):
     known = list(row_files(shards.facts).values())
     shards.finish(known if any(known) else reader.widths())
 

@@ -11,7 +11,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._arrays import check_fits_in_memory, stack_csr
-from sksae._coding import sparse_coder, sparse_codes
+from sksae._coding import estimator_layers, sparse_coder, sparse_codes
 from sksae._drafts import on_a_draft
 from sksae._params import Bool, Instance, Option, check_params
 from sksae._reprs import ShortRepr
@@ -199,6 +199,38 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         check_params(self)
         return self._pooled(ActivationReader(self.extractor).chunks(X, table=False))
+
+    def set_feature_names(self, names):
+        """Name features, so that pipelines and data frames have named columns.
+
+        Parameters
+        ----------
+        names : dict of int to str, sequence of length n_codes, or None
+            The names, such as the explanations of :func:`~sksae.interpret.explain`; as for the
+            ``set_feature_names`` of a sparse autoencoder.
+
+        Returns
+        -------
+        self : SAEVectorizer
+            The vectorizer; its fitted autoencoder has the names, and so has `sae` where it is used
+            as it is.
+
+        Raises
+        ------
+        AttributeError
+            If the transformer within is no sparse autoencoder of sksae.
+        ValueError
+            If there is no such feature, or a name is empty.
+        """
+        check_is_fitted(self)
+        *_, named = estimator_layers(self._fitted())
+        if not hasattr(named, "set_feature_names"):
+            raise AttributeError(
+                f"{type(named).__name__} has no set_feature_names; the features of a sparse "
+                f"autoencoder can be named."
+            )
+        named.set_feature_names(names)
+        return self
 
     def get_feature_names_out(self, input_features=None):
         """Return the names of the features, which are those of the autoencoder.

@@ -22,6 +22,8 @@ SITES = (*IN_BLOCKS, "embeddings")
 
 # Hooks of TransformerLens that are a side of a module: its path in a block, whichever is there.
 _POINTS = {
+    "mlp.hook_in": ("mlp.input",),
+    "mlp.hook_out": ("mlp",),
     "mlp.hook_post": ("mlp.act", "mlp.down_proj.input"),
     "attn.hook_z": ("attn.c_proj.input", "attention.dense.input", "self_attn.o_proj.input"),
 }

@@ -35,7 +35,7 @@ async function showFeature(feature) {
   }
   if (route.feature !== feature) return undefined;  // another was opened while this one was read
   return view.replaceChildren(make("article", { class: "feature" },
-    headingOf(line), scoresOf(details), figuresOf(line, details), warningsOf(line),
+    headingOf(line), doubtOf(line), statementOf(feature), scoresOf(details), figuresOf(line, details), warningsOf(line),
     effectsOf(details), examplesIn(line, details), relatedTo(details)));
 }
 
@@ -57,6 +57,12 @@ function headingOf(line) {
     make("p", { class: "over" }, make("span", null, `Feature ${line.feature}`),
       make("span", { class: "steps" }, step(-1, "←", "Previous feature"), step(1, "→", "Next feature"))),
     make("h1", { tabindex: "-1", class: line.label ? "" : "of-tokens" }, said));
+}
+
+/* A note where the words do not tell better than chance where the feature fires. */
+function doubtOf(line) {
+  return line.doubted ? make("p", { class: "warning" }, make("b", null, "not better than chance"),
+    " By its score, the explanation does not clearly tell better than chance where the feature fires.") : null;
 }
 
 /* A line a score: the value, its interval, and the baselines it has to beat. */

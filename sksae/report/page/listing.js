@@ -1,6 +1,6 @@
 /* The list of features: searched, filtered, sorted, and only as much of it drawn as is seen. */
 
-const list = { order: [], cursor: 0, sort: null, descending: false, flags: new Set(), queries: [] };
+const list = { order: [], cursor: 0, sort: null, descending: false, flags: new Set(), queries: [], terms: "" };
 const COLUMNS = [
   { name: "feature", title: "#", first: false, hint: "number" },
   { name: "label", title: "fires on", first: false, hint: "what it fires on" },
@@ -16,7 +16,7 @@ function prepareList() {
   index.labelled = labels.some(Boolean);
   index.scored = index.score_names.length > 0;
   list.queries = feature.map((number, place) =>
-    `#${number} ${labels[place] || ""} ${tokens[place].join(" ")}`.normalize("NFC").toLowerCase());
+    plainly(`#${number} ${labels[place] || ""} ${tokens[place].join(" ")}`));
   list.names = feature.map((_, place) =>
     (labels[place] || tokens[place].map(token => token.trim()).join(" ")).toLowerCase());
   const columns = COLUMNS.filter(column => column.name !== "score" || index.scored);
@@ -62,22 +62,30 @@ function sortBy(column) {
 
 function refreshList() {
   const kept = list.order[list.cursor];
-  const terms = byId("search").value.normalize("NFC").toLowerCase().split(/\s+/).filter(Boolean);
-  const { flags } = index.columns;
-  const wanted = place => !list.flags.size ||
-    (flags[place].length ? flags[place].some(flag => list.flags.has(flag)) : list.flags.has(-1));
+  const terms = plainly(byId("search").value).split(/\s+/).filter(Boolean);
+  searchTexts(terms);
   list.order = [];
   for (let place = 0; place < list.queries.length; place++) {
-    if (wanted(place) && terms.every(term => list.queries[place].includes(term))) list.order.push(place);
+    if (isWanted(place) && terms.every(term => list.queries[place].includes(term))) list.order.push(place);
   }
+  const named = list.order.length;
+  list.order.push(...[...searching.hits.keys()].filter(isWanted));
   sortOrder(terms);
-  list.cursor = Math.max(0, terms.length ? 0 : list.order.indexOf(kept));
+  const sameTerms = terms.join(" ") === list.terms;
+  list.terms = terms.join(" ");
+  list.cursor = Math.max(0, terms.length && !sameTerms ? 0 : list.order.indexOf(kept));
   const all = index.columns.feature.length;
-  byId("found").textContent = list.order.length === all ? plural(all, "feature")
-    : `${count(list.order.length)} of ${plural(all, "feature")}`;
+  byId("found").textContent = named === all ? plural(all, "feature")
+    : `${count(named)} of ${plural(all, "feature")}`;
   byId("rows").setAttribute("aria-rowcount", list.order.length + 1);
-  byId("rows").scrollTop = 0;
+  if (!sameTerms) byId("rows").scrollTop = 0;
   drawRows();
+}
+
+/* Whether the chips of the warnings let a feature through. */
+function isWanted(place) {
+  const mine = index.columns.flags[place];
+  return !list.flags.size || (mine.length ? mine.some(flag => list.flags.has(flag)) : list.flags.has(-1));
 }
 
 /* What has no value comes last either way; a number that was searched for comes first. */
@@ -111,7 +119,10 @@ function drawRows() {
 function listRow(at, height) {
   const line = lineOf(index.columns.feature[list.order[at]]);
   const cell = (name, ...inside) => make("span", { role: "gridcell", class: `c-${name}` }, inside);
-  const tokens = make("span", { class: "tokens" }, line.tokens.slice(0, 4).map(chip));
+  const hit = searching.hits.get(list.order[at]);
+  const tokens = hit
+    ? make("bdi", { class: "snippet" }, hit[0], make("b", null, hit[1]), hit[2])
+    : make("span", { class: "tokens" }, line.tokens.slice(0, 4).map(chip));
   const flags = line.flags.map(flag => make("span", { class: "flag" }, index.flags[flag]));
   const named = line.label
     ? [make("bdi", { class: "meaning", title: line.label }, line.label), make("span", { class: "second" }, flags, tokens)]
@@ -121,7 +132,9 @@ function listRow(at, height) {
     "aria-selected": String(at === list.cursor), "aria-current": route.feature === line.feature ? "page" : null,
     onclick: () => { list.cursor = at; open(line.feature); },
   }, cell("feature", String(line.feature)), cell("label", named), cell("density", percent(line.density)),
-  cell("largest", short(line.largest)), index.scored && cell("score", line.score === null ? "–" : line.score.toFixed(2)));
+  cell("largest", short(line.largest)), index.scored && cell("score", line.score === null ? "–" : make("span", {
+    class: line.doubted && "doubted", title: line.doubted ? "The words do not clearly beat chance" : null,
+  }, line.score.toFixed(2), line.doubted ? make("span", { class: "unseen" }, " not better than chance") : null)));
   row.style.top = `${at * height}px`;
   return row;
 }

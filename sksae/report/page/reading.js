@@ -3,6 +3,7 @@
 
 const index = {};              // filled once, by readIndex
 const placeOf = new Map();     // from the number of a feature to its place in the list
+const lineOfText = new Map();  // from the number of a text to its place among the columns of texts
 const parts = new Map();       // from the number of a part to the promise of its features
 const awaited = new Map();     // from the name of a part beside the page to what takes its text
 
@@ -33,6 +34,7 @@ async function readIndex() {
   const [header] = await unpack(document.getElementById("index").textContent);
   Object.assign(index, header);
   index.columns.feature.forEach((feature, place) => placeOf.set(feature, place));
+  index.columns_of_texts.texts.forEach((text, line) => lineOfText.set(text, line));
 }
 
 /* Numbers of seven bits a byte, low bits first; then one byte of activation for each of them. */
@@ -68,16 +70,27 @@ async function detailsOf(feature) {
   const place = placeOf.get(feature);
   const number = Math.floor(place / index.part_size);
   if (!parts.has(number)) {
-    const inside = document.getElementById(`part-${number}`);
-    const text = inside ? Promise.resolve(inside.textContent) : partBeside(index.parts[number]);
-    parts.set(number, text.then(readPart));
+    parts.set(number, packedPart(number).then(readPart));
     parts.get(number).catch(() => parts.delete(number));
   }
   return (await parts.get(number))[place % index.part_size];
 }
 
+function packedPart(number) {
+  const inside = document.getElementById(`part-${number}`);
+  return inside ? Promise.resolve(inside.textContent) : partBeside(index.parts[number]);
+}
+
 /* A part that lies beside the page is a script, since a page opened as a file may fetch nothing. */
 function partBeside(name) {
+  if (asked.has(name)) return asked.get(name);
+  const promise = loadedPart(name).finally(() => asked.delete(name));
+  asked.set(name, promise);
+  return promise;
+}
+const asked = new Map();       // promises of parts that are being loaded
+
+function loadedPart(name) {
   const file = `${index.folder}/${name}.js`;
   return new Promise((resolve, reject) => {
     const script = document.createElement("script");

@@ -26,7 +26,7 @@ function follow() {
   const [view, ...rest] = location.hash.slice(1).split("/");
   const [first, second] = rest.map(part => /^\d+$/.test(part) ? Number(part) : null);
   const samePrompt = view === "prompt" && route.view === "prompt";
-  route.view = ["feature", "features", "prompt"].includes(view) ? view : "start";
+  route.view = ["feature", "features", "prompt", "statements"].includes(view) ? view : "start";
   route.feature = route.view === "feature" ? first ?? -1 : null;
   document.body.dataset.view = route.view;
   byId("tip").hidden = true;
@@ -37,9 +37,10 @@ function follow() {
   }
   if (route.view === "feature") showFeature(route.feature).then(arrived);
   else if (route.view === "prompt") showPrompt(first ?? 0, second);
+  else if (route.view === "statements") showStatements(first);
   else showStart().then(arrived);
-  if (!samePrompt) byId("view").scrollTop = 0;
-  const name = route.view === "feature" ? `Feature ${route.feature}` : route.view === "prompt" ? "Prompts" : null;
+  if (!samePrompt && !(route.view === "statements" && first !== null)) byId("view").scrollTop = 0;
+  const name = route.view === "feature" ? `Feature ${route.feature}` : route.view === "prompt" ? "Prompts" : route.view === "statements" ? "Statements" : null;
   document.title = name ? `${name} · ${index.title}` : index.title;
   followInList();
 }
@@ -101,7 +102,7 @@ function searchKey(event) {
 function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   if (event.target.id === "search") return void searchKey(event);
-  if (event.target.closest("select, input")) return;
+  if (event.target.closest("select, input, summary")) return;
   const scrolls = event.target.closest(".scroll") && event.key.startsWith("Arrow");
   const inGrid = event.target.id === "rows";
   let act = inGrid && GRID_KEYS[event.key] || !scrolls && Object.hasOwn(KEYS, event.key) && KEYS[event.key];
@@ -115,6 +116,7 @@ async function begin() {
   try {
     await readIndex();
     byId("to-prompts").hidden = !index.prompts.length;
+    byId("to-statements").hidden = !index.statements.length;
     prepareList();
     follow();
   } catch (error) {

@@ -8,6 +8,7 @@ async function showStart() {
     make("p", { class: "lead" }, `A sparse autoencoder took ${plural(index.n_rows, "row")} of activations apart into ` +
       `${plural(index.n_components, "feature")}.${some} Each is a direction that only some rows use; what it ` +
       "stands for shows in the texts it fires on. The stronger the colour, the stronger it fires."),
+    survivingStatements(),
     make("div", { id: "starters" }),
     make("div", { class: "panels wide" },
       make("section", null, make("h2", null, "How often features fire"), densityFigure(),

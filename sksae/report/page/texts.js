@@ -40,15 +40,16 @@ function exampleLine(example, largest) {
   const dots = kind => make("span", { class: `dots ${kind}` }, "…");
   const hidden = low > 0 || high < tokens.length;
   const where = typeof example.text === "number" ? `text ${count(example.text)}` : example.text;
-  const line = make("li", { class: "example" },
+  const line = make("li", { class: isHit(tokens) ? "example hit whole" : "example" },
     make("span", { class: "value" }, example.activation > 0 ? short(example.activation) : "0"),
     make("p", { class: "text", dir: "auto" },
       low > 0 && !(cut & 1) && dots("near"), cut & 1 && dots("end"), pieces, cut & 2 && dots("end"),
       high < tokens.length && !(cut & 2) && dots("near")),
+    columnsLine(index.columns_of_texts, lineOfText.get(example.text)),
     make("span", { class: "where" }, where));
   if (hidden) {
     const button = make("button", {
-      class: "more", type: "button", "aria-expanded": "false", "aria-label": "Show more of this text",
+      class: "more", type: "button", "aria-expanded": String(line.classList.contains("whole")), "aria-label": "Show more of this text",
       onclick: () => setExpanded(line, !line.classList.contains("whole")),
     }, "⋯");
     line.append(button);

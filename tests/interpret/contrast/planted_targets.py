@@ -72,6 +72,13 @@ def four(values):
     return np.digitize(values, np.quantile(values, [0.1, 0.5, 0.9]))
 
 
+def of_a_square(rng, n=5000, n_features=300):
+    """A class of 10 % and codes that depend, steeply, on the square of one covariate."""
+    covariate = rng.normal(size=n)
+    y = tenth(covariate**2 + 0.5 * rng.standard_t(3, size=n))
+    return skewed_codes(rng, n_features, length=covariate**2 - 1, n=n), y, np.exp(covariate)
+
+
 NULLS = {
     "heavy tails": _independent(lambda rng: rng.standard_cauchy(N)),
     "heavy tails, linear": _independent(lambda rng: rng.standard_cauchy(N), statistic="linear"),

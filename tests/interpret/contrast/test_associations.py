@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 from sklearn.decomposition import NMF
+from sklearn.linear_model import lasso_path
 from sklearn.preprocessing import SplineTransformer
 
 from sksae.interpret import FeatureContrast, log_odds_z
-from sksae.interpret.contrast._score_tests import make_design, score_tests
+from sksae.interpret.contrast._score_tests import expanded, make_design, score_tests
 from tests.cases import each_case
-from tests.interpret.contrast.planted_targets import AUTHORS, NULLS, skewed_codes
+from tests.interpret.contrast.planted_targets import AUTHORS, NULLS, of_a_square, skewed_codes
 
 
 @pytest.fixture
@@ -174,6 +175,16 @@ def test_of_100_targets_without_association_at_most_8_have_a_discovery(name):
     assert sum(discoveries(name, seed) for seed in range(100)) <= 8
 
 
+@pytest.mark.slow
+def test_codes_and_a_class_of_the_square_of_a_covariate_have_no_association():
+    """Each of 20 sets has a false discovery with a probability of 5 % at most."""
+    n_sets = 0
+    for seed in range(20):
+        X, y, covariate = of_a_square(np.random.default_rng(seed))
+        n_sets += FeatureContrast().fit(X, y, covariates=covariate).get_support().any()
+    assert n_sets <= 3
+
+
 def discoveries(name, seed):
     X, y, options, given = NULLS[name](np.random.default_rng(seed))
     return FeatureContrast(**options).fit(X, y, **given).get_support().any()
@@ -197,11 +208,13 @@ def test_planted_effects_are_found():
         assert len(found) <= 6, kind
 
 
-def test_a_small_set_does_not_repeat_itself(rating, X):
+@each_case("selection", ["greedy", "lasso"])
+def test_a_small_set_does_not_repeat_itself(rating, X, selection):
     X = np.c_[X, X[:, [3] * 10] * np.linspace(0.9, 1.1, 10), X[:, [5] * 5]]
     every = FeatureContrast().fit(X, rating)
     assert every.get_support().sum() >= 17
-    few = FeatureContrast(n_features_to_select=4, random_state=0).fit(sparse.csr_array(X), rating)
+    few = FeatureContrast(n_features_to_select=4, selection=selection, random_state=0)
+    few.fit(sparse.csr_array(X), rating)
     support = few.get_support(indices=True)
     assert (every.get_support()[support]).all()
     assert sorted(few.chosen_.tolist()) == support.tolist()
@@ -210,6 +223,34 @@ def test_a_small_set_does_not_repeat_itself(rating, X):
     assert not np.isin(few.chosen_[2:], of_three + of_five).any()
     assert few.gains_[0] >= few.gains_[1] > 0.05
     assert few.transform(X).shape == (300, len(support))
+
+
+@each_case("kind", ["number", "authors and length", "classes"])
+def test_the_lasso_is_that_of_scikit_learn(rating, X, kind):
+    """On standardised codes without means of groups and covariates, in the form of ranks."""
+    length = np.exp(X[:, 7] + np.linspace(0, 1, len(X)))
+    grouped = {"groups": AUTHORS, "covariates": length} if kind == "authors and length" else {}
+    y = np.digitize(rating, [-1, 0.5]) if kind == "classes" else rating
+    statistic = "auroc" if kind == "classes" else "auto"
+    options = {"alpha": 1, "n_features_to_select": 5, "selection": "lasso", "random_state": 0}
+    contrast = FeatureContrast(statistic, pooling=None, **options).fit(X, y, **grouped)
+    fires = FeatureContrast(alpha=1).fit(X, rating).get_support(indices=True)
+    indicators = (y[:, None] == np.unique(y)).astype(float)
+    Z = stats.rankdata(X[:, fires], axis=0)
+    target = indicators if kind == "classes" else stats.rankdata(y)[:, None]
+    beside = np.ones((len(X), 1))
+    if grouped:
+        beside = np.c_[AUTHORS[:, None] == np.arange(60), expanded([length])]
+    Z, target = (Q - beside @ np.linalg.lstsq(beside, Q)[0] for Q in (Z, target))
+    Z, target = Z / Z.std(axis=0), target if kind == "classes" else target[:, 0]
+    path = lasso_path(Z, target, eps=0.01, max_iter=10_000)
+    sizes = np.abs(path[1]).reshape(-1, len(fires), 100).sum(axis=0)
+    largest = sizes[:, ((sizes > 0).sum(0) >= 5).argmax()].argsort()[::-1][:5]
+    # Less what gains nothing on held-out documents.
+    n_chosen = len(contrast.chosen_)
+    assert 2 <= n_chosen <= 5
+    assert set(contrast.chosen_) == set(fires[largest[:n_chosen]])
+    assert contrast.gains_.sum() > 0.05
 
 
 def test_another_code_is_set_beside(rating, X):

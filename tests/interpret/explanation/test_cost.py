@@ -26,6 +26,19 @@ def test_the_questions_that_are_counted_are_those_that_are_asked(atlas, baseline
     assert cost["steps"]["embedding"]["calls"] == 0
 
 
+def test_the_questions_about_a_baseline_are_counted(atlas):
+    methods, words = ("detection", "fuzzing"), dict(enumerate(WORDS))
+    baseline = atlas, {0: WORDS[0], 2: WORDS[2]}
+    cost = estimate_cost(atlas, [0, 1, 2], methods=methods, baseline=baseline)
+    client = Oracle()
+    explain(atlas, client, [0, 1, 2])
+    score_explanations(atlas, words, client, methods=methods)
+    without_baseline, client.asked = len(client.asked), client.asked[:3]
+    score_explanations(atlas, words, client, methods=methods, baseline=baseline)
+    assert cost["calls"] == len(client.asked) > without_baseline
+    assert cost["steps"]["baseline"]["calls"] == len(client.asked) - without_baseline
+
+
 def test_prices_add_up(atlas):
     options = {"methods": ("detection",), "count_tokens": lambda text: 1}
     cost = estimate_cost(atlas, price_per_million=(2.0, 8.0), **options)
@@ -58,6 +71,7 @@ def test_nothing_costs_nothing(atlas):
         ({"methods": "steering"}, "each of methods must be one of"),
         ({"price_per_million": 3.0}, "price_per_million must be a pair"),
         ({"features": [7]}, "7"),
+        ({"baseline": (planted_atlas(), {9: "tea"})}, "9"),
     ],
 )
 def test_wrong_input_is_refused(atlas, options, message):

@@ -18,8 +18,7 @@ from sksae.interpret import (
     split_texts,
     validate,
 )
-from sksae.interpret.statements._annotation import _Questions
-from sksae.interpret.statements._word_rules import rule_of
+from sksae.interpret.statements._annotation import _Questions, rule_of
 from tests.cases import each_case
 
 WORDS = {3: '"rain"', 1: '"tea" or "coffee"', 8: '"stone" after "wet"'}
@@ -219,3 +218,42 @@ def test_what_cannot_be_validated_is_named(options, message):
     texts = [f"text {i}" for i in range(20)]
     with pytest.raises(ValueError, match=message):
         validate(texts, [0, 1] * 10, {0: '"text"'}, **options)
+
+
+def test_fidelity_counts_firing_and_silent_texts_as_much():
+    texts = [f"{'rain' if i < 6 else 'sun'} on day {i}" for i in range(40)]
+    codes = np.zeros((40, 3))
+    codes[[0, 1, 2, 20], 1] = 1  # of four texts on which it fires three have the word
+    table = validate(texts, np.arange(40) % 2, {1: '"rain"', 0: '"sun"'}, codes=codes)
+    recall, false_alarms, share = 3 / 4, 3 / 36, 6 / 40
+    line = table.loc[1]
+    assert line["f1"] == pytest.approx(2 * 3 / (6 + 4))
+    assert line["stratified_f1"] == pytest.approx(2 * recall / (1 + recall + false_alarms))
+    assert line["stratified_f1_chance"] == pytest.approx(2 * share / (1 + 2 * share))
+    assert np.isnan(table.loc[0, "stratified_f1"])  # it never fires
+    # The same by weights of the texts, as scikit-learn counts them.
+    fires, weight = codes[:, 1], np.where(codes[:, 1], 1 / 4, 1 / 36)
+    said = [text.startswith("rain") for text in texts]
+    assert line["stratified_f1"] == pytest.approx(f1_score(fires, said, sample_weight=weight))
+
+
+def test_texts_for_and_against_have_the_words():
+    texts = [f"{'rain' if i % 2 else 'sun'} on day {i}" for i in range(40)]
+    label = np.array(["dry", "wet"])[(np.arange(40) % 2) * (np.arange(40) > 8)]
+    table = validate(texts, label, {0: '"rain"', 1: '"sun"'}, n_examples=4)
+    rain, sun = table.loc[0], table.loc[1]
+    assert rain["effect"] > 0 > sun["effect"]
+    assert (len(rain["texts_for"]), rain["texts_against"]) == (4, (1, 3, 5, 7))
+    assert all(label[i] == "wet" and i % 2 for i in rain["texts_for"])
+    assert all(label[i] == "dry" and not i % 2 for i in sun["texts_for"])
+    assert sun["texts_against"] == ()
+
+
+def test_equal_words_are_asked_about_once():
+    texts = [f"{'rain' if i % 3 else 'sun'} {i}" for i in range(12)]
+    words, reader = {4: "rain", 2: "sun", 7: "rain"}, Reader()
+    annotations = annotate(texts, words, reader, per_question=5)
+    assert reader.n_asked == 2 * 3 == estimate_annotation_cost(texts, words)["calls"]
+    has_rain = [float("rain" in text) for text in texts]
+    expected = np.c_[has_rain, 1 - np.array(has_rain), has_rain]
+    np.testing.assert_array_equal(annotations.toarray(), expected)

@@ -398,9 +398,17 @@ def test_the_picture(circuit, models, go, tmp_path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    from tests.displays.labels import check_labels
+
     ax = circuit.plot(n_edges=7)
     assert len(ax.patches) == 7
     assert [label.get_text() for label in ax.get_yticklabels()] == SERIAL
+    kinds = ["feature", "error"] if (circuit.nodes.feature < 0).any() else ["feature"]
+    signs = [*kinds, "raises the metric", "lowers it"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == signs
+    metric, *names = ax.texts
+    assert len(names) == (circuit.nodes.feature >= 0).sum()
+    check_labels(ax, [metric, *names])
     ax.figure.savefig(tmp_path / "circuit.png")
     with pytest.raises(ValueError, match=r"n_edges must be an int >= 0. Got -1"):
         circuit.plot(n_edges=-1)
@@ -409,7 +417,9 @@ def test_the_picture(circuit, models, go, tmp_path):
     assert len(mine.patches) == min(100, len(circuit.edges))
     model, sites, saes = models["llama"]
     for options in ({"positions": "sum", "node_threshold": 0.05}, {"node_threshold": 1e9}):
-        go(model, sites, saes, **options).plot().figure.savefig(tmp_path / "other.png")
+        ax = go(model, sites, saes, **options).plot()
+        check_labels(ax, ax.texts)
+        ax.figure.savefig(tmp_path / "other.png")
     plt.close("all")
 
 

@@ -49,6 +49,36 @@ def by_hand(codes, text, n_texts, pooling):
     return pooled
 
 
+# Names
+
+
+def test_names_set_through_the_vectorizer_are_columns_of_a_pipeline(vectorizer):
+    with pytest.raises(NotFittedError):
+        vectorizer.set_feature_names({3: "cold"})
+    assert vectorizer.fit(TEXTS).set_feature_names({3: "cold"}) is vectorizer
+    assert vectorizer.get_feature_names_out()[2:4].tolist() == ["topksae2", "cold"]
+    # Fitted and named, the autoencoder is used as it is, with its names.
+    named = SAEVectorizer(vectorizer.extractor, vectorizer.sae_, sparse_output=False)
+    pipeline = make_pipeline(named.set_feature_names({3: "warm"}), StandardScaler())
+    table = clone(pipeline).set_output(transform="pandas").fit_transform(TEXTS)
+    assert list(table.columns[2:4]) == ["topksae2", "warm"]
+
+
+@each_case("wrapped", [False, True])
+def test_names_of_an_autoencoder_that_is_used_as_it_is(extractor, wrapped):
+    sae = TopKSAE(8, k=2, max_iter=1, random_state=0).fit(extractor.transform(TEXTS))
+    vectorizer = SAEVectorizer(extractor, FrozenEstimator(sae) if wrapped else sae)
+    vectorizer.set_feature_names({1: "cold"})
+    vectorizer.fit_transform(TEXTS)
+    assert vectorizer.get_feature_names_out()[1] == sae.feature_names_[1] == "cold"
+
+
+def test_features_of_another_transformer_have_no_names_to_set(extractor):
+    vectorizer = SAEVectorizer(extractor, FunctionTransformer()).fit(TEXTS)
+    with pytest.raises(AttributeError, match="FunctionTransformer has no set_feature_names"):
+        vectorizer.set_feature_names({1: "cold"})
+
+
 # Pooling
 
 

@@ -1,6 +1,10 @@
-"""Plain JSON values of scores and other nested data."""
+"""Plain JSON values of nested data, and digests of them."""
 
+import hashlib
+import json
 import math
+
+import numpy as np
 
 
 def plain_json(value, text=str):
@@ -21,7 +25,7 @@ def plain_json(value, text=str):
     Examples
     --------
     >>> import numpy as np
-    >>> from sksae._json import plain_json
+    >>> from sksae._files import plain_json
     >>> plain_json({"low": np.float32(0.5), "high": float("nan"), 1: (True, np.arange(2))})
     {'low': 0.5, 'high': None, '1': [True, [0, 1]]}
     """
@@ -36,3 +40,31 @@ def plain_json(value, text=str):
     if value is None or isinstance(value, (bool, int)):
         return value
     return text(value)
+
+
+def digest_of(value, arrays=None):
+    """Return a digest of a JSON value and of arrays by name.
+
+    Parameters
+    ----------
+    value : object
+        Anything that JSON has.
+    arrays : dict of str to ndarray, default=None
+        Names, types, shapes and numbers all count.
+
+    Returns
+    -------
+    digest : str
+        SHA-256 in hexadecimal.
+
+    Examples
+    --------
+    >>> from sksae._files import digest_of
+    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    True
+    """
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode("ascii"))
+    for name, array in sorted((arrays or {}).items()):
+        digest.update(json.dumps([name, array.dtype.str, list(array.shape)]).encode("ascii"))
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
