@@ -16,6 +16,7 @@ PICTURES = {
     "comparing": ("tables", "comparing", 1),
     "image_patches": ("tables", "image_patches", 1),
     "circuit": ("language_models", "circuit", 2),
+    "attribution_graph": ("language_models", "attribution_graph", 1),
 }
 WIDTH = 1100  # pixels, at most
 

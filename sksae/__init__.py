@@ -4,6 +4,7 @@ import importlib
 
 from sksae.autoencoders import (
     BatchTopKSAE,
+    Crosscoder,
     DummySAE,
     GatedSAE,
     JumpReLUSAE,
@@ -20,6 +21,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "ActivationExtractor",
     "BatchTopKSAE",
+    "Crosscoder",
     "DummySAE",
     "GatedSAE",
     "JumpReLUSAE",

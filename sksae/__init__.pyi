@@ -10,6 +10,7 @@ from sksae import model_selection as model_selection
 from sksae import objectives as objectives
 from sksae import report as report
 from sksae.autoencoders import BatchTopKSAE as BatchTopKSAE
+from sksae.autoencoders import Crosscoder as Crosscoder
 from sksae.autoencoders import DummySAE as DummySAE
 from sksae.autoencoders import GatedSAE as GatedSAE
 from sksae.autoencoders import JumpReLUSAE as JumpReLUSAE
@@ -24,6 +25,7 @@ from sksae.language_models import SAEVectorizer as SAEVectorizer
 __all__ = [
     "ActivationExtractor",
     "BatchTopKSAE",
+    "Crosscoder",
     "DummySAE",
     "GatedSAE",
     "JumpReLUSAE",

@@ -14,8 +14,9 @@ from sksae.training import TrainingRun
 EXPORTED = [getattr(sksae, name) for name in sksae.__all__]
 FAMILY = [c for c in EXPORTED if inspect.isclass(c) and issubclass(c, BaseSAE)]
 PREDICTORS = [c for c in FAMILY if issubclass(c, RegressorMixin)]
+WRAPPERS = [c for c in FAMILY if "estimator" in c._param_rules]
 # A DummySAE is a TopKSAE that learns less: the suites about learning are not for it.
-SAES = [c for c in FAMILY if c not in (*PREDICTORS, sksae.DummySAE)]
+SAES = [c for c in FAMILY if c not in (*WRAPPERS, sksae.DummySAE)]
 REPRESENTATIVES = [sksae.TopKSAE, sksae.JumpReLUSAE]  # k largest codes, and a bound per latent
 
 OTHERS = [c for c in EXPORTED if inspect.isclass(c) and c not in FAMILY]
@@ -24,7 +25,7 @@ OTHERS = [c for c in EXPORTED if inspect.isclass(c) and c not in FAMILY]
 def unfitted(cls):
     """An instance with a name for each parameter that has no default."""
     required = [n for n, p in inspect.signature(cls).parameters.items() if p.default is p.empty]
-    if cls in PREDICTORS:
+    if cls in WRAPPERS:
         return cls(sksae.TopKSAE(random_state=0))
     return cls(**{name: f"a {name}" for name in required})
 
@@ -83,6 +84,8 @@ def name_of(estimator):
 
 def wide(cls, **settings):
     """An instance as wide as in use, trained until its codes are sparse but not zero."""
+    if cls is sksae.Crosscoder:
+        return cls(wide(sksae.BatchTopKSAE, **settings), blocks=2)
     if cls in PREDICTORS:
         return cls(wide(sksae.TopKSAE, **settings))
     ours = {"n_components": 64, "max_iter": 30, "batch_size": 100, "random_state": 0}

@@ -1,10 +1,9 @@
 """Structure and budgets of the package, read from the sources."""
 
 import ast
+import functools
 import inspect
 import re
-import subprocess
-import sys
 import tokenize
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -293,6 +292,7 @@ def test_only_the_command_line_and_progress_print():
     assert offences(check) == []
 
 
+@functools.cache
 def code_lines(path):
     """Numbers of the lines that hold code: neither blank, comment nor docstring."""
     skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
@@ -368,28 +368,6 @@ def test_constructors_of_estimators_spell_out_their_parameters():
     for cls in (*estimators.FAMILY, *estimators.OTHERS):
         kinds = {p.kind for p in inspect.signature(cls.__init__).parameters.values()}
         assert not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
-
-
-def test_importing_is_light():
-    """All packages in one process: no transformers, no matplotlib, no CUDA, no output.
-
-    Nor does an extractor need the model before it has texts to transform.
-    """
-    packages = [path.parent for path in FILES if path.name == "__init__.py"]
-    modules = [".".join(("sksae", *path.relative_to(PACKAGE).parts)) for path in packages]
-    code = f"""
-import os, sys
-before = dict(os.environ)
-import {", ".join(modules)}, torch
-sksae.ActivationExtractor("gpt2", 3).fit(["a text"])
-heavy = [m for m in ("transformers", "matplotlib") if m in sys.modules]
-assert not heavy, heavy
-assert not torch.cuda.is_initialized()
-assert dict(os.environ) == before
-"""
-    command = [sys.executable, "-W", "error", "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_docs_are_imported_by_nobody():

@@ -109,19 +109,21 @@ def test_documented_options_are_the_options(SAE):
 def test_documented_attributes_are_the_fitted_attributes(SAE, X):
     """Both ways; those of early stopping and of named columns appear with them."""
     names = set(documented(SAE, "Attributes"))
-    learnt = {n for n in vars(wide(SAE).fit(X)) if n.endswith("_") and not n.startswith("_")}
+    learnt = {
+        n for n in vars(wide(SAE, max_iter=2).fit(X)) if n.endswith("_") and not n.startswith("_")
+    }
     optional = {"feature_names_in_", "validation_scores_"}
     assert names - optional == learnt
     assert names >= optional
     frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
-    sae = wide(SAE, early_stopping=True).fit(frame)
+    sae = wide(SAE, max_iter=2, early_stopping=True).fit(frame)
     assert {n for n in vars(sae) if n.endswith("_") and not n.startswith("_")} == names
     stream = {n for n in vars(wide(SAE).partial_fit(X)) if n.endswith("_") and n[0] != "_"}
     assert stream == learnt
 
 
 def test_documented_shapes_are_the_shapes(SAE, X):
-    sae = wide(SAE, early_stopping=True).fit(X)
+    sae = wide(SAE, max_iter=2, early_stopping=True).fit(X)
     sizes = {"n_components_": 64, "n_features_in_": 12, "n_iter_": sae.n_iter_}
     for name, kind in documented(SAE, "Attributes").items():
         if "of shape (" not in kind or not hasattr(sae, name):

@@ -14,7 +14,7 @@ from sksae.formats import RowNormalizer
 from sksae.interpret import FeatureAtlas, FeatureContrast
 from sksae.model_selection import SparsityPathCV
 from tests.cases import each_case
-from tests.estimators import PREDICTORS, SAES, arrays_of, wide
+from tests.estimators import PREDICTORS, SAES, WRAPPERS, arrays_of, wide
 
 PACKAGE = str(Path(sksae.__file__).parent)
 SMALL = {"n_components": 16, "max_iter": 2, "batch_size": None, "random_state": 0}
@@ -85,11 +85,11 @@ def test_a_refit_on_bad_rows_changes_nothing(estimator, rest, frame):
     assert vars(estimator) == old
 
 
-@each_case("cls", [*SAES, *PREDICTORS])
+@each_case("cls", [*SAES, *WRAPPERS])
 def test_a_fit_that_diverges_or_is_interrupted_at_its_end_changes_nothing(cls, X, monkeypatch):
     targets = [X[:, :3]] if cls in PREDICTORS else []
     sae = wide(cls, **SMALL).fit(X[:, :8], *targets)
-    settings = sae.estimator if cls in PREDICTORS else sae
+    settings = sae.estimator if cls in WRAPPERS else sae
     settings.set_params(learning_rate=1e200)
     old = dict(vars(sae))
     with pytest.raises(FloatingPointError):

@@ -28,7 +28,7 @@ from sksae.language_models import load_activations
 from tests.cases import each_case
 from tests.estimators import arrays_of
 
-N_DAMAGES = 120  # of every kind, on every file
+N_DAMAGES = 60  # of every kind, on every file
 
 
 def estimator_of(sae):
@@ -152,7 +152,7 @@ def peak_of(call, path, match):
         tracemalloc.stop()
 
 
-LARGE = 2**28  # bytes that unpack from a quarter of a million
+LARGE = 2**27  # bytes that unpack from an eighth of a million
 
 
 def test_a_compressed_npz_is_no_trap(tmp_path):

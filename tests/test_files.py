@@ -1,6 +1,7 @@
 """Files that are written and read anywhere in the package: whole, with right modes, and finite."""
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -22,7 +23,14 @@ from sksae._files import (
     write_text,
 )
 from sksae.autoencoders import TopKSAE
-from sksae.formats import read, read_neuronpedia, read_openai
+from sksae.formats import (
+    read,
+    read_neuronpedia,
+    read_openai,
+    write_dictionary_learning,
+    write_saelens,
+)
+from sksae.formats._tensors import write_json
 from sksae.interpret import CachedClient, FeatureAtlas, load_explanations
 from sksae.language_models import load_activations
 from tests.cases import each_case
@@ -271,41 +279,31 @@ def test_appending_is_all_or_an_error(tmp_path, monkeypatch):
         append_whole(path, b"\nfour\n")
 
 
-FULL = """
-import resource, signal, sys
-import numpy as np
-from sksae import TopKSAE
-from sksae.formats import write_dictionary_learning, write_saelens
-from sksae.formats._tensors import write_json
-
-X = np.random.default_rng(0).normal(size=(600, 64)).astype(np.float32)
-sae = TopKSAE(512, k=2, max_iter=1, random_state=0).fit(X)
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-folder = sys.argv[1]
-calls = {
-    "sae.safetensors": lambda: sae.save(folder + "/sae.safetensors"),
-    "sae_weights.safetensors": lambda: write_saelens(folder + "/saelens", sae),
-    "ae.pt": lambda: write_dictionary_learning(folder + "/dl", sae),
-    "words.json": lambda: write_json(folder + "/words.json", {"a": "b" * 100_000}),
-}
-resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
-for name, call in calls.items():
-    try:
-        call()
-    except OSError as error:
-        assert name in str(error), error
-        print(name)
-"""
+@pytest.fixture
+def full_at_60_kb():
+    """No file of this process can grow beyond 60 kB: writing more is an error of the system."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
 
 
 @posix
-def test_a_disk_that_is_full_is_an_error_with_the_name(tmp_path):
-    command = [sys.executable, "-c", FULL, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-    assert done.stdout.split() == [
-        *("sae.safetensors", "sae_weights.safetensors", "ae.pt", "words.json")
-    ]
+def test_a_disk_that_is_full_is_an_error_with_the_name(tmp_path, full_at_60_kb):
+    X = np.random.default_rng(0).normal(size=(600, 64)).astype(np.float32)
+    sae = TopKSAE(512, k=2, max_iter=1, random_state=0).fit(X)
+    writers = {
+        "sae.safetensors": lambda: sae.save(tmp_path / "sae.safetensors"),
+        "sae_weights.safetensors": lambda: write_saelens(tmp_path / "saelens", sae),
+        "ae.pt": lambda: write_dictionary_learning(tmp_path / "dl", sae),
+        "words.json": lambda: write_json(tmp_path / "words.json", {"a": "b" * 100_000}),
+    }
+    for name, write in writers.items():
+        with pytest.raises(OSError, match=name):
+            write()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

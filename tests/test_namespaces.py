@@ -30,14 +30,25 @@ PUBLIC = {
 }
 
 
-def test_subpackages_are_there_after_importing_the_package():
+def test_importing_is_light_and_subpackages_are_there_afterwards():
+    """All packages in one process: no transformers, no matplotlib, no CUDA, no output.
+
+    Nor does an extractor need the model before it has texts to transform.
+    """
     code = f"""
-import sys, sksae
-later = {sorted(PUBLIC)}
+import os, sys
+before = dict(os.environ)
+import sksae, torch
 assert "sksae.displays" not in sys.modules
-for name in later:
+for name in {sorted(PUBLIC)}:
     module = getattr(sksae, name)
     assert module is sys.modules["sksae." + name]
+import {", ".join(PACKAGES)}
+sksae.ActivationExtractor("gpt2", 3).fit(["a text"])
+heavy = [m for m in ("transformers", "matplotlib") if m in sys.modules]
+assert not heavy, heavy
+assert not torch.cuda.is_initialized()
+assert dict(os.environ) == before
 print(sksae.formats.read.__module__, sksae.metrics.l0([[1, 0]]))
 """
     command = [sys.executable, "-W", "error", "-c", code]

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sksae import metrics
 from sksae._threads import threads_for
 from tests.cases import each_case
-from tests.estimators import PREDICTORS, REPRESENTATIVES, instances, predictors
+from tests.estimators import PREDICTORS, REPRESENTATIVES, instances, name_of, predictors
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,13 @@ def test_one_thread_stays_one():
     assert torch.get_num_threads() == 1
 
 
+# Two variants and a transcoder stand for the others in the default run.
+FEW = [*(cls(max_iter=1) for cls in REPRESENTATIVES), predictors(max_iter=1)[0]]
+OTHERS = [
+    pytest.param(estimator, marks=pytest.mark.slow)
+    for estimator in [*instances(max_iter=1), *predictors(max_iter=1)]
+    if name_of(estimator) not in map(name_of, FEW)
+]
 NO_WORK = {torch.ops.aten.empty.memory_format, torch.ops.aten.lift_fresh.default}
 
 
@@ -74,7 +81,7 @@ class Threads(TorchDispatchMode):
 
 @each_case("namespace", [np.asarray, torch.from_numpy])
 @each_case("settings", [{}, {"early_stopping": True}])
-@each_case("estimator", [*instances(max_iter=1), *predictors(max_iter=1)])
+@pytest.mark.parametrize("estimator", [*FEW, *OTHERS], ids=name_of)
 def test_no_operator_of_a_small_fit_or_its_use_starts_threads(estimator, settings, namespace, X):
     targets = [namespace(X[:, :3])] if type(estimator) in PREDICTORS else []
     estimator = sklearn.clone(estimator)
@@ -126,6 +133,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_a_forked_child_fits_and_codes_whatever_threads_its_parent_used():
     names = ", ".join(cls.__name__ for cls in (*REPRESENTATIVES, *PREDICTORS))

@@ -22,6 +22,8 @@ ORDER = {
         "steering",
         "circuit",
         "transcoder",
+        "attribution_graph",
+        "two_models",
         "vision_patches",
     ],
     "own": ["files_of_others", "custom_objective"],

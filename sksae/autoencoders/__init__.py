@@ -3,6 +3,7 @@
 from sksae.autoencoders._assembly import fitted
 from sksae.autoencoders._base import BaseSAE
 from sksae.autoencoders._batch_topk_sae import BatchTopKSAE
+from sksae.autoencoders._crosscoder import Crosscoder
 from sksae.autoencoders._dummy_sae import DummySAE
 from sksae.autoencoders._fit import Fit
 from sksae.autoencoders._gated_sae import GatedSAE
@@ -15,6 +16,7 @@ from sksae.autoencoders._transcoder import Transcoder
 __all__ = [
     "BaseSAE",
     "BatchTopKSAE",
+    "Crosscoder",
     "DummySAE",
     "Fit",
     "GatedSAE",

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 __all__ = [
     "BaseSAE",
     "BatchTopKSAE",
+    "Crosscoder",
     "DummySAE",
     "Fit",
     "GatedSAE",
@@ -140,6 +141,45 @@ class BatchTopKSAE(TopKSAE):
         random_state: int | random.RandomState | None = ...,
         verbose: int | bool = ...,
     ) -> None: ...
+
+class Crosscoder(BaseSAE):
+    estimator: BaseSAE
+    blocks: int | Sequence[int] | dict[str, int] | None
+    blocks_: dict[str, int]
+    components_: NDArray[Any]
+    intercept_: NDArray[Any]
+    scale_: NDArray[Any]
+    encoder_coef_: NDArray[Any]
+    encoder_intercept_: NDArray[Any]
+    threshold_: NDArray[Any]
+    gate_intercept_: NDArray[Any]
+    gain_: NDArray[Any]
+    k_: int | float
+    alpha_: float
+    activation_frequency_: NDArray[Any]
+    n_components_: int
+    batch_size_: int
+    learning_rate_: float
+    n_iter_: int
+    n_steps_: int
+    loss_curve_: list[float]
+    validation_scores_: list[float]
+    n_features_in_: int
+    feature_names_in_: NDArray[Any]
+    def __init__(
+        self,
+        estimator: BaseSAE,
+        *,
+        blocks: int | Sequence[int] | dict[str, int] | None = ...,
+    ) -> None: ...
+    def block_scores(
+        self,
+        X: ArrayLike,
+        sample_weight: ArrayLike | None = ...,
+    ) -> dict[str, float]: ...
+    def relative_norms(self) -> NDArray[Any]: ...
+    def score(self, X: ArrayLike, y: Any = ..., sample_weight: ArrayLike | None = ...) -> float: ...
+    def split(self, rows: NDArray[Any]) -> dict[str, NDArray[Any]]: ...
 
 class DummySAE(TopKSAE):
     n_components: int | None

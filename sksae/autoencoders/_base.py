@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, is_regressor
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sksae._arrays import (
@@ -382,12 +382,12 @@ class BaseSAE(
         X, _ = self._check_new_rows(X, "score")
         return self._explained(X, None, sample_weight)
 
-    def _explained(self, X, targets, sample_weight):
-        """Explained variance of X, or of targets that it predicts."""
+    def _explained(self, X, targets, sample_weight, decoder=None):
+        """Explained variance of X, or of targets that it predicts, by this decoder or its own."""
         weight = row_weights(sample_weight, X.shape[0])
         rows = Batches(X, weight, _SCORED_ROWS, compute_dtype(X, _CPU), _CPU, targets=targets)
         options = {"rows": rows, "weight": weight, "targets": targets}
-        return _inference.pooled_r2(self._encoder(X), X, self._decoder, **options)
+        return _inference.pooled_r2(self._encoder(X), X, decoder or self._decoder, **options)
 
     def _check_new_rows(self, X, method):
         check_is_fitted(self)
@@ -397,8 +397,8 @@ class BaseSAE(
         return X, space
 
     def _encoder(self, X):
-        # Of an autoencoder the intercept is near the rows that it reads.
-        centre = self.intercept_ if self._settings is self else None
+        # The intercept is near the rows that are read, unless others are predicted from them.
+        centre = None if is_regressor(self) else self.intercept_
         return _inference.encoder_of(vars(self), self._settings, X, centre=centre)
 
     @property
@@ -427,3 +427,14 @@ class BaseSAE(
             name: value.cpu() if isinstance(value, torch.Tensor) else value
             for name, value in state.items()
         }
+
+
+class Autoencoder:
+    """Rule of the `estimator` parameter of a meta-estimator."""
+
+    def accepts(self, value):
+        """Whether `value` is an autoencoder of rows by themselves."""
+        return isinstance(value, BaseSAE) and value._settings is value
+
+    def __str__(self):
+        return "a sparse autoencoder such as TopKSAE()"

@@ -212,7 +212,7 @@ class Fit:
         messages = [
             f"{parameter}={value} is greater than the number of components, {m}: all are kept."
             for parameter in self.objective.resolved
-            if isinstance(value := getattr(settings, parameter), Real)
+            if isinstance(value := getattr(settings, parameter, None), Real)
             and getattr(self.objective, parameter) < value
         ]
         if m > self.rows.n_samples and self.objective.fewest_steps:
@@ -235,6 +235,7 @@ class Fit:
             "share": self._share,
             "generator": generator,
             "targets": targets,
+            "blocks": self.objective.widths_of_blocks,
         }
         return Batches(self._X, self._weight, batch_size, dtype or own, device, **options)
 
@@ -277,6 +278,7 @@ class Fit:
             betas=tuple(settings.betas),
             rate_scales=objective.rate_scales(reach),
             unit_norm=("components",) if objective.unit_norm else (),
+            blocks=objective.widths_of_blocks,
             nonnegative=tuple(
                 name for name, w in objective.declared.items() if w.trained and w.nonnegative
             ),

@@ -8,21 +8,10 @@ from sksae._arrays import as_input, float_dtypes, from_torch, space_of, to_torch
 from sksae._params import Bool
 from sksae._threads import threads_for
 from sksae.autoencoders import _inference
-from sksae.autoencoders._base import BaseSAE
+from sksae.autoencoders._base import Autoencoder, BaseSAE
 from sksae.objectives import Weight
 
 _SKIP_RATE = 0.3
-
-
-class _Autoencoder:
-    """Rule of the `estimator` parameter."""
-
-    def accepts(self, value):
-        """Whether `value` is an autoencoder of rows by themselves."""
-        return isinstance(value, BaseSAE) and not isinstance(value, Transcoder)
-
-    def __str__(self):
-        return "a sparse autoencoder such as TopKSAE()"
 
 
 def _codes_suffice(transcoder):
@@ -119,7 +108,7 @@ class Transcoder(RegressorMixin, BaseSAE):
     True
     """
 
-    _param_rules = {"estimator": _Autoencoder(), "skip": Bool()}
+    _param_rules = {"estimator": Autoencoder(), "skip": Bool()}
 
     def __init__(self, estimator, *, skip=False):
         self.estimator = estimator

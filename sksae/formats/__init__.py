@@ -5,6 +5,7 @@ from sksae.formats._dictionary_learning import (
     read_dictionary_learning,
     write_dictionary_learning,
 )
+from sksae.formats._feature_json import read_feature_json, write_feature_json
 from sksae.formats._gemma_scope import read_gemma_scope, write_gemma_scope
 from sksae.formats._hub import from_pretrained
 from sksae.formats._llama_scope import read_llama_scope
@@ -32,6 +33,7 @@ __all__ = [
     "read",
     "read_circuit_tracer",
     "read_dictionary_learning",
+    "read_feature_json",
     "read_gemma_scope",
     "read_goodfire",
     "read_llama_scope",
@@ -45,6 +47,7 @@ __all__ = [
     "save_card",
     "write_circuit_tracer",
     "write_dictionary_learning",
+    "write_feature_json",
     "write_gemma_scope",
     "write_neuronpedia",
     "write_saelens",

@@ -1,4 +1,5 @@
 # Made by python -m tests.public_types.stubs from the docstrings; do not edit.
+from collections.abc import Iterable, Mapping
 from numpy.typing import ArrayLike, NDArray
 from pathlib import Path
 from sklearn.base import BaseEstimator
@@ -23,6 +24,7 @@ __all__ = [
     "read",
     "read_circuit_tracer",
     "read_dictionary_learning",
+    "read_feature_json",
     "read_gemma_scope",
     "read_goodfire",
     "read_llama_scope",
@@ -36,6 +38,7 @@ __all__ = [
     "save_card",
     "write_circuit_tracer",
     "write_dictionary_learning",
+    "write_feature_json",
     "write_gemma_scope",
     "write_neuronpedia",
     "write_saelens",
@@ -97,6 +100,8 @@ def read_dictionary_learning(
     *,
     dtype: Literal["float32", "float64", None] | None = ...,
 ) -> BaseSAE: ...
+
+def read_feature_json(path: str | Path) -> dict[tuple[int, int], dict[Any, Any]]: ...
 
 def read_gemma_scope(
     path: str | Path,
@@ -177,6 +182,15 @@ def write_circuit_tracer(
 ) -> Path: ...
 
 def write_dictionary_learning(path: str | Path, sae: BaseSAE) -> Path: ...
+
+def write_feature_json(
+    path: str | Path,
+    atlases: list[FeatureAtlas] | Mapping[int, FeatureAtlas],
+    *,
+    features: Iterable[tuple[int, int]] | None = ...,
+    transcoder_id: str = ...,
+    n_quantiles: int = ...,
+) -> Path: ...
 
 def write_gemma_scope(path: str | Path, sae: BaseSAE) -> Path: ...
 

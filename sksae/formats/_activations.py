@@ -68,7 +68,7 @@ def read_fitted(sae, *, normalizers=(), transcoders=False):
         )
     check_is_fitted(sae)
     objective = getattr(sae, "_objective", None)
-    if type(objective) not in _ACTIVATIONS:
+    if type(objective) not in _ACTIVATIONS or objective.blocks:
         raise TypeError(
             f"No format can hold a {type(sae).__name__}: write one of the autoencoders of sksae."
         )

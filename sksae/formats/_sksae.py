@@ -178,6 +178,8 @@ def _parameter(value):
     if isinstance(value, dict):
         if set(value) == {"class", "params"} and isinstance(value["params"], dict):
             return _unfitted(value["class"], value["params"])
+        if all(Int(1).accepts(width) for width in value.values()):  # of blocks by name
+            return value
         if list(value) != ["RandomState"]:
             raise ValueError("a parameter is an object")
         return random_state(value["RandomState"])
@@ -192,9 +194,10 @@ def _scalars(sae, scalars):
     if missing or unknown:
         raise ValueError(f"what was fitted lacks {missing}, and has {unknown} that are not known")
     scalars = {name: tuple(v) if isinstance(v, list) else v for name, v in scalars.items()}
+    rules = {**sae._settings._param_rules, **sae._param_rules}
     for name, value in scalars.items():
         # A resolved parameter is checked by the rule of the parameter, and is never None.
-        rule = _RULES[name] if name in _RULES else sae._settings._param_rules[resolved[name]]
+        rule = _RULES[name] if name in _RULES else rules[resolved[name]]
         if value is None or not rule.accepts(value):
             raise ValueError(f"{name} is {value!r}, not {rule}")
     _resolve(sae, {resolved[name]: scalars[name] for name in set(resolved) & set(scalars)})
@@ -204,7 +207,9 @@ def _scalars(sae, scalars):
 def _resolve(sae, values):
     """Have the objective that the fit had: parameters that were None, or changed since, as then."""
     as_fitted = clone(sae)
-    as_fitted._settings.set_params(**values)
+    for name, value in values.items():
+        owner = as_fitted if name in as_fitted._param_rules else as_fitted._settings
+        owner.set_params(**{name: value})
     (m, t), d = sae.components_.shape, sae.n_features_in_
     sae._objective = as_fitted._make_objective(d, m, t)
     for name, value in values.items():

@@ -17,6 +17,7 @@ from sksae.language_models.extraction import (
     ActivationExtractor,
     SAEVectorizer,
     TokenTable,
+    extract_paired,
     load_activations,
     read_activations,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "attribution_graph",
     "describe_behaviour",
     "downstream_metrics",
+    "extract_paired",
     "feature_circuit",
     "load_activations",
     "logit_lens",

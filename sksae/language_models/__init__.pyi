@@ -23,6 +23,7 @@ __all__ = [
     "attribution_graph",
     "describe_behaviour",
     "downstream_metrics",
+    "extract_paired",
     "feature_circuit",
     "load_activations",
     "logit_lens",
@@ -436,6 +437,11 @@ def downstream_metrics(
     *,
     mean: ArrayLike | None = ...,
 ) -> dict[str, float]: ...
+
+def extract_paired(
+    extractors: dict[str, ActivationExtractor],
+    X: Iterable[Any],
+) -> tuple[NDArray[Any], TokenTable, dict[str, int]]: ...
 
 def feature_circuit(
     model: Any,

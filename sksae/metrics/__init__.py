@@ -10,6 +10,7 @@ from sksae.metrics._dictionaries import (
     mean_max_cosine_similarity,
     nearest_atoms,
 )
+from sksae.metrics._latent_scaling import LatentScaling, latent_scaling
 from sksae.metrics._reconstruction import (
     explained_variance,
     fraction_of_variance_unexplained,
@@ -37,6 +38,7 @@ from sksae.metrics._sparsity import (
 )
 
 __all__ = [
+    "LatentScaling",
     "dead_fraction",
     "dense_fraction",
     "dictionary_redundancy",
@@ -51,6 +53,7 @@ __all__ = [
     "l2_ratio",
     "latent_density",
     "latent_precision_recall_f1",
+    "latent_scaling",
     "make_penalized_scorer",
     "matched_cosine_similarity",
     "matched_cosines",

@@ -1,9 +1,11 @@
 # Made by python -m tests.public_types.stubs from the docstrings; do not edit.
 from collections.abc import Callable
 from numpy.typing import ArrayLike, NDArray
+from sksae.autoencoders import Crosscoder
 from typing import Any, Literal
 
 __all__ = [
+    "LatentScaling",
     "dead_fraction",
     "dense_fraction",
     "dictionary_redundancy",
@@ -18,6 +20,7 @@ __all__ = [
     "l2_ratio",
     "latent_density",
     "latent_precision_recall_f1",
+    "latent_scaling",
     "make_penalized_scorer",
     "matched_cosine_similarity",
     "matched_cosines",
@@ -32,6 +35,33 @@ __all__ = [
     "relative_reconstruction_bias",
     "sae_scorer",
 ]
+
+class LatentScaling:
+    blocks: tuple[str, ...]
+    norms: NDArray[Any]
+    error: NDArray[Any]
+    reconstruction: NDArray[Any]
+    cosine: NDArray[Any]
+    n_active: NDArray[Any]
+    def __init__(
+        self,
+        blocks: tuple[str, ...],
+        norms: NDArray[Any],
+        error: NDArray[Any],
+        reconstruction: NDArray[Any],
+        cosine: NDArray[Any],
+        n_active: NDArray[Any],
+    ) -> None: ...
+    def kinds(
+        self,
+        *,
+        max_norm: float = ...,
+        max_error: float = ...,
+        max_reconstruction: float = ...,
+    ) -> NDArray[Any]: ...
+    @property
+    def strongest(self) -> Any: ...
+    def to_frame(self, **thresholds: Any) -> Any: ...
 
 def dead_fraction(codes: Any) -> float: ...
 
@@ -90,6 +120,8 @@ def latent_precision_recall_f1(
     *,
     matches: ArrayLike | None = ...,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]: ...
+
+def latent_scaling(crosscoder: Crosscoder, X: ArrayLike) -> LatentScaling: ...
 
 def make_penalized_scorer(l0_penalty: float) -> Callable[..., Any]: ...
 

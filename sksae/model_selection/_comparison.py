@@ -120,7 +120,7 @@ ndarray of float
     >>> from sksae import DummySAE, TopKSAE
     >>> from sksae.model_selection import compare
     >>> X = load_digits().data[:500]
-    >>> estimators = [PCA(4), DummySAE(64, k=4), TopKSAE(64, k=4, random_state=0)]
+    >>> estimators = [PCA(4), DummySAE(64, k=4), TopKSAE(64, k=4, max_iter=10, random_state=0)]
     >>> comparison = compare(estimators, X, cv=2, n_draws=3, random_state=0)
     >>> [str(name) for name in comparison.estimator], comparison.l0.round().tolist()
     (['PCA', 'DummySAE', 'TopKSAE'], [4.0, 4.0, 4.0])

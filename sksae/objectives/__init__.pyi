@@ -138,6 +138,7 @@ class Objective:
     weights: dict[str, Weight]
     resolved: tuple[str, ...]
     unit_norm: bool
+    blocks: dict[str, int]
     pre_bias: bool
     encoder_scale: float
     rates: dict[str, float]
@@ -163,6 +164,8 @@ class Objective:
     def rate_scales(self, reach: float) -> dict[str, float]: ...
     def rule(self, weights: dict[str, Any]) -> Any: ...
     def unfold(self, fitted: dict[str, Any], normalization: Any) -> Any: ...
+    @property
+    def widths_of_blocks(self) -> Any: ...
 
 class TopK(Objective):
     k: int
@@ -183,7 +186,7 @@ class TopK(Objective):
 
 class Weight(NamedTuple):
     axes: Literal["m", "d", "t", "mt", "md", "td"]
-    unit: Literal["code", None]
+    unit: Literal["code", "column", None]
     nonnegative: bool
     initial: float
     trained: bool

@@ -8,10 +8,12 @@ declarations.
 
 import torch
 
+from sksae.training import row_norms
+
 _DEAD_NORM = 1e-12
 
 
-def fold(weights, declared, normalization, *, pre_bias=True):
+def fold(weights, declared, normalization, *, pre_bias=True, blocks=()):
     """Return raw-unit arrays with unit-norm components.
 
     Parameters
@@ -23,22 +25,24 @@ def fold(weights, declared, normalization, *, pre_bias=True):
     normalization : Normalization
     pre_bias : bool
         Whether training subtracted "intercept" before encoding.
+    blocks : tuple of int
+        Widths of the blocks of columns over which norms are summed.
 
     Returns
     -------
     folded : dict of Tensor, float64
         Arrays of the fitted weights by the same names. Codes change their unit by the norm of the
-        dictionary's row over the scale of the targets.
+        dictionary's row over the scale of the targets. Of targets with several scales norms are
+        taken in the unit of training, and relative to the one of `Normalization.relative`.
     """
     # Copies, worked on in place: of a wide dictionary there should be as few as can be.
     w = {name: value.detach().cpu().to(torch.float64, copy=True) for name, value in weights.items()}
     inputs, targets = _sides(w, normalization)
     read_scale, read_factors = inputs.relative()
     scale, factors = targets.relative()
-    if factors is not None:
-        # Columns of targets with units of their own: in a common one, before norms are taken.
+    norms = row_norms(w["components"], blocks)
+    if factors is not None:  # columns of targets with units of their own, in a common one
         w["components"].div_(factors)
-    norms = w["components"].norm(dim=1)
     alive = (norms >= _DEAD_NORM).double()
     unit = norms * alive / scale  # raw size of a code of size 1 in training
     origin = inputs.scale * inputs.mean + (w["intercept"] if pre_bias else 0)
@@ -53,6 +57,8 @@ def fold(weights, declared, normalization, *, pre_bias=True):
     if read_factors is not None:
         folded["encoder_coef"].mul_(read_factors)
     for name, weight in declared.items():
+        if weight.unit == "column":
+            folded[name] = torch.ones_like(targets.mean) / targets.scale
         if name in folded or name not in w or not weight.fitted:
             continue
         if weight.axes == "td":
@@ -64,7 +70,7 @@ def fold(weights, declared, normalization, *, pre_bias=True):
     return folded
 
 
-def unfold(folded, declared, normalization, *, pre_bias=True):
+def unfold(folded, declared, normalization, *, pre_bias=True, blocks=()):
     """Undo `fold`: internal-unit weights, with unit-norm components, of the same function.
 
     Of the same but for the choice of a top-k rule, where weights that were learnt elsewhere have
@@ -75,7 +81,7 @@ def unfold(folded, declared, normalization, *, pre_bias=True):
     read_scale, read_factors = inputs.relative()
     scale, factors = targets.relative()
     components = f["components"] if factors is None else f["components"] * factors
-    norms = components.norm(dim=1)
+    norms = row_norms(components, blocks)
     norms = torch.where(norms >= _DEAD_NORM, norms, 1.0)
     # The inverse of `fold`, its last step first: what linear maps took of the mean, returned.
     offset = sum(f[name] @ inputs.mean for name, weight in declared.items() if weight.axes == "td")

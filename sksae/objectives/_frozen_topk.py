@@ -84,6 +84,8 @@ class FrozenTopK(TopK):
         """Return the drawn components, and the encoder that goes with them."""
         if rows.inputs != rows.targets:
             raise ValueError("DummySAE draws directions of X: it cannot predict other targets.")
+        if self.widths_of_blocks:
+            raise ValueError("DummySAE draws directions of whole rows: it has no blocks.")
         centre = rows.average(lambda x: x)
         varies = torch.ones(n_components, 1, dtype=torch.bool)
         if self.strategy == "pca":

@@ -6,7 +6,7 @@ import torch
 
 from sksae.objectives import _folding
 from sksae.objectives._start import directions
-from sksae.training import row_mean
+from sksae.training import row_mean, row_norms
 
 
 class Weight(NamedTuple):
@@ -21,9 +21,10 @@ class Weight(NamedTuple):
         Axes of the array: m latents, d features that are read, t features that are reconstructed
         (the same as d but for a `Transcoder`). A weight with the axes "td" adds a linear function
         of the rows to their reconstruction.
-    unit : {"code", None}, default=None
+    unit : {"code", "column", None}, default=None
         "code" for a weight that is compared with pre-activations, such as a threshold: it changes
-        its unit with the codes. None for one that has no unit.
+        its unit with the codes. "column" for one of axes "t" that is the unit of training itself,
+        per column in that of the rows, made by `Objective.fold`. None for one that has no unit.
     nonnegative : bool, default=False
         Whether it is clamped at 0 after every step.
     initial : float, default=0.0
@@ -94,7 +95,11 @@ class Objective:
         Attributes of the objective that the estimator shows with an underscore, such as ``"k"``;
         each is a parameter of the estimator, possibly left at None there.
     unit_norm : bool
-        Whether rows of the dictionary stay on the unit sphere.
+        Whether rows of the dictionary keep the norm 1.
+    blocks : dict of int
+        Widths of the blocks that the columns of the rows are, by name, as for `sksae.Crosscoder`.
+        Each has a unit of its own, and the norm of a row of the dictionary is the sum of its norms
+        in them. Empty where all columns are one.
     pre_bias : bool
         Whether the bias of the dictionary is subtracted before encoding (Bricken et al. 2023).
     encoder_scale : float
@@ -134,6 +139,7 @@ class Objective:
     weights = {}
     resolved = ()
     unit_norm = True
+    blocks = {}
     pre_bias = True
     encoder_scale = 0.3
     rates = {"encoder_coef": 0.5}
@@ -245,6 +251,8 @@ class Objective:
         """
         centre = rows.average(lambda x: x)
         inputs, components = directions(rows, n_components, centre, generator)
+        if self.widths_of_blocks:
+            components = components / row_norms(components, self.widths_of_blocks)[:, None]
         sizes = {"m": n_components, "d": inputs.shape[1], "t": components.shape[1]}
         declared = {
             name: torch.full([sizes[axis] for axis in w.axes], w.initial, dtype=torch.float64)
@@ -328,7 +336,7 @@ class Objective:
         fitted : dict of Tensor, float64
             Arrays by name that act on raw rows, with unit rows of the dictionary.
         """
-        return _folding.fold(weights, self.declared, normalization, pre_bias=self.pre_bias)
+        return _folding.fold(weights, self.declared, normalization, **self._folding_options)
 
     def unfold(self, fitted, normalization):
         """Return the weights of training that continue fitted arrays, the inverse of `fold`.
@@ -345,7 +353,11 @@ class Objective:
         weights : dict of Tensor, float64
             Weights in the internal unit.
         """
-        return _folding.unfold(fitted, self.declared, normalization, pre_bias=self.pre_bias)
+        return _folding.unfold(fitted, self.declared, normalization, **self._folding_options)
+
+    @property
+    def _folding_options(self):
+        return {"pre_bias": self.pre_bias, "blocks": self.widths_of_blocks}
 
     @property
     def n_active(self):
@@ -361,6 +373,11 @@ class Objective:
     def declared(self):
         """All weights by name, the encoder and the dictionary included."""
         return {**SHARED, **self.weights}
+
+    @property
+    def widths_of_blocks(self):
+        """Widths of the blocks where there are several, else an empty tuple."""
+        return tuple(self.blocks.values()) if len(self.blocks) > 1 else ()
 
     @property
     def linear_maps(self):

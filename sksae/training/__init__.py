@@ -26,7 +26,7 @@ from sksae.training._defaults import (
 )
 from sksae.training._early_stopping import HeldOut, Stopping, hold_out
 from sksae.training._engine import Engine
-from sksae.training._entries import AllEntries
+from sksae.training._entries import AllEntries, row_norms
 from sksae.training._run import TrainingRun
 from sksae.training._schedule import Schedule, SparsityController, ramp_down, ramp_up
 
@@ -58,6 +58,7 @@ __all__ = [
     "ramp_up",
     "resample",
     "row_mean",
+    "row_norms",
     "squared_norms",
     "total_variance",
 ]

@@ -99,10 +99,15 @@ class Normalization(NamedTuple):
         return Normalization(self.mean[columns], scale)
 
     def relative(self):
-        """Return one scale, and the factors of the columns relative to it (None if all are 1)."""
+        """Return one scale, and the factors of the columns relative to it (None if all are 1).
+
+        The one scale is that of the root mean square of the columns' units.
+        """
         if not torch.is_tensor(self.scale):
             return self.scale, None
-        return float(self.scale[0]), self.scale / self.scale[0]
+        smallest = self.scale.min()  # its unit, the largest, keeps squares in range
+        common = float(smallest / (smallest / self.scale).square().mean().sqrt())
+        return common, self.scale / common
 
 
 class Batches:
@@ -129,6 +134,9 @@ class Batches:
         Source of the shuffling. None reads in order.
     targets : array of shape (n, t), or list of such arrays, default=None
         The rows that are to be predicted, if these are not the inputs.
+    blocks : sequence of int, default=()
+        Widths of the blocks that the columns of all arrays are; a block per array where there are
+        none.
 
     Attributes
     ----------
@@ -156,6 +164,7 @@ class Batches:
         share=None,
         generator=None,
         targets=None,
+        blocks=(),
     ):
         read, predicted = _listed(inputs), _listed(targets)
         self._arrays = [
@@ -170,7 +179,8 @@ class Batches:
         self.n_samples = self._share.total if rows is None else len(rows)
         # Columns at which the blocks begin and end.
         edges = np.cumsum([0, *(int(A.shape[1]) for A in self._arrays)]).tolist()
-        self.blocks = [slice(*pair) for pair in pairwise(edges)]
+        ends = np.cumsum([0, *blocks]).tolist() if blocks else edges
+        self.blocks = [slice(*pair) for pair in pairwise(ends)]
         self.n_features = edges[-1]
         self.inputs = slice(0, edges[len(read)])
         self.targets = slice(edges[len(read)], edges[-1]) if predicted else self.inputs

@@ -8,6 +8,7 @@ import torch
 
 from sksae._processes import NEGLIGIBLE, n_processes, sum_over_processes
 from sksae.kernels import where_positive
+from sksae.training._entries import row_norms
 
 _NO_DIRECTION = 1e-12  # norm up to which a row has no direction
 _RESAMPLING_FRACTIONS = (0.1, 0.2, 0.3, 0.4)  # of the steps of a fit
@@ -109,7 +110,7 @@ def _spread(residual, entries):
     return torch.where(spread > 0, spread, torch.inf)
 
 
-def resample(weights, moments, dead, directions, inputs=None):
+def resample(weights, moments, dead, directions, inputs=None, *, blocks=()):
     """Point dead latents at badly reconstructed rows, in place.
 
     The decoder row becomes the unit direction, the encoder row that of the inputs at a fifth of
@@ -128,6 +129,8 @@ def resample(weights, moments, dead, directions, inputs=None):
     inputs : Tensor of shape (n_dead, d_in), default=None
         Where the decoder's rows are directions of other activations than the encoder's, those of
         the encoder.
+    blocks : tuple of int, default=()
+        Widths of the blocks over which norms of the decoder's rows are summed.
     """
     inputs = directions if inputs is None else inputs
     # A row without direction would be divided by its norm, about 0.
@@ -135,16 +138,13 @@ def resample(weights, moments, dead, directions, inputs=None):
     norm = alive_norm(weights["encoder_coef"], dead)
     dead = dead[has_direction]
     with torch.no_grad():
-        weights["components"][dead] = _unit(directions[has_direction])
-        weights["encoder_coef"][dead] = 0.2 * norm * _unit(inputs[has_direction])
+        rows, inputs = directions[has_direction], inputs[has_direction]
+        weights["components"][dead] = rows / row_norms(rows, blocks)[:, None]
+        weights["encoder_coef"][dead] = 0.2 * norm * inputs / row_norms(inputs)[:, None]
         weights["encoder_intercept"][dead] = 0
         for name in ("components", "encoder_coef", "encoder_intercept"):
             for moment in moments.get(name, ()):
                 moment[dead] = 0
-
-
-def _unit(rows):
-    return rows / rows.norm(dim=1, keepdim=True)
 
 
 def draw_rows(losses, w, n_rows, generator):
@@ -211,7 +211,7 @@ class Resampling:
         drawn = draw_rows(losses, w, len(dead), self.generator).to(x.device)
         directions = entries.x[drawn] - run.weights["intercept"]
         inputs = None if rows.inputs == rows.targets else entries.centred[drawn]
-        resample(run.weights, run.moments, dead, directions, inputs)
+        resample(run.weights, run.moments, dead, directions, inputs, blocks=run.blocks)
         run.since_fired[dead] = 0
 
 
@@ -252,7 +252,7 @@ class Revival:
         residual = entries.x - entries.decode(codes)
         drawn = draw_rows(residual.square().sum(1), w, len(dead), self.generator).to(x.device)
         inputs = None if rows.inputs == rows.targets else entries.centred[drawn]
-        resample(run.weights, run.moments, dead, residual[drawn], inputs)
+        resample(run.weights, run.moments, dead, residual[drawn], inputs, blocks=run.blocks)
         threshold = run.weights[self.threshold]
         threshold[dead] = 0.5 * threshold.median()
         for moment in run.moments[self.threshold]:

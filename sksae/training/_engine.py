@@ -55,7 +55,8 @@ class Engine:
     Parameters
     ----------
     objective : Objective
-        Its ``rule(weights)``, ``loss(entries, alpha, dead)``, ``pre_bias`` and ``linear_maps``.
+        Its ``rule(weights)``, ``loss(entries, alpha, dead)``, ``pre_bias``, ``linear_maps`` and
+        ``blocks``.
     precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
         "bfloat16" if products may be left in it where that is faster; otherwise values are exact.
     plain : bool, default=False
@@ -70,7 +71,11 @@ class Engine:
     def __init__(self, objective, *, precision="auto", plain=False):
         self.objective, self.plain, self.density = objective, plain, 1.0
         self._search = Search(exact=precision != "bfloat16")
-        self._options = {"pre_bias": objective.pre_bias, "linear_maps": objective.linear_maps}
+        self._options = {
+            "pre_bias": objective.pre_bias,
+            "linear_maps": objective.linear_maps,
+            "blocks": objective.widths_of_blocks,
+        }
 
     def gradient(self, x, w, weights, alpha, dead):
         """Return the `Gradient` of rows `x` of weight `w`, and of those of other processes."""

@@ -25,6 +25,36 @@ from sksae.kernels import ActiveSet, pooled_cut, top_k, where_positive
 
 MATRICES = ("components", "encoder_coef")
 
+_NO_NORM = 1e-30
+
+
+def row_norms(rows, blocks=()):
+    """Norms of the rows of a dictionary: of several blocks of columns, the sum of their norms.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (m, t)
+    blocks : tuple of int, default=()
+        Widths of the blocks; all columns are one block where there are not several.
+
+    Returns
+    -------
+    norms : Tensor of shape (m,)
+    """
+    if len(blocks) < 2:
+        return rows.norm(dim=1)
+    return sum(part.norm(dim=1) for part in rows.split(blocks, dim=1))
+
+
+def norm_gradients(rows, blocks=()):
+    """Gradients of `row_norms` by the rows: in every block ``D_b / |D_b|``, 0 where it is 0."""
+    # Of a part that is 0 it is 0: the bound only keeps it from being 0 / 0.
+    units = [
+        part / part.norm(dim=1, keepdim=True).clamp(min=_NO_NORM)
+        for part in rows.split(blocks or rows.shape[1], dim=1)
+    ]
+    return units[0] if len(units) == 1 else torch.cat(units, 1)
+
 
 class AllEntries:
     """Every entry of the matrix: tensors of shape (n, m) under plain autograd.
@@ -46,6 +76,8 @@ class AllEntries:
     linear_maps : sequence of str
         Names of weights of shape (t, d) that add a linear function of the input to every
         reconstruction.
+    blocks : tuple of int
+        Widths of the blocks of columns that are reconstructed, for `norms`.
 
     Attributes
     ----------
@@ -57,12 +89,12 @@ class AllEntries:
         Weights of the rows relative to their sum.
     """
 
-    def __init__(self, x, w, weights, rule, *, pre_bias=True, linear_maps=()):
+    def __init__(self, x, w, weights, rule, *, pre_bias=True, linear_maps=(), blocks=()):
         d, t = weights["encoder_coef"].shape[1], weights["components"].shape[1]
         # The first d columns are the input, the last t the target; they may be the same.
         self.inputs = x[:, :d].contiguous()  # no copy where x has nothing else
         self.x, self.w, self.weights, self.rule = x[:, -t:].contiguous(), w, weights, rule
-        self.share, self.linear_maps = w / w.sum(), linear_maps
+        self.share, self.linear_maps, self._blocks = w / w.sum(), linear_maps, blocks
         self.centred = self.inputs - weights["intercept"] if pre_bias else self.inputs
         self.z = self._encode()
 
@@ -100,7 +132,7 @@ class AllEntries:
 
     def norms(self):
         """Norms of the decoder rows, at the entries."""
-        return self.weights["components"].norm(dim=1)
+        return row_norms(self.weights["components"], self._blocks)
 
     def row_mean(self, values):
         """Weighted mean over rows of the sum of `values` over latents."""
@@ -149,9 +181,9 @@ class DenseEntries(AllEntries):
         Gradients so far by weight name.
     """
 
-    def __init__(self, x, w, weights, rule, *, pre_bias=True, linear_maps=()):
+    def __init__(self, x, w, weights, rule, *, pre_bias=True, **options):
         self.gradients, self._pre_bias, self._restricted = {}, pre_bias, []
-        super().__init__(x, w, weights, rule, pre_bias=pre_bias, linear_maps=linear_maps)
+        super().__init__(x, w, weights, rule, pre_bias=pre_bias, **options)
 
     def _encode(self):
         coef = self.weights["encoder_coef"]
@@ -181,8 +213,8 @@ class DenseEntries(AllEntries):
 
     def norms_backward(self, grad):
         """Take the gradient of ``norms()``, per entry."""
-        components = self.weights["components"]
-        self._add("components", _norms_pull(grad.sum(0), components.norm(dim=1), components))
+        gradients = norm_gradients(self.weights["components"], self._blocks)
+        self._add("components", grad.sum(0)[:, None] * gradients)
 
     def vector_backward(self, name, grad):
         """Take the gradient of ``at(weights[name])``, per entry."""
@@ -226,12 +258,6 @@ def _offset_backward(entries, grad):
         entries._add(name, grad.T @ entries.inputs)
 
 
-def _norms_pull(grad, norms, components):
-    """The gradient that reaches the dictionary's rows by that of their norms."""
-    # The gradient of |D_j| with respect to D_j is D_j / |D_j|.
-    return torch.where(norms > 0, grad / norms, 0.0)[:, None] * components
-
-
 class _Decode(torch.autograd.Function):
     """Codes times dictionary; ``owner._decoded`` receives the gradient of the decoded rows."""
 
@@ -254,7 +280,7 @@ class _Decode(torch.autograd.Function):
 class _LeafEntries(AllEntries):
     """Entries of which autograd sees the vectors, the pre-activations and the codes alone."""
 
-    def __init__(self, x, w, weights, rule, *, pre_bias, search, linear_maps=()):
+    def __init__(self, x, w, weights, rule, *, pre_bias, search, **options):
         self._search, self._pre_bias = search, pre_bias
         self._matrices = {name: weights[name] for name in MATRICES}
         self._vectors = {
@@ -271,7 +297,7 @@ class _LeafEntries(AllEntries):
             {**self._matrices, **self._vectors},
             rule,
             pre_bias=pre_bias,
-            linear_maps=linear_maps,
+            **options,
         )
 
     def _bias(self):
@@ -288,7 +314,8 @@ class _LeafEntries(AllEntries):
 
     def _all_norms(self):
         if self._norms is None:
-            self._norms = self._matrices["components"].norm(dim=1).requires_grad_()
+            norms = row_norms(self._matrices["components"], self._blocks)
+            self._norms = norms.requires_grad_()
         return self._norms
 
     def norms(self):
@@ -337,9 +364,8 @@ class _LeafEntries(AllEntries):
     def _add_pull(self, grad, start, stop):
         """Add the gradient that reaches rows ``start : stop`` of the dictionary by their norms."""
         if self._norms is not None and self._norms.grad is not None:
-            rows = slice(start, stop)
-            norms, components = self._norms.detach()[rows], self._matrices["components"][rows]
-            grad += _norms_pull(self._norms.grad[rows], norms, components)
+            gradients = norm_gradients(self._matrices["components"][start:stop], self._blocks)
+            grad.addcmul_(self._norms.grad[start:stop, None], gradients)
 
 
 class ActiveEntries(_LeafEntries):
@@ -347,7 +373,7 @@ class ActiveEntries(_LeafEntries):
 
     Parameters
     ----------
-    x, w, weights, rule, pre_bias, linear_maps
+    x, w, weights, rule, pre_bias, linear_maps, blocks
         As for `AllEntries`.
     search : Search
         The search for them.

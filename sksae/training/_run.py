@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from sksae._processes import copy_from_first, is_first, sum_over_processes
 from sksae.kernels import update_latents
-from sksae.training._entries import MATRICES
+from sksae.training._entries import MATRICES, norm_gradients, row_norms
 
 _CHECK_EVERY = 50  # steps between looks at the loss, each of which waits for the device
 _LONG_PASS = 200  # batches from which on a pass has a progress bar
@@ -35,7 +35,10 @@ class TrainingRun:
     rate_scales : dict of float
         Multipliers of the learning rate, by weight name.
     unit_norm : tuple of str
-        Matrices whose rows stay on the unit sphere.
+        Matrices whose rows keep the norm 1.
+    blocks : tuple of int
+        Widths of the blocks of columns over which norms of these rows are summed; empty where they
+        are those of whole rows.
     nonnegative : tuple of str
         Weights that are clamped at 0 after every step.
     max_grad_norm : float or None
@@ -56,6 +59,7 @@ class TrainingRun:
         betas=(0.9, 0.999),
         rate_scales=None,
         unit_norm=("components",),
+        blocks=(),
         nonnegative=(),
         max_grad_norm=1.0,
         dead_window=10_000_000,
@@ -65,7 +69,7 @@ class TrainingRun:
         self.engine, self.schedule = engine, schedule
         self.learning_rate, self.betas = learning_rate, betas
         self.rate_scales = rate_scales or {}
-        self.unit_norm, self.nonnegative = unit_norm, nonnegative
+        self.unit_norm, self.blocks, self.nonnegative = unit_norm, blocks, nonnegative
         self.max_grad_norm = max_grad_norm
         self.dead_window = dead_window
         self.moments = {
@@ -165,6 +169,8 @@ class TrainingRun:
 
     def _update_by_sums(self, name, gradient, factor, rate):
         """Update a matrix without a gradient in memory, where that can be; return whether."""
+        if self.blocks and name in self.unit_norm:  # the kernel knows norms of whole rows alone
+            return False
         return update_latents(
             self.weights[name],
             self.moments[name],
@@ -177,9 +183,9 @@ class TrainingRun:
         )
 
     def _blocks(self, gradient, names=MATRICES):
-        """Yield ``(name, rows, gradient)`` of the matrices, without its radial part on the sphere.
+        """Yield ``(name, rows, gradient)`` of the matrices; of unit norm, along the sphere alone.
 
-        Renormalising would only undo a step along the radius.
+        Renormalising would only undo a step across it.
         """
         m, d = self.weights["components"].shape
         # Latents per block.
@@ -192,10 +198,13 @@ class TrainingRun:
                     self._project(grad, self.weights[name][rows])
                 yield name, rows, grad
 
-    @staticmethod
-    def _project(grad, w):
-        # Rows of w have norm 1: less (g . w) w.
-        grad.addcmul_(w, torch.linalg.vecdot(grad, w)[:, None], value=-1)
+    def _project(self, grad, w):
+        # Across the sphere points the gradient of the norm: of whole rows of norm 1, the row.
+        across = norm_gradients(w, self.blocks) if self.blocks else w
+        along = torch.linalg.vecdot(grad, across)[:, None]
+        if self.blocks:  # a unit vector in each block
+            along /= torch.linalg.vecdot(across, across)[:, None].clamp(min=1)
+        grad.addcmul_(across, along, value=-1)
 
     def _keeps_blocks(self):
         """Whether clipping may hold the whole gradient; else it is made twice."""
@@ -219,7 +228,7 @@ class TrainingRun:
         for name, rows, _ in parts:
             if name in self.unit_norm:
                 block = self.weights[name][rows]
-                block /= torch.linalg.vector_norm(block, dim=1, keepdim=True)
+                block /= row_norms(block, self.blocks)[:, None]
 
     def _adam(self, parts, learning_rate):
         weights = [self.weights[name][rows] for name, rows, _ in parts]

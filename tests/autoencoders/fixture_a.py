@@ -39,6 +39,7 @@ def objective_of(sae, w):
 def entries_of(objective, w, x=X, rows=W):
     """All entries of the rows `x` under the weights `w`."""
     options = {"pre_bias": objective.pre_bias, "linear_maps": objective.linear_maps}
+    options["blocks"] = objective.widths_of_blocks
     return AllEntries(x, rows, w, objective.rule(w), **options)
 
 

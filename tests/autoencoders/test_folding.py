@@ -130,6 +130,7 @@ def test_blocks_of_columns_have_units_of_their_own():
         assert float(x[:, columns].square().sum(1).mean()) == pytest.approx(width)
 
     objective = thresholded()
+    objective.blocks = {"first": 2, "second": 3}
     w = {"components": (7, 5), "encoder_coef": (7, 5), "encoder_intercept": 7, "intercept": 5}
     w = {name: torch.from_numpy(rng.normal(size=shape)) for name, shape in w.items()}
     w["threshold"] = torch.from_numpy(rng.exponential(size=7))
@@ -144,7 +145,10 @@ def test_blocks_of_columns_have_units_of_their_own():
     assert 0 < int((codes > 0).sum()) < codes.numel()
     actual = codes @ folded["components"] + folded["intercept"]
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
-    assert_close(folded["components"].norm(dim=1), torch.ones(7).double(), atol=1e-12)
+    # Norms are summed over blocks, in their units relative to the mean square of all columns'.
+    relative = folded["components"] * unit.scale * unit.scale.pow(-2).mean().sqrt()
+    norms = relative[:, :2].norm(dim=1) + relative[:, 2:].norm(dim=1)
+    assert_close(norms, torch.ones(7).double(), atol=1e-12)
     again = objective.fold(objective.unfold(folded, unit), unit)
     for name, value in folded.items():
         torch.testing.assert_close(again[name], value, rtol=1e-9, atol=1e-9)

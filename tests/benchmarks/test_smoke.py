@@ -28,8 +28,7 @@ def options_of(measurement, *arguments):
     return parse("", [measurement, "--config", "T", "--libraries", "--threads", "1", *arguments])
 
 
-@each_case("regime", ["start", "trained"])
-@pytest.mark.parametrize("variant", VARIANTS)
+@each_case("variant, regime", [("topk", "start"), *((variant, "trained") for variant in VARIANTS)])
 def test_every_variant_steps_and_encodes(variant, regime, tmp_path, capsys):
     for measurement, measure in [
         ("steps", peers.measure_steps),

@@ -157,6 +157,7 @@ def test_stopping_on_the_loss_stops(SAE, X):
     assert sae.n_iter_ == len(sae.loss_curve_) == 4
 
 
+@pytest.mark.costly
 def test_early_stopping_scores_every_pass_and_keeps_the_best(SAE, X):
     sae = wide(SAE, max_iter=15, early_stopping=True, n_iter_no_change=5).fit(X)
     scores = np.array(sae.validation_scores_)
@@ -166,6 +167,7 @@ def test_early_stopping_scores_every_pass_and_keeps_the_best(SAE, X):
     assert again.validation_scores_ == sae.validation_scores_
 
 
+@pytest.mark.costly
 def test_a_failed_fit_leaves_the_fitted_model_usable(SAE, X):
     sae = fitted(SAE, X)
     before = sae.transform(X)

@@ -49,6 +49,7 @@ def through_copy(sae, _):
 ROUTES = [through_pickle, through_joblib, through_memory_map, through_skops, through_copy]
 
 
+@pytest.mark.costly
 @each_case("route", ROUTES)
 def test_a_fitted_model_comes_back_whole(sae, X, route, tmp_path):
     sae.fit(X)
@@ -78,6 +79,7 @@ def test_a_fitted_predictor_comes_back_whole(model, X, route, tmp_path):
     assert_array_equal(back.predict(X), model.predict(X))
 
 
+@pytest.mark.costly
 @each_case("route", ROUTES)
 def test_a_restored_model_learns_on_like_the_original(SAE, X, route, tmp_path):
     sae = fitted(SAE, X, max_iter=2).set_params(warm_start=True)

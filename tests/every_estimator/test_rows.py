@@ -23,6 +23,7 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(_arrays, "CHUNK_ENTRIES", 7 * 64)
 
 
+@pytest.mark.costly
 @each_case("dtype", [np.float32, np.float64])
 def test_a_row_does_not_depend_on_the_others(SAE, X, dtype, monkeypatch):
     X = X.astype(dtype)

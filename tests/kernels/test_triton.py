@@ -153,11 +153,13 @@ def test_top_k_is_a_stable_sort(kernels, data, dtype):
     assert_largest(kernels, z, k)
 
 
+@pytest.mark.slow
 @each_case("dtype", SORTED)
 def test_top_k_across_tiles(kernels, dtype):
     check_top_k(kernels, dtype, 1025)
 
 
+@pytest.mark.slow
 def test_top_k_at_and_beyond_the_ends_of_tiles(kernels):
     for m in (1023, 1024, 2500):
         check_top_k(kernels, torch.float32, m)
@@ -170,6 +172,7 @@ def check_top_k(kernels, dtype, m):
         assert_largest(kernels, z, k)
 
 
+@pytest.mark.slow
 @each_case("dtype", SORTED)
 def test_top_k_of_views_and_of_nothing(kernels, dtype):
     z = random(8, 6, dtype=dtype)

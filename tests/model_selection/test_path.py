@@ -1,3 +1,4 @@
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,7 +72,7 @@ def test_the_choice_is_fitted_anew_on_all_rows(X, search):
 def test_penalised_codes_go_from_many_to_few():
     """The values are numbers of active latents, and continued fits reach them."""
     X = make_superposition(1500, 8, 16, density=2 / 16, random_state=0)[0]
-    sae = SparseAutoencoder(16, batch_size=50, max_iter=40, random_state=0)
+    sae = SparseAutoencoder(16, batch_size=50, max_iter=20, random_state=0)
     search = SparsityPathCV(sae, [1.0, 3.0], continuation=1.0, cv=2).fit(X)
     assert search.cv_results_["param_target_l0"].tolist() == [1.0, 3.0]
     assert -search.cv_results_["mean_test_neg_l0"] == pytest.approx([1.0, 3.0], rel=0.25)
@@ -92,8 +93,10 @@ def test_penalties_go_from_small_to_large(X):
     assert sparse_l0 < dense_l0
 
 
-def test_jobs_change_nothing(X, search):
-    again = SparsityPathCV(topk(), [2, 1, 4], cv=3, n_jobs=2).fit(X)
+@pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
+def test_jobs_change_nothing(X, search, backend):
+    with joblib.parallel_config(backend):
+        again = SparsityPathCV(topk(), [2, 1, 4], cv=3, n_jobs=2).fit(X)
     for name, column in search.cv_results_.items():
         if "test" in name:
             np.testing.assert_allclose(again.cv_results_[name], column, rtol=1e-6)

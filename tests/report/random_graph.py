@@ -1,9 +1,9 @@
 """A graph with random edges, as its definition allows them."""
 
 import numpy as np
-from sksae.language_models.attribution._graph_influence import cumulative, influence_of, shares
 
 from sksae.language_models import AttributionGraph
+from sksae.language_models.attribution._graph_influence import cumulative, influence_of, shares
 
 EVIL = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\u202eabc", "\ud800"]
 

@@ -14,7 +14,7 @@ from scipy import sparse
 import sksae.report
 from sksae._signs import visible
 from sksae.interpret import FeatureAtlas
-from sksae.report import write_page
+from sksae.report import _page, write_page
 from tests.cases import each_case
 from tests.report.decoding import blocks_of, read_features, read_index
 from tests.report.synthetic_atlas import SyntheticAtlas
@@ -168,13 +168,14 @@ def small_atlas(n_components, cls=SyntheticAtlas, **known):
 
 
 @pytest.fixture
-def small_limit(monkeypatch):
-    """Pages of more than 2000 features are folders, so that the tests need no more."""
-    monkeypatch.setattr("sksae.report._page.ONE_FILE", 2000)
+def many_are_201(monkeypatch):
+    """A tenth of the sizes above which a page has parts."""
+    monkeypatch.setattr(_page, "ONE_FILE", 200)
+    monkeypatch.setattr(_page, "PART", 26)
 
 
-def test_many_features_are_an_index_and_parts(small_limit, tmp_path):
-    atlas = small_atlas(2001)
+def test_many_features_are_an_index_and_parts(tmp_path, many_are_201):
+    atlas = small_atlas(201)
     path = write_page(tmp_path / "a b.html", atlas)
     page = path.read_text(encoding="utf-8")
     index = read_index(page)
@@ -194,41 +195,41 @@ def read_folder(path):
     return index, {file.name for file in folder.iterdir()} if folder.exists() else None
 
 
-def test_parts_of_an_older_page_are_removed_and_nothing_else(small_limit, tmp_path):
+def test_parts_of_an_older_page_are_removed_and_nothing_else(tmp_path, many_are_201):
     path = tmp_path / "index.html"
-    write_page(path, small_atlas(2001, seed=1))
+    write_page(path, small_atlas(201, seed=1))
     (tmp_path / "index-features" / "notes.txt").write_text("mine")
     (tmp_path / "index-features" / "script.js").write_text("mine too")
-    write_page(path, small_atlas(2001, seed=2))
+    write_page(path, small_atlas(201, seed=2))
     index, files = read_folder(path)
     assert files == {*(f"{name}.js" for name in index["parts"]), "notes.txt", "script.js"}
     write_page(path, SyntheticAtlas(3))
     assert read_folder(path)[1] == {"notes.txt", "script.js"}
 
 
-def test_a_page_that_shrinks_leaves_no_folder(small_limit, tmp_path):
-    path = write_page(tmp_path / "index.html", small_atlas(2001))
+def test_a_page_that_shrinks_leaves_no_folder(tmp_path, many_are_201):
+    path = write_page(tmp_path / "index.html", small_atlas(201))
     write_page(path, SyntheticAtlas(3))
     assert [file.name for file in tmp_path.iterdir()] == ["index.html"]
 
 
-def test_after_a_failure_the_old_page_is_as_it_was(small_limit, tmp_path):
+def test_after_a_failure_the_old_page_is_as_it_was(tmp_path, many_are_201):
     class Failing(SyntheticAtlas):
         def feature(self, i):
-            if i == 700:
+            if i == 70:
                 raise RuntimeError("out of patience")
             return super().feature(i)
 
     path = tmp_path / "index.html"
     with pytest.raises(RuntimeError, match="patience"):
-        write_page(path, small_atlas(2001, Failing))
+        write_page(path, small_atlas(201, Failing))
     assert list(tmp_path.iterdir()) == []
-    write_page(path, small_atlas(2001))
+    write_page(path, small_atlas(201))
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     with pytest.raises(RuntimeError, match="patience"):
-        write_page(path, small_atlas(2001, Failing, seed=5))
+        write_page(path, small_atlas(201, Failing, seed=5))
     with pytest.raises(RuntimeError, match="patience"):  # the first two parts are those there
-        write_page(path, small_atlas(2001, Failing))
+        write_page(path, small_atlas(201, Failing))
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 

@@ -57,20 +57,23 @@ class AbsTopKSAE(TopKSAE):
 
 
 VARIANTS = [
-    TopKSAE(96, k=4),
     TopKSAE(96, k=4, auxk_alpha=0.5, k_aux=3, normalize=None),
-    TopKSAE(96, k=96),
-    TopKSAE(96, k=4, max_grad_norm=None),
     BatchTopKSAE(96, k=3.3),
     AbsTopKSAE(96, k=4),
     MatryoshkaSAE(96, k=3.3, widths=(16, 48)),
-    SparseAutoencoder(96),
     SparseAutoencoder(96, decoder_norm="unit"),
     GatedSAE(96),
-    GatedSAE(96, decoder_norm="free"),
     JumpReLUSAE(96),
+]
+OTHER_OPTIONS = [
+    TopKSAE(96, k=4),
+    TopKSAE(96, k=96),
+    TopKSAE(96, k=4, max_grad_norm=None),
+    SparseAutoencoder(96),
+    GatedSAE(96, decoder_norm="free"),
     JumpReLUSAE(96, penalty="tanh"),
 ]
+EACH = [*VARIANTS, *(pytest.param(variant, marks=pytest.mark.slow) for variant in OTHER_OPTIONS)]
 
 CLOSED = {
     SparseAutoencoder: "encoder_intercept",
@@ -130,7 +133,7 @@ def both(sae, dtype, *, weighted, sparse=False):
     "weighted, sparse, small",
     [(False, True, 0), (True, False, 0), (True, True, 2**20), (False, False, 2**20)],
 )
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", EACH, ids=str)
 def test_the_engine_takes_the_steps_of_the_definition(
     variant, weighted, sparse, small, monkeypatch
 ):
@@ -148,7 +151,7 @@ def test_the_engine_takes_the_steps_of_the_definition(
 
 
 @each_case("worth", [0, 2**60])
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", EACH, ids=str)
 def test_steps_in_float32(variant, worth, monkeypatch):
     """A near tie may be decided the other way, and Adam makes a small gradient a whole step."""
     monkeypatch.setattr(_search, "_WORTH_HALVING", worth)
@@ -161,7 +164,7 @@ def test_steps_in_float32(variant, worth, monkeypatch):
         assert float(difference) < 1e-3 * scale, name
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", EACH, ids=str)
 def test_bfloat16_is_near(variant, monkeypatch):
     monkeypatch.setattr(_search, "_WORTH_HALVING", 0)
     monkeypatch.setattr(_search, "_has_bfloat16", lambda kind: True)

@@ -127,16 +127,17 @@ def attribution_graph(
     >>> from sksae import TopKSAE, Transcoder
     >>> from sksae.datasets import TINY_LM_PATH, load_corpus
     >>> from sksae.language_models import ActivationExtractor, attribution_graph
+    >>> sites = [(layer, site) for layer in range(5) for site in ("resid_mid", "mlp_out")]
+    >>> extractor = ActivationExtractor(TINY_LM_PATH, site=sites)
+    >>> blocks = extractor.split(extractor.transform(load_corpus().data[:2]))
     >>> transcoders = []
     >>> for layer in range(5):
-    ...     sites = [(layer, "resid_mid"), (layer, "mlp_out")]
-    ...     extractor = ActivationExtractor(TINY_LM_PATH, site=sites)
-    ...     X, Y = extractor.split(extractor.transform(load_corpus().data[:4])).values()
-    ...     sae = TopKSAE(64, k=8, max_iter=2, random_state=0)
-    ...     transcoders.append(Transcoder(sae, skip=True).fit(X, Y))
+    ...     estimator = TopKSAE(64, k=8, max_iter=1, random_state=0)
+    ...     X, Y = blocks[f"{layer}.resid_mid"], blocks[f"{layer}.mlp_out"]
+    ...     transcoders.append(Transcoder(estimator, skip=True).fit(X, Y))
     >>> graph = attribution_graph(TINY_LM_PATH, "resid_mid", transcoders, "Return the mean of the")
     >>> graph.logit_tokens[0]
-    ' array'
+    ' matrix'
     >>> len(graph.prune()) < len(graph)
     True
     """

@@ -7,6 +7,7 @@ from sksae.language_models.extraction._extractor import ActivationExtractor
 from sksae.language_models.extraction._foreign_activations import read_activations
 from sksae.language_models.extraction._forward_passes import token_bar
 from sksae.language_models.extraction._input_items import check_container, check_items, read_items
+from sksae.language_models.extraction._paired import extract_paired
 from sksae.language_models.extraction._store import load_activations
 from sksae.language_models.extraction._text_source import Prompt, TextReading, tokenized_prompt
 from sksae.language_models.extraction._token_table import ColumnTable, TokenTable
@@ -28,6 +29,7 @@ __all__ = [
     "check_container",
     "check_items",
     "check_parameters",
+    "extract_paired",
     "load_activations",
     "padded",
     "read_activations",

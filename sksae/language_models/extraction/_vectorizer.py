@@ -93,9 +93,9 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
     >>> from sksae import ActivationExtractor, SAEVectorizer, TopKSAE
     >>> from sksae.datasets import TINY_LM_PATH, load_corpus
     >>> extractor = ActivationExtractor(TINY_LM_PATH, layer=2)
-    >>> vectorizer = SAEVectorizer(extractor, TopKSAE(64, k=4, max_iter=5, random_state=0))
+    >>> vectorizer = SAEVectorizer(extractor, TopKSAE(64, k=4, max_iter=3, random_state=0))
     >>> texts, target = load_corpus(return_X_y=True)
-    >>> texts, target = texts[::8], target[::8]
+    >>> texts, target = texts[::24], target[::24]
     >>> vectorizer.fit_transform(texts).shape == (len(texts), 64)
     True
     >>> pipeline = make_pipeline(vectorizer, LogisticRegression(max_iter=1000))

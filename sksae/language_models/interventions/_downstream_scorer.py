@@ -87,12 +87,12 @@ def make_downstream_scorer(extractor, texts, metric="ce_recovered", *, mean=None
     >>> from sksae.language_models import ActivationExtractor, make_downstream_scorer
     >>> from sksae.model_selection import OneStandardError
     >>> extractor = ActivationExtractor(TINY_LM_PATH, layer=2)
-    >>> texts = load_corpus().data[:12]
-    >>> rows = extractor.transform(texts[4:])
+    >>> texts = load_corpus().data[:8]
+    >>> rows = extractor.transform(texts[2:])
     >>> search = GridSearchCV(
-    ...     TopKSAE(256, max_iter=5, random_state=0),
+    ...     TopKSAE(64, max_iter=5, random_state=0),
     ...     {"k": [1, 16]},
-    ...     scoring=make_downstream_scorer(extractor, texts[:4], metric=None),
+    ...     scoring=make_downstream_scorer(extractor, texts[:2], metric=None),
     ...     refit=OneStandardError(score="ce_recovered"),
     ...     cv=2,
     ... )

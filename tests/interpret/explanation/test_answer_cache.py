@@ -180,6 +180,7 @@ def test_another_process_sees_an_answer_as_soon_as_it_is_there(tmp_path):
     assert (second.n_asked, second.n_found) == (0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
 def test_processes_share_a_file_and_answers_survive_when_one_is_killed(tmp_path):
     code = """

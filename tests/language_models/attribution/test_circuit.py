@@ -83,7 +83,9 @@ def test_what_leaves_a_node_is_its_effect(models, go, kind):
         assert out[key] == pytest.approx(table.effect[i], abs=tolerance)
 
 
-@pytest.mark.parametrize("kind", CAUSAL)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in KINDS)) for kind in CAUSAL]
+)
 def test_no_family_loses_anything(tiny, go, kind):
     model, sites = tiny(kind, head=True), ["0.resid_post", "1.attn_out", "1.mlp_out", "2.mlp_out"]
     saes = [fit(model, site) for site in sites]

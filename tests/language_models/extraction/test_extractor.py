@@ -275,15 +275,16 @@ def test_a_name_in_a_pickle_and_a_model_without_one(extractor, saved, tiny):
     np.testing.assert_array_equal(again.transform(TEXTS), expected)
 
 
+def refuse_to_be_copied(*_):
+    raise AssertionError("the model was copied")
+
+
 @pytest.mark.parametrize("auto", ["AutoModel", "AutoModelForCausalLM"])
 def test_a_model_that_has_a_name_is_in_no_pickle(auto, saved, bpe, monkeypatch):
     model = getattr(transformers, auto).from_pretrained(saved, dtype="float16")
 
-    def refuse(*_):
-        raise AssertionError("the model was copied")
-
-    monkeypatch.setattr(type(model), "__reduce_ex__", refuse)
-    monkeypatch.setattr(type(model), "__deepcopy__", refuse, raising=False)
+    monkeypatch.setattr(type(model), "__reduce_ex__", refuse_to_be_copied)
+    monkeypatch.setattr(type(model), "__deepcopy__", refuse_to_be_copied, raising=False)
     extractor = ActivationExtractor(model, 1, tokenizer=bpe)
     expected = extractor.transform(TEXTS)
     assert copy.copy(extractor).model is model
@@ -291,7 +292,13 @@ def test_a_model_that_has_a_name_is_in_no_pickle(auto, saved, bpe, monkeypatch):
     again = pickle.loads(pickle.dumps(extractor))
     assert (again.model, again.dtype) == (str(saved), "float16")
     np.testing.assert_array_equal(clone(again).transform(TEXTS), expected)
-    pooled = clone(extractor).set_params(pooling="mean", drop_first_position=False)
+
+
+@pytest.mark.slow
+def test_a_search_in_processes_copies_no_model_that_has_a_name(saved, bpe, monkeypatch):
+    model = transformers.AutoModel.from_pretrained(saved)
+    monkeypatch.setattr(type(model), "__reduce_ex__", refuse_to_be_copied)
+    pooled = ActivationExtractor(model, 1, tokenizer=bpe, pooling="mean", drop_first_position=False)
     search = GridSearchCV(make_pipeline(pooled, LogisticRegression()), {}, cv=2, n_jobs=2)
     search.fit(TEXTS * 2, [0, 1, 0, 1] * 2)
 

@@ -229,7 +229,7 @@ def full():
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("after", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_error_at_any_step_can_be_continued(extractor, tmp_path, after):
     texts = TEXTS[:4]
     extractor.to_memmap(texts, tmp_path / "whole")

@@ -238,9 +238,9 @@ def test_other_transformers(extractor):
 def test_in_a_pipeline_with_a_classifier(two_packages):
     texts, y = two_packages
     extractor = ActivationExtractor(TINY_LM_PATH, layer=3)
-    sae = TopKSAE(256, k=8, max_iter=5, random_state=0)
+    sae = TopKSAE(256, k=8, max_iter=3, random_state=0)
     pipeline = make_pipeline(SAEVectorizer(extractor, sae), LogisticRegression(max_iter=1000))
-    scores = cross_val_score(pipeline, texts, y, cv=3, error_score="raise")
+    scores = cross_val_score(pipeline, texts, y, cv=2, error_score="raise")
     assert scores.mean() > 0.9  # one half by chance
     pipeline.fit(texts, y)
     names = pipeline[:-1].get_feature_names_out()

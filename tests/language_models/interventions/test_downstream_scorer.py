@@ -131,7 +131,7 @@ def test_a_model_object_is_not_copied(llama, extractor, topk):
 def test_a_search_finds_that_more_features_keep_more(packaged):
     extractor, rows, texts = packaged
     search = GridSearchCV(
-        TopKSAE(256, max_iter=5, random_state=0),
+        TopKSAE(128, max_iter=5, random_state=0),
         {"k": [1, 4, 16]},
         scoring=make_downstream_scorer(extractor, texts),
         cv=2,
@@ -145,10 +145,10 @@ def test_a_search_finds_that_more_features_keep_more(packaged):
 
 def test_rules_of_searches_read_the_scores(packaged):
     extractor, rows, texts = packaged
-    scorer = make_downstream_scorer(extractor, texts, None)
+    scorer = make_downstream_scorer(extractor, texts[:2], None)
     grid, rule = {"k": [1, 4, 16]}, OneStandardError(score="neg_delta_ce")
-    model = TopKSAE(256, max_iter=3, random_state=0)
-    search = GridSearchCV(model, grid, scoring=scorer, refit=rule, cv=2).fit(rows)
+    model = TopKSAE(64, max_iter=3, random_state=0)
+    search = GridSearchCV(model, grid, scoring=scorer, refit=rule, cv=2).fit(rows[:2000])
     assert search.best_params_ == {"k": 16}
     assert search.cv_results_["mean_test_neg_l0"].tolist() == [-1, -4, -16]
     other = BestExplainedVariance(max_l0=4, score="top1_agreement")
