@@ -42,7 +42,7 @@ def row_norms(rows, blocks=()):
     norms : Tensor of shape (m,)
     """
     if len(blocks) < 2:
-        return rows.norm(dim=1)
+        return torch.linalg.vector_norm(rows, dim=1)
     return sum(part.norm(dim=1) for part in rows.split(blocks, dim=1))
 
 

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import sksae
-from sksae import ActivationExtractor, GatedSAE, TopKSAE, Transcoder
+from sksae import ActivationExtractor, Crosscoder, GatedSAE, TopKSAE, Transcoder
 from sksae._files import _writing, digest_of
 from sksae.datasets import TINY_LM_PATH
 from sksae.formats._sksae import check_generator
@@ -218,6 +218,18 @@ def test_what_cannot_be_saved(X, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_blocks_that_are_not_those_of_the_arrays_are_refused(X, tmp_path):
+    sae = fit(Crosscoder, X)
+    assert sae.blocks_ == {"block0": 6, "block1": 6}
+    for blocks in ({"a": 4, "b": 9}, {"a": 6, "b": "6"}, {}, {"a": 0, "b": 12}, 2, [6, 6]):
+        path = rewrite(
+            sae.save(tmp_path / "sae.safetensors"),
+            lambda h, b=blocks: h["fitted"].update(blocks_=b),
+        )
+        with pytest.raises(ValueError, match="cannot be loaded"):
+            sksae.load(path)
+
+
 def test_a_crash_leaves_the_old_file(saved, monkeypatch):
     path, sae = saved
     before = path.read_bytes()
@@ -276,7 +288,7 @@ HEADERS = {
     "unknown parameter": (lambda h: h["params"].update(hook=1), "no parameters ['hook']"),
     "wrong parameter": (lambda h: h["params"].update(alpha=-1), "'alpha' parameter"),
     "huge parameter": (lambda h: h["params"].update(max_iter="9" * 10), "'max_iter' parameter"),
-    "object parameter": (lambda h: h["params"].update(tol={"a": 1}), "a parameter is an object"),
+    "object parameter": (lambda h: h["params"].update(tol={"a": "b"}), "a parameter is an object"),
     "bad seed": (seed_of(lambda s: s.pop()), "five parts"),
     "other generator": (seed_of(lambda s: s.__setitem__(0, "PCG64")), "not a MT19937"),
     "few words": (seed_of(lambda s: s[1].pop()), "not a MT19937 with 624 words"),

@@ -15,6 +15,7 @@ from sksae import ActivationExtractor, TopKSAE, Transcoder
 from sksae.datasets import load_corpus, load_tiny_lm
 from sksae.interpret import FeatureAtlas
 from sksae.language_models import attribution_graph, steer
+from sksae.report import write_graph_page
 
 model, tokenizer = load_tiny_lm()
 layers = range(model.config.num_hidden_layers)
@@ -29,14 +30,15 @@ sites = [(layer, site) for layer in layers for site in ("resid_mid", "mlp_out")]
 extractor = ActivationExtractor(model, site=sites, tokenizer=tokenizer)
 rows, tokens = extractor.extract(load_corpus().data[::6])
 blocks = extractor.split(rows)
-transcoders, names = [], []
+transcoders, atlases, names = [], [], []
 for layer in layers:
     X, Y = blocks[f"{layer}.resid_mid"], blocks[f"{layer}.mlp_out"]
     estimator = TopKSAE(512, k=16, max_iter=6, random_state=0)
     transcoders.append(Transcoder(estimator, skip=True).fit(X, Y))
     codes = transcoders[layer].transform(X)
-    atlas = FeatureAtlas(n_neighbors=0, random_state=0).fit(codes, tokens)
-    records = [atlas.feature(feature) for feature in np.flatnonzero(codes.any(axis=0)).tolist()]
+    atlases.append(FeatureAtlas(n_neighbors=0, random_state=0).fit(codes, tokens))
+    fire = np.flatnonzero(codes.any(axis=0)).tolist()
+    records = [atlases[layer].feature(feature) for feature in fire]
     names.append({x.feature: " ".join(t.strip() for t, _ in x.top_tokens[:2]) for x in records})
     print(f"layer {layer}: explained variance {transcoders[layer].score(X, Y):.2f}")
 
@@ -109,8 +111,15 @@ axes[0].set_ylabel("measured")
 figure.supxlabel("change of a logit when a feature is switched off, as the graph says", fontsize=10)
 
 # %%
-# For other viewers
-# -----------------
-# The file opens in the viewer of circuit-tracer, and reads back as the same graph.
+# To look at
+# ----------
+# A page in one file, with sliders for pruning, the strongest inputs and outputs of a node, and
+# examples of its feature; nodes that mean the same can be put into groups.
 
-pruned.to_json("graph.json")
+page = write_graph_page("sksae-report/graph.html", graph, atlas=atlases)
+print(f"{page.stat().st_size / 1e6:.1f} MB")
+
+# %%
+# The same graph for the viewer of circuit-tracer; it reads back as it was.
+
+pruned.to_json("sksae-report/graph.json")

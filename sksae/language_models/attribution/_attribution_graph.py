@@ -173,9 +173,8 @@ class AttributionGraph(TableRepr):
         check_option("edge_threshold", edge_threshold, Float(0, 1))
         thresholds = {"node_threshold": node_threshold, "edge_threshold": edge_threshold}
         given = self.adjacency, self._weights(), self.kind, self.influence
-        nodes, edges = pruned(*given, **thresholds)
+        nodes, adjacency = pruned(*given, **thresholds)
         columns = {name: getattr(self, name)[nodes] for name in NODE_COLUMNS}
-        adjacency = np.where(edges, self.adjacency, 0)[nodes][:, nodes]
         return replace(self, **columns, adjacency=adjacency)
 
     def scores(self):

@@ -44,16 +44,16 @@ def cumulative(influence):
 
 def strongest(scores, share):
     """Mask of the fewest of the largest scores that sum to a share of all, and of their equals."""
-    flat = np.sort(scores, axis=None)[::-1].astype(np.float64)
-    sums = np.cumsum(flat)
-    if not len(flat) or sums[-1] == 0:
+    positive = np.sort(scores[scores > 0])[::-1].astype(np.float64)
+    if not len(positive):
         return np.ones(scores.shape, dtype=bool)
-    last = min(int(np.searchsorted(sums / sums[-1], share)), len(flat) - 1)
-    return scores >= flat[last]
+    sums = np.cumsum(positive)
+    last = min(int(np.searchsorted(sums / sums[-1], share)), len(positive) - 1)
+    return scores >= positive[last]
 
 
 def pruned(adjacency, weights, kind, influence, *, node_threshold, edge_threshold):
-    """Return masks of the nodes and of the edges that are kept.
+    """Return a mask of the nodes that are kept, and the edges between them that are.
 
     Parameters
     ----------
@@ -67,21 +67,31 @@ def pruned(adjacency, weights, kind, influence, *, node_threshold, edge_threshol
         The influence of each node.
     node_threshold, edge_threshold : float
         Shares of the influence that the nodes, and then the edges, should keep.
+
+    Returns
+    -------
+    nodes : ndarray of shape (n_nodes,), dtype=bool
+        Which nodes are kept.
+    edges : ndarray of shape (n_kept, n_kept)
+        The edges between them, zero where they are not kept.
     """
-    ends = (kind == "token") | (kind == "logit")
-    nodes = strongest(influence, node_threshold) | ends
-    between = np.where(nodes[:, None] & nodes, adjacency, 0)
+    at_the_end = (kind == "token") | (kind == "logit")
+    (numbers,) = (strongest(influence, node_threshold) | at_the_end).nonzero()
+    between, weights, kind = adjacency[np.ix_(numbers, numbers)], weights[numbers], kind[numbers]
     of_targets = shares(between)
     scores = of_targets * (influence_of(of_targets, weights) + weights)[:, None]
     edges = strongest(scores, edge_threshold) & (between != 0)
+    at_the_end, keeps = at_the_end[numbers], np.ones(len(numbers), dtype=bool)
     while True:
         # What leads nowhere goes, and so do features that come from nowhere.
-        kept = nodes & (ends | edges.any(0)) & ((kind != "feature") | edges.any(1))
-        if np.array_equal(kept, nodes):
+        still = keeps & (at_the_end | edges.any(0)) & ((kind != "feature") | edges.any(1))
+        if np.array_equal(still, keeps):
             break
-        nodes = kept
-        edges &= nodes[:, None] & nodes
-    return nodes, edges
+        keeps = still
+        edges &= keeps[:, None] & keeps
+    nodes = np.zeros(len(adjacency), dtype=bool)
+    nodes[numbers[keeps]] = True
+    return nodes, np.where(edges, between, 0)[keeps][:, keeps]
 
 
 def scores_of(adjacency, weights, kind):

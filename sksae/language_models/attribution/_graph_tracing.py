@@ -1,5 +1,6 @@
 """Attribution graphs of prompts: direct effects between features by batches of backward passes."""
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -40,6 +41,7 @@ def attribution_graph(
     transcoders,
     prompt,
     *,
+    target_sites=None,
     max_logits=10,
     logit_probability=0.95,
     max_feature_nodes=8192,
@@ -64,10 +66,11 @@ def attribution_graph(
         ``{layer}`` in it, such as ``"layers.{layer}.mlp.input"``; or a list of one site per
         transcoder, as for `attribute`.
     transcoders : list of Transcoder
-        One fitted transcoder per layer, with or without a skip connection; each predicts the
-        ``mlp_out`` of its block.
+        One fitted transcoder per layer, with or without a skip connection.
     prompt : str, array of token ids or list of messages
         What the model reads.
+    target_sites : str or list of (int, str) or str, default=None
+        Where the transcoders write, given like `sites`; None is the ``mlp_out`` of their blocks.
     max_logits : int, default=10
         The most logits that are nodes.
     logit_probability : float, default=0.95
@@ -153,7 +156,8 @@ def attribution_graph(
     with threads_of_process(), own_modes():
         model, tokenizer = load_causal(model, tokenizer)
         prompt = tokenized_prompt(model, tokenizer, prompt)
-        targets, transcoders, names = _layers_of(model, sites, transcoders, names)
+        layers = _layers_of(model, sites, transcoders, target_sites, names)
+        targets, transcoders, names = layers
         constant = prompt.special & (not include_special_tokens)
         replacement = ReplacementModel(model, targets, transcoders, prompt.inputs, constant)
         effects = _DirectEffects(replacement, batch_size)
@@ -162,37 +166,37 @@ def attribution_graph(
         return _graph(effects, logits, chosen, adjacency, names, prompt, tokenizer)
 
 
-def _layers_of(model, sites, transcoders, names):
+def _layers_of(model, sites, transcoders, target_sites, names):
     """Return targets, transcoders and names of features, from the first layer to the last."""
     transcoders = list(transcoders) if isinstance(transcoders, (list, tuple)) else [transcoders]
-    n_layers = len(base_of(model).get_submodule(find_blocks(base_of(model))))
-    if isinstance(sites, str) and (sites in SITES or "{layer}" in sites):
-        layers = range(n_layers)
-        sites = [(i, sites) if sites in SITES else sites.replace("{layer}", str(i)) for i in layers]
-    sites = [sites] if isinstance(sites, str) else list(sites)
-    if len(sites) != len(transcoders):
+    base = base_of(model)
+    n_layers = len(base.get_submodule(find_blocks(base)))
+    sites = _of_layers(sites, n_layers)
+    target_sites = [None] * len(sites) if target_sites is None else target_sites
+    target_sites = _of_layers(target_sites, n_layers)
+    names = list(names) if isinstance(names, (list, tuple)) else [names or {}] * len(sites)
+    if not len(sites) == len(transcoders) == len(target_sites):
         raise ValueError(
-            f"Each site needs its transcoder: got {len(sites)} sites and {len(transcoders)} "
-            f"transcoders."
+            f"Each transcoder has a site: got {len(transcoders)} transcoders, {len(sites)} sites "
+            f"and {len(target_sites)} target sites."
         )
-    several = isinstance(names, (list, tuple))
-    names = list(names) if several else [names or {}] * len(sites)
     if len(names) != len(sites) or not all(isinstance(x, Mapping) for x in names):
         raise TypeError(
             f"names must map features to names, one mapping or one per transcoder. Got {names!r}."
         )
     by_layer = {}
-    for site, transcoder, of_features in zip(sites, transcoders, names, strict=True):
-        transcoder = fitted_estimator(transcoder)
+    for site, sae, target_site, name in zip(sites, transcoders, target_sites, names, strict=True):
+        transcoder = fitted_estimator(sae)
         if not is_transcoder(transcoder):
             raise TypeError(
                 f"An attribution graph is made of transcoders, which predict what an MLP adds; "
                 f"{type(transcoder).__name__} is none. For autoencoders use feature_circuit."
             )
-        target = find_target(model, site, transcoder)
-        if target.layer in by_layer:
-            raise ValueError(f"There are two transcoders for layer {target.layer}.")
-        by_layer[target.layer] = target, transcoder, of_features
+        target = find_target(model, site, transcoder, target_site)
+        layer = _layer_of(base, target.point)
+        if layer in by_layer:
+            raise ValueError(f"There are two transcoders for layer {layer}.")
+        by_layer[layer] = target, transcoder, name
     missing = sorted(set(range(n_layers)) - set(by_layer))
     if missing:
         raise ValueError(
@@ -200,6 +204,23 @@ def _layers_of(model, sites, transcoders, names):
             f"none for layer {', '.join(map(str, missing))}."
         )
     return zip(*(by_layer[i] for i in range(n_layers)), strict=True)
+
+
+def _of_layers(sites, n_layers):
+    """Return a list of sites: those given, or that of every block where one is given for all."""
+    if not isinstance(sites, str):
+        return list(sites)
+    if sites in SITES:
+        return [(i, sites) for i in range(n_layers)]
+    if "{layer}" in sites:
+        return [sites.replace("{layer}", str(i)) for i in range(n_layers)]
+    return [sites]
+
+
+def _layer_of(base, point):
+    """Return the number of the block that a hook point is in, or None."""
+    inside = re.match(rf"{re.escape(find_blocks(base))}\.(\d+)(\.|$)", point.path)
+    return int(inside[1]) if inside else None
 
 
 class _Logits:

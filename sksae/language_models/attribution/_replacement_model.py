@@ -27,7 +27,6 @@ from sksae.language_models.model import (
     visiting,
     wide,
     without_cache,
-    without_interventions,
 )
 
 _POSITIONS_AT_A_TIME = 64  # dense codes of as many positions exist at once
@@ -330,7 +329,6 @@ class ReplacementModel:
         passed = {name: x.expand(len(inputs[0]), -1) for name, x in self._inputs.items()}
         with ExitStack() as stack:
             stack.enter_context(own_pass(self._base))
-            stack.enter_context(without_interventions())
             stack.enter_context(visiting(self._base, visits))
             stack.enter_context(FrozenPass(self._constants))
             self._base(**passed, **without_cache(self._base))
@@ -353,7 +351,8 @@ class ReplacementModel:
                 raise ValueError(
                     f"With attention patterns and norms as constants, {type(self._base).__name__} "
                     f"is not linear between its MLPs. Load it with attn_implementation='eager' or "
-                    f"'sdpa'; if that is what it has, its attention has other nonlinear parts."
+                    f"'sdpa'; if that is what it has, its attention has other nonlinear parts, or "
+                    f"it is being steered by more than constants."
                 )
         return [x[0] for x in outputs]
 

@@ -8,11 +8,12 @@ import torch
 
 from sksae import TopKSAE, Transcoder
 from sksae.autoencoders import fitted
-from sksae.language_models import attribution_graph
+from sksae.language_models import attribution_graph, steer
 from sksae.language_models.attribution._replacement_model import ReplacementModel
 from sksae.language_models.model import find_target
 from tests.language_models.families import CAUSAL, PARALLEL, build
 from tests.language_models.frozen_models import WrittenOut
+from tests.language_models.transcoders import linear_gpt2, neurons, relu_gpt2, skipping
 
 PROMPT = [0, 9, 30, 7, 44, 12]  # 0 is a special token
 N_LAYERS, WIDTH, N_FEATURES = 3, 16, 12
@@ -255,6 +256,22 @@ def test_the_first_features_of_a_budget_are_those_with_the_largest_edges(case, b
     assert one.node_ids[0] == whole.node_ids[strongest]
 
 
+def test_transcoders_can_write_before_a_norm(bpe):
+    """Gemma's norm behind the MLP is then a part of what lies between the nodes."""
+    model, transcoders = build("gemma2", head=True), transcoders_for(True)
+    graphs = [
+        attribution_graph(
+            model, SITES["gemma2"], transcoders, PROMPT, target_sites=target, tokenizer=bpe
+        )
+        for target in (None, "layers.{layer}.mlp", "mlp_out")
+    ]
+    np.testing.assert_array_equal(graphs[0].adjacency, graphs[2].adjacency)
+    for graph in graphs[:2]:
+        features, values = graph.kind == "feature", graph.adjacency.sum(1) + graph.bias
+        np.testing.assert_allclose(values[features], graph.activation[features], atol=2e-4)
+    assert np.abs(graphs[0].adjacency - graphs[1].adjacency).max() > 0.1
+
+
 def test_special_tokens_can_have_features(bpe):
     made = traced("gpt2", False, bpe, include_special_tokens=True)
     graph = made.graph
@@ -264,15 +281,58 @@ def test_special_tokens_can_have_features(bpe):
     np.testing.assert_allclose(values[features], graph.activation[features], rtol=1e-3, atol=1e-4)
 
 
-def test_names_come_with_the_features(case, bpe):
+def test_names_come_with_the_features(bpe):
+    case = traced("gpt2", False, bpe)
     layer, feature = int(case.graph.layer[0]), int(case.graph.feature[0])
     names = [{feature: "first"} if i == layer else {} for i in range(N_LAYERS)]
-    graph = traced(case.kind, case.skip, bpe, names=names).graph
+    graph = traced("gpt2", False, bpe, names=names).graph
     named = (graph.layer == layer) & (graph.feature == feature) & (graph.kind == "feature")
     np.testing.assert_array_equal(graph.name == "first", named)
-    everywhere = traced(case.kind, case.skip, bpe, names={feature: "first"}).graph
+    everywhere = traced("gpt2", False, bpe, names={feature: "first"}).graph
     named = (graph.feature == feature) & (graph.kind == "feature")
     np.testing.assert_array_equal(everywhere.name == "first", named)
+
+
+def test_exact_transcoders_leave_no_error(bpe):
+    model = relu_gpt2()
+    transcoders = [neurons(model, layer) for layer in range(N_LAYERS)]
+    graph = attribution_graph(model, SITES["gpt2"], transcoders, PROMPT, tokenizer=bpe)
+    largest = np.abs(graph.adjacency).max()
+    assert np.abs(graph.adjacency[:, graph.kind == "error"]).max() < 1e-5 * largest
+    assert graph.scores() == pytest.approx({"replacement": 1, "completeness": 1}, abs=1e-4)
+
+
+def test_a_linear_model_has_no_features(bpe):
+    """Its skip connections are all that there is: logits are tokens and constants."""
+    model = linear_gpt2()
+    transcoders = [skipping(model, layer) for layer in range(N_LAYERS)]
+    graph = attribution_graph(model, SITES["gpt2"], transcoders, PROMPT, tokenizer=bpe)
+    logits = graph.kind == "logit"
+    assert (graph.n_active, len(graph)) == (0, (N_LAYERS + 1) * len(PROMPT) + logits.sum())
+    with torch.no_grad():
+        last = model(torch.tensor([PROMPT])).logits[0, -1]
+    expected = (last - last.mean())[torch.from_numpy(graph.feature[logits])]
+    values = graph.adjacency[:, graph.kind == "token"].sum(1) + graph.bias
+    np.testing.assert_allclose(values[logits], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_one_token_is_a_prompt(bpe):
+    model, transcoders = build("llama", head=True), transcoders_for(False)
+    graph = attribution_graph(model, "resid_mid", transcoders, [9], tokenizer=bpe)
+    features = graph.kind == "feature"
+    values = graph.adjacency.sum(1) + graph.bias
+    np.testing.assert_allclose(values[features], graph.activation[features], rtol=1e-3, atol=1e-4)
+    alone = attribution_graph(model, "resid_mid", transcoders, [0], tokenizer=bpe)
+    assert alone.n_active == 0  # a special token: what MLPs add is a constant
+
+
+def test_bfloat16_is_read_in_float32(bpe):
+    model = build("llama", head=True).to(torch.bfloat16)
+    graph = attribution_graph(model, "resid_mid", transcoders_for(True), PROMPT, tokenizer=bpe)
+    assert graph.adjacency.dtype == np.float32
+    features = graph.kind == "feature"
+    values = (graph.adjacency.sum(1) + graph.bias)[features]
+    np.testing.assert_allclose(values, graph.activation[features], atol=0.3)  # 8 bits of 10 or so
 
 
 @pytest.mark.slow
@@ -283,6 +343,24 @@ def test_edges_and_bias_sum_up_in_every_family(kind, bpe):
     graph = attribution_graph(model, site, transcoders, PROMPT, tokenizer=bpe)
     values, features = graph.adjacency.sum(1) + graph.bias, graph.kind == "feature"
     np.testing.assert_allclose(values[features], graph.activation[features], atol=2e-4)
+
+
+def test_a_constant_step_of_steering_is_a_constant_of_the_graph(bpe):
+    model, transcoders = build("llama", head=True), transcoders_for(False)
+    with steer(model, "1.resid_mid", transcoders[1], {3: 4.0}, "add"):
+        graph = attribution_graph(model, "resid_mid", transcoders, PROMPT, tokenizer=bpe)
+        with torch.no_grad():
+            last = model(torch.tensor([PROMPT])).logits[0, -1]
+    logits, values = graph.kind == "logit", graph.adjacency.sum(1) + graph.bias
+    expected = (last - last.mean())[torch.from_numpy(graph.feature[logits])]
+    np.testing.assert_allclose(values[logits], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_steering_that_depends_on_what_it_changes_is_refused(bpe):
+    model, transcoders = build("llama", head=True), transcoders_for(False)
+    site = {"target_site": "1.resid_post"}  # what is written to an MLP's output is an error
+    with steer(model, "1.resid_mid", transcoders[1], range(N_FEATURES), "ablate", **site):
+        refused(bpe, "being steered", model=model, transcoders=transcoders, sites="resid_mid")
 
 
 def test_a_model_is_left_as_it_was(bpe):
@@ -306,11 +384,16 @@ def refused(bpe, match, error=ValueError, model=None, transcoders=None, **option
 
 def test_what_makes_no_graph_is_refused(bpe):
     transcoders = transcoders_for(False)
-    refused(bpe, "3 sites and 2 transcoders", transcoders=transcoders[:2])
+    refused(bpe, "2 transcoders, 3 sites and 3 target sites", transcoders=transcoders[:2])
     refused(
         bpe, "none for layer 1", transcoders=transcoders[::2], sites=["0.resid_mid", "2.resid_mid"]
     )
     refused(bpe, "two transcoders for layer 0", sites=["0.resid_mid"] * 3)
+    refused(bpe, "1 target sites", target_sites=["0.mlp_out"])
+    targets = ["h.0.mlp.c_fc", "1.mlp_out", "2.mlp_out"]  # of which the MLP is not replaced
+    refused(bpe, "directions of 16 columns", target_sites=targets)
+    targets = ["0.attn_out", "1.mlp_out", "2.mlp_out"]
+    refused(bpe, "not linear between its MLPs", sites="resid_pre", target_sites=targets)
     sae = TopKSAE(8, k=2, max_iter=1).fit(np.random.default_rng(0).normal(size=(50, 16)))
     refused(bpe, "use feature_circuit", TypeError, transcoders=[sae] * 3)
     refused(bpe, "names must map", TypeError, names=["a", "b", "c"])
