@@ -404,6 +404,7 @@ def attribution_graph(
     transcoders: list[Transcoder],
     prompt: str | NDArray[Any] | list[Any],
     *,
+    target_sites: str | list[tuple[int, str]] | None = ...,
     max_logits: int = ...,
     logit_probability: float = ...,
     max_feature_nodes: int = ...,
