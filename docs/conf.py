@@ -12,12 +12,14 @@ from pathlib import Path
 
 from transformers.utils import logging
 
+import sksae
+
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS / "_extensions"))
 
 metadata = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 project = metadata["name"]
-version = release = metadata["version"]
+version = release = sksae.__version__
 author = "the authors of sksae"
 copyright = f"2026, {author}"  # noqa: A001 - Sphinx reads this name
 

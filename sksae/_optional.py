@@ -2,7 +2,12 @@
 
 import importlib
 
-_EXTRAS = {"fsspec": "remote", "matplotlib": "plot", "pandas": "pandas"}
+_EXTRAS = {
+    "fsspec": "remote",
+    "matplotlib": "plot",
+    "pandas": "pandas",
+    "pyarrow": "parquet",
+}
 
 
 def needed(package, caller):
@@ -10,8 +15,8 @@ def needed(package, caller):
 
     Parameters
     ----------
-    package : {"fsspec", "matplotlib", "pandas"}
-        The package.
+    package : str
+        The package, one of those with an extra, or a module of it.
     caller : str
         The public function that needs it.
 
@@ -34,7 +39,8 @@ def needed(package, caller):
     try:
         return importlib.import_module(package)
     except ImportError as error:
+        name = package.partition(".")[0]
         raise ImportError(
-            f"{caller} needs {package}, which is not installed: pip install {package}, or "
-            f"'sksae[{_EXTRAS[package]}]'"
+            f"{caller} needs {name}, which is not installed: pip install {name}, or "
+            f"'sksae[{_EXTRAS[name]}]'"
         ) from error

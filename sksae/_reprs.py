@@ -1,11 +1,32 @@
-"""Short representations of estimators that have a model as a parameter."""
+"""Representations of estimators: links to their pages, and models by name only."""
 
 from sklearn.base import BaseEstimator
 
 _PLAIN = (str, bytes, int, float, complex, list, tuple, dict, set, frozenset, range, type(None))
 
 
-class ShortRepr:
+# Packages whose estimators are documented as names of sksae itself.
+_AT_THE_TOP = ("autoencoders", "language_models")
+
+
+class DocLinked:
+    """Mixin of estimators whose HTML representation links to their page of the documentation.
+
+    With a link, scikit-learn also shows the descriptions of parameters as tooltips. A class of
+    another package that inherits from an estimator has no page, and no link.
+    """
+
+    _doc_link_module = "sksae"
+    _doc_link_template = "https://sksae.readthedocs.io/en/stable/generated/api/{path}.html"
+
+    def _doc_link_url_param_generator(self):
+        cls = type(self)
+        package = cls.__module__.split(".")[1]
+        module = "sksae" if package in _AT_THE_TOP else f"sksae.{package}"
+        return {"path": f"{module}.{cls.__name__}"}
+
+
+class ShortRepr(DocLinked):
     """Mixin of estimators with parameters that are models or tokenizers: those by name only."""
 
     def __repr__(self, N_CHAR_MAX=700):  # scikit-learn's own parameter

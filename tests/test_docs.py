@@ -48,7 +48,15 @@ def test_the_costs_on_paper_are_those_of_the_script():
 
 def test_version_is_stated_once():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert f'version = "{sksae.__version__}"' in text
+    assert '[tool.hatch.version]\npath = "sksae/__init__.py"' in text
+    assert re.findall('^version = "', text, re.M) == []
+    release = sksae.__version__.partition(".dev")[0]
+    for page, line in (
+        ("CITATION.cff", f"version: {release}\n"),
+        ("citation.md", f"{{{release}}}"),
+    ):
+        assert line in (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert f"## {release}" in (ROOT / "docs" / "changelog.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

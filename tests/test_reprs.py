@@ -9,9 +9,13 @@ from scipy import sparse
 from sksae import ActivationExtractor, SAEVectorizer, TopKSAE
 from sksae._signs import SHOWN
 from sksae.datasets import load_tiny_lm
-from sksae.interpret import Example, FeatureAtlas, PromptCodes
+from sksae.formats import RowNormalizer
+from sksae.interpret import Example, FeatureAtlas, FeatureContrast, PromptCodes
 from sksae.language_models import LogitLens, TokenBehaviour, TokenTable
+from sksae.model_selection import SparsityPathCV
 from tests.cases import each_case
+from tests.estimators import FAMILY, OTHERS, unfitted
+from tests.test_site import extension
 
 HOSTILE = "<b>\x1b[2J\n" + "x" * 10_000
 
@@ -132,3 +136,36 @@ def test_examples_prompts_and_features_are_one_line_each():
         "Feature(feature=0, density=0.5, n_texts=1, max_activation=2, flags=('rare', 'dense'), "
         "top_tokens=['Bo'], n_examples=1)"
     )
+
+
+def test_representations_link_to_the_pages_of_the_documentation():
+    paths = set(extension("api_pages").paths_of_names().values())
+    estimators = [unfitted(cls) for cls in (*FAMILY, *OTHERS)]
+    estimators += [
+        RowNormalizer(),
+        FeatureAtlas(),
+        FeatureContrast(),
+        SparsityPathCV(TopKSAE(), [2]),
+    ]
+    for estimator in estimators:
+        link = estimator._get_doc_link()
+        site, _, page = link.rpartition("/")
+        assert page.removesuffix(".html") in paths
+        assert site == "https://sksae.readthedocs.io/en/stable/generated/api"
+        assert f'href="{link}"' in estimator._repr_html_()
+    # with a link come the descriptions of the parameters
+    assert "Codes kept per row, at most" in TopKSAE()._repr_html_()
+
+
+def test_to_show_an_extractor_does_not_load_its_model():
+    extractor = ActivationExtractor("a model that is nowhere", layer=3)
+    assert "get_feature_names_out" in dir(extractor)
+    assert "a model that is nowhere" in extractor._repr_html_()
+
+
+def test_a_users_own_estimator_has_no_page():
+    class Own(TopKSAE):
+        """A variant of one's own."""
+
+    assert Own()._get_doc_link() == ""
+    assert "readthedocs" not in Own()._repr_html_()

@@ -15,7 +15,7 @@ ORDER = {
         "embeddings_with_target",
         "large_data",
     ],
-    "texts": ["beside_tfidf", "contrast", "what_drives_the_rating"],
+    "texts": ["beside_tfidf", "contrast", "what_drives_the_rating", "streaming"],
     "language_models": [
         "language_model_features",
         "what_is_kept",
@@ -24,6 +24,7 @@ ORDER = {
         "transcoder",
         "attribution_graph",
         "two_models",
+        "vision_patches",
     ],
     "own": ["files_of_others", "custom_objective"],
 }

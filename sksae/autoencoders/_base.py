@@ -22,6 +22,7 @@ from sksae._drafts import on_a_draft
 from sksae._modes import own_modes
 from sksae._params import Bool, Float, Instance, Int, Option, Pair, Seed, Verbosity, check_params
 from sksae._processes import check_same, highest_over_processes
+from sksae._reprs import DocLinked
 from sksae._threads import threads_for
 from sksae.autoencoders import _inference
 from sksae.autoencoders._fit import Fit
@@ -48,7 +49,12 @@ class Rows(NamedTuple):
 
 
 class BaseSAE(
-    SavingMixin, NamedFeaturesMixin, CallbackSupportMixin, TransformerMixin, BaseEstimator
+    DocLinked,
+    SavingMixin,
+    NamedFeaturesMixin,
+    CallbackSupportMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """The common part of sparse autoencoders; see the variants for use.
 

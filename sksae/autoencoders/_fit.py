@@ -77,6 +77,8 @@ class Fit:
         Measures on the rows held out, if there are any.
     losses, scores : list of float
         Mean loss and validation score of every pass.
+    after_pass : list of callable
+        Called with the fit after every pass, as those of ``run.after_step`` after every step.
     quality : callable or None
         Returns the quality of the weights so far in words; None where nothing is to be printed.
     batch_size, max_iter, n_steps, dead_window : int
@@ -148,7 +150,7 @@ class Fit:
             # An engine of its own: what one remembers of a batch helps with the next one.
             self.held_out = HeldOut(self._engine(), rows)
         self.run = self._new_run(self._weights(state))
-        self.losses, self.scores = [], []
+        self.losses, self.scores, self.after_pass = [], [], []
         talks = from_first(lambda: self.settings.verbose)
         self.quality = partial(described, self) if talks else None
         if state is not None:

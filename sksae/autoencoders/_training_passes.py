@@ -6,9 +6,8 @@ import warnings
 
 from sklearn.exceptions import ConvergenceWarning
 
-from sksae._callbacks import asked_for_steps, step_context
+from sksae._callbacks import asked_for_steps, asked_to_watch, step_context
 from sksae._processes import any_process, is_first, n_processes
-from sksae.callbacks import Checkpoint
 from sksae.training import Stopping
 
 _LINES = 100  # of verbose output, at most
@@ -57,8 +56,8 @@ class Passes:
     def make(self):
         """Make all passes; afterwards ``fit.run.weights`` are those to keep."""
         fit, settings = self.fit, self.settings
-        if (checkpoint := Checkpoint.of(self.estimator)) is not None:
-            checkpoint.watch(fit, self._stopping)
+        for callback in asked_to_watch(self.estimator):
+            callback.watch(fit, self._stopping)
         self._root = self.estimator._init_callback_context(max_subtasks=fit.max_iter)
         self._record()
         self._root.call_on_fit_task_begin(**self._during)
@@ -105,6 +104,8 @@ class Passes:
         rows = _Steps(self, task, callbacks) if callbacks else fit.rows
         loss = fit.run.run_pass(rows, progress=fit.quality)
         stop = self._stop(loss)
+        for hook in fit.after_pass:
+            hook(fit)
         self._record()
         if fit.quality is not None:
             self._report(number)

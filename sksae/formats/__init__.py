@@ -10,6 +10,7 @@ from sksae.formats._gemma_scope import read_gemma_scope, write_gemma_scope
 from sksae.formats._hub import from_pretrained
 from sksae.formats._llama_scope import read_llama_scope
 from sksae.formats._openai import read_openai
+from sksae.formats._publishing import push_to_hub, save_card
 from sksae.formats._reading import read
 from sksae.formats._row_normalizer import RowNormalizer
 from sksae.formats._saelens import read_saelens
@@ -28,6 +29,7 @@ __all__ = [
     "RowNormalizer",
     "from_pretrained",
     "load",
+    "push_to_hub",
     "read",
     "read_circuit_tracer",
     "read_dictionary_learning",
@@ -42,6 +44,7 @@ __all__ = [
     "read_saelens",
     "read_sentence_transformers",
     "read_sparsify",
+    "save_card",
     "write_circuit_tracer",
     "write_dictionary_learning",
     "write_feature_json",

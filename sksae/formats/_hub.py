@@ -9,7 +9,7 @@ from sksae._coding import estimator_layers
 from sksae._params import Bool, Instance, check_option
 from sksae.formats._circuit_tracer import CONFIG, LAYER_FILE, TRAINING_CONFIGS
 from sksae.formats._raw_units import center_rows
-from sksae.formats._reading import SIGNS, read
+from sksae.formats._reading import OWN_FILE, SIGNS, read
 from sksae.formats._releases import CENTERED, canonical, model_of, resolve
 from sksae.formats._sentence_transformers import FOLDER, WEIGHTS
 
@@ -112,14 +112,15 @@ def from_pretrained(
     hub = _Hub(repo, revision, cache_dir, token, local_files_only=local_files_only)
     files = hub.files()
     place = _place(repo, name, files)
-    folder = hub.download(_needed(place, files, options.get("layer")))
+    folder = hub.download(_needed(place, files, format, options.get("layer")))
     model = read(folder / place, format=format, **options)
     for one in model if isinstance(model, list) else [model]:
         *_, sae = estimator_layers(one)
         if repo in CENTERED:
             center_rows(sae)
             sae.source_["centered_rows"] = True
-        facts = {name: value for name, value in sae.source_.items() if value is not None}
+        source = getattr(sae, "source_", {})  # a file of sksae's own may say nothing
+        facts = {name: value for name, value in source.items() if value is not None}
         model_name = model_of(repo) or facts.get("model")
         location = {"repo": repo, "name": place, "revision": folder.name, "model": model_name}
         sae.source_ = {**facts, **{k: v for k, v in location.items() if v is not None}}
@@ -158,7 +159,7 @@ class _Hub:
         if self._offline:
             return self._cached()
         try:
-            with _hub_errors_translated(self._repo):
+            with hub_errors_translated(self._repo):
                 info = self._api.repo_info(self._repo, revision=self._where["revision"])
         except ConnectionError as error:
             self._offline = True
@@ -175,7 +176,7 @@ class _Hub:
 
     def download(self, files):
         """Make files part of the cache; return the folder of their commit."""
-        with _hub_errors_translated(self._repo):
+        with hub_errors_translated(self._repo):
             folder = self._api.snapshot_download(
                 self._repo,
                 allow_patterns=[glob.escape(file) for file in files],
@@ -186,7 +187,7 @@ class _Hub:
 
 
 @contextmanager
-def _hub_errors_translated(repo):
+def hub_errors_translated(repo, done="read from"):
     """Turn what goes wrong on the way to the hub into errors of the standard library."""
     from huggingface_hub import errors
 
@@ -212,7 +213,7 @@ def _hub_errors_translated(repo):
     except Exception as error:  # of the libraries below, each with errors of its own
         if not type(error).__module__.startswith(_TRANSPORT):
             raise
-        raise ConnectionError(f"{repo} cannot be read from the hub: {error}") from error
+        raise ConnectionError(f"{repo} cannot be {done} the hub: {error}") from error
 
 
 def _place(repo, name, files):
@@ -263,7 +264,7 @@ def _listed(places):
     return f"{kind} at {', '.join(places[:_SHOWN])}{more}"
 
 
-def _needed(place, files, layer=None):
+def _needed(place, files, written_by="auto", layer=None):
     """Return the files of a place, and no others of its repository.
 
     Of a set of transcoders these are the files of all layers, or of one.
@@ -273,6 +274,9 @@ def _needed(place, files, layer=None):
         beside = (CONFIG, *TRAINING_CONFIGS) if LAYER_FILE.fullmatch(folder.name) else ()
         candidates = [_join(folder.parent, name) for name in beside]
         return [place, *(file for file in candidates if file in files)]
+    own = _join(folder, OWN_FILE)
+    if own in files and written_by in ("auto", "sksae"):
+        return [own]
     names = {sign for _, signs in SIGNS for sign in signs} | set(_BESIDE)
     if FOLDER.fullmatch(folder.name):
         names |= set(WEIGHTS)

@@ -40,10 +40,13 @@ _READERS = {
     "qwen_scope": read_qwen_scope,
     "saelens": read_saelens,
     "sentence_transformers": read_sentence_transformers,
-    "sksae": load,
+    "sksae": lambda path, **options: load(path / OWN_FILE if path.is_dir() else path, **options),
     "sparsify": read_sparsify,
 }
+OWN_FILE = "sksae.safetensors"
+"""The file of `save` in a folder that `push_to_hub` wrote, beside those of SAELens."""
 SIGNS = (  # the files that tell a folder
+    ("sksae", (OWN_FILE,)),
     ("sparsify", ("cfg.json", "sae.safetensors")),
     ("saelens", ("cfg.json", "sae_weights.safetensors")),
     ("dictionary_learning", ("config.json", "ae.pt")),

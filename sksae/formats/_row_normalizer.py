@@ -7,11 +7,12 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from sksae._arrays import check_rows
 from sksae._drafts import on_a_draft
 from sksae._params import Option, check_params
+from sksae._reprs import DocLinked
 
 _EPSILON = 1e-5
 
 
-class RowNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class RowNormalizer(DocLinked, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Bring every row to the same size, by its own numbers.
 
     Some autoencoders read rows that were divided by their own size. That is not linear, so that it

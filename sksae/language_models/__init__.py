@@ -19,6 +19,7 @@ from sksae.language_models.extraction import (
     TokenTable,
     extract_paired,
     load_activations,
+    read_activations,
 )
 from sksae.language_models.interventions import (
     downstream_metrics,
@@ -49,6 +50,7 @@ __all__ = [
     "make_downstream_scorer",
     "patch",
     "randomized_model",
+    "read_activations",
     "steer",
 ]
 

@@ -14,12 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 from sksae._arrays import as_input, check_sample_weight
 from sksae._drafts import on_a_draft
 from sksae._params import Float, Int, check_params
+from sksae._reprs import DocLinked
 from sksae.metrics import sae_scorer
 from sksae.model_selection._choice_report import choice_report
 from sksae.model_selection._refit import DiminishingReturns
 
 
-class SparsityPathCV(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
+class SparsityPathCV(DocLinked, MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     """Cross-validate an autoencoder along a path of sparsities, and fit it at the chosen one.
 
     In every split the densest codes are fitted first, in full; each further fit continues from the

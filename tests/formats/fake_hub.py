@@ -1,5 +1,6 @@
 """A hub on loopback: as much of its protocol as `huggingface_hub` speaks to it, and its moods."""
 
+import base64
 import hashlib
 import json
 import threading
@@ -24,10 +25,13 @@ class FakeHub:
         Paths of the files whose content was asked for.
     gated, cut : set of str
         Repositories that want a token, and files whose connection breaks half way.
+    commits : list of str
+        Messages of the commits that were made. To write wants the token "open".
     """
 
     def __init__(self, root):
         self.root, self.given, self.gated, self.cut = Path(root), [], set(), set()
+        self.commits = []
         self.closed = False
         hub = self
 
@@ -42,6 +46,9 @@ class FakeHub:
 
             def do_GET(self):
                 hub.answer(self, body=True)
+
+            def do_POST(self):
+                hub.receive(self)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -78,6 +85,43 @@ class FakeHub:
         if file not in files:
             return self.refuse(request, 404, "EntryNotFound")
         return self.send_file(request, f"{repo}/{file}", files[file].read_bytes(), commit, body)
+
+    def receive(self, request):
+        """Make a repository, or a commit in one; all files are sent with the commit."""
+        if self.closed:
+            request.close_connection = True
+            return None
+        content = request.rfile.read(int(request.headers["Content-Length"]))
+        if request.headers.get("Authorization") != "Bearer open":
+            return self.refuse(request, 401, "Unauthorized")
+        _, kind, *rest = unquote(urlsplit(request.path).path).strip("/").split("/")
+        answer = {}
+        if kind == "repos":
+            repo = json.loads(content)
+            repo = f"{repo['organization']}/{repo['name']}"
+            (self.root / repo).mkdir(parents=True, exist_ok=True)
+            answer = {"url": f"{self.url}/{repo}"}
+        elif kind == "models":
+            repo, (action, revision) = "/".join(rest[:2]), rest[2:]
+            if action == "preupload":
+                files = json.loads(content)["files"]
+                mode = {"uploadMode": "regular", "shouldIgnore": False}
+                answer = {"files": [{"path": file["path"], **mode} for file in files]}
+            else:
+                self.commit(repo, map(json.loads, content.splitlines()))
+                oid = COMMITS[revision]
+                answer = {"commitUrl": f"{self.url}/{repo}/commit/{oid}", "commitOid": oid}
+        return self.send(request, json.dumps(answer).encode(), body=True)
+
+    def commit(self, repo, entries):
+        for entry in entries:
+            value = entry["value"]
+            if entry["key"] == "header":
+                self.commits.append(value["summary"])
+            else:
+                path = self.root / repo / value["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(base64.b64decode(value["content"]))
 
     @staticmethod
     def info(repo, commit, files):

@@ -25,7 +25,6 @@ from sksae.autoencoders import fitted
 from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.formats import (
     RowNormalizer,
-    from_pretrained,
     write_dictionary_learning,
     write_gemma_scope,
     write_saelens,
@@ -33,33 +32,10 @@ from sksae.formats import (
 )
 from sksae.formats._releases import canonical, model_of, resolve
 from tests.cases import each_case
-from tests.formats.fake_hub import COMMITS, FakeHub
+from tests.formats.fake_hub import COMMITS
 from tests.formats.golden_files import GOLDEN
 
 HOOK = "blocks.2.hook_resid_post"
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A hub without repositories, which `huggingface_hub` takes for the real one."""
-    from huggingface_hub import constants
-
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    server = FakeHub(tmp_path / "hub")
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, server.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def get(hub, tmp_path):
-    """`from_pretrained` with a cache of this test."""
-    return lambda *args, **options: from_pretrained(*args, cache_dir=tmp_path / "cache", **options)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 
 from sksae import TopKSAE
 from sksae.displays import ComponentImagesDisplay
-from sksae.formats import read, write_saelens
+from sksae.formats import read, save_card, write_saelens
 
 X = load_digits().data.astype(np.float32)
 
@@ -95,3 +95,9 @@ ax.spines[["top", "right"]].set_visible(False)
 
 written = write_saelens(folder.parent / "for_saelens", ours)
 print(sorted(path.name for path in Path(written).iterdir()))
+
+# %%
+# A model card says what the dictionary is. ``push_to_hub(ours, "me/digits", X=X)`` would publish it
+# with the files.
+
+print(save_card(folder.parent / "card.md", ours, X=X, dataset="digits of scikit-learn").read_text())

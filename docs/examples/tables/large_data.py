@@ -16,6 +16,7 @@ from scipy.sparse import issparse
 
 import sksae
 from sksae import TopKSAE
+from sksae.callbacks import MetricsLogger
 from sksae.datasets import make_superposition
 
 folder = Path(tempfile.mkdtemp())
@@ -66,6 +67,17 @@ ax.plot(seen[9:], scores[9:], "o-", color="#d55e00", label="second process, from
 ax.set(xlabel="thousand rows seen", ylabel="explained variance of held-out rows")
 ax.spines[["top", "right"]].set_visible(False)
 ax.legend(frameon=False)
+
+# %%
+# What a fit measures
+# -------------------
+# ``fit`` reads the file a batch at a time, as often as it needs. ``MetricsLogger`` writes a line
+# per pass to a table, or sends it to trackio, Weights & Biases, TensorBoard or MLflow.
+
+table = folder / "fit.csv"
+fitted = TopKSAE(64, k=4, max_iter=3, random_state=0).set_callbacks(MetricsLogger(table))
+fitted.fit(X[:20_000])
+print(table.read_text())
 
 # %%
 # Codes of large data

@@ -15,6 +15,7 @@ from sksae._coding import as_csr
 from sksae._drafts import on_a_draft
 from sksae._optional import needed
 from sksae._params import Float, Int, Option, Seed, check_params
+from sksae._reprs import DocLinked
 from sksae._signs import visible
 from sksae.interpret.contrast._associations import (
     FORMS,
@@ -54,10 +55,9 @@ _COLUMNS = {
     **{
         name: f"{name}_"
         for name in (
-            *("strongest_class", "n_documents", "target_firing", "target_silent"),
-            *("mean_pos", "mean_neg", "mean_difference", "t", "cohen_d"),
-            *("firing_rate_pos", "firing_rate_neg", "log_odds", "z"),
-            *("auroc", "auroc_low", "auroc_high", "held_out_auroc", "specificity"),
+            *("strongest_class", "n_documents", "target_firing", "target_silent", "mean_pos"),
+            *("mean_neg", "mean_difference", "t", "cohen_d", "firing_rate_pos", "firing_rate_neg"),
+            *("log_odds", "z", "auroc", "auroc_low", "auroc_high", "held_out_auroc", "specificity"),
         )
     },
 }
@@ -72,7 +72,7 @@ _OPTIONAL = {
 """Attributes that not every fit has."""
 
 
-class FeatureContrast(SelectorMixin, BaseEstimator):
+class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
     """Find the features that go along with a target: two sets, classes, or a number.
 
     Every feature is tested on its own, and a document is one observation: the tokens of a text

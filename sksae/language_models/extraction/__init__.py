@@ -4,6 +4,7 @@ from sksae.language_models.extraction._activation_reader import ActivationReader
 from sksae.language_models.extraction._batching import batching_of
 from sksae.language_models.extraction._context_windows import ContextWindows, batches, padded
 from sksae.language_models.extraction._extractor import ActivationExtractor
+from sksae.language_models.extraction._foreign_activations import read_activations
 from sksae.language_models.extraction._forward_passes import token_bar
 from sksae.language_models.extraction._input_items import check_container, check_items, read_items
 from sksae.language_models.extraction._paired import extract_paired
@@ -31,6 +32,7 @@ __all__ = [
     "extract_paired",
     "load_activations",
     "padded",
+    "read_activations",
     "read_items",
     "token_bar",
     "tokenized_prompt",

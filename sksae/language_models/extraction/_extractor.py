@@ -5,7 +5,7 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 
 from sksae._arrays import objects
@@ -27,9 +27,7 @@ from sksae.language_models.model import Loadable, share_loaded, state_by_name
 _BUFFER_CHUNKS = 4  # chunks in the buffer of `stream`
 
 
-class ActivationExtractor(
-    ShortRepr, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
-):
+class ActivationExtractor(ShortRepr, TransformerMixin, BaseEstimator):
     """Activations of a language model, one row per token or one row per text.
 
     X is an iterable of texts (str), of token ids, of conversations (lists of dict with "role" and
@@ -366,6 +364,8 @@ class ActivationExtractor(
         blocks = np.split(rows, np.cumsum(widths)[:-1], axis=1)
         return dict(zip(reader.points, blocks, strict=True))
 
+    # Not scikit-learn's mixin: `dir` and the HTML representation look at its property of the width,
+    # and would load the model for it.
     def get_feature_names_out(self, input_features=None):
         """Return the names of the columns of rows.
 
@@ -379,9 +379,10 @@ class ActivationExtractor(
         names : ndarray of shape (n_features,), dtype=object
             As ``"activationextractor5"``; of several sites as ``"2.mlp_out_5"``.
         """
-        if not is_several(self):
-            return super().get_feature_names_out(input_features)
         reader = ActivationReader(self)
+        if not is_several(self):
+            prefix = type(self).__name__.lower()
+            return objects([f"{prefix}{i}" for i in range(reader.width())])
         pairs = zip(reader.points, reader.widths(), strict=True)
         return objects([f"{label}_{i}" for label, width in pairs for i in range(width)])
 
@@ -477,10 +478,6 @@ class ActivationExtractor(
         tags.input_tags.two_d_array = False
         tags.requires_fit = False
         return tags
-
-    @property
-    def _n_features_out(self):
-        return ActivationReader(self).width()
 
 
 def _buffer_size(chunk_rows, buffer_rows):

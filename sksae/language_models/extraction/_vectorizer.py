@@ -104,6 +104,9 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
     (1,)
     """
 
+    # skrub's TableVectorizer then gives it the column rather than a data frame of one column.
+    __single_column_transformer__ = True
+
     _param_rules = {
         "extractor": Instance(ActivationExtractor, description="an ActivationExtractor"),
         "sae": _Transformer(),
