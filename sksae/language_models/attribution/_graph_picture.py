@@ -121,7 +121,7 @@ def _draw_nodes(ax, graph, shown, x, y):
     signs = [
         Line2D([], [], marker="o", ls="", color=_FEATURE, label="feature"),
         Line2D([], [], marker="^", ls="", color=_ERROR, label="error"),
-        Line2D([], [], color=_FOR, label="raises"),
-        Line2D([], [], color=_AGAINST, label="lowers"),
+        Line2D([], [], color=_FOR, linewidth=3, label="raises"),
+        Line2D([], [], color=_AGAINST, linewidth=3, label="lowers"),
     ]
     ax.legend(handles=signs, loc="upper left", fontsize=8, frameon=False)
