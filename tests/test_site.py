@@ -78,6 +78,10 @@ def test_a_page_per_public_name_and_one_for_names_of_two_packages():
             "names : list of str of length n_components_",
             r"names : list of str of length n_components\_",
         ),
+        (
+            "x : array of shape (n, n_in_) or (n_in_,)",
+            r"x : array of shape (n, n_in\_) or (n_in\_,)",
+        ),
         ("`n_components_` latents", "`n_components_` latents"),
     ],
 )

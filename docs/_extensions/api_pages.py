@@ -15,7 +15,7 @@ PACKAGES = ["sksae", *(f"sksae.{name}" for name in dir(sksae) if name in sksae._
 FOLDER = "generated/api"
 SECTION = re.compile(r"^## .*`(sksae[.\w]*)`$")
 FIRST_CELL = re.compile(r"^\| `(\w+)` \|")
-SHAPE = re.compile(r"of (?:shape \([^)]*\)|length \w+)")
+SHAPE = re.compile(r"of (?:shape \([^)]*\)(?: or \([^)]*\))*|length \w+)")
 
 
 def paths_of_names():
