@@ -13,7 +13,7 @@ from sklearn.utils import _align_api_if_sparse
 CHUNK_ENTRIES = 2**22
 """Entries of a (rows, latents) buffer: 16 MiB in float32, about the size of a shared cache."""
 
-_SMALL_MATRIX = 2**15  # entries up to which float64 costs little more than float32
+_SMALL_MATRIX = 2**13  # entries up to which float64 costs little more than float32
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 

@@ -110,7 +110,7 @@ class DummySAE(TopKSAE):
         stays where it is.
     precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
         Arithmetic of the training. "auto" is float64 for X of float64 and a dictionary of at most
-        32 768 entries, float32 otherwise. "bfloat16" is faster and leaves values off by about a
+        8192 entries, float32 otherwise. "bfloat16" is faster and leaves values off by about a
         part in 300, in `transform` as well, which otherwise computes in the dtype of X.
     random_state : int, RandomState instance or None, default=None
         Draws the directions, and seeds the order of the rows.

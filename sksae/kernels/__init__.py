@@ -12,6 +12,7 @@ from sksae.kernels._selection import (
     threshold_codes,
     top_k,
     where_positive,
+    where_top_k,
 )
 from sksae.kernels._straight_through import heaviside, jump_relu, near_threshold
 
@@ -32,6 +33,7 @@ __all__ = [
     "top_k",
     "update_latents",
     "where_positive",
+    "where_top_k",
 ]
 
 

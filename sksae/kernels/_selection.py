@@ -48,12 +48,41 @@ def keep_top_k(z, k, *, magnitude=False):
     Differentiable in `z` at fixed support (Gao et al. 2024). With `magnitude`, ``z`` itself on the
     k largest absolute values.
     """
-    with torch.no_grad():
-        _, columns = top_k(z.detach(), k, magnitude=magnitude)
-    values = z.gather(1, columns)
-    if not magnitude:
-        values = positive_part(values)
-    return torch.zeros_like(z).scatter(1, columns, values)
+    return where_top_k(z, k, z if magnitude else positive_part(z), magnitude=magnitude)
+
+
+def where_top_k(z, k, values, *, magnitude=False):
+    """`values` where `z` is among the k largest of its row, 0 elsewhere.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, m)
+        What is compared, by `top_k`'s rules; its gradient is not followed.
+    k : int
+        At least 1; all entries are kept from m on.
+    values : Tensor of shape (n, m)
+    magnitude : bool, default=False
+        Whether entries of `z` are compared by their absolute values.
+
+    Returns
+    -------
+    kept : Tensor of shape (n, m)
+    """
+    m = z.shape[1]
+    if k >= m:
+        return values
+    z = z.detach()
+    sizes = z.abs() if magnitude else z
+    if z.device.type == "cpu" and z.dtype in (torch.float32, torch.float64):
+        # To divide a row takes numpy a fifth of the time in which torch ranks its largest entries.
+        divided = np.partition(sizes.numpy(), m - k - 1, axis=1)
+        dropped = divided[:, m - k - 1 : m - k]  # the largest of each row
+        # Neither equal entries nor NaN may stand at the border, and differences must be numbers.
+        smallest = divided[:, m - k :].min(1, keepdims=True)
+        if bool(((smallest > dropped) & (dropped > -np.inf)).all()):
+            return where_positive(sizes - torch.from_numpy(dropped), values)
+    _, columns = top_k(z, k, magnitude=magnitude)
+    return torch.zeros_like(values).scatter(1, columns, values.gather(1, columns))
 
 
 def threshold_codes(z, threshold=0.0):

@@ -7,7 +7,7 @@ is a term of a loss; `Resampling` and `Revival` are events, called after every s
 import torch
 
 from sksae._processes import NEGLIGIBLE, n_processes, sum_over_processes
-from sksae.kernels import where_positive
+from sksae.kernels import where_positive, where_top_k
 from sksae.training._entries import row_norms
 
 _NO_DIRECTION = 1e-12  # norm up to which a row has no direction
@@ -89,8 +89,7 @@ def squared_norms(error, share):
 
 def _strongest(z, k_aux):
     """Codes of the `k_aux` largest pre-activations of every row, all of them dead latents'."""
-    values, columns = torch.topk(z, min(k_aux, z.shape[1]), dim=1)
-    return torch.zeros_like(z).scatter(1, columns, torch.relu(values))
+    return where_top_k(z, k_aux, torch.relu(z))
 
 
 def total_variance(x, entries):

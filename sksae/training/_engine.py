@@ -20,7 +20,7 @@ from sksae.training._entries import (
 # products in bfloat16.
 _DENSE = 0.15
 _DENSE_HALVED = 0.06
-_SMALL = 2**14  # entries of a batch up to which to find the active ones costs more than it saves
+_SMALL = 2**16  # entries of a batch up to which to find the active ones costs more than it saves
 
 
 class Gradient(NamedTuple):

@@ -21,7 +21,7 @@ import math
 import torch
 
 from sksae._processes import NEGLIGIBLE, lowest_over_processes, n_processes
-from sksae.kernels import ActiveSet, pooled_cut, top_k, where_positive
+from sksae.kernels import ActiveSet, pooled_cut, where_positive, where_top_k
 
 MATRICES = ("components", "encoder_coef")
 
@@ -115,8 +115,7 @@ class AllEntries:
         z = self.z.detach()
         if self.rule.pooled:
             return where_positive(z - pooled_cut(z, self.rule.k, self.w), values)
-        _, columns = top_k(z, min(int(self.rule.k), z.shape[1]), magnitude=self.rule.magnitude)
-        return torch.zeros_like(z).scatter(1, columns, values.gather(1, columns))
+        return where_top_k(z, int(self.rule.k), values, magnitude=self.rule.magnitude)
 
     def decode(self, codes, *, frozen=False):
         """``codes D + intercept``; `frozen` keeps gradients from the dictionary and its bias."""
@@ -201,7 +200,7 @@ class DenseEntries(AllEntries):
 
     def fired(self, codes):
         """Mask of shape (m,) of the latents with a code other than 0."""
-        return codes.any(0)
+        return codes.abs().sum(0) > 0
 
     def decode_backward(self, codes, grad, *, frozen=False):
         """Take the gradient of ``decode(codes, frozen=frozen)``; return that of the codes."""

@@ -4,7 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sksae.kernels import _selection, keep_top_k, threshold_codes, top_k
+from sksae.kernels import (
+    _selection,
+    keep_top_k,
+    threshold_codes,
+    top_k,
+    where_positive,
+    where_top_k,
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -67,3 +74,37 @@ def test_selection_by_numpy_is_that_of_torch():
         assert torch.equal(values, torch.topk(matrix, 9).values)
         assert torch.equal(values, matrix.gather(1, columns))
         assert all(len(set(row)) == 9 for row in columns.tolist())
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    arrays(
+        np.float32, (3, 7), elements=st.sampled_from([-np.inf, -1.5, -0.0, 0.0, 0.5, 2.0, np.inf])
+    ),
+    st.integers(1, 9),
+    st.booleans(),
+)
+def test_values_at_the_largest_entries(z, k, magnitude):
+    """The entries of `top_k`, which a stable sort orders, whatever stands at the border."""
+    z = torch.from_numpy(z)
+    values = torch.arange(1.0, 22).view(3, 7)
+    kept = where_top_k(z, k, values, magnitude=magnitude)
+    sizes = z.abs() if magnitude else z
+    order = torch.sort(sizes, dim=1, descending=True, stable=True).indices[:, :k]
+    expected = torch.zeros(3, 7).scatter(1, order, values.gather(1, order))
+    assert torch.equal(kept, expected)
+
+
+def test_entries_that_are_no_numbers_count_as_the_largest():
+    z = torch.tensor([[0.0, torch.nan, 3.0, 1.0]])
+    assert where_top_k(z, 2, torch.ones(1, 4)).tolist() == [[0, 1, 1, 0]]
+
+
+def test_gradients_of_what_is_kept():
+    z = torch.tensor([[3.0, -1.0, 2.0], [0.5, 4.0, 1.0]], requires_grad=True)
+    where_top_k(z, 2, z * z).sum().backward()
+    assert z.grad.tolist() == [[6, 0, 4], [0, 8, 2]]
+    gate = torch.tensor([-1.0, -0.0, 0.0, 1e-45, torch.inf])
+    values = torch.full((5,), -2.0, requires_grad=True)
+    where_positive(gate, values).sum().backward()
+    assert values.grad.tolist() == [0, 0, 0, 1, 1]
