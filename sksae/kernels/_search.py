@@ -269,6 +269,8 @@ def pooled_cut(z, k, w):
     Entries above it weigh at most ``k sum(w)``, as if rows were repeated; equal entries stay or
     fall together. The batch is that of all processes.
     """
+    if n_processes() == 1 and bool((w == w[0]).all()):
+        return _raised(_first_dropped(z.flatten(), k, len(w)))
     rows = torch.arange(len(z), device=z.device)[:, None].expand_as(z)
     positive = z > 0
     return _cut(z[positive], rows[positive], w, k)
@@ -286,10 +288,7 @@ def _cut(values, rows, w, k):
         w = gathered(w)
     # With equal weights the cut is an order statistic, for which nothing need be sorted.
     if bool((w == w[0]).all()):
-        count = int(k * len(w) + 1e-6)
-        if len(values) <= count:
-            return 0.0
-        cut = torch.kthvalue(values, len(values) - count).values
+        cut = _first_dropped(values, k, len(w))
     else:
         ordered, order = torch.sort(values, descending=True, stable=True)
         # Every entry weighs as much as its row; the cut is the first that exceeds the budget.
@@ -298,5 +297,20 @@ def _cut(values, rows, w, k):
         if not bool(over.any()):
             return 0.0
         cut = ordered[over.nonzero()[0]]
+    return _raised(cut)
+
+
+def _first_dropped(values, k, n_rows):
+    """The largest value after the ``k n`` largest of n rows, 0 if there is none."""
+    place = len(values) - int(k * n_rows + 1e-6) - 1  # in ascending order
+    if place < 0:
+        return values.new_zeros(())
+    if values.device.type == "cpu":  # numpy divides faster than torch
+        return torch.from_numpy(np.partition(values.numpy(), place))[place]
+    return torch.kthvalue(values, place + 1).values
+
+
+def _raised(cut):
+    """The cut as a number, a little raised and not below 0."""
     # Repeated rows differ by rounding, according to their places in a product: still equal.
-    return max(0.0, float(cut) * (1 + 256 * torch.finfo(values.dtype).eps))
+    return max(0.0, float(cut) * (1 + 256 * torch.finfo(cut.dtype).eps))

@@ -20,7 +20,9 @@ from sksae.training._entries import (
 # products in bfloat16.
 _DENSE = 0.15
 _DENSE_HALVED = 0.06
-_SMALL = 2**16  # entries of a batch up to which to find the active ones costs more than it saves
+# Entries of a batch, and multiplications of its product with the encoder, up to which to find the
+# active entries costs more than it saves.
+_SMALL, _SMALL_PRODUCT = 2**17, 2**24
 
 
 class Gradient(NamedTuple):
@@ -90,13 +92,19 @@ class Engine:
         if self.plain or not runs_on(x.device):
             return self._plain(*args)
         # Processes have unequal numbers of rows, and a pooled rule has them take the same steps.
-        if len(x) * len(dead) <= _SMALL and x.device.type == "cpu" and n_processes() == 1:
+        if self._is_small(x, len(dead)) and n_processes() == 1:
             return self._dense(*args)
         rule = self.objective.rule(weights)
         # Top-k rules are sparse from the start; most entries may lie above a bound for a while.
         if rule.k is None and self.density > self._limit():
             return self._chunked(*args, rule)
         return self._active(*args, rule)
+
+    @staticmethod
+    def _is_small(x, n_latents):
+        n_entries = len(x) * n_latents
+        is_small = n_entries <= _SMALL and n_entries * x.shape[1] <= _SMALL_PRODUCT
+        return is_small and x.device.type == "cpu"
 
     @torch.no_grad()
     def entries(self, x, w, weights):
