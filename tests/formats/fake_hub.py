@@ -37,6 +37,7 @@ class FakeHub:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def log_message(self, *args):
                 """Say nothing."""
@@ -52,7 +53,8 @@ class FakeHub:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        options = {"poll_interval": 0.01}  # of the wait for the end of the server
+        threading.Thread(target=self.server.serve_forever, kwargs=options, daemon=True).start()
 
     def close(self):
         if not self.closed:
