@@ -78,8 +78,8 @@ def where_top_k(z, k, values, *, magnitude=False):
         divided = np.partition(sizes.numpy(), m - k - 1, axis=1)
         dropped = divided[:, m - k - 1 : m - k]  # the largest of each row
         # Neither equal entries nor NaN may stand at the border, and differences must be numbers.
-        smallest = divided[:, m - k :].min(1, keepdims=True)
-        if bool(((smallest > dropped) & (dropped > -np.inf)).all()):
+        n_above = np.count_nonzero(divided[:, m - k :] > dropped)
+        if n_above == k * len(z) and dropped.min(initial=np.inf) > -np.inf:
             return where_positive(sizes - torch.from_numpy(dropped), values)
     _, columns = top_k(z, k, magnitude=magnitude)
     return torch.zeros_like(values).scatter(1, columns, values.gather(1, columns))
