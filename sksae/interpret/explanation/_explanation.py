@@ -15,6 +15,7 @@ from sksae._signs import visible
 _FORMAT, _VERSION = "sksae explanations", 1
 _ENTRIES, _DIGEST = ("format", "version", "explanations"), "digest"
 _MARK = " (not better than chance)"
+_CHANCES = ("random", "shuffled", "chance")  # baselines of words that say nothing of the feature
 CHANCE = 0.5
 """The area under the ROC curve of a rule that knows nothing."""
 
@@ -26,9 +27,10 @@ class Explanation:
     """A description of a feature in a few words, with its scores.
 
     As a string it is those words, on one line and without characters that steer a terminal: they
-    may come from a file, or from a language model that has read anybody's text. A name that
-    :func:`explain` has made from whole rows and that does not tell better than chance where the
-    feature fires, on other rows, is followed by "(not better than chance)".
+    may come from a file, or from a language model that has read anybody's text. If none of its
+    scores is clearly above chance, "(not better than chance)" follows. The interval of "rule", the
+    score of a name that :func:`explain` has made from whole rows, has to be above 0.5; that of
+    another score above its baselines "random" and "shuffled" or "chance", where it has them.
 
     Parameters
     ----------
@@ -67,9 +69,28 @@ class Explanation:
         return visible(self.text) + ("" if self._beats_chance() else _MARK)
 
     def _beats_chance(self):
-        """Whether the score of the name as a rule is above chance, where it has this score."""
-        rule = self.scores.get("rule") if isinstance(self.scores, Mapping) else None
-        return not isinstance(rule, Mapping) or rule.get("low", math.nan) > CHANCE
+        """Whether a score is clearly above chance, where there are scores that can say so."""
+        scores = self.scores if isinstance(self.scores, Mapping) else {}
+        told = [_is_above_chance(name, score) for name, score in scores.items()]
+        told = [is_above for is_above in told if is_above is not None]
+        return any(told) or not told
+
+
+def _is_above_chance(name, score):
+    """Whether the interval of a score is above chance; None where the score does not say."""
+    if not isinstance(score, Mapping):
+        return None
+    if name == "rule":
+        return score.get("low", math.nan) > CHANCE
+    baseline = score.get("baseline")
+    baseline = baseline if isinstance(baseline, Mapping) else {}
+    # Without an interval the value itself has to be above.
+    low = score.get("low")
+    low = score.get("value") if low is None else low
+    known = [baseline[key] for key in _CHANCES if isinstance(baseline.get(key), (int, float))]
+    if not known or not isinstance(low, (int, float)) or math.isnan(low):
+        return None
+    return low > max(known)
 
 
 def save_explanations(path, explanations):

@@ -380,3 +380,36 @@ def test_features_are_scored_a_few_at_a_time(atlas, monkeypatch):
         score_explanations(atlas, TRUE, client)
     first = {m[1]["content"].partition("\n")[0] for m in client.asked}
     assert len(first) <= 2  # the first feature and its baseline
+
+
+@each_case(
+    "scores, is_marked",
+    [
+        ({}, False),
+        (
+            {"detection": {"value": 0.9, "low": 0.8, "baseline": {"random": 0.5, "shuffled": 0.6}}},
+            False,
+        ),
+        (
+            {"detection": {"value": 0.9, "low": 0.6, "baseline": {"random": 0.5, "shuffled": 0.6}}},
+            True,
+        ),
+        ({"detection": {"value": 0.9, "low": None, "baseline": {"chance": 0.5}}}, False),
+        ({"steering": {"value": 0.5, "baseline": {"chance": 0.5}}}, True),
+        # Another estimator's mean is no chance, and what has no number says nothing.
+        ({"fuzzing": {"value": 0.5, "low": 0.4, "baseline": {"estimator": 0.9}}}, False),
+        ({"fuzzing": {"value": math.nan, "low": math.nan, "baseline": {"random": 0.9}}}, False),
+        # One score that is clearly above chance is enough.
+        (
+            {
+                "fuzzing": {"value": 0.5, "low": 0.4, "baseline": {"random": 0.5}},
+                "detection": {"value": 0.8, "low": 0.7, "baseline": {"random": 0.5}},
+            },
+            False,
+        ),
+        ({"rule": {"value": 0.6, "low": 0.5}}, True),
+    ],
+)
+def test_words_that_no_score_lifts_above_chance_are_marked(scores, is_marked):
+    marked = str(Explanation(3, "rivers", scores=scores))
+    assert marked == "rivers" + " (not better than chance)" * is_marked
