@@ -240,8 +240,8 @@ def test_statements_and_features_lead_to_each_other(page, stated):
 def test_words_that_do_not_beat_chance_say_so(page, stated):
     page.open(stated, "#feature/3")
     page.wait("document.querySelector('.scores') !== null")
-    assert page.text(".heading + .warning").startswith("not better than chance")
-    assert page.js(shown_texts("#window .doubted")) == ["0.60 not better than chance"]
+    assert page.text(".heading + .warning").startswith("not clearly better than chance")
+    assert page.js(shown_texts("#window .doubted")) == ["0.60 not clearly better than chance"]
 
 
 def test_search_finds_texts_of_examples(page, stated):

@@ -41,7 +41,7 @@ def explain(
     Features of whole rows are named by columns or words, see `rows`. Such a name is a rule that
     tells from a row whether the feature fires. Its score "rule" is the area under the ROC curve on
     the half of the rows that it was not made from; a name whose interval is not above 0.5 is
-    marked as "not better than chance" wherever it is shown.
+    marked as "not clearly better than chance" wherever it is shown.
 
     Parameters
     ----------

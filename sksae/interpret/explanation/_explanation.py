@@ -14,7 +14,7 @@ from sksae._signs import visible
 
 _FORMAT, _VERSION = "sksae explanations", 1
 _ENTRIES, _DIGEST = ("format", "version", "explanations"), "digest"
-_MARK = " (not better than chance)"
+_MARK = " (not clearly better than chance)"
 _CHANCES = ("random", "shuffled", "chance")  # baselines of words that say nothing of the feature
 CHANCE = 0.5
 """The area under the ROC curve of a rule that knows nothing."""
@@ -28,9 +28,10 @@ class Explanation:
 
     As a string it is those words, on one line and without characters that steer a terminal: they
     may come from a file, or from a language model that has read anybody's text. If none of its
-    scores is clearly above chance, "(not better than chance)" follows. The interval of "rule", the
-    score of a name that :func:`explain` has made from whole rows, has to be above 0.5; that of
-    another score above its baselines "random" and "shuffled" or "chance", where it has them.
+    scores is clearly above chance, "(not clearly better than chance)" follows. The interval of
+    "rule", the score of a name that :func:`explain` has made from whole rows, has to be above 0.5;
+    that of another score above its baselines "random" and "shuffled" or "chance", where it has
+    them.
 
     Parameters
     ----------

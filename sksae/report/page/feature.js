@@ -61,7 +61,7 @@ function headingOf(line) {
 
 /* A note where the words do not tell better than chance where the feature fires. */
 function doubtOf(line) {
-  return line.doubted ? make("p", { class: "warning" }, make("b", null, "not better than chance"),
+  return line.doubted ? make("p", { class: "warning" }, make("b", null, "not clearly better than chance"),
     " By its score, the explanation does not clearly tell better than chance where the feature fires.") : null;
 }
 

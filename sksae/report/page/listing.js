@@ -134,7 +134,7 @@ function listRow(at, height) {
   }, cell("feature", String(line.feature)), cell("label", named), cell("density", percent(line.density)),
   cell("largest", short(line.largest)), index.scored && cell("score", line.score === null ? "–" : make("span", {
     class: line.doubted && "doubted", title: line.doubted ? "The words do not clearly beat chance" : null,
-  }, line.score.toFixed(2), line.doubted ? make("span", { class: "unseen" }, " not better than chance") : null)));
+  }, line.score.toFixed(2), line.doubted ? make("span", { class: "unseen" }, " not clearly better than chance") : null)));
   row.style.top = `${at * height}px`;
   return row;
 }

@@ -412,4 +412,4 @@ def test_features_are_scored_a_few_at_a_time(atlas, monkeypatch):
 )
 def test_words_that_no_score_lifts_above_chance_are_marked(scores, is_marked):
     marked = str(Explanation(3, "rivers", scores=scores))
-    assert marked == "rivers" + " (not better than chance)" * is_marked
+    assert marked == "rivers" + " (not clearly better than chance)" * is_marked

@@ -46,7 +46,7 @@ def test_a_table_names_features_by_columns_and_marks_what_is_chance(clusters):
     assert str(explanations[0]) == "high length, high weight"
     assert set(explanations[1].text.split(", ")) == {"low weight", "low roughness"}
     assert explanations[0].scores["rule"]["value"] > 0.98
-    assert str(explanations[2]).endswith(" (not better than chance)")
+    assert str(explanations[2]).endswith(" (not clearly better than chance)")
     assert "(" not in explanations[2].text
     assert {one.source for one in explanations.values()} == {"table"}
 
@@ -75,7 +75,7 @@ def test_whole_texts_name_features_by_over_represented_words():
     for feature, pair in enumerate(words):
         assert set(explanations[feature].text.replace('"', "").split(" or ")) == set(pair.split())
         assert explanations[feature].scores["rule"]["low"] > 0.5
-    assert "(not better than chance)" in str(explanations[4]) or not explanations[4].scores
+    assert "(not clearly better than chance)" in str(explanations[4]) or not explanations[4].scores
 
 
 def test_rows_of_nothing_known_have_numbers():
@@ -107,10 +107,10 @@ def test_the_mark_reaches_frames_the_page_and_the_terminal(clusters):
     weak = {0: Explanation(0, "high age", "table", {"rule": rule})}
     sae = TopKSAE(4, k=1, max_iter=1, batch_size=64, random_state=0).fit(frame)
     names = sae.set_feature_names(weak).get_feature_names_out()
-    assert names[0] == "high age (not better than chance)"
+    assert names[0] == "high age (not clearly better than chance)"
     listing = Listing(weak)
     feature = FeatureAtlas(sae).fit(frame).feature(0)
     listing.add(feature)
     lines = feature_lines(feature, n_examples=0, explanation=weak[0])
-    assert lines[1] == "  is  high age (not better than chance)"
-    assert listing.columns["label"] == ["high age (not better than chance)"]
+    assert lines[1] == "  is  high age (not clearly better than chance)"
+    assert listing.columns["label"] == ["high age (not clearly better than chance)"]
