@@ -4,11 +4,29 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 
 __all__ = [
     "CallbackSupportMixin",
+    "GivenTheFit",
     "asked_for_steps",
     "asked_to_watch",
     "step_context",
     "with_callbacks",
 ]
+
+
+class GivenTheFit:
+    """Callback to which a fit hands itself over; in scikit-learn's protocol it does nothing."""
+
+    def setup(self, estimator, context):
+        """Do nothing: a fit that finds this callback hands itself over.
+
+        Parameters
+        ----------
+        estimator : BaseSAE
+            The estimator.
+        context : sklearn.callback.CallbackContext
+            The task.
+        """
+
+    teardown = on_fit_task_begin = on_fit_task_end = setup
 
 
 def asked_for_steps(estimator):

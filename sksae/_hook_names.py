@@ -1,5 +1,9 @@
-"""Names of sites in TransformerLens: ``"blocks.3.hook_resid_post"`` is site 3.resid_post."""
+"""Names in other libraries: sites of TransformerLens, features of circuit-tracer's viewers.
 
+In TransformerLens, ``"blocks.3.hook_resid_post"`` is site 3.resid_post.
+"""
+
+import math
 import re
 
 IN_BLOCKS = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
@@ -24,3 +28,15 @@ def point_of_hook(name):
     if not match:
         return None
     return (int(match[1]), match[2]) if match[1] else (None, match[3])
+
+
+def cantor(layer, feature):
+    """Return the number that the viewers have for a layer and a feature (Cantor's)."""
+    return (layer + feature) * (layer + feature + 1) // 2 + feature
+
+
+def uncantor(number):
+    """Return layer and feature of such a number."""
+    diagonal = (math.isqrt(8 * number + 1) - 1) // 2
+    feature = number - diagonal * (diagonal + 1) // 2
+    return diagonal - feature, feature

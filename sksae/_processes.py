@@ -112,16 +112,17 @@ def wait_for_all():
     all_of((0,))
 
 
-def check_same(facts):
+def check_same(make_facts):
     """Raise a ValueError in all processes where facts differ between them.
 
     Parameters
     ----------
-    facts : dict of str
-        What is to be the same, by name.
+    make_facts : callable
+        Returns a dict of what is to be the same, by name; not called where there is one process.
     """
     if n_processes() == 1:
         return
+    facts = make_facts()
     everywhere = [None] * n_processes()
     with _answers():
         distributed.all_gather_object(everywhere, facts)

@@ -236,7 +236,7 @@ class BaseSAE(
         if streams and self._settings.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True.")
         continues = self._is_fitted() if streams else self._continues()
-        check_same(self._shared_facts(sample_weight))
+        check_same(lambda: self._shared_facts(sample_weight))
         if not continues:
             forget_fit(self)
         data = self._check_data(X, y, sample_weight, reset=not continues)

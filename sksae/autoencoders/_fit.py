@@ -124,7 +124,7 @@ class Fit:
         self._before = {name: before[name] for name in names if name in before}
         self.seed, self._generator = _randomness(self.settings, state, seed)
         # Rows are numbered over all processes, where there are several.
-        check_same({"the number of features": X.shape[1], "the dtype of X": str(X.dtype)})
+        check_same(lambda: {"the number of features": X.shape[1], "the dtype of X": str(X.dtype)})
         self._share = RowShare.of(X.shape[0])
         n_features = X.shape[1]
         n_targets = n_features if targets is None else targets.shape[1]

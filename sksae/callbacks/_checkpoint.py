@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
+from sksae._callbacks import GivenTheFit
 from sksae._files import as_path, damage_named, digest_of, regular, write_safetensors
 from sksae._processes import from_first, is_first, n_processes
 
@@ -19,7 +20,7 @@ _WITHOUT_EFFECT = {"verbose", "sparse_output"}
 _DIGESTS = {"rows", "initial weights"}
 
 
-class Checkpoint:
+class Checkpoint(GivenTheFit):
     """Callback that keeps the state of a fit in a file, from which a killed fit goes on.
 
     Give it to `set_callbacks` and call `fit`. If the process dies, do the same again: the fit
@@ -72,21 +73,6 @@ class Checkpoint:
         if not (isinstance(interval, Real) and interval >= 0):
             raise ValueError(f"interval must be a number of seconds, at least 0. Got {interval!r}.")
         self._last = -math.inf
-
-    # scikit-learn's protocol -------------------------------------------------------------------
-
-    def setup(self, estimator, context):
-        """Do nothing: a fit that finds this callback hands itself over.
-
-        Parameters
-        ----------
-        estimator : BaseSAE
-            The estimator.
-        context : sklearn.callback.CallbackContext
-            The task.
-        """
-
-    teardown = on_fit_task_begin = on_fit_task_end = setup
 
     # What a fit calls --------------------------------------------------------------------------
 

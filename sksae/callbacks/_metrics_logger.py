@@ -5,6 +5,7 @@ import math
 from functools import partial
 from pathlib import Path
 
+from sksae._callbacks import GivenTheFit
 from sksae._params import Int, check_option
 from sksae._processes import is_first
 
@@ -20,7 +21,7 @@ _COLUMNS = (
 )
 
 
-class MetricsLogger:
+class MetricsLogger(GivenTheFit):
     """Callback that sends the measures of a fit to a tracker of experiments, or to a CSV file.
 
     Give it to `set_callbacks` and call `fit`. A fit without it measures nothing.
@@ -78,21 +79,6 @@ class MetricsLogger:
         self._send = _sender(target)
         if prefix and isinstance(target, str | Path):
             raise ValueError("A CSV file has columns without a prefix. Leave prefix empty.")
-
-    # scikit-learn's protocol -------------------------------------------------------------------
-
-    def setup(self, estimator, context):
-        """Do nothing: a fit that finds this callback hands itself over.
-
-        Parameters
-        ----------
-        estimator : BaseSAE
-            The estimator.
-        context : sklearn.callback.CallbackContext
-            The task.
-        """
-
-    teardown = on_fit_task_begin = on_fit_task_end = setup
 
     # What a fit calls --------------------------------------------------------------------------
 

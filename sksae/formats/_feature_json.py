@@ -4,13 +4,13 @@ The fields are those of circuit-tracer's `frontend/feature_models.py`. A file is
 number that the viewer has for a layer and a feature, Cantor's: ``(l + f) (l + f + 1) / 2 + f``.
 """
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._files import as_path, damage_named, read_json, working_place
+from sksae._hook_names import cantor, uncantor
 from sksae._params import Instance, Int, check_option
 from sksae.formats.neuronpedia._lines import digits, line_of, well_formed
 
@@ -98,7 +98,7 @@ def write_feature_json(path, atlases, *, features=None, transcoder_id="sksae", n
             if features is None and not record.n_active:
                 continue
             content = _content(record, well_formed(transcoder_id), n_quantiles)
-            (part / f"{_cantor(layer, number)}.json").write_bytes(line_of(content))
+            (part / f"{cantor(layer, number)}.json").write_bytes(line_of(content))
         part.rename(folder)
     return folder
 
@@ -210,7 +210,7 @@ def read_feature_json(path):
     features = {}
     for file in files:
         with damage_named(file, "is no file of a feature"):
-            features[_uncantor(int(file.stem))] = _checked(read_json(file))
+            features[uncantor(int(file.stem))] = _checked(read_json(file))
     return dict(sorted(features.items()))
 
 
@@ -227,13 +227,3 @@ def _checked(content):
             if len(example["tokens"]) != len(example["tokens_acts_list"]):
                 raise ValueError("an example has more tokens than activations, or fewer")
     return content
-
-
-def _cantor(layer, feature):
-    return (layer + feature) * (layer + feature + 1) // 2 + feature
-
-
-def _uncantor(number):
-    diagonal = (math.isqrt(8 * number + 1) - 1) // 2
-    feature = number - diagonal * (diagonal + 1) // 2
-    return diagonal - feature, feature

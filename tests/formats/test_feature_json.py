@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from sksae._hook_names import cantor
 from sksae.formats import read_feature_json, write_feature_json
 from sksae.interpret import FeatureAtlas
-from sksae.language_models.attribution._graph_file import cantor
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from sksae._files import replacing, write_text
 from sksae._params import Int, check_option
 from sksae._signs import TableRepr, edges_visible, fit_columns, place_labels, visible
 from sksae.language_models.attribution._attribution_table import Attribution
+from sksae.language_models.attribution._graph_file import viewer_content
 
 METRIC = -1
 """The number of the metric among the targets of edges."""
@@ -315,26 +316,8 @@ class FeatureCircuit(TableRepr):
             }
             for source, to, effect in self.edges.tolist()
         ]
-        return {
-            "metadata": {
-                "slug": slug,
-                "scan": scan,
-                "transcoder_list": list(self.sites),
-                "prompt_tokens": list(self.tokens),
-                "prompt": self.prompt,
-                "node_threshold": None,
-                "schema_version": 1,
-            },
-            "qParams": {
-                "pinnedIds": [],
-                "supernodes": [],
-                "linkType": "both",
-                "clickedId": "",
-                "sg_pos": "",
-            },
-            "nodes": [*viewer_nodes, target],
-            "links": links,
-        }
+        nodes = [*viewer_nodes, target]
+        return viewer_content(self, slug, scan, nodes, links, transcoders=self.sites)
 
     def _viewer_node(self, i, last, influence):
         nodes = self.nodes

@@ -12,6 +12,7 @@ import re
 import numpy as np
 
 from sksae._arrays import objects
+from sksae._hook_names import cantor, uncantor
 from sksae.language_models.attribution._graph_influence import cumulative, influence_of, shares
 
 _TYPES = {
@@ -37,16 +38,37 @@ def graph_content(graph, slug, scan):
     }
     dtype = str(graph.adjacency.dtype)
     ours = {"dtype": dtype, "n_active": graph.n_active, "logit_tokens": list(graph.logit_tokens)}
+    nodes = [_node(graph, i, name) for i, name in enumerate(ids)]
+    links = [{"source": ids[s], "target": ids[t], "weight": x} for s, t, x in edges]
+    return viewer_content(graph, slug, scan, nodes, links, sksae={**ours, **columns})
+
+
+def viewer_content(graph, slug, scan, nodes, links, *, transcoders=(), **more):
+    """Return nodes and links in the frame that the viewers read, a dict for JSON.
+
+    Parameters
+    ----------
+    graph : AttributionGraph or FeatureCircuit
+        Its tokens and prompt are those of the file.
+    slug, scan : str
+        Names of the graph and of the model.
+    nodes, links : list of dict
+        As the viewers have them.
+    transcoders : sequence of str, default=()
+        Names of the dictionaries.
+    **more
+        Further metadata.
+    """
     return {
         "metadata": {
             "slug": slug,
             "scan": scan,
-            "transcoder_list": [],
+            "transcoder_list": list(transcoders),
             "prompt_tokens": list(graph.tokens),
             "prompt": graph.prompt,
             "node_threshold": None,
             "schema_version": 1,
-            "sksae": {**ours, **columns},
+            **more,
         },
         "qParams": {
             "pinnedIds": [],
@@ -55,8 +77,8 @@ def graph_content(graph, slug, scan):
             "clickedId": "",
             "sg_pos": "",
         },
-        "nodes": [_node(graph, i, name) for i, name in enumerate(ids)],
-        "links": [{"source": ids[s], "target": ids[t], "weight": x} for s, t, x in edges],
+        "nodes": nodes,
+        "links": links,
     }
 
 
@@ -90,18 +112,6 @@ def _node(graph, i, node_id):
         "influence": None if kind == "logit" else float(graph.cumulative_influence[i]),
         "activation": float(graph.activation[i]) if kind == "feature" else None,
     }
-
-
-def cantor(layer, feature):
-    """Return the number that the viewers have for a layer and a feature (Cantor's)."""
-    return (layer + feature) * (layer + feature + 1) // 2 + feature
-
-
-def uncantor(number):
-    """Return layer and feature of such a number."""
-    diagonal = (math.isqrt(8 * number + 1) - 1) // 2
-    feature = number - diagonal * (diagonal + 1) // 2
-    return diagonal - feature, feature
 
 
 def graph_fields(content):

@@ -199,7 +199,8 @@ def _store_items(reader, items, fingerprint, folder, n_items):
 
 def _store_together(reader, items, fingerprint, folder, n_items):
     """Have every process write a share of the texts, and the first one merge the shares."""
-    check_same({"the folder": str(folder), **{f"the {k}": str(v) for k, v in fingerprint.items()}})
+    facts = {"the folder": folder, **{f"the {name}": v for name, v in fingerprint.items()}}
+    check_same(lambda: {name: str(value) for name, value in facts.items()})
     own, n = process_number(), n_processes()
     if from_first(lambda: is_complete(folder)):
         if is_first():
@@ -212,7 +213,7 @@ def _store_together(reader, items, fingerprint, folder, n_items):
     n_own = None if n_items is None else len(range(own, n_items, n))
     _store_items(reader, share, fingerprint, folder / share_name(own, n), n_own)
     # The last texts are those of others, which have the same texts if they have the same digest.
-    check_same({"X": items.digest})
+    check_same(lambda: {"X": items.digest})
     if is_first():
         _merge_shares(reader, fingerprint, folder, items.digest)
         remove_shares(folder)

@@ -37,23 +37,27 @@ async function readIndex() {
   index.columns_of_texts.texts.forEach((text, line) => lineOfText.set(text, line));
 }
 
-/* Numbers of seven bits a byte, low bits first; then one byte of activation for each of them. */
+/* A number of seven bits per byte, low bits first; the cursor moves on behind it. */
+function readNumber(bytes, cursor) {
+  let number = 0, bits = 0, byte;
+  do {
+    byte = bytes[cursor.at++];
+    number += (byte & 127) * 2 ** bits;
+    bits += 7;
+  } while (byte & 128);
+  return number;
+}
+
+/* Numbers of words; then one byte of activation for each of them. */
 async function readPart(base64) {
   const [part, rest] = await unpack(base64);
   const windows = part.features.flatMap(f => f.groups.flatMap(g => g.examples));
-  let at = 0;
-  const tokens = windows.map(([length]) => Array.from({ length }, () => {
-    let number = 0, bits = 0, byte;
-    do {
-      byte = rest[at++];
-      number += (byte & 127) * 2 ** bits;
-      bits += 7;
-    } while (byte & 128);
-    return part.words[number];
-  }));
+  const cursor = { at: 0 };
+  const tokens = windows.map(([length]) =>
+    Array.from({ length }, () => part.words[readNumber(rest, cursor)]));
   windows.forEach((example, i) => {
     const [length, peak, cut, activation, text] = example;
-    const levels = rest.subarray(at, at += length);
+    const levels = rest.subarray(cursor.at, cursor.at += length);
     examplesOf.set(example, { tokens: tokens[i], levels, peak, cut, activation, text });
   });
   const words = pairs => pairs.map(([number, value]) => [part.words[number], value]);

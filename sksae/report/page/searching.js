@@ -49,17 +49,12 @@ async function textsOf(part) {
   if (searching.kept.has(part)) return searching.kept.get(part);
   const [header, rest] = await unpack(await packedPart(part));
   const words = header.words.map(plainly);
-  let at = 0, size = 0;
+  const cursor = { at: 0 };
+  let size = 0;
   const texts = header.features.map(feature => feature.groups.flatMap(group => group.examples.map(([length]) => {
     let text = "";
     for (let i = 0; i < length; i++) {
-      let number = 0, bits = 0, byte;
-      do {
-        byte = rest[at++];
-        number += (byte & 127) * 2 ** bits;
-        bits += 7;
-      } while (byte & 128);
-      text += words[number];
+      text += words[readNumber(rest, cursor)];
     }
     size += text.length;
     return text;

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from sksae._hook_names import cantor, uncantor
 from sksae.language_models import AttributionGraph
-from sksae.language_models.attribution._graph_file import cantor, uncantor
 from tests.language_models.small_graph import TOKENS, graph_of
 
 
