@@ -8,13 +8,17 @@ from sksae._files._guarded_reading import (
     regular,
     whole_members,
 )
-from sksae._files._json_values import digest_of, plain_json
-from sksae._files._working_folders import BEFORE, as_path, remove_abandoned, working_place
 from sksae._files._writing import (
+    BEFORE,
     append_whole,
+    as_path,
+    digest_of,
+    plain_json,
+    remove_abandoned,
     replacing,
     sync,
     sync_folder,
+    working_place,
     write_safetensors,
     write_text,
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sksae._files._working_folders import as_path
+from sksae._files._writing import as_path
 
 _COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _REASON = 500  # characters of what a library says
