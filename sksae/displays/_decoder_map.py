@@ -8,8 +8,7 @@ from sklearn.decomposition import PCA
 from sksae._params import Int, Option, Seed, check_option
 from sksae._signs import GREY, INK, place_labels
 from sksae.displays._axes import BLUE, check_matplotlib, percent, place, titled
-from sksae.displays._labels import latent_labels, set_names
-from sksae.displays._plotted_data import as_array, fitted_step
+from sksae.displays._plotted_data import as_array, fitted_step, latent_labels, set_names
 
 _NAMES = {"pca": "principal component", "umap": "UMAP"}
 _NEIGHBORS, _MIN_DISTANCE = 15, 0.05

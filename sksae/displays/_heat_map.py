@@ -8,8 +8,14 @@ import numpy as np
 from sksae._params import Int, check_option
 from sksae._signs import drawn, edges_visible, fit_columns
 from sksae.displays._axes import check_matplotlib, place, titled
-from sksae.displays._labels import latent_labels, names_by_latent, set_names
-from sksae.displays._plotted_data import codes_of, matrix, stored
+from sksae.displays._plotted_data import (
+    codes_of,
+    latent_labels,
+    matrix,
+    names_by_latent,
+    set_names,
+    stored,
+)
 
 _LABEL_INCHES = 0.12  # per label; with less space, every second or third latent has one
 _LABEL_COLUMNS = 16

@@ -6,7 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 from sksae._params import Int, Option, check_option
 from sksae._signs import GREY, INK, place_labels
 from sksae.displays._axes import BLUE, RED, bare, check_matplotlib, place, titled
-from sksae.displays._labels import latent_labels, names_by_latent
+from sksae.displays._plotted_data import latent_labels, names_by_latent
 
 _LEAST = 1e-300  # a q-value that is not distinguished from 0
 _EFFECTS = {
