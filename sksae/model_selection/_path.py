@@ -16,8 +16,7 @@ from sksae._drafts import on_a_draft
 from sksae._params import Float, Int, check_params
 from sksae._reprs import DocLinked
 from sksae.metrics import sae_scorer
-from sksae.model_selection._choice_report import choice_report
-from sksae.model_selection._refit import DiminishingReturns
+from sksae.model_selection._refit import DiminishingReturns, choice_report
 
 
 class SparsityPathCV(DocLinked, MetaEstimatorMixin, TransformerMixin, BaseEstimator):
