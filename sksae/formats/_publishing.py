@@ -18,7 +18,7 @@ from sksae._signs import visible
 from sksae.autoencoders import BaseSAE
 from sksae.formats._hub import hub_errors_translated
 from sksae.formats._reading import OWN_FILE
-from sksae.formats._saelens_writing import write_saelens
+from sksae.formats._saelens import write_saelens
 from sksae.formats._sksae import load
 
 _CARD = "README.md"

@@ -15,7 +15,6 @@ from sksae.formats._circuit_tracer import (
 from sksae.formats._dictionary_learning import read_dictionary_learning
 from sksae.formats._gemma_scope import read_gemma_scope
 from sksae.formats._llama_scope import read_llama_scope
-from sksae.formats._openai import read_openai
 from sksae.formats._saelens import read_saelens
 from sksae.formats._sentence_transformers import (
     is_sparse_autoencoder,
@@ -27,6 +26,7 @@ from sksae.formats._torch_files import (
     GOODFIRE_FILE,
     QWEN_FILE,
     read_goodfire,
+    read_openai,
     read_qwen_scope,
 )
 

@@ -6,8 +6,8 @@ import re
 
 from sksae._files import as_path, regular
 from sksae._params import Float, Instance, check_option
-from sksae.formats.neuronpedia._fields import FEATURE
 from sksae.formats.neuronpedia._lines import read_lines, well_formed
+from sksae.formats.neuronpedia._rows import FEATURE
 
 _ENDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
