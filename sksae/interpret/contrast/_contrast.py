@@ -22,25 +22,24 @@ from sksae.interpret.contrast._associations import (
     OF_NUMBERS,
     OF_TWO,
     associations,
+    effect_interval,
     flipped_pvalues,
     in_form,
     pair_associations,
     permuted_pvalues,
 )
-from sksae.interpret.contrast._compared import baseline_codes, compared_documents
-from sksae.interpret.contrast._documents import POOLINGS, check_class_sizes
-from sksae.interpret.contrast._effects import effect_interval
+from sksae.interpret.contrast._documents import POOLINGS, baseline_codes, compared_documents
 from sksae.interpret.contrast._feature_sets import greedy_set, lasso_set
 from sksae.interpret.contrast._measures import (
     CENTRED,
     STATISTICS,
+    auroc,
     column_blocks,
     effect_of,
     family_pvalues,
     measures,
 )
-from sksae.interpret.contrast._scores import auroc
-from sksae.interpret.contrast._targets import NUMBERS, TARGET_TYPES, read_target
+from sksae.interpret.contrast._targets import NUMBERS, TARGET_TYPES, check_class_sizes, read_target
 
 _COLUMNS = {
     "score": "scores_",

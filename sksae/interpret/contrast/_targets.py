@@ -7,8 +7,6 @@ from scipy.stats import rankdata
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from sksae.interpret.contrast._documents import check_class_sizes, two_classes
-
 TARGET_TYPES = ("auto", "binary", "multiclass", "continuous", "ordinal", "counts")
 NUMBERS = ("continuous", "ordinal", "counts")
 _MANY_CLASSES = 20  # whole numbers with more values than this are hardly classes
@@ -33,6 +31,39 @@ class Target(NamedTuple):
     def of(self, documents):
         """Return the target of some documents, by index or mask."""
         return self._replace(values=self.values[documents])
+
+
+def two_classes(y, pos_label=None):
+    """Return the two classes, the positive one, and which rows are of it.
+
+    Raises
+    ------
+    ValueError
+        If `y` has not two classes, or `pos_label` is none of them.
+    """
+    check_classification_targets(y)
+    classes, number = np.unique(y, return_inverse=True)
+    shown = ", ".join(repr(label) for label in classes[:5].tolist())
+    if len(classes) != 2:
+        raise ValueError(
+            f"y has {len(classes)} class{'es' * (len(classes) != 1)} ({shown}"
+            f"{', ...' * (len(classes) > 5)}); two are needed. To tell one class from the rest, "
+            f"pass y == label."
+        )
+    positions = [1] if pos_label is None else np.flatnonzero(classes == pos_label)
+    if len(positions) != 1:
+        raise ValueError(f"pos_label={pos_label!r} is not one of the classes of y: {shown}.")
+    return classes, classes[positions[0]], number == positions[0]
+
+
+def check_class_sizes(positive):
+    """Raise a ValueError unless there are two documents of each class."""
+    n_pos, n_samples = int(positive.sum()), len(positive)
+    if min(n_pos, n_samples - n_pos) < 2:
+        raise ValueError(
+            f"Two documents of each class are needed. Got n_samples={n_samples}, of which {n_pos} "
+            f"of the positive class."
+        )
 
 
 def read_target(y, target_type, pos_label):

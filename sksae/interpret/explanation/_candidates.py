@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sksae.interpret.explanation._answers import read_flags
 from sksae.interpret.explanation._client_calls import ask
-from sksae.interpret.explanation._explanation_prompts import explain_messages
+from sksae.interpret.explanation._explanation_prompts import explain_messages, read_flags
 from sksae.interpret.explanation._explanation_tests import QuestionPlan, detection, score_flags
 from sksae.interpret.explanation._splitting import ExampleSide, key_of, split_examples
 

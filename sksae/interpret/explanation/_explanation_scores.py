@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from sksae._params import Bool, Int, Option, check_option
-from sksae.interpret.explanation._answers import read_choice, read_flags, read_levels
 from sksae.interpret.explanation._client_calls import (
     ask,
     check_client,
@@ -20,7 +19,12 @@ from sksae.interpret.explanation._client_calls import (
 )
 from sksae.interpret.explanation._explaining import features_of
 from sksae.interpret.explanation._explanation import as_explanations
-from sksae.interpret.explanation._explanation_prompts import LEVELS
+from sksae.interpret.explanation._explanation_prompts import (
+    LEVELS,
+    read_choice,
+    read_flags,
+    read_levels,
+)
 from sksae.interpret.explanation._explanation_tests import (
     N_CHOICES,
     Question,

@@ -7,8 +7,7 @@ from pathlib import Path
 from sksae._modes import evaluation
 from sksae._params import Int, check_option
 from sksae._threads import threads_of_process
-from sksae.interpret.explanation._answers import marks_thoughts
-from sksae.interpret.explanation._explanation_prompts import without_system
+from sksae.interpret.explanation._explanation_prompts import marks_thoughts, without_system
 
 _LONGEST_WAIT = 30.0  # seconds for an answer to stop when the process ends
 

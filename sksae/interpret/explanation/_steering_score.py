@@ -11,7 +11,6 @@ from scipy import stats
 from sksae._modes import evaluation
 from sksae._params import Float, Int, check_option
 from sksae._threads import threads_of_process
-from sksae.interpret.explanation._answers import read_choice
 from sksae.interpret.explanation._client_calls import (
     ask,
     check_client,
@@ -19,7 +18,7 @@ from sksae.interpret.explanation._client_calls import (
     warn_of_unread,
 )
 from sksae.interpret.explanation._explanation import as_explanations
-from sksae.interpret.explanation._explanation_prompts import steered_messages
+from sksae.interpret.explanation._explanation_prompts import read_choice, steered_messages
 from sksae.interpret.explanation._explanation_scores import no_score, other_texts
 from sksae.interpret.explanation._intervals import share_interval
 

@@ -7,7 +7,6 @@ import numpy as np
 from scipy import sparse
 
 from sksae._params import Float, Int, Pair, check_option
-from sksae.interpret.explanation._answers import read_flags
 from sksae.interpret.explanation._client_calls import (
     ask,
     check_client,
@@ -16,7 +15,7 @@ from sksae.interpret.explanation._client_calls import (
 )
 from sksae.interpret.explanation._cost import FRAME, n_tokens
 from sksae.interpret.explanation._explanation import as_explanations
-from sksae.interpret.explanation._explanation_prompts import detect_messages, plain
+from sksae.interpret.explanation._explanation_prompts import detect_messages, plain, read_flags
 
 _TOKENS_PER_ANSWER, _TOKENS_PER_PIECE = 2, 2
 
