@@ -5,7 +5,7 @@ from sklearn.utils.metaestimators import available_if
 
 from sksae._params import Option
 from sksae._processes import sum_over_processes
-from sksae.autoencoders._sparsity_defaults import auxk_options, default_k
+from sksae.autoencoders._resolved_parameters import auxk_options, default_k
 from sksae.autoencoders._topk_sae import TopKSAE
 from sksae.objectives import FrozenTopK, reconstruction_loss
 

@@ -18,7 +18,7 @@ from sksae._arrays import (
 )
 from sksae._processes import RowShare, check_same, from_first, gathered, sum_over_processes
 from sksae.autoencoders._inference import encoder_of, firing_frequency
-from sksae.autoencoders._sizes import batch_size, rows_at_once, width_of
+from sksae.autoencoders._resolved_parameters import batch_size, rows_at_once, width_of
 from sksae.autoencoders._training_passes import described, warn_caller
 from sksae.training import (
     Batches,

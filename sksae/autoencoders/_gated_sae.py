@@ -2,7 +2,7 @@
 
 from sksae._params import Option
 from sksae.autoencoders._base import BaseSAE
-from sksae.autoencoders._sparsity_defaults import PENALTY_RULES, typical_code
+from sksae.autoencoders._resolved_parameters import PENALTY_RULES, typical_code
 from sksae.objectives import Gated
 
 

@@ -8,9 +8,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sksae._params import Int, check_option
 from sksae._saved_layout import FREQUENCY
-from sksae.autoencoders._assembly import fitted
 from sksae.autoencoders._batch_topk_sae import BatchTopKSAE
-from sksae.autoencoders._sparsity_defaults import auxk_options, default_k
+from sksae.autoencoders._fitted_arrays import fitted
+from sksae.autoencoders._resolved_parameters import auxk_options, default_k
 from sksae.objectives import Matryoshka, Weight
 
 
