@@ -17,8 +17,8 @@ from sksae._params import Bool, Instance, Option, check_params
 from sksae._reprs import ShortRepr
 from sksae.language_models.extraction._activation_reader import ActivationReader, Chunk
 from sksae.language_models.extraction._extractor import ActivationExtractor
+from sksae.language_models.extraction._forward_passes import POOLINGS, pool_codes
 from sksae.language_models.extraction._input_items import check_container, check_items
-from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
 
 _ROWS_AT_A_TIME = 2**14
 
