@@ -15,7 +15,7 @@ from sksae.interpret.contrast._score_tests import expanded, make_design
 from sksae.interpret.contrast._targets import Target, check_class_sizes, read_groups
 
 POOLINGS = ("max", "mean", "fired", None)
-_ENTRIES_AT_A_TIME = 2**22
+_ENTRIES_AT_A_TIME = 2**22  # sparse entries that are sorted at once
 
 
 def split_documents(positive, held_out, random):
@@ -54,7 +54,8 @@ def check_groups(groups, positive):
     groups = column_or_1d(groups)
     check_consistent_length(groups, positive)
     names, firsts, number = np.unique(groups, return_index=True, return_inverse=True)
-    labels = positive[firsts]
+    labels = positive[firsts]  # (n_documents,)
+    # Rows whose label is not that of the first row of their group.
     wrong = np.flatnonzero(labels[number] != positive)
     if len(wrong):
         name = names[number[wrong[:1]]].tolist()[0]
@@ -86,6 +87,7 @@ def pool_rows(X, number, n_documents, pooling):
     if pooling == "mean":
         pointer = np.concatenate([[0], np.cumsum(counts)])
         ones = np.ones(len(number))
+        # (n_documents, n_rows), 1 for the rows of each
         members = sparse.csr_array((ones, order, pointer), shape=(n_documents, len(number)))
         pooled = sparse.csr_array(members @ X)
         # Divided afterwards, so that means of equal values stay ties.
@@ -96,7 +98,7 @@ def pool_rows(X, number, n_documents, pooling):
         _largest(rows[order[block]], number[order[block]], counts)
         for block in _whole_documents(np.diff(rows.indptr)[order], counts)
     ]
-    pooled = sparse.csr_array(sparse.vstack(blocks))
+    pooled = sparse.csr_array(sparse.vstack(blocks))  # (n_documents, n_features)
     if pooling == "fired":
         pooled.data = (pooled.data > 0).astype(pooled.dtype)
     pooled.eliminate_zeros()
@@ -106,6 +108,7 @@ def pool_rows(X, number, n_documents, pooling):
 def _whole_documents(entries, counts):
     """Yield slices of sorted rows, each of whole documents and about as many entries."""
     ends = np.cumsum(counts)
+    # Documents that end within the same span of entries are one part.
     part = np.cumsum(entries)[ends - 1] // _ENTRIES_AT_A_TIME
     starts = np.append(0, ends)[run_starts(part)]  # the row at which a run of documents begins
     for start, stop in pairwise([*starts.tolist(), int(ends[-1])]):
@@ -130,6 +133,7 @@ def _largest(rows, number, counts):
     """
     first = number[0]
     entries = sparse.coo_array(rows)
+    # Int64: the key below goes up to rows times columns.
     line, column = number[entries.row] - first, entries.col.astype(np.int64)
     order = np.argsort(line * np.int64(rows.shape[1]) + column, kind="stable")
     line, column, data = line[order], column[order], entries.data[order]
@@ -167,6 +171,7 @@ class Compared(NamedTuple):
         """Return some of the documents, whole groups of them."""
         X = sparse.csr_array(self.X) if sparse.issparse(self.X) else self.X
         group = self.group
+        # Groups are numbered anew from 0 on without gaps, as `bincount` and `reduceat` need them.
         if group is not None:
             group = np.unique(group[index], return_inverse=True)[1]
         covariates = [values[index] for values in self.covariates]
@@ -181,6 +186,7 @@ class Compared(NamedTuple):
         return self.rows(tested), self.rows(held)
 
     def _split(self, held_out, random):
+        # Groups are split as a whole, since their documents depend on each other.
         unit = np.arange(self.X.shape[0]) if self.group is None else self.group
         labels = self.target.values if self.target.type == "multiclass" else None
         units, shown = np.unique(unit), f"held_out={held_out} of {unit[-1] + 1}"
@@ -188,6 +194,7 @@ class Compared(NamedTuple):
             _, held = train_test_split(
                 units,
                 test_size=float(held_out),
+                # A group may have documents of several classes.
                 stratify=labels if self.group is None else None,
                 random_state=random,
             )
@@ -196,6 +203,7 @@ class Compared(NamedTuple):
             raise ValueError(f"{shown} {units_shown} cannot be split: {error}") from error
         is_held = np.isin(unit, held)
         parts = np.flatnonzero(~is_held), np.flatnonzero(is_held)
+        # Four documents and two values are what `read_target` asks of numbers.
         if min(map(len, parts)) < 4 or any(
             len(np.unique(self.target.values[p])) < 2 for p in parts
         ):
@@ -228,6 +236,7 @@ def compared_documents(X, target, groups, covariates, pooling):
         return _pooled(X, target, groups, covariates, "mean")
     # A group within which the target does not vary compares nothing.
     comparable = np.flatnonzero(grouping.varies[grouping.number])
+    # By group, and by target within each: of a pair the negative document comes first.
     by_group = np.lexsort((target.values[comparable], grouping.number[comparable]))
     compared = Compared(X, target, grouping.number, covariates, grouping.are_pairs)
     return compared.rows(comparable[by_group])
@@ -243,7 +252,7 @@ def _pooled(X, target, groups, covariates, pooling):
 def _pooled_covariate(values, number):
     """Return a covariate per document: the mean of numbers, the one label of others."""
     if values.dtype.kind in "iuf":
-        return np.bincount(number, values) / np.bincount(number)
+        return np.bincount(number, values) / np.bincount(number)  # means, (n_documents,)
     _, firsts = np.unique(number, return_index=True)
     if (values[firsts][number] != values).any():
         raise ValueError("A covariate of labels has different labels within one document.")
@@ -261,7 +270,7 @@ def _columns_of(covariates, n_rows):
         table = np.asarray(covariates)
         if table.ndim > 2:
             raise ValueError(f"covariates must be 1-D or 2-D. Got shape {table.shape} instead.")
-        columns = list(table.reshape(n_rows, -1).T)
+        columns = list(table.reshape(n_rows, -1).T)  # (n_rows,) each
     return [_checked(column) for column in columns]
 
 

@@ -51,15 +51,18 @@ def effect_of(statistic, columns):
     effect = columns[STATISTICS[statistic][2]]
     if statistic == "auroc":
         return effect - 0.5
+    # Of a ratio the logarithm, which is 0 where both means are equal.
     return np.log(effect) if statistic == "specificity" else effect
 
 
 def column_blocks(X):
     """Yield blocks of columns as float64 CSC without stored zeros, one at a time in memory."""
+    # Columns whose dense form would fit into one chunk of memory.
     width = rows_per_chunk(X.shape[0])
     X = sparse.csc_array(X) if sparse.issparse(X) else X
     for start in range(0, X.shape[1], width):
         block = sparse.csc_array(X[:, start : start + width], dtype=np.float64)
+        # A block of all columns may share memory with X, which the next lines would change.
         if np.shares_memory(block.data, getattr(X, "data", None)):
             block = block.copy()
         block.sum_duplicates()
@@ -76,7 +79,7 @@ def without_unit(block):
     """Return a block whose columns are scaled so that their squares neither over- nor underflow."""
     counts = np.diff(block.indptr)
     filled = counts > 0
-    starts = block.indptr[:-1][filled]
+    starts = block.indptr[:-1][filled]  # first entry of each column that has any
     shift, scale = np.zeros(block.shape[1]), np.ones(block.shape[1])
     if len(starts):
         # A column without zeros may lie far from 0, where squares would lose the differences.
@@ -100,6 +103,7 @@ def welch_of(block, labels):
     squares = with_values(block, block.data**2)
     n_pos = labels[:, 0].sum()
     ones = np.ones((len(labels), 1))
+    # Sums of values and of squares over all rows, then over the positive ones.
     sums = [part.T @ weights for weights in (ones, labels) for part in (block, squares)]
     return welch(*sums, n_pos=n_pos, n_neg=len(labels) - n_pos)
 
@@ -109,10 +113,10 @@ def mean_pvalues(block, labels, t, freedom):
 
     A class in which a feature never fires has no variance, and Welch's test trusts its mean.
     """
-    n_pos = int(labels.sum())
+    n_pos = int(labels.sum())  # one labelling, (n_rows, 1)
     n_neg = len(labels) - n_pos
     sums = power_sums(block)
-    z = exchange_z((block.T @ labels)[:, 0], sums, n_pos, n_neg)
+    z = exchange_z((block.T @ labels)[:, 0], sums, n_pos, n_neg)  # (n_columns,)
     exchanged = skewed_pvalues(z, exchange_skewness(sums, n_pos, n_neg))
     return np.maximum(welch_pvalues(t, freedom), exchanged)
 
@@ -148,6 +152,7 @@ def _measured(block, positive, test):
     ranks = midranks(block)
     area = auroc_of(ranks, labels)[:, 0]
     low, high = auroc_interval(block, ranks, area, positive)
+    # Mean of the activations above 0: sums of both classes over the number of firing rows.
     mean_active = active @ [n_pos, n_neg] / np.maximum(fired, 1)
     if test == "welch":
         pvalues = mean_pvalues(scaled, labels, t, freedom)
@@ -191,7 +196,7 @@ def family_pvalues(X, positive, test, n_permutations, random):
     pvalues : ndarray of shape (n_columns,)
     """
     labels = np.empty((len(positive), n_permutations), dtype=bool)
-    for column in labels.T:
+    for column in labels.T:  # (n_permutations, n_rows), a view
         column[:] = random.permutation(positive)
     largest = np.zeros(n_permutations)  # over the columns, of each permutation
     observed = []  # of each column, under the given labels
@@ -199,12 +204,14 @@ def family_pvalues(X, positive, test, n_permutations, random):
         block = without_unit(block) if test == "welch" else block
         ranks = midranks(block) if test == "mann_whitney" else None
         observed.append(_standardized(block, ranks, positive[:, None], test)[:, 0])
-        step = rows_per_chunk(max(block.shape))
+        step = rows_per_chunk(max(block.shape))  # labellings at a time
         for start in range(0, n_permutations, step):
             part = slice(start, start + step)
             statistic = _standardized(block, ranks, labels[:, part], test)
             largest[part] = np.maximum(largest[part], statistic.max(axis=0))
     # Equal statistics may differ by rounding: the same sum in another order.
+    # Permutations whose largest statistic stays below the observed one. The given labels count as
+    # one more permutation, so that no p-value is 0.
     below = np.searchsorted(np.sort(largest), np.concatenate(observed) * (1 - 1e-9))
     return (1 + n_permutations - below) / (1 + n_permutations)
 
@@ -398,6 +405,7 @@ def auroc(X, y, *, pos_label=None, signed=False):
         return area, rank_pvalues(area, ranks, n_pos, len(labels) - n_pos)
 
     area, pvalues = _by_blocks(X, y, pos_label, of_block, signed)
+    # An area below 0.5 is one above it for the negative of the feature.
     return (area if signed else np.maximum(area, 1 - area)), pvalues
 
 

@@ -23,9 +23,11 @@ class Target(NamedTuple):
     def scores(self, statistic):
         """Return what codes are associated with, (n_documents, n_scores): a column per class."""
         if self.type == "multiclass":
+            # (n_documents, n_classes), 1 for the class of each document
             return (self.values[:, None] == np.arange(len(self.classes))).astype(np.float64)
         if self.type == "binary" or statistic == "linear":
             return self.values[:, None].astype(np.float64)
+        # Midranks: Spearman's correlation is Pearson's of the ranks; the unit does not matter.
         return rankdata(self.values)[:, None] / len(self.values)
 
     def of(self, documents):
@@ -50,6 +52,7 @@ def two_classes(y, pos_label=None):
             f"{', ...' * (len(classes) > 5)}); two are needed. To tell one class from the rest, "
             f"pass y == label."
         )
+    # None takes the class that sorts last
     positions = [1] if pos_label is None else np.flatnonzero(classes == pos_label)
     if len(positions) != 1:
         raise ValueError(f"pos_label={pos_label!r} is not one of the classes of y: {shown}.")
@@ -163,6 +166,7 @@ def read_groups(groups, target):
     check_consistent_length(groups, target.values)
     names, number = np.unique(groups, return_inverse=True)
     values, n_groups = target.values.astype(np.float64), len(names)
+    # Lowest and highest value of each group.
     low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
     np.minimum.at(low, number, values)
     np.maximum.at(high, number, values)

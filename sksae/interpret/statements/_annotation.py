@@ -240,13 +240,16 @@ class _Questions(Sequence):
 
     def __init__(self, texts, explanations, per_question, max_characters):
         pieces = [_pieces(text, max_characters) for text in texts]
+        # Text of each piece, (n_lines,).
         self.text_of_line = np.repeat(np.arange(len(texts)), [len(part) for part in pieces])
         self.lines = [plain(piece) for part in pieces for piece in part]
         positions = {}  # of different words, from the first explanation that has them
         for explanation in explanations.values():
             positions.setdefault(explanation.text, len(positions))
         self.descriptions = list(positions)
+        # Position of the words of each explanation.
         self.description_of = [positions[words.text] for words in explanations.values()]
+        # Of explanations with the same words, the first one stands for all in warnings.
         self.numbers = [
             list(explanations)[self.description_of.index(i)] for i in positions.values()
         ]
@@ -261,6 +264,7 @@ class _Questions(Sequence):
         """The messages of a question."""
         if not 0 <= index < len(self):
             raise IndexError(index)
+        # Questions are ordered by description, then by part of the lines.
         column, part = divmod(index, self.n_parts)
         return detect_messages(self.descriptions[column], self.lines[self._of(part)])
 
@@ -288,6 +292,7 @@ class _Questions(Sequence):
 
     def _of_texts(self, values):
         has, unknown = np.zeros((2, self.n_texts), dtype=bool)
+        # One piece that has it is enough; else one piece without an answer leaves the text unknown.
         np.logical_or.at(has, self.text_of_line, values == 1)
         np.logical_or.at(unknown, self.text_of_line, np.isnan(values))
         return np.where(has, 1.0, np.where(unknown, np.nan, 0.0))
@@ -306,6 +311,7 @@ def _pieces(text, max_characters):
     """Return a text in pieces of at most some characters, cut at white space where there is."""
     pieces = []
     while len(text) > max_characters:
+        # At the last space of the second half, or in the middle of a word where there is none.
         cut = max(text.rfind(" ", max_characters // 2, max_characters), 0) or max_characters
         pieces.append(text[:cut])
         text = text[cut:]
