@@ -133,7 +133,7 @@ def _largest(rows, number, counts):
     """
     first = number[0]
     entries = sparse.coo_array(rows)
-    # Int64: the key below goes up to rows times columns.
+    # The key below goes up to rows times columns, which 32 bits may not hold.
     line, column = number[entries.row] - first, entries.col.astype(np.int64)
     order = np.argsort(line * np.int64(rows.shape[1]) + column, kind="stable")
     line, column, data = line[order], column[order], entries.data[order]

@@ -192,7 +192,7 @@ class _Moments:
         # Sums of each group, (n_groups,).
         square, cube = design.sums(np.stack([score**2, score**3], axis=1)).T
         variance = self._by_column(self.second * (square / np.maximum(sizes - 1, 1))[self.group])
-        # N / ((n - 1) (n - 2)), from the third moment of a sum over permutations of n values; of
+        # n / ((n - 1) (n - 2)), from the third moment of a sum over permutations of n values; of
         # two values it is 0.
         factor = np.where(sizes > 2, sizes / np.maximum((sizes - 1.0) * (sizes - 2), 1), 0)
         third = self._by_column(self.third * (cube * factor)[self.group])

@@ -69,7 +69,9 @@ def ask(client, questions, *, max_concurrency=4, verbose=0, name="ask"):
 
     n_in_a_row = n_failed = n_done = 0
     # The pool's threads are daemons: after an interruption no question is sent any more and the
+    # The index keeps the order of the questions, which are answered in any.
     # process does not wait. If it goes on, answers under way still reach a cache.
+    # Threads, since a client waits for a server.
     with ThreadPool(max(1, min(max_concurrency, len(questions)))) as pool:
         for i, answer in pool.imap_unordered(numbered_answer, range(len(questions))):
             if answer is not_asked:
@@ -123,6 +125,7 @@ def warn_of_unread(scores, answers, parsed, *, stacklevel=4):
             by_score.setdefault(score, []).append(value is not None)
             unread += [answer] if value is None else []
     lost = [score for score, were_read in by_score.items() if not any(were_read)]
+    # More than half of all, or all answers of one score, that could not be read.
     if 2 * len(unread) > len(answers) or lost:
         first = unread[0]
         shown = repr(visible(first[:80])) if isinstance(first, str) else f"a {type(first).__name__}"

@@ -155,6 +155,7 @@ def explain(
     questions = CandidateQuestions(atlas, n_examples, n_candidates, random_state)
     for number in features:
         feature = atlas.feature(number)
+        # Without windows there is nothing to show a client; token statistics then say so.
         if client is None or not questions.add(feature):
             side, _ = split_examples(feature, random_state=random_state)
             description = describe(feature, side)
@@ -194,9 +195,11 @@ def _descriptions(jobs, answers):
             if isinstance(answer, Exception):
                 raise answer
             description = read_description(answer)
+            # A dict keeps the order, and each description once.
             descriptions.setdefault(number, {})[description] = True
         except Exception as error:  # of any type: a client is the user's own
             failed.setdefault(number, error)
+    # No candidate of theirs was usable.
     failed = {number: error for number, error in failed.items() if number not in descriptions}
     if failed:
         number, error = next(iter(failed.items()))
@@ -224,8 +227,9 @@ def kind_of_rows(atlas):
     labels = atlas.facts_.get("labels", "tokens")
     if labels == "tokens":
         return "tokens"
-    sample = atlas.row_sample(0)
+    sample = atlas.row_sample(0)  # a sample of the rows that are kept, of any feature
     if labels == "labels":
+        # Labels with spaces are texts; single words may be tokens.
         spaced = [len(str(label).split()) > 1 for label in sample.label.tolist()]
         if sum(spaced) > len(spaced) / 2:
             return "texts"
@@ -256,6 +260,7 @@ def explain_rows(atlas, features, kind, random_state):
         if text is None:
             explanations[number] = Explanation(number, f"component {number}", "numbers")
             continue
+        # Rows that neither made the name nor lack a value.
         scored = ~is_made_from & np.isfinite(evidence)
         score = rule_score(evidence[scored], sample.activation[scored] > 0)
         seen = tuple(sample.row[is_made_from & (sample.activation > 0)].tolist())
@@ -284,8 +289,10 @@ def rule_score(evidence, fires):
     n_fires, n_silent = int(fires.sum()), int((~fires).sum())
     value = half_width = math.nan
     if n_fires and n_silent:
+        # Mann-Whitney: area under the ROC curve of the evidence, from the ranks of the firing rows.
         ranks = stats.rankdata(evidence)[fires]
         value = float((ranks.sum() - n_fires * (n_fires + 1) / 2) / (n_fires * n_silent))
+        # Of the area without an association, without ties.
         deviation = math.sqrt((n_fires + n_silent + 1) / (12 * n_fires * n_silent))
         half_width = float(stats.norm.ppf(0.975)) * deviation
     return {
@@ -301,15 +308,16 @@ def rule_score(evidence, fires):
 def _halved(sample, kind, rng):
     """Return a mask of half of the rows that fire and half of the others, equal ones together."""
     if kind == "table":
+        # Rows with equal values are one group.
         _, group = np.unique(sample.values, axis=0, return_inverse=True)
     else:
         _, group = np.unique(sample.label.astype(str), return_inverse=True)
     group = group.reshape(-1)
-    fires = np.zeros(group.max() + 1, dtype=bool)
+    fires = np.zeros(group.max() + 1, dtype=bool)  # groups with a row that fires
     fires[group[sample.activation > 0]] = True
     is_first = np.zeros(len(fires), dtype=bool)
     for members in (np.flatnonzero(fires), np.flatnonzero(~fires)):
-        is_first[rng.permutation(members)[::2]] = True
+        is_first[rng.permutation(members)[::2]] = True  # every other group of a random order
     return is_first[group]
 
 
@@ -322,6 +330,8 @@ def _column_name(sample, is_made_from):
     """
     used = is_made_from & np.isfinite(sample.values).all(1)
     fires = sample.activation > 0
+    # Two ways to weight columns: loadings of the feature, and differences of means on half of the
+    # rows.
     candidates = [] if sample.loadings is None else [sample.loadings]
     if (used & fires).any() and (used & ~fires).any():
         values = sample.values
@@ -330,10 +340,11 @@ def _column_name(sample, is_made_from):
     for weights in candidates:
         size = np.abs(weights)
         strongest = np.argsort(-size, kind="stable")[:_MOST]
+        # Columns nearly as strong as the first.
         strongest = strongest[size[strongest] >= _SHARE * size[strongest[0]]]
         if not size[strongest[0]] > 0:
             continue
-        evidence = sample.values[:, strongest].astype(np.float64) @ weights[strongest]
+        evidence = sample.values[:, strongest].astype(np.float64) @ weights[strongest]  # (n_rows,)
         value = np.nan_to_num(rule_score(evidence[used], fires[used])["value"])
         if value > best[2]:
             names = [fit_columns(visible(sample.columns[j]), _COLUMNS) for j in strongest.tolist()]
@@ -352,7 +363,7 @@ class _Words:
 
     def __init__(self, samples):
         texts = dict.fromkeys(label for sample in samples for label in sample.label.tolist())
-        self.line = {text: i for i, text in enumerate(texts)}
+        self.line = {text: i for i, text in enumerate(texts)}  # line of `counts`
         vectorizer = CountVectorizer(dtype=np.float64)
         try:
             self.counts = vectorizer.fit_transform(list(texts)).tocsr()
@@ -370,13 +381,16 @@ class _Words:
         """
         if self.counts is None:
             return None, None
+        # (n_rows, n_words)
         counts = self.counts[[self.line[text] for text in sample.label.tolist()]]
         shares = []
         for activation in (sample.activation, (sample.activation == 0).astype(np.float64)):
-            frequency = (activation * is_made_from) @ counts
+            frequency = (activation * is_made_from) @ counts  # weighted counts of words, (n_words,)
             shares.append(frequency / max(frequency.sum(), np.finfo(float).tiny))
-        fires, silent = shares
+        fires, silent = shares  # shares of each word among all words, (n_words,)
         total = np.maximum(fires + silent, np.finfo(float).tiny)  # f, where A is 1
+        # Class-based TF-IDF: what the word has more of where the feature fires, and more for rare
+        # words.
         weights = (fires - silent) * np.log1p(1 / total)
         # A word of a single text is chance, unless there is a single text.
         texts = counts[is_made_from & (sample.activation > 0)]
@@ -387,5 +401,6 @@ class _Words:
             return None, None
         strongest = strongest[weights[strongest] >= _SHARE * weights[strongest[0]]]
         words = [f'"{visible(word)}"' for word in self.words[strongest].tolist()]
+        # Sum of the weights of the words that a row has, (n_rows,).
         evidence = (counts[:, strongest] > 0) @ weights[strongest]
         return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]])), evidence

@@ -61,7 +61,7 @@ def split_texts(texts, *, groups=None, test_size=0.5, random_state=None):
     check_option("random_state", random_state, Seed())
     n_texts = len(texts)
     numbers = {}
-    # Equal texts have the same.
+    # Equal texts have one number.
     text_number = np.array([numbers.setdefault(str(t), len(numbers)) for t in texts], dtype=int)
     unit = text_number
     if groups is not None:
