@@ -137,12 +137,13 @@ class L0HistogramDisplay:
                 f"counts must be one number per row. Got shape {counts.shape} instead."
             )
         low, high = int(counts.min()), int(counts.max())
-        step = max(1, math.ceil((high - low + 1) / _BARS))
+        step = max(1, math.ceil((high - low + 1) / _BARS))  # counts per bar
         n_bars = (high - low) // step + 1
         heights = np.bincount((counts - low) // step, minlength=n_bars) / len(counts)
-        middles = low + step * np.arange(n_bars) + (step - 1) / 2
+        middles = low + step * np.arange(n_bars) + (step - 1) / 2  # of the counts in a bar
         ax, mean = place(self, ax), counts.mean()
         self.bars_ = ax.bar(middles, heights, **{"width": 0.92 * step, "color": BLUE, **kwargs})
+        # Wide margins where there are few bars, which would be broad else.
         margin = max(1.5 * step, (n_bars < 5) * 3)
         ax.set_xlim(max(low - margin, -0.75 * step), middles[-1] + margin)
         self.mean_line_ = noted_line(ax, mean, f"mean {mean:.4g}")
@@ -281,6 +282,8 @@ class DensityHistogramDisplay:
         check_option("bins_per_decade", bins_per_decade, Int(1))
         check_option("n_rows", self.n_rows, Int(1, none=True))
         density = _shares(self.density)
+        # Rule of three: what never fires in n rows has a frequency below 3 / n, with 95 %
+        # confidence.
         alive, limit = density[density > 0], 3 / self.n_rows if self.n_rows else 1.0
         lowest = min([float(alive.min(initial=0.1)), 0.1, limit])
         # The horizontal axis is the logarithm of the density, from the decade `first` to 0.
@@ -291,12 +294,14 @@ class DensityHistogramDisplay:
         style = {"width": 0.92 * width, "color": BLUE, **kwargs}
         self.bars_ = ax.bar(edges[:-1] + width / 2, heights, **style)
         # The bar of the dead latents stands to the left of all decades.
+        # Left of the axis of densities, whose width is -first decades.
         n_dead, middle = len(density) - len(alive), 1.14 * first - 0.5 * width
         (self.dead_bar_,) = ax.bar(
             middle, n_dead, -0.06 * first + 0.5 * width, color="white", edgecolor=RED, hatch="////"
         )
         note = {"xytext": (0, 3), "textcoords": "offset points", "fontsize": 9, "color": INK}
         ax.annotate(f"{n_dead} dead", (middle, n_dead), ha="center", **note)
+        # Every second, third, ... decade where there are many.
         decades = range(0, first - 1, -math.ceil(-first / _DECADES))[::-1]
         ax.set_xticks([middle, *decades], ["never", *(percent(10.0**e) for e in decades)])
         ax.set_xlim(1.24 * first - width, 0.5 * width)
@@ -418,7 +423,7 @@ class CodeMagnitudeDisplay:
             return cls(counts=np.zeros(0, np.int64), edges=np.ones(1)).plot(ax=ax, **kwargs)
         low, high = float(values.min()), float(values.max())
         if low == high:
-            low, high = low / 1.1, high * 1.1
+            low, high = low / 1.1, high * 1.1  # a single value gets bars on both sides
         edges = np.geomspace(low, high, n_bins + 1)
         # In the precision of the codes the outer edges could round past the outer codes.
         counts = np.histogram(np.clip(values.astype(np.float64), low, high), edges)[0]

@@ -128,6 +128,7 @@ class ComponentImagesDisplay:
             )
         chosen = chosen_components(step, components, n_components)
         names = set_names(step) if names is None else names_by_latent(names, len(directions))
+        # (n_components, height, width) or (n_components, height, width, 3)
         images = directions[chosen].reshape(len(chosen), *shape)
         display = cls(images=images, components=chosen, names=names)
         return display.plot(axes=axes, **kwargs)
@@ -173,10 +174,10 @@ class ComponentImagesDisplay:
         axes = panels(self, axes, len(images), n_columns, (1.3, 1.65))
         self.images_ = []
         for ax, image in zip(axes, images, strict=True):
-            top = float(np.abs(image).max()) or 1.0
+            top = float(np.abs(image).max()) or 1.0  # 1 for a picture of zeros
             style = {"interpolation": "nearest", **kwargs}
             if image.ndim == 3:
-                image = 0.5 + image / (2 * top)
+                image = 0.5 + image / (2 * top)  # colours from 0 to 1, with 0 as grey
             else:
                 style = {"cmap": cmap, "vmin": -top, "vmax": top, **style}
             self.images_.append(ax.imshow(image, **style))

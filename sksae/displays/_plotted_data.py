@@ -43,6 +43,7 @@ def codes_of(estimator, X):
         X = list(X)
     coder = sparse_coder(estimator)
     with config_context(transform_output="default"):
+        # Of one row, since not every transformer tells its number of columns.
         width = coder.transform(X[:1]).shape[1]
     return sparse_codes(coder, X, width)
 

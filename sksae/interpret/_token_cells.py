@@ -89,6 +89,7 @@ def _make_cells(text, string, firsts, labelled=False):
     lengths = run_lengths(starts, len(text))
     return TokenCells(
         string=string,
+        # Texts are numbered in the order of their names, whatever these are.
         text=np.unique(text, return_inverse=True)[1].reshape(-1),
         first_row=first_row,
         begin=np.repeat(starts, lengths),
@@ -121,12 +122,13 @@ def _whole_strings(tokens, text, string, firsts):
     start, end, texts = np.asarray(columns[0])[firsts], np.asarray(columns[1]), columns[2]
     end = np.maximum.reduceat(end, firsts) if len(firsts) else end
     # Characters between the end of the cell before, in the same text, and the start of a cell.
-    previous_end = np.full(len(firsts), -1)
+    previous_end = np.full(len(firsts), -1)  # -1 where there is no cell before in the text
     same_text = text[firsts][1:] == text[firsts][:-1]
     previous_end[1:] = np.where(same_text, end[:-1], -1)
     shared, strings = {}, []  # equal strings are stored once
     spans = (text[firsts], previous_end, start, end, string[firsts])
     for t, p, s, e, name in zip(*(column.tolist() for column in spans), strict=True):
+        # Spaces between tokens, which the tokenizer left out.
         gap = texts[t][p:s] if 0 <= p < s else ""
         piece = texts[t][s:e] if 0 <= s < e else name  # a special token has a name only
         piece = (gap if len(gap) <= LONGEST_GAP else "…") + piece

@@ -158,7 +158,7 @@ def l1(codes, *, sample_weight=None):
     for rows in row_slices(codes):
         # Scipy sums float32 in float32 whatever dtype it is asked for.
         absolute = abs(code_rows(codes, rows).astype(np.float64))
-        total += weight[rows] @ np.asarray(absolute.sum(axis=1)).ravel()
+        total += weight[rows] @ np.asarray(absolute.sum(axis=1)).ravel()  # (b,)
     return float(total / weight.sum())
 
 
@@ -292,7 +292,7 @@ def _fires_per_latent(codes, weight):
     if not sparse.issparse(codes):
         return np.count_nonzero(codes, axis=0) if weight is None else weight @ (codes != 0)
     if weight is not None:
-        weight = np.repeat(weight, np.diff(codes.indptr))
+        weight = np.repeat(weight, np.diff(codes.indptr))  # weight of the row of each entry
     return np.bincount(codes.indices, weights=weight, minlength=codes.shape[1])
 
 
@@ -357,9 +357,11 @@ def latent_precision_recall_f1(codes, codes_true, *, matches=None):
         matches = _best_f1(both, fires, present)
     else:
         matches = _check_matches(matches, len(fires), len(present))
+    # Rows on which both the latent and its feature fire, (m,).
     hits = np.asarray(both[np.arange(len(fires)), matches]).ravel().astype(np.float64)
     precision = _ratio(hits, fires)
     recall = _ratio(hits, present[matches])
+    # F1 = 2 TP / (2 TP + FP + FN), whose denominator is the sum of both counts.
     return precision, recall, _ratio(2 * hits, fires + present[matches]), matches
 
 
@@ -377,7 +379,7 @@ def _fire_together(codes, codes_true):
         feature = _firing_pattern(codes_true, rows, "codes_true")
         fires = fires + np.bincount(latent.indices, minlength=latent.shape[1])
         present = present + np.bincount(feature.indices, minlength=feature.shape[1])
-        both = both + latent.T @ feature
+        both = both + latent.T @ feature  # products of zeros and ones count rows, (m, g)
     return fires, present, sparse.csr_array(both)
 
 
@@ -390,6 +392,7 @@ def _firing_pattern(codes, rows, name):
 def _best_f1(both, fires, present):
     """Return the feature with the largest F1 for each latent, the first of equals; 0 if silent."""
     pairs = both.tocoo()
+    # Of the pairs that fire together at all.
     f1 = 2 * pairs.data / (fires[pairs.row] + present[pairs.col])
     matches = np.zeros(len(fires), dtype=np.intp)
     # From small to large F1: of several assignments to a latent the last, its best, remains.
@@ -411,4 +414,5 @@ def _check_matches(matches, n_components, n_true):
 
 
 def _ratio(numerator, denominator):
+    # 0 where there is nothing to divide by.
     return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)

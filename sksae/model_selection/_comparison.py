@@ -143,8 +143,10 @@ ndarray of float
     for column, (key, sign) in _COLUMNS.items():
         if key not in results[0][0]:
             continue
+        # All draws of all splits.
         values = [sign * np.concatenate([one[key] for one in drawn]) for drawn in results]
         comparison[column] = np.array([fits.mean() for fits in values])
+        # Sample standard deviation, which a single fit has not.
         std = [fits.std(ddof=1) if len(fits) > 1 else np.nan for fits in values]
         comparison[f"{column}_std"] = np.array(std)
     comparison["n_fits"] = np.array([len(splits) * len(drawn) for drawn in draws])
@@ -321,11 +323,12 @@ def feature_stability(estimator, X, *, n_seeds=3, threshold=0.9, random_state=No
     seeds = sorted(seeds)
     estimators = [clone(estimator).set_params(**dict.fromkeys(names, s)).fit(X) for s in seeds]
     first, *others = (_components(fitted) for fitted in estimators)
+    # (n_seeds - 1, n_components)
     cosines = np.array([matched_cosines(first, other) for other in others])
     return Bunch(
         share=float((cosines >= threshold).mean()),
         cosines=cosines,
-        component_cosines=cosines.mean(axis=0),
+        component_cosines=cosines.mean(axis=0),  # mean over the other fits, (n_components,)
         seeds=np.array(seeds),
         estimators=estimators,
     )

@@ -81,6 +81,8 @@ class OneStandardError:
         """
         index, score, sparsity = _candidates(cv_results, self.score, self.sparsity)
         best = score.argmax()
+        # Of the candidates within one standard error, the sparsest; of equally sparse ones, the
+        # best.
         standard_error = _standard_error(cv_results, self.score, index[best])
         return _first_best(index, score >= score[best] - standard_error, sparsity, score)
 
@@ -151,7 +153,7 @@ class BestExplainedVariance:
             Index of the chosen candidate.
         """
         index, score, sparsity = _candidates(cv_results, self.score, self.sparsity)
-        allowed = -sparsity <= self.max_l0
+        allowed = -sparsity <= self.max_l0  # `sparsity` is minus the mean number of active latents
         if not allowed.any():
             warnings.warn(
                 f"No candidate has at most {self.max_l0} active latents; the sparsest one, with "
@@ -236,8 +238,10 @@ class Knee:
         spans = count[-1] - count[0], score[-1] - score[0]
         if len(front) < 3:
             return int(index[-1])
+        # Height above the line from the first to the last candidate, both axes scaled to 1.
         height = (score - score[0]) / spans[1] - (count - count[0]) / spans[0]
         knee = height.argmax()
+        # A curve that is nowhere above its chord has no knee.
         return int(index[knee] if height[knee] > 0 else index[-1])
 
 
@@ -319,9 +323,12 @@ class DiminishingReturns:
         front = _pareto_front(score, sparsity)
         front = front[(score[front] > 0) & (sparsity[front] < 0)]
         if len(front) == 0:
-            return int(index[score.argmax()])
+            return int(index[score.argmax()])  # no candidate explains anything: the best there is
         # Both grow from the sparsest to the densest.
+        # Elasticity: relative growth of the score over that of the active latents, between
+        # neighbours on the front.
         growth = np.diff(np.log(score[front])) / np.diff(np.log(-sparsity[front]))
+        # The last candidate has none after it.
         diminished = np.append(growth < self.elasticity, True)
         return int(index[front[diminished.argmax()]])
 
@@ -371,9 +378,10 @@ def _first_best(index, allowed, first, second):
 
 def _pareto_front(score, sparsity):
     """Return positions of the candidates that no other dominates, from sparse to dense."""
+    # Sparsest first, of equally sparse ones the best first.
     order = np.lexsort((np.arange(len(score)), -score, -sparsity))
     best_before = np.maximum.accumulate(np.r_[-np.inf, score[order][:-1]])
-    return order[score[order] > best_before]
+    return order[score[order] > best_before]  # better than all that are sparser
 
 
 def choice_report(rule, cv_results):

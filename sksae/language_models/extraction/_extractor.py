@@ -367,7 +367,7 @@ class ActivationExtractor(ShortRepr, TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"Rows of this extractor have {sum(widths)} columns. Got shape {shape}."
             )
-        blocks = np.split(rows, np.cumsum(widths)[:-1], axis=1)
+        blocks = np.split(rows, np.cumsum(widths)[:-1], axis=1)  # (n_rows, width) per site
         return dict(zip(reader.points, blocks, strict=True))
 
     # Not scikit-learn's mixin: `dir` and the HTML representation look at its property of the width,
@@ -515,13 +515,13 @@ def _drawn_chunks(blocks, chunk_rows, buffer_rows, rng):
         while start < len(rows):
             if buffer is None:
                 buffer = np.empty((buffer_rows, rows.shape[1]), dtype=rows.dtype)
-            added = rows[start : start + buffer_rows - n]
+            added = rows[start : start + buffer_rows - n]  # as many rows as fit
             buffer[n : n + len(added)] = added
             n, start = n + len(added), start + len(added)
             if n == buffer_rows:
-                n -= chunk_rows
+                n -= chunk_rows  # a chunk leaves the buffer, n rows stay
                 yield _drawn(buffer, n, chunk_rows, rng)
-    order = rng.permutation(n)
+    order = rng.permutation(n)  # what is left in the end
     for start in range(0, n, chunk_rows):
         yield buffer[order[start : start + chunk_rows]]
 
@@ -530,7 +530,7 @@ def _drawn(buffer, n, chunk_rows, rng):
     """Return rows drawn from a full buffer; the others are its first `n` afterwards."""
     drawn = rng.permutation(len(buffer))[:chunk_rows]
     chunk = buffer[drawn]
-    stays = np.ones(len(buffer), dtype=bool)
+    stays = np.ones(len(buffer), dtype=bool)  # (buffer_rows,), rows that are not drawn
     stays[drawn] = False
     # Rows behind the first n that were not drawn move to the slots that were.
     buffer[drawn[drawn < n]] = buffer[n:][stays[n:]]
@@ -603,7 +603,7 @@ def extract_paired(extractors, X):
     for name, extractor in extractors.items():
         rows, tokens = extractor.extract(items)
         reader = ActivationReader(extractor)
-        windows = getattr(reader.source, "max_length", None)
+        windows = getattr(reader.source, "max_length", None)  # images have no length of windows
         if table is None:
             first, table, first_windows = name, tokens, windows
         elif difference := _difference(table, tokens) or _other_windows(first_windows, windows):
@@ -632,11 +632,13 @@ def _check(extractors):
 def _difference(first, second):
     """Say how the tokens of two tables differ; None if they do not."""
     n_texts = max(len(first.texts), len(second.texts))
+    # Rows per text, in both tables.
     counts = [np.bincount(table.text, minlength=n_texts) for table in (first, second)]
     unequal = np.flatnonzero(counts[0] != counts[1])
     if len(unequal):
         text = int(unequal[0])
         return f"text {text} has {counts[1][text]} rows, and {counts[0][text]} there"
+    # The first token that differs, if any.
     for i in np.flatnonzero((first.id != second.id) | (first.position != second.position))[:1]:
         tokens = [
             f"{t.string[i]!r} (id {t.id[i]}, position {t.position[i]})" for t in (second, first)

@@ -131,20 +131,22 @@ def load_activations(path, *, site=None, verify=True, cache_dir=None):
         raise ValueError(f"{folder} has no site {site!r}; it has {', '.join(map(repr, labels))}.")
     check_files(folder, facts, verify=verify)
     lines = np.load(folder / TOKENS, mmap_mode="r").view(np.ndarray)
-    strings = objects(read_lines(folder / STRINGS, facts["n_strings"]))
+    strings = objects(read_lines(folder / STRINGS, facts["n_strings"]))  # (n_strings,)
     texts = read_lines(folder / TEXTS, facts["n_texts"])
     for name, values in (("string", strings), ("text", texts)):
+        # An index out of range would take the last string, or fail later.
         if len(lines) and not 0 <= lines[name].min() <= lines[name].max() < len(values):
             raise ValueError(f"{folder / TOKENS} is damaged: it has a {name} that is not there.")
     columns = {name: lines[name] for name in TOKEN.names}
+    # Rows do not depend on these two.
     policy = {k: v for k, v in facts["fingerprint"].items() if k not in ("dtype", "config")}
     tokens = TokenTable(
-        **{**columns, "string": strings[columns["string"]]},
+        **{**columns, "string": strings[columns["string"]]},  # (n_rows,)
         texts=texts,
         policy=policy,
     )
     files = dict(zip(labels, row_files(facts), strict=True))
-    if site is not None or ROWS in files.values():
+    if site is not None or ROWS in files.values():  # a folder with one site has one file of rows
         return np.load(folder / files[site or labels[0]], mmap_mode="r"), tokens
     return {label: np.load(folder / name, mmap_mode="r") for label, name in files.items()}, tokens
 
@@ -212,6 +214,7 @@ def _store_together(reader, items, fingerprint, folder, n_items):
         return
     from_first(lambda: check_shares(folder, n))  # before anyone begins
     share = _Digested(islice(items, own, None, n))
+    # Items own, own + n, own + 2 n, ...
     n_own = None if n_items is None else len(range(own, n_items, n))
     _store_items(reader, share, fingerprint, folder / share_name(own, n), n_own)
     # The last texts are those of others, which have the same texts if they have the same digest.
@@ -243,6 +246,7 @@ class _Digested:
     def __next__(self):
         kind, value = next(self._items)
         item_digest = hashlib.sha256(_bytes_of(kind, value)).hexdigest()
+        # A chain: the digest of all items so far and of the next one.
         joined = f"{self.digest}{kind}{item_digest}".encode()
         self.digest = hashlib.sha256(joined).hexdigest()
         return kind, value
@@ -253,7 +257,7 @@ def _write(reader, items, shards, n_texts):
     done, widths = shards.facts["n_texts"], None
     for chunk in reader.chunks_of(items, n_texts=n_texts, table=True, first=done):
         rows = _cast(chunk, shards.facts["fingerprint"]["dtype"])
-        widths = widths or _widths(reader, rows)
+        widths = widths or _widths(reader, rows)  # known after the first rows
         # Items are read no further than the chunk, and so is their digest.
         blocks = np.split(rows, np.cumsum(widths)[:-1], axis=1)
         shards.append(blocks, chunk.tokens, items.digest)
@@ -307,6 +311,7 @@ def _alike(rows, stored, half):
     if rows.shape != stored.shape:
         return False
     stored = stored.astype(np.float32)
+    # Relative to the norm: rounding of the model, of another batch, and of float16 in the file.
     tolerance = 0.02 if half else 0.002
     return np.linalg.norm(rows - stored) <= tolerance * np.linalg.norm(stored)
 
@@ -413,7 +418,7 @@ def _merged(shares, first, last):
         # Text t of the share is text ``t * n_shares + number`` of all.
         begin, end = (-(-(bound - number) // n_shares) for bound in (first, last))
         texts[begin * n_shares + number - first :: n_shares] = tokens.texts[begin:end]
-        lines = slice(*np.searchsorted(tokens.text, [begin, end]))
+        lines = slice(*np.searchsorted(tokens.text, [begin, end]))  # the table is sorted by text
         table = tokens[lines]
         tables.append(replace(table, text=table.text * n_shares + number - first))
         sites = rows.values() if isinstance(rows, dict) else [rows]
@@ -422,6 +427,7 @@ def _merged(shares, first, last):
         name: np.concatenate([getattr(table, name) for table in tables])
         for name in ("text", "position", "id", "string", "start", "end", "group")
     }
+    # Rows of a text are in one share, in order, so that a stable sort keeps them.
     order = np.argsort(columns["text"], kind="stable")
     table = replace(tables[0], texts=texts, **columns)[order]
     # Per site: the rows of all shares below each other.

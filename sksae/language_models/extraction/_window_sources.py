@@ -69,6 +69,7 @@ class TextSource:
         self.policy = policy
         self.max_length = window_length(base, tokenizer, policy.max_length)
         if policy.prepend_bos:
+            # Raises an error where the tokenizer has no BOS.
             with_bos(tokenizer, bare_frame(tokenizer))
         names = inspect.signature(base.forward).parameters
         if policy.position_ids and "position_ids" not in names:
@@ -95,6 +96,7 @@ class TextSource:
         """Return the sequences to try the model with."""
         limit, _ = context_length(self.base, self.tokenizer)
         ids = trial_ids(limit, self.base.get_input_embeddings().num_embeddings)
+        # Two sequences of one length, one of another.
         return TrialSequences(*ids, (len(ids[0]), len(ids[2])))
 
     def probe(self):
@@ -104,9 +106,10 @@ class TextSource:
     def inputs(self, sequences):
         """Return sequences of token ids, padded to the longest, as arguments of a pass."""
         lengths = np.array([len(ids) for ids in sequences])
+        # (n_sequences, n_tokens), False in the padding
         mask = np.arange(lengths.max()) < lengths[:, None]
         ids = np.full(mask.shape, _ANY_TOKEN, dtype=np.int64)
-        ids[mask] = np.concatenate(sequences)
+        ids[mask] = np.concatenate(sequences)  # row by row, as the sequences are end to end
         return self.padded_inputs(ids, mask)
 
     def padded_inputs(self, ids, mask):
@@ -123,7 +126,7 @@ class TextSource:
     def cost(self, kind, value):
         """Estimate the number of tokens of an item."""
         if kind == "input_ids":
-            return len(value) + 1
+            return len(value) + 1  # with a token that the source may add
         if kind == "messages":
             value = "".join(str(message["content"]) for message in value)
         return len(value.encode(errors="replace")) // _BYTES_OF_A_TOKEN + 2
@@ -158,12 +161,13 @@ class TextReading(NamedTuple):
         encoding = self.encoding
         source, ids = windows.source[windows.keep], windows.ids[windows.keep]
         text = text_of_rows(windows)
+        # Index of each token within its text.
         position = np.arange(len(encoding.ids)) - np.repeat(
             encoding.bounds[:-1], np.diff(encoding.bounds)
         )
         start, end = (_at_rows(x, source) for x in (encoding.starts, encoding.ends))
         names = np.full(len(ids), "", dtype=object)
-        empty = np.flatnonzero(end <= start)
+        empty = np.flatnonzero(end <= start)  # rows that stand for no characters of the text
         names[empty] = self.source.tokenizer.convert_ids_to_tokens(ids[empty].tolist())
         return TokenTable(
             text=text,
@@ -191,10 +195,13 @@ def _groups(encoding, position):
     # One axis for all texts: what follows the end of a text never overlaps it.
     shift = np.repeat(np.arange(len(encoding.bounds) - 1), np.diff(encoding.bounds))
     shift = shift * (encoding.ends.max() + 1)
+    # End of the characters that the tokens up to each one cover.
     reached = np.maximum.accumulate(encoding.ends + shift)
     first = np.ones(len(position), dtype=bool)
+    # A token that begins behind all before it shares no character with them.
     first[1:] = encoding.starts[1:] + shift[1:] >= reached[:-1]
     first |= position == 0
+    # The last such token at or before each one.
     return position[np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))]
 
 
@@ -238,6 +245,7 @@ def tokenized_prompt(model, tokenizer, prompt):
             f"{len(tokens)}."
         )
     ids = torch.from_numpy(tokens.id)[None].to(input_device(base))
+    # Special ids count as such where the prompt itself spells them, too.
     special = np.isin(tokens.id, bare_frame(tokenizer).special)
     return Prompt(ids, tokens, torch.from_numpy(special))
 
@@ -274,17 +282,18 @@ class ImageSource:
         size = self.pixels(values[0], first).shape if values else self._default_size()
         n_rows, n_columns = self._grid(size)
         n_patches = n_rows * n_columns
-        n_special = self._n_positions(size) - n_patches
+        n_special = self._n_positions(size) - n_patches  # positions that are no patches come first
         if n_special < 0:
             raise ValueError(
                 f"{str(self.point).capitalize()} has {self._n_positions(size)} positions for "
                 f"{n_rows} x {n_columns} patches; rows need one position per patch."
             )
+        # -1 for a special position.
         source = np.append(np.full(n_special, -1), np.arange(n_patches))
         keep = source >= (-1 if self.policy.include_special_tokens else 0)
         n = len(values)
         windows = ContextWindows(
-            ids=np.full(n * len(source), -1),
+            ids=np.full(n * len(source), -1),  # images have no token ids
             source=np.tile(source, n),
             keep=np.tile(keep, n),
             bounds=np.arange(n + 1) * len(source),
@@ -318,8 +327,8 @@ class ImageSource:
     def pixels(self, image, index):
         """Return the pixels of X[index] as the model reads them, (channels, height, width)."""
         if not isinstance(image, np.ndarray):
-            image = np.asarray(image.convert("RGB"))
-        if image.dtype.kind == "f":
+            image = np.asarray(image.convert("RGB"))  # (height, width, 3)
+        if image.dtype.kind == "f":  # (channels, height, width), as it is
             return image
         n_channels = self._default_size()[0]
         if image.dtype != np.uint8 or image.shape[-1] != n_channels:
@@ -374,7 +383,7 @@ class ImageReading(NamedTuple):
                     f"{pixels.shape}, but X[{self.first}] {self.size}."
                 )
             arrays.append(pixels)
-        keep = self.windows.keep.reshape(len(self.images), -1)[batch]
+        keep = self.windows.keep.reshape(len(self.images), -1)[batch]  # (n_batch, n_positions)
         return self.source.inputs(arrays), keep
 
     def table(self, windows, policy):
