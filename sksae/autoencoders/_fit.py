@@ -195,7 +195,7 @@ class Fit:
         self.max_iter = int(settings.max_iter or 0) or default_max_iter(
             n_samples, self.batch_size, n_active, self.objective.fewest_steps
         )
-        per_pass = math.ceil(n_samples / self.batch_size)
+        per_pass = math.ceil(n_samples / self.batch_size)  # optimiser steps in a pass
         self.n_steps = None if self.streams else self.max_iter * per_pass
         self.learning_rate = float(
             settings.learning_rate or default_learning_rate(self.n_components)
@@ -270,6 +270,7 @@ class Fit:
         # Rates may be scaled by how far Adam can move a weight in a fit: learning rate times steps,
         # without limit where the end is not known or other steps came before.
         ends = self.n_steps is not None and not self.continues
+        # How far a weight can move in all.
         reach = self.learning_rate * self.n_steps if ends else math.inf
         return TrainingRun(
             {name: w.to(rows.device, rows.dtype, copy=True) for name, w in weights.items()},
@@ -329,6 +330,7 @@ class Fit:
         # Far from the origin, what the encoder's rows lose by rounding the intercept makes up for.
         coef = folded["encoder_coef"]
         centre = self.normalization.mean[: coef.shape[1]]
+        # What rounding loses, times the centre, (m,).
         lost = [(block - block.to(dtype).double()) @ centre for block in coef.split(_BLOCK)]
         folded["encoder_intercept"] = folded["encoder_intercept"] + torch.cat(lost)
         arrays = {

@@ -176,6 +176,7 @@ def csr_codes(encoder, X):
     blocks = []
     for _, x in encoder.chunks(X):
         active, values = encoder.active(x)
+        # Entries per row, latent of each entry, value of each entry.
         arrays = active.pointer.diff(), active.latents.to(torch.int32), values
         blocks.append(tuple(array.cpu().numpy() for array in arrays))
     dtype = torch.empty(0, dtype=encoder.dtype).numpy().dtype
@@ -188,6 +189,7 @@ def firing_frequency(encoder, batches):
     weight = 0.0
     for x, w in batches:
         active, _ = encoder.active(x)
+        # Weight of the rows on which each latent fires, (m,).
         fired += active.latent_totals(w[active.rows]).cpu().double()
         weight += float(w.sum())
     return sum_over_processes(fired) / sum_over_processes(weight)
@@ -232,7 +234,7 @@ def _decoder_of(encoder, decoder):
     def decode_chunk(x):
         prediction = torch.addmm(intercept, encoder(x), components)
         for coef in linear_maps:
-            prediction.addmm_(x, coef.T)
+            prediction.addmm_(x, coef.T)  # (n_chunk, n_targets)
         return prediction
 
     return decode_chunk, components.shape[1]
@@ -249,12 +251,14 @@ def pooled_r2(encoder, X, decoder, *, rows, weight, targets):
     mean = mean.to(wide).to(encoder.device)
     outputs = X if targets is None else targets
     outputs = outputs if isinstance(outputs, np.ndarray) else to_torch(outputs)
+    # A row that counts: the one with the largest weight.
     start = 0 if weight is None else int(weight.argmax())
     first = to_torch(outputs[start : start + 1], encoder.device, wide)
     decode_chunk, _ = _decoder_of(encoder, decoder)
     residual, total, constant = 0.0, 0.0, True
     for chunk, x in encoder.chunks(X):
         y = x.to(wide) if targets is None else to_torch(outputs[chunk], encoder.device, wide)
+        # Per row, in units of `size`.
         error = ((y - decode_chunk(x).to(wide)) / size).square().sum(1)
         spread = ((y - mean) / size).square().sum(1)
         w = torch.ones(len(y)) if weight is None else weight[chunk]
@@ -274,6 +278,8 @@ def _mean_and_size(rows):
     def both(x):
         return torch.cat([x[:, columns], x[:, columns].abs().amax(1, keepdim=True)], 1)
 
+    # Mean per column, and mean of the largest absolute value per row.
     *mean, size = rows.average(both)
+    # 2^exponent is above the size; beyond 2^1000 squares could overflow.
     exponent = math.frexp(float(size))[1] if math.isfinite(float(size)) else 1023
     return torch.stack(mean), 2.0 ** max(-1000, min(1000, exponent))

@@ -199,12 +199,14 @@ def metrics_of(sums, l0):
     l0 : float
         Mean number of nonzero codes per row.
     """
+    # Texts with a scored token.
     sums = {name: values[sums["n"] > 0] for name, values in sums.items()}
     n = sums["n"]
     metrics = {"n_tokens": int(n.sum()), "n_texts": len(n), "l0": float(l0)}
 
     def put(name, numerators, denominators=n):
         metrics[name], metrics[f"{name}_se"] = ratio(numerators, denominators)
+        # The denominator is rounding, and the ratio says nothing.
         if abs(denominators.sum()) < _SMALLEST * n.sum():
             metrics[name] = metrics[f"{name}_se"] = float("nan")
 
@@ -230,6 +232,7 @@ def ratio(numerators, denominators):
     value = numerators.sum() / total
     if n_texts < 2:
         return float(value), float("nan")
+    # Standard error of a ratio of sums by linearisation (the delta method), with texts as units.
     errors = (numerators - value * denominators) / total
     return float(value), float(np.sqrt(n_texts / (n_texts - 1) * np.square(errors).sum()))
 
@@ -351,6 +354,7 @@ class _DownstreamScorer:
         if self._passes is None:
             self._passes = DownstreamPasses(self.extractor, self.texts, self.mean)
         if self._fixed is None:
+            # Clean, zero and mean: the same for all estimators.
             self._fixed = self._passes.sums(ablations(self._passes), clean=True)
         return self._passes
 

@@ -455,15 +455,15 @@ class _Watch:
 
 def _edited(x, source, mask, edit):
     """Return `x` with the rows of `mask` edited, or None if that changes nothing."""
-    rows = x[mask].to(wide(x))
+    rows = x[mask].to(wide(x))  # (n, width), at least float32
     if not len(rows):
         return None
     new = edit(rows, rows if source is x else source[mask].to(wide(source)))
-    changed = (new != rows).any(-1)
+    changed = (new != rows).any(-1)  # (n,)
     if not changed.any():
         return None
-    where = mask.clone()
+    where = mask.clone()  # (batch, n_tokens), where a row changed
     where[mask] = changed
     edited = x.clone()
-    edited[where] = new[changed].to(x.dtype)
+    edited[where] = new[changed].to(x.dtype)  # rows that stay equal keep their bits
     return edited

@@ -53,6 +53,7 @@ def load_model(extractor, *, head=False):
     if is_name(model):
         key = _source(model), str(choose_device(extractor.device)), extractor.dtype
         if head:
+            # The model with a head has the other one in it, which is let go.
             box.drop(_load_model)
         head = head or box.holds(_load_causal, *key)
         model = box.get(_load_causal if head else _load_model, *key)
@@ -246,6 +247,7 @@ def randomized_model(model, tokenizer=None, *, keep_embeddings=False, random_sta
                     f"can be drawn. Load the model without quantisation."
                 )
             if weight is not kept:
+                # Over all entries, so that each weight keeps its scale.
                 std, mean = torch.std_mean(weight.double().cpu(), correction=0)
                 drawn = torch.randn(weight.shape, generator=generator)
                 weight.copy_(mean + std * drawn)

@@ -71,7 +71,7 @@ class Readout:
 
     def direction(self, d):
         """Return ``gain * C d``: what `d`, (..., width), is behind a norm of scale 1."""
-        d = d.to(self.gain)
+        d = d.to(self.gain)  # a LayerNorm takes the mean of its input away
         return self.gain * (d - d.mean(-1, keepdim=True) if self.centred else d)
 
     @torch.no_grad()
@@ -80,12 +80,14 @@ class Readout:
         if self.norm is None:
             return torch.ones(x.shape[:-1], dtype=self.gain.dtype, device=self.gain.device)
         x = x.to(self.gain.device, self.dtype)
+        # normed = direction / s, solved for s by least squares.
         normed, direction = self.norm(x).to(self.gain) - self.bias, self.direction(x)
         return (direction * direction).sum(-1) / (direction * normed).sum(-1)
 
     def unembed(self, v):
         """Return the logits of `v`, (..., width), behind the norm: linear, without constants."""
         v = v.to(self.gain.device, self.dtype)
+        # Less the biases.
         return self._logits(v).to(wide(v)) - self._logits(v.new_zeros(self.width))
 
     @torch.no_grad()
@@ -104,8 +106,10 @@ class Readout:
             with torch.enable_grad():
                 v = torch.zeros(len(block), self.width, dtype=self.dtype, device=self.gain.device)
                 logits = self._logits(v.requires_grad_())
+                # Gradient of the logit of each id, (n_block, width).
                 parts.append(torch.autograd.grad(logits.gather(1, block[:, None]).sum(), v)[0])
         rows = torch.cat(parts).to(self.gain) * self.gain
+        # Centring is its own transpose.
         return rows - rows.mean(-1, keepdim=True) if self.centred else rows
 
     def _logits(self, v):
@@ -141,7 +145,7 @@ def find_readout(model):
         if before is None:
             raise ValueError(_unknown(model, "its unembedding does not read the final norm"))
         if before != 1:
-            chain.append(lambda v: before * v)
+            chain.append(lambda v: before * v)  # a factor between the norm and the unembedding
         gain, bias, centred = _probed(norm, stream)
         readout = Readout(
             norm=norm,
@@ -179,6 +183,7 @@ def _watched(model):
         output = output[0] if isinstance(output, tuple) else output
         if module is last:
             record.update(stream=output.clone(), calls=[])
+            # The calls before are not behind the last block.
             return
         argument = next(iter((*args, *kwargs.values())), None)
         if not isinstance(argument, torch.Tensor) or not isinstance(output, torch.Tensor):
@@ -235,13 +240,14 @@ def _ratio(x, y):
     x, y = x.to(wide(x)), y.to(x.device, wide(x))
     if torch.equal(x, y):
         return 1.0
-    ratio = float((x * y).sum() / (y * y).sum())
+    ratio = float((x * y).sum() / (y * y).sum())  # least squares
     return ratio if _close(ratio * y, x) else None
 
 
 def _is_norm(module, x):
     """Whether `module` maps `x` and twice `x` to the same."""
     once, twice = module(x), module(x + x)
+    # A norm takes the scale away, a linear module doubles.
     return once.shape == x.shape and bool((twice - once).norm() < 0.1 * once.norm())
 
 
@@ -255,16 +261,21 @@ def _probed(norm, stream):
     # Of mean zero, so that a LayerNorm takes nothing off, and zero nowhere.
     pattern[1::2] = -1
     if width % 2:
+        # Of an odd number of entries, the last three have mean zero.
         pattern[-3:] = torch.tensor([1.0, 1.0, -2.0])
     probes = torch.stack([torch.zeros_like(pattern), _PROBE * pattern, constant])
+    # What the norm makes of zero is its bias.
     bias, swung, flat = norm(probes[None].to(stream.dtype))[0].to(pattern)
+    # Of a probe with root mean square p the norm makes gain * probe / p + bias.
     gain = (swung - bias) * pattern.square().mean().sqrt() / pattern
+    # A LayerNorm makes its bias of a constant, an RMSNorm its gain and bias.
     return gain, bias, bool((flat - bias).norm() < 0.5 * gain.norm())
 
 
 def _close(x, y):
     """Whether two tensors are equal up to the rounding of the coarser of them."""
     eps = max(torch.finfo(x.dtype).eps, torch.finfo(y.dtype).eps)
+    # In the wider dtype, with room for sums in the coarser one.
     x, y = x.to(wide(x)), y.to(x.device, wide(y))
     return bool((x - y).abs().max() <= max(1e-4, 16 * eps) * y.abs().max())
 
