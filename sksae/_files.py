@@ -119,7 +119,7 @@ def _finish(part, path, like):
         os.fsync(written.fileno())  # or the name could outlive a power cut, and not the content
     before = path.stat() if path.exists() else None
     if before is not None and hasattr(os, "chown"):
-        for owner in (before.st_uid, -1):
+        for owner in (before.st_uid, -1):  # the owner where that is allowed, else the group alone
             with suppress(OSError):
                 os.chown(part, owner, before.st_gid)
                 break
@@ -171,7 +171,7 @@ def append_whole(path, data):
         If not all of it is in the file; a part of it may be.
     """
     with as_path(path).open("ab", buffering=0) as stream:
-        for _ in range(_TRIES):
+        for _ in range(_TRIES):  # after a part of it, all of it once more
             if stream.write(data) == len(data):
                 return
     raise OSError(errno.ENOSPC, "Not all could be written", str(path))
@@ -347,6 +347,7 @@ def digest_of(value, arrays=None):
     """
     digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode("ascii"))
     for name, array in sorted((arrays or {}).items()):
+        # Type and shape as well as the numbers.
         digest.update(json.dumps([name, array.dtype.str, list(array.shape)]).encode("ascii"))
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return digest.hexdigest()
@@ -450,6 +451,7 @@ def _claimed_shape(archive, member):
         shape, _, dtype = read(stream)
         if dtype.hasobject:
             raise ValueError(f"{member.filename} holds objects, not numbers")
+        # Exact: a product of int64 could overflow.
         claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
         if claimed != member.file_size - stream.tell():
             raise ValueError(f"{member.filename} claims {claimed:,} bytes")

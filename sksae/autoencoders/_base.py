@@ -278,7 +278,7 @@ class BaseSAE(
 
     def _keep(self, attributes):
         """Take over fitted attributes; those of another objective that this one has not go."""
-        if "_objective" in vars(self):
+        if "_objective" in vars(self):  # of the fit before
             for name in (*self._objective.declared, *self._objective.resolved):
                 vars(self).pop(name + "_", None)
         vars(self).pop("validation_scores_", None)

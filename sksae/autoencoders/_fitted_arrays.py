@@ -214,6 +214,7 @@ def _add_stream(arrays, stream):
         ("since_fired", run["since_fired"]),
         ("generator", stream["generator"]),
         ("mean", stream["mean"]),
+        # One number, or one per column.
         ("scale", np.atleast_1d(np.asarray(stream["scale"], np.float64))),
     ]:
         arrays[f"stream.{name}"] = np.ascontiguousarray(array)

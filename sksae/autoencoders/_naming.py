@@ -130,6 +130,7 @@ def _distinct(generated, names):
         result[component] = name
     while True:
         counts = Counter(result.tolist())
+        # Names that occur twice, unless they are generated.
         shared = [i for i in names if counts[result[i]] > 1 and result[i] != generated[i]]
         if not shared:
             return result

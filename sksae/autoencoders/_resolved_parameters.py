@@ -19,6 +19,7 @@ def work_per_step(estimator, X, *, streams=False):
     n, d = X.shape
     fitted = estimator._is_fitted()
     m = estimator.components_.shape[0] if fitted else width_of(estimator, None if streams else n, d)
+    # Of one product of rows and weights, a multiplication and an addition each.
     return 2 * batch_size(estimator._settings, n, streams=streams) * d * int(m)
 
 
@@ -58,11 +59,13 @@ def default_k(n_features):
 
 def typical_code(n_features, n_targets, target_l0=None):
     """Return the size of a code, ``sqrt(n_targets / K)``, where K are active on a row."""
+    # With rows of squared norm n_targets, K equal codes on orthogonal directions make up a row.
     return math.sqrt(n_targets / (target_l0 or default_k(n_features)))
 
 
 def auxk_options(sae, n_targets):
     """Return the resolved options of the auxiliary loss for dead latents."""
+    # Squared norm of a row in the internal unit.
     variances = {"rms": n_targets, "anthropic": n_targets, "unit": 1.0}
     return {
         "auxk_alpha": sae.auxk_alpha,

@@ -56,6 +56,7 @@ def split_table(table, target_type, random_state):
         random_state=random_state,
     )
     for side in (finding, testing):  # raises for a target that cannot be tested
+        # Any codes will do: it is the target that is checked.
         contrast.fit(np.eye(len(side.texts), 1), side.target)
     return finding, testing, contrast
 
@@ -92,6 +93,7 @@ def tested_statements(finding, testing, codes, explanations, contrast):
     statements : DataFrame
         The table of `validate`; without lines if no words go along with the target.
     """
+    # Covariate: long texts have more words of any kind.
     length = [np.array([len(text) for text in side.texts]) for side in (finding, testing)]
     to_explain = (finding.target, finding.groups)
     proposing = clone(contrast).set_params(n_features_to_select=None)
@@ -124,6 +126,7 @@ def _with_words(features, explanations, texts, n_features):
     masks, rows, columns = set(), [], []
     for number in features:
         has = _texts_with(explanations[number], texts) if number in explanations else None
+        # Too few texts with or without it, or the same texts as for a stronger feature.
         if has is None or min(has.sum(), (~has).sum()) < N_TEXTS or has.tobytes() in masks:
             continue
         masks.add(has.tobytes())

@@ -369,28 +369,28 @@ def write_saelens(path, sae, *, metadata=None):
     ('topk', 2, 'blocks.3.hook_resid_post')
     """
     check_option("metadata", metadata, Instance(dict, type(None), description="a dict or None"))
-    found = read_fitted(sae, normalizers=tuple(NORMALIZERS.values()), transcoders=True)
-    if found.transcoder:
+    record = read_fitted(sae, normalizers=tuple(NORMALIZERS.values()), transcoders=True)
+    if record.transcoder:
         held = ("relu", "jumprelu", "batchtopk", "matryoshka", "gated")
-        only(found, held, "A transcoder of SAELens")
-    arrays, path = found.arrays, as_path(path)
-    tensors = _written_tensors(found)
+        only(record, held, "A transcoder of SAELens")
+    arrays, path = record.arrays, as_path(path)
+    tensors = _written_tensors(record)
     names = {method: name for name, method in NORMALIZERS.items()}
     config = {
-        "architecture": _written_architecture(found),
+        "architecture": _written_architecture(record),
         "d_in": arrays["encoder_coef"].shape[1],
         "d_sae": len(arrays["components"]),
         "dtype": str(arrays["components"].dtype),
         "device": "cpu",
         "apply_b_dec_to_input": False,
-        "normalize_activations": names[found.normalizer.method] if found.normalizer else "none",
+        "normalize_activations": names[record.normalizer.method] if record.normalizer else "none",
         "reshape_activations": "none",
     }
-    if found.transcoder:
+    if record.transcoder:
         config["d_out"] = len(arrays["intercept"])
-    if found.activation == "topk":
-        config |= {"k": found.k, "rescale_acts_by_decoder_norm": False}
-    config["metadata"] = _metadata(found, metadata)
+    if record.activation == "topk":
+        config |= {"k": record.k, "rescale_acts_by_decoder_norm": False}
+    config["metadata"] = _metadata(record, metadata)
     write_safetensors(path / WEIGHTS, tensors)
     if "activation_frequency" in arrays:
         logs = np.log10(arrays["activation_frequency"] + FIRING_FLOOR)
@@ -399,19 +399,20 @@ def write_saelens(path, sae, *, metadata=None):
     return path
 
 
-def _written_architecture(found):
+def _written_architecture(record):
     """Return the name of the activation; the gate of a transcoder is a threshold there."""
-    if not found.transcoder:
-        return _ARCHITECTURES[found.activation]
-    activation = "relu" if found.activation == "relu" else "jumprelu"
-    return _TRANSCODERS[activation, "skip_coef" in found.arrays]
+    if not record.transcoder:
+        return _ARCHITECTURES[record.activation]
+    activation = "relu" if record.activation == "relu" else "jumprelu"
+    return _TRANSCODERS[activation, "skip_coef" in record.arrays]
 
 
-def _written_tensors(found):
-    arrays = found.arrays
+def _written_tensors(record):
+    arrays = record.arrays
     tensors = {"W_dec": arrays["components"], "b_dec": arrays["intercept"]}
-    if found.activation == "gated" and not found.transcoder:
+    if record.activation == "gated" and not record.transcoder:
         gain = arrays["gain"]
+        # There, magnitudes are exp(r_mag) W x + b_mag; here the gain is in the encoder.
         tensors["W_enc"] = (arrays["encoder_coef"] / gain[:, None]).T
         tensors["b_gate"], tensors["r_mag"] = arrays["gate_intercept"], np.log(gain)
         tensors["b_mag"] = arrays["encoder_intercept"]
@@ -424,14 +425,14 @@ def _written_tensors(found):
     return tensors
 
 
-def _metadata(found, metadata):
-    facts = {theirs: found.source.get(ours) for ours, theirs in _METADATA.items()}
+def _metadata(record, metadata):
+    facts = {theirs: record.source.get(ours) for ours, theirs in _METADATA.items()}
     facts = {name: value for name, value in facts.items() if value is not None}
-    if found.activation in ("batchtopk", "matryoshka") and not found.transcoder:
-        details = {"k": found.k}
+    if record.activation in ("batchtopk", "matryoshka") and not record.transcoder:
+        details = {"k": record.k}
         facts["training_architecture"] = "batchtopk"
-        if found.widths is not None:
+        if record.widths is not None:
             facts["training_architecture"] = MATRYOSHKA
-            details["matryoshka_widths"] = list(found.widths)
+            details["matryoshka_widths"] = list(record.widths)
         facts["training_architecture_details"] = details
     return {"sae_lens_version": _VERSION, **facts, **(metadata or {})}

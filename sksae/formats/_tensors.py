@@ -147,6 +147,7 @@ def _opened(path):
 def _as_array(tensor):
     if tensor.is_complex():
         raise ValueError("it has complex numbers")
+    # float32 holds all numbers of float16 and bfloat16.
     wide = tensor if tensor.dtype == torch.float64 else tensor.float()
     return _numbers(wide.detach().contiguous().numpy())
 
@@ -194,6 +195,7 @@ class StoredTensor:
             raise ValueError(_FOREIGN)
         if len(numbers) > _MOST_NUMBERS:
             raise ValueError("a tensor has too many axes")
+        # Index in the storage of the last number.
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         if prod(shape) > length or (prod(shape) and last >= length):
             raise ValueError("a tensor claims more numbers than the file has")
@@ -209,6 +211,7 @@ class StoredTensor:
     def view(self, buffer):
         """Return the tensor in the memory of its storage."""
         flat = torch.frombuffer(buffer, dtype=self.dtype)
+        # Shape, stride and offset were checked against the storage.
         return flat.as_strided(self.shape, self.stride, self.offset)
 
 
@@ -295,6 +298,7 @@ def opened_archive(path):
 
 
 def _unpickled(raw):
+    # All operations are looked at before any of them runs.
     for operation, argument, _ in pickletools.genops(raw):
         if operation.name not in _OPERATIONS:
             raise ValueError(_FOREIGN)
@@ -311,6 +315,7 @@ def _read(archive, top, members, tensor):
         raise ValueError(f"{name} does not have the {tensor.length:,} numbers that it should")
     if not tensor.length:
         return torch.empty(tensor.shape, dtype=tensor.dtype)
+    # Of the size that the file has, which the storage says too.
     buffer = bytearray(members[name].file_size)
     with archive.open(name) as stream:
         for begin in range(0, len(buffer), _BLOCK):

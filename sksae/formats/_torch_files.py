@@ -120,6 +120,7 @@ def read_openai(path, *, dtype=None):
         path=path,
     )
     frequency = arrays.get("latents_activation_frequency")
+    # The file's rounding may leave [0, 1].
     frequency = None if frequency is None else np.clip(frequency, 0, 1)
     if activation == "ReLU":
         return estimator("relu", weights, _source(path), frequency=frequency)

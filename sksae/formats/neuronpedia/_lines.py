@@ -85,10 +85,11 @@ def read_lines(path):
 
 def _bounded(read, path):
     """Yield what a function reads of a file that may be cut off, no gzip file or a trap."""
-    most, total = most_unpacked(path), 0
+    most, total = most_unpacked(path), 0  # bytes of one line, and of all
     try:
         while line := read(most + 1):
             total += len(line)
+            # A line of many megabytes, or many lines that were one compressed run.
             if len(line) > most or total > _ALIKE * most:
                 raise ValueError(
                     f"{path} cannot be read: it unpacks to more than {total - 1:,} bytes, too many "
