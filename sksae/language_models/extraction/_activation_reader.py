@@ -206,7 +206,7 @@ class ActivationReader:
 
 def _check_poolable(windows, n_texts, policy):
     """Raise a ValueError if a text has no token to pool."""
-    tokens = np.bincount(windows.text, weights=rows_of(windows), minlength=n_texts)
+    tokens = np.bincount(windows.text, weights=rows_of(windows), minlength=n_texts)  # rows per text
     empty = np.flatnonzero(tokens == 0)
     if not len(empty):
         return

@@ -57,7 +57,7 @@ class Reconstruction:
         """Return what is made of the rows `source` in the place of `rows`, (n, width)."""
         parts = [
             reconstruct(self.sae, part, rows.shape[-1], see_codes=self._count)
-            for part in source.split(_ROWS_AT_A_TIME)
+            for part in source.split(_ROWS_AT_A_TIME)  # dense codes of a part of the rows at a time
         ]
         return torch.cat(parts)
 
