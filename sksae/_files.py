@@ -42,7 +42,7 @@ _RATIO, _SLACK = 16, 2**22  # what a compressed file may unpack to: so many time
 
 @contextmanager
 def replacing(path):
-    """Give a temporary path for a file, and put it in place when all went well.
+    """Yield a temporary path for a file, and move it into place if no error is raised.
 
     Whoever reads the file meanwhile finds what was there before; after an error nothing has
     changed. Of several writers at once the last one wins, whole. A new file has the mode that the
@@ -103,7 +103,7 @@ def _behind_links(path):
 
 @contextmanager
 def _named(path):
-    """Give an OSError of the system, as of a disk that is full, the name of a file."""
+    """Add the name of a file to an OSError of the system, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -113,7 +113,7 @@ def _named(path):
 
 
 def _finish(part, path, like):
-    """Have a file on the disk, with the mode of the file that it replaces or of any new one."""
+    """Write a file through to the disk, with the mode of the one that it replaces or a new one."""
     part.chmod(stat.S_IRUSR | stat.S_IWUSR)
     with part.open("rb+") as written:  # Windows syncs what is open for writing only
         os.fsync(written.fileno())  # or the name could outlive a power cut, and not the content
@@ -178,13 +178,13 @@ def append_whole(path, data):
 
 
 def sync(file):
-    """Have the contents of an open file on the disk."""
+    """Write the contents of an open file through to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_folder(folder):
-    """Have the names of a folder's files on the disk, where the system knows how."""
+    """Write the names of a folder's files through to the disk, where the system can."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -208,7 +208,7 @@ def as_path(path):
 
 @contextmanager
 def working_place(parent):
-    """Give an empty folder inside `parent`, of this call alone, and remove it in the end.
+    """Yield an empty folder inside `parent` for this call alone, and remove it at the end.
 
     Folders that killed processes left in `parent` are removed first.
 
@@ -233,7 +233,7 @@ def working_place(parent):
 
 
 def remove_abandoned(parent):
-    """Remove the folders of `working_place` whose writers are no more."""
+    """Remove the folders of `working_place` whose writers have ended."""
     folders = []
     with suppress(OSError), os.scandir(parent) as entries:  # a folder may be writable only
         folders = [Path(entry) for entry in entries if entry.name.startswith(_PREFIX)]
@@ -290,7 +290,7 @@ def _is_abandoned(place):
 
 
 def plain_json(value, text=str):
-    """Return nested data as values that JSON has.
+    """Return nested data as JSON values.
 
     Parameters
     ----------
@@ -354,7 +354,7 @@ def digest_of(value, arrays=None):
 
 
 def regular(path):
-    """Return a path if it is a file that ends.
+    """Return a path if it is a regular file, rather than a folder, a pipe or a device.
 
     Raises
     ------
@@ -376,7 +376,7 @@ def regular(path):
 
 @contextmanager
 def damage_named(path, verdict="cannot be read"):
-    """Turn whatever a damaged file makes a library raise into a ValueError with its name."""
+    """Turn the errors that libraries raise for a damaged file into a ValueError with its name."""
     as_path(path)
     try:
         yield

@@ -138,7 +138,7 @@ def check_same(make_facts):
 
 
 class RowShare(NamedTuple):
-    """The rows that this process has of those of all processes, numbered process after process.
+    """The rows of this process among those of all processes, numbered process after process.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def _device_for(tensor):
 
 @contextmanager
 def _answers():
-    """Say what it means where a collective fails."""
+    """Explain the error where a collective operation fails."""
     try:
         yield
     except RuntimeError as error:

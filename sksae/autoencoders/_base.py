@@ -277,7 +277,7 @@ class BaseSAE(
         passes.end()
 
     def _keep(self, attributes):
-        """Take over fitted attributes; those of another objective that this one has not go."""
+        """Take over fitted attributes, and remove those of the objective before."""
         if "_objective" in vars(self):  # of the fit before
             for name in (*self._objective.declared, *self._objective.resolved):
                 vars(self).pop(name + "_", None)

@@ -193,7 +193,7 @@ class Crosscoder(BaseSAE):
         return {name: rows[..., columns] for name, columns in self._columns().items()}
 
     def relative_norms(self):
-        """Return in which blocks each component is.
+        """Return how the norm of each component is distributed over the blocks.
 
         The norms of a component in the blocks are those of the unit of training, in which blocks
         are of equal size, per root of the width. Of two blocks .5 means shared, 0 and 1 exclusive.
@@ -300,7 +300,7 @@ def _layout(blocks, names, n_features):
 
 
 def _named_blocks(names, n_features):
-    """Return the blocks that numbered names of columns say; one if there are no such names."""
+    """Return the blocks given by numbered column names; a single one without such names."""
     matches = [] if names is None else [_NUMBERED.fullmatch(name) for name in names]
     if not matches or not all(matches):
         return {"block0": n_features}

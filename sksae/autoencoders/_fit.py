@@ -207,7 +207,7 @@ class Fit:
             self.dead_window = state["dead_window"]
 
     def _check_sense(self):
-        """Warn of settings that can be fitted, but are hardly meant."""
+        """Warn of settings that can be fitted but are probably not intended."""
         name, m, settings = type(self.estimator).__name__, self.n_components, self.settings
         messages = [
             f"{parameter}={value} is greater than the number of components, {m}: all are kept."

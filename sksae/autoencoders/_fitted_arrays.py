@@ -102,7 +102,7 @@ class SavingMixin:
 
 
 def _check_unchanged(sae):
-    """Raise a ValueError if the parameters of today need other arrays than the fit stored."""
+    """Raise a ValueError if the parameters now need other arrays than the fit stored."""
     (m, t), d = sae.components_.shape, sae.n_features_in_
     objective = sae._make_objective(d, m, t)
     needed = {name for name, weight in objective.declared.items() if weight.fitted}
@@ -154,7 +154,7 @@ def _described(sae):
 
 
 def plain(value, what):
-    """Return a value as JSON has it; a number that is not finite is its name, in a dict.
+    """Return a value as a JSON value; a number that is not finite is its name, in a dict.
 
     Raises
     ------
@@ -227,7 +227,7 @@ def _add_stream(arrays, stream):
 
 
 def fitted(estimator, weights, *, source=None):
-    """Make an estimator a fitted one, from weights that act on raw rows.
+    """Turn an estimator into a fitted one, by weights that act on raw rows.
 
     The weights are what `fit` would have stored, with one freedom: the rows of the dictionary may
     have any norm, so that codes learnt elsewhere keep their unit. What only training knows
@@ -309,7 +309,7 @@ def _become(estimator, attributes):
 
 
 def _matrix_shape(weights, key):
-    """Shape of a matrix among the weights; any shape where it is not there or none, for now."""
+    """Return the shape of a matrix among the weights; (1, 1) where it is missing or no matrix."""
     shape = np.shape(weights.get(key, ()))
     return shape if len(shape) == 2 and 0 not in shape else (1, 1)
 

@@ -145,7 +145,7 @@ def encoder_of(attributes, settings, X, *, centre=None):
 
 
 def _of_rows(function):
-    """Run ``function(encoder, X, ...)`` in modes of its own, on the threads that X is worth."""
+    """Run ``function(encoder, X, ...)`` in modes of its own, on as many threads as X is worth."""
 
     @wraps(function)
     def run(encoder, X, *args, **options):

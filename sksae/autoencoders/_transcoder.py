@@ -198,7 +198,7 @@ class Transcoder(RegressorMixin, BaseSAE):
         return rows._replace(targets=targets, attributes={"single_target_": single})
 
     def _check_targets(self, X, y, *, fitted):
-        """Validate y; return it as a matrix, and whether it was none."""
+        """Validate y; return it as a matrix, and whether it was one-dimensional."""
         name = type(self).__name__
         if y is None:
             raise ValueError(

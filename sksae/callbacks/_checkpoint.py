@@ -166,7 +166,7 @@ class Checkpoint(GivenTheFit):
 
 
 def _identity(fit):
-    """What a state belongs to, as JSON by name."""
+    """Return the facts that identify a fit, as JSON values by name."""
     parameters = {
         name: repr(value)
         for name, value in fit.estimator.get_params().items()

@@ -1,4 +1,4 @@
-"""`MetricsLogger`: what a fit measures about itself, sent to a tracker of experiments or a file."""
+"""`MetricsLogger`: the measures of a fit, sent to a tracker of experiments or to a file."""
 
 import csv
 import math

@@ -62,7 +62,7 @@ def split_table(table, target_type, random_state):
 
 
 def kind_of_target(contrast):
-    """Return what a fitted contrast takes the target for, in words."""
+    """Describe the type of target that a fitted contrast assumes."""
     if contrast.target_type_ != "binary":
         return contrast.target_type_
     (negative,) = (label for label in contrast.classes_ if label != contrast.pos_label_)
@@ -118,7 +118,7 @@ def tested_statements(finding, testing, codes, explanations, contrast):
 
 
 def _with_words(features, explanations, texts, n_features):
-    """Return which texts have what the words of some features say, (n_texts, n_features).
+    """Return which texts the explanations of some features apply to, (n_texts, n_features).
 
     The column of a feature is empty without words that are true of some texts and not of others,
     or where the words of another one are true of the same texts.
@@ -138,7 +138,7 @@ def _with_words(features, explanations, texts, n_features):
 
 
 def _texts_with(explanation, texts):
-    """Return the mask of the texts that have what words say; None for words that are no rule."""
+    """Return the mask of the texts that an explanation applies to; None where it is no rule."""
     try:
         return annotate(texts, {explanation.feature: explanation}).toarray()[:, 0] > 0
     except ValueError:  # such as "fires too rarely to tell"

@@ -277,7 +277,7 @@ def _refusals_translated(repo):
 
 
 def _front_matter(origin, dataset, license_name):
-    """Return the head in YAML, of which JSON is a part."""
+    """Return the front matter in YAML, of which JSON is a subset."""
     entries = {"library_name": "sksae", "license": license_name}
     if isinstance(origin.get("model"), str) and _HUB_NAME.fullmatch(origin["model"]):
         entries["base_model"] = origin["model"]
@@ -320,14 +320,14 @@ def _measures(sae, X, metrics):
 
 
 def _origin(origin, dataset):
-    """Return what is known about the activations, by its descriptions."""
+    """Return the known facts about the activations, by their descriptions."""
     known = {_ORIGIN[key]: value for key, value in origin.items() if key in _ORIGIN}
     known = {key: value for key, value in known.items() if value is not None}
     return {**({} if dataset is None else {"data": dataset}), **known}
 
 
 def _table(title, entries):
-    """Return a table of Markdown in which no text is more than text."""
+    """Return a Markdown table whose texts are escaped."""
     if not entries:
         return ""
     lines = [f"| {_text(key)} | {_text(value)} |" for key, value in entries.items()]

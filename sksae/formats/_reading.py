@@ -1,4 +1,4 @@
-"""Whichever library wrote it: find out, and read it."""
+"""Reader of any format: it finds the library that wrote a file or folder."""
 
 import re
 
@@ -154,7 +154,7 @@ def _recognised(path):
 
 
 def _format_of_file(name):
-    """Return the format that a file has the name of, None if there is none."""
+    """Return the format that the name of a file belongs to, or None."""
     return next((kind for kind, pattern in FILES if pattern.fullmatch(name)), None)
 
 
@@ -164,7 +164,7 @@ def _is_place(path):
 
 
 def _sign(folder):
-    """Return the format that a folder has the files of, None if there is none."""
+    """Return the format whose files a folder has, or None."""
     matching_formats = (
         name for name, files in SIGNS if all((folder / file).is_file() for file in files)
     )

@@ -206,7 +206,7 @@ def _scalars(sae, scalars):
 
 
 def _resolve(sae, values):
-    """Have the objective that the fit had: parameters that were None, or changed since, as then."""
+    """Restore the objective of the fit, with its parameters as they were resolved then."""
     as_fitted = clone(sae)
     for name, value in values.items():
         owner = as_fitted if name in as_fitted._param_rules else as_fitted._settings

@@ -222,7 +222,7 @@ class _Storage(tuple):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes nothing but plain data and `StoredTensor`."""
+    """Unpickler that makes only plain data and `StoredTensor`."""
 
     def find_class(self, module, name):
         if f"{module}.{name}" in _CALLS:

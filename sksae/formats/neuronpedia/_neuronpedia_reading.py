@@ -169,7 +169,7 @@ def _numbers(file):
 
 
 def _explanations(row, where):
-    """Return the explanations in a row, which is one or has some."""
+    """Return the explanations in a row, which is itself one or holds a list of them."""
     if "explanations" not in row:
         return [row]
     items = _field(row, "explanations", list, where)

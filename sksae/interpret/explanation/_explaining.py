@@ -217,7 +217,7 @@ def _descriptions(jobs, answers):
 
 
 def named(numbers):
-    """Text of the first ten of some numbers."""
+    """Return the first ten of some numbers as text."""
     numbers = list(numbers)
     return ", ".join(map(str, numbers[:10])) + ", ..." * (len(numbers) > 10)
 

@@ -61,7 +61,7 @@ def annotate(
     max_concurrency=4,
     verbose=0,
 ):
-    """Say for each text whether it has what each explanation says.
+    """Decide for each text whether each explanation applies to it.
 
     With a client, a language model reads the texts, a few per question. Without one, explanations
     from words and token statistics are rules that are applied as they are: ``"bank" after "river"``
@@ -272,7 +272,7 @@ class _Questions(Sequence):
         return slice(part * self.step, (part + 1) * self.step)
 
     def annotations(self, answers):
-        """Return the answers as a sparse array; a text has what one of its pieces has."""
+        """Return the answers as a sparse array; what applies to a piece applies to its text."""
         parsed = [self._flags(index, answer) for index, answer in enumerate(answers)]
         methods = [(self.numbers[i // self.n_parts], "annotation", False) for i in range(len(self))]
         warn_of_unread(methods, answers, parsed)

@@ -107,7 +107,7 @@ def validate(
     random_state=0,
     **options,
 ):
-    """Test whether what words say goes along with a target, on texts that were held out.
+    """Test on held-out texts whether explanations go along with a target.
 
     A feature may go along with a target though its explanation does not: the words are then wrong
     about the feature. So the texts are annotated by the words, see :func:`annotate`, and the

@@ -225,7 +225,7 @@ def _rows_at(base, point, inputs, shape=None):
 
 
 def _location(extractor, labels):
-    """Return layer and site as JSON knows them; several sites have their layers in their names."""
+    """Return layer and site as JSON values; several sites have their layers in their names."""
     if is_several(extractor):
         return {"layer": None, "site": labels}
     layer = extractor.layer
@@ -233,7 +233,7 @@ def _location(extractor, labels):
 
 
 def _plain(value):
-    """Return a parameter as JSON knows it, without numpy's types."""
+    """Return a parameter as a JSON value, without numpy's types."""
     return value.item() if isinstance(value, np.generic) else value
 
 

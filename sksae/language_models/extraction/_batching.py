@@ -1,4 +1,4 @@
-"""TrialSequences passes that determine which windows a model may read in one batch.
+"""Trial passes that determine which windows a model may read in one batch.
 
 The activations of a text must not depend on the texts beside it. In most models a mask keeps the
 padding away from the tokens. Where it does not (a Fourier transform over all positions, a

@@ -630,7 +630,7 @@ def _check(extractors):
 
 
 def _difference(first, second):
-    """Say how the tokens of two tables differ; None if they do not."""
+    """Describe how the tokens of two tables differ; None if they do not."""
     n_texts = max(len(first.texts), len(second.texts))
     # Rows per text, in both tables.
     counts = [np.bincount(table.text, minlength=n_texts) for table in (first, second)]

@@ -116,7 +116,7 @@ def _recognised(path):
 
 
 def _chosen(sites, site, path):
-    """Return the one of the sites that is asked for."""
+    """Return the requested site."""
     if site is None and len(sites) == 1:
         return sites[0]
     if site not in sites:

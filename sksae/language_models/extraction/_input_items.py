@@ -265,7 +265,7 @@ def _array(tensor):
 
 
 def _what(value):
-    """Say what `value` is, for an error."""
+    """Describe a value for an error message."""
     if value is None:
         return "None"
     kind = f"of type {type(value).__name__}"

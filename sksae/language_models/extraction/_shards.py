@@ -204,7 +204,7 @@ class Shards:
                 )
 
     def _open(self):
-        """Open the files behind what counts of them, and remove what a crash left."""
+        """Open the files at their committed ends, and remove what a crash left behind these."""
         for name in files_of(self.facts):
             part, size = _part(self.folder, name), committed_bytes(self.facts, name)
             if not part.exists() and (self.folder / name).exists():
@@ -282,7 +282,7 @@ def check_files(folder, facts, *, verify):
 
 
 def has_file(folder, facts, name):
-    """Whether a folder has a file with the digest that the facts know."""
+    """Whether a folder has a file with the digest in the facts."""
     path, size = folder / name, committed_bytes(facts, name)
     if not (path.is_file() and path.stat().st_size == size):
         return False
@@ -292,7 +292,7 @@ def has_file(folder, facts, name):
 
 
 def committed_bytes(facts, name):
-    """Return the number of bytes of a file that count."""
+    """Return the committed number of bytes of a file."""
     if name in facts["bytes"]:
         return facts["bytes"][name]
     # A token has one line; rows have as many numbers as columns.
@@ -323,7 +323,7 @@ def files_of(facts):
 
 
 def _as_fact(widths, facts):
-    """Return numbers of columns as the facts have them: of one site a number alone."""
+    """Return numbers of columns as they are stored: a single number for a single site."""
     return widths if isinstance(facts["fingerprint"].get("site"), list) else widths[0]
 
 

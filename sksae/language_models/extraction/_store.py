@@ -383,7 +383,7 @@ def check_shares(folder, n_processes):
 
 
 def remove_shares(folder):
-    """Remove what was merged."""
+    """Remove the shares, which have been merged."""
     for share in _shares_in(folder):
         shutil.rmtree(share)
 

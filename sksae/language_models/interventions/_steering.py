@@ -426,7 +426,7 @@ class _Watch:
             handle.remove()
 
     def visited(self):
-        """Take note that a tensor passes the hook point.
+        """Record that a tensor passes the hook point.
 
         Raises
         ------

@@ -98,7 +98,7 @@ class Positions:
             yield
 
     def begin(self, this):
-        """Take note of a pass that begins."""
+        """Record that a pass begins."""
         state = self._state.__dict__
         if "prompt" not in state or not this.continues(state["prompt"], state["now"]):
             state["prompt"] = this
