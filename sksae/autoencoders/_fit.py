@@ -228,7 +228,7 @@ class Fit:
     def _batches(self, rows, batch_size, *, with_targets=True, generator=None, dtype=None):
         """Return `Batches` over some rows, on the device of their arithmetic and in its dtype."""
         n_entries = self.n_components * self._X.shape[1]
-        device, own = training_arithmetic(self._X, self.settings, n_entries)
+        device, working_dtype = training_arithmetic(self._X, self.settings, n_entries)
         targets = self._targets if with_targets else None
         options = {
             "rows": rows,
@@ -237,7 +237,7 @@ class Fit:
             "targets": targets,
             "blocks": self.objective.widths_of_blocks,
         }
-        return Batches(self._X, self._weight, batch_size, dtype or own, device, **options)
+        return Batches(self._X, self._weight, batch_size, dtype or working_dtype, device, **options)
 
     # Weights and the run -------------------------------------------------------------------------
 

@@ -190,8 +190,8 @@ def _by_number(names, components):
     """Return names by the number of the component, also where there is one for each picture."""
     if names is None or hasattr(names, "items"):
         return names or {}
-    given = names_by_latent(names, len(components))
-    return {int(component): given[i] for i, component in enumerate(components)}
+    by_position = names_by_latent(names, len(components))
+    return {int(component): by_position[i] for i, component in enumerate(components)}
 
 
 class ComponentLoadingsDisplay:

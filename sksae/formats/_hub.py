@@ -114,8 +114,8 @@ def from_pretrained(
     place = _place(repo, name, files)
     folder = hub.download(_needed(place, files, format, options.get("layer")))
     model = read(folder / place, format=format, **options)
-    for one in model if isinstance(model, list) else [model]:
-        *_, sae = estimator_layers(one)
+    for part in model if isinstance(model, list) else [model]:
+        *_, sae = estimator_layers(part)
         if repo in CENTERED:
             center_rows(sae)
             sae.source_["centered_rows"] = True
@@ -274,9 +274,9 @@ def _needed(place, files, written_by="auto", layer=None):
         beside = (CONFIG, *TRAINING_CONFIGS) if LAYER_FILE.fullmatch(folder.name) else ()
         candidates = [_join(folder.parent, name) for name in beside]
         return [place, *(file for file in candidates if file in files)]
-    own = _join(folder, OWN_FILE)
-    if own in files and written_by in ("auto", "sksae"):
-        return [own]
+    own_file = _join(folder, OWN_FILE)
+    if own_file in files and written_by in ("auto", "sksae"):
+        return [own_file]
     names = {sign for _, signs in SIGNS for sign in signs} | set(_BESIDE)
     if FOLDER.fullmatch(folder.name):
         names |= set(WEIGHTS)

@@ -242,10 +242,10 @@ def _check_estimator(sae):
 
 def _write_files(folder, sae, extractor, *, saelens):
     """Write sksae's own file, which has all that an extractor says, and those of SAELens."""
-    own = sae.save(Path(folder) / OWN_FILE, extractor=extractor)
+    own_file = sae.save(Path(folder) / OWN_FILE, extractor=extractor)
     if not saelens:
         return
-    written = load(own)
+    written = load(own_file)
     origin = getattr(written, "source_", {})
     hook = {}
     if origin.get("site") in IN_BLOCKS and isinstance(origin.get("layer"), int):
@@ -321,9 +321,9 @@ def _measures(sae, X, metrics):
 
 def _origin(origin, dataset):
     """Return the known facts about the activations, by their descriptions."""
-    known = {_ORIGIN[key]: value for key, value in origin.items() if key in _ORIGIN}
-    known = {key: value for key, value in known.items() if value is not None}
-    return {**({} if dataset is None else {"data": dataset}), **known}
+    facts = {_ORIGIN[key]: value for key, value in origin.items() if key in _ORIGIN}
+    facts = {key: value for key, value in facts.items() if value is not None}
+    return {**({} if dataset is None else {"data": dataset}), **facts}
 
 
 def _table(title, entries):

@@ -352,13 +352,13 @@ def latent_precision_recall_f1(codes, codes_true, *, matches=None):
     >>> matches
     array([1, 0])
     """
-    fires, present, both = _fire_together(codes, codes_true)
+    fires, present, together = _fire_together(codes, codes_true)
     if matches is None:
-        matches = _best_f1(both, fires, present)
+        matches = _best_f1(together, fires, present)
     else:
         matches = _check_matches(matches, len(fires), len(present))
     # Rows on which both the latent and its feature fire, (m,).
-    hits = np.asarray(both[np.arange(len(fires)), matches]).ravel().astype(np.float64)
+    hits = np.asarray(together[np.arange(len(fires)), matches]).ravel().astype(np.float64)
     precision = _ratio(hits, fires)
     recall = _ratio(hits, present[matches])
     # F1 = 2 TP / (2 TP + FP + FN), whose denominator is the sum of both counts.
@@ -373,14 +373,14 @@ def _fire_together(codes, codes_true):
             f"codes has {codes.shape[0]} rows, codes_true has {codes_true.shape[0]}; "
             "they must be equal."
         )
-    fires, present, both = 0, 0, 0  # arrays after the first block
+    fires, present, together = 0, 0, 0  # arrays after the first block
     for rows in row_slices(codes):
         latent = _firing_pattern(codes, rows, "codes")
         feature = _firing_pattern(codes_true, rows, "codes_true")
         fires = fires + np.bincount(latent.indices, minlength=latent.shape[1])
         present = present + np.bincount(feature.indices, minlength=feature.shape[1])
-        both = both + latent.T @ feature  # products of zeros and ones count rows, (m, g)
-    return fires, present, sparse.csr_array(both)
+        together = together + latent.T @ feature  # products of zeros and ones count rows, (m, g)
+    return fires, present, sparse.csr_array(together)
 
 
 def _firing_pattern(codes, rows, name):
@@ -389,9 +389,9 @@ def _firing_pattern(codes, rows, name):
     return pattern
 
 
-def _best_f1(both, fires, present):
+def _best_f1(together, fires, present):
     """Return the feature with the largest F1 for each latent, the first of equals; 0 if silent."""
-    pairs = both.tocoo()
+    pairs = together.tocoo()
     # Of the pairs that fire together at all.
     f1 = 2 * pairs.data / (fires[pairs.row] + present[pairs.col])
     matches = np.zeros(len(fires), dtype=np.intp)

@@ -135,7 +135,7 @@ ndarray of float
     options = {"cv": splits, "scoring": scoring, "n_jobs": n_jobs, "error_score": "raise"}
     rng = check_random_state(random_state)
     draws = [_draws(estimator, n_draws, rng) for *_, estimator in candidates]
-    results = [[cross_validate(one, X, y, **options) for one in drawn] for drawn in draws]
+    results = [[cross_validate(draw, X, y, **options) for draw in drawn] for drawn in draws]
     comparison = ScoreTable(
         estimator=np.array([name for name, *_ in candidates]),
         candidate=np.array([differs for _, differs, _ in candidates]),
@@ -144,7 +144,7 @@ ndarray of float
         if key not in results[0][0]:
             continue
         # All draws of all splits.
-        values = [sign * np.concatenate([one[key] for one in drawn]) for drawn in results]
+        values = [sign * np.concatenate([fits[key] for fits in drawn]) for drawn in results]
         comparison[column] = np.array([fits.mean() for fits in values])
         # Sample standard deviation, which a single fit has not.
         std = [fits.std(ddof=1) if len(fits) > 1 else np.nan for fits in values]
@@ -174,8 +174,8 @@ class _Scores:
 def _candidates(estimators):
     """Return ``(name, differing parameters, estimator)`` of all estimators."""
     candidates = []
-    for name, given in named_estimators(estimators).items():
-        frontier = list(given) if isinstance(given, (list, tuple)) else [given]
+    for name, entry in named_estimators(estimators).items():
+        frontier = list(entry) if isinstance(entry, (list, tuple)) else [entry]
         for estimator in frontier:
             for method in ("fit", "transform", "inverse_transform"):
                 if isinstance(estimator, type) or not hasattr(estimator, method):

@@ -73,9 +73,9 @@ class Explanation:
         """Whether a score is clearly above chance, where there are scores that can say so."""
         scores = self.scores if isinstance(self.scores, Mapping) else {}
         # None: this score cannot say.
-        told = [_is_above_chance(name, score) for name, score in scores.items()]
-        told = [is_above for is_above in told if is_above is not None]
-        return any(told) or not told  # without any score that says so, nothing is doubted
+        verdicts = [_is_above_chance(name, score) for name, score in scores.items()]
+        verdicts = [is_above for is_above in verdicts if is_above is not None]
+        return any(verdicts) or not verdicts  # without any score that says so, nothing is doubted
 
 
 def _is_above_chance(name, score):
@@ -89,10 +89,10 @@ def _is_above_chance(name, score):
     # Without an interval the value itself has to be above.
     low = score.get("low")
     low = score.get("value") if low is None else low
-    known = [baseline[key] for key in _CHANCES if isinstance(baseline.get(key), (int, float))]
-    if not known or not isinstance(low, (int, float)) or math.isnan(low):
+    chances = [baseline[key] for key in _CHANCES if isinstance(baseline.get(key), (int, float))]
+    if not chances or not isinstance(low, (int, float)) or math.isnan(low):
         return None
-    return low > max(known)
+    return low > max(chances)
 
 
 def save_explanations(path, explanations):

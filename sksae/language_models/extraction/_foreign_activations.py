@@ -183,12 +183,12 @@ def _table(sequences, tokenizer, first):
     for number, ids in enumerate(sequences):
         strings = [_string(int(i), tokenizer) for i in ids]
         ends = list(accumulate(map(len, strings)))  # characters up to the end of each token
-        kept = range(first, len(ids))
-        columns["text"] += [number] * len(kept)
-        columns["position"] += kept
+        positions = range(first, len(ids))
+        columns["text"] += [number] * len(positions)
+        columns["position"] += positions
         columns["id"] += [int(i) for i in ids[first:]]
         columns["string"] += strings[first:]
-        columns["start"] += [ends[i] - len(strings[i]) for i in kept]
+        columns["start"] += [ends[i] - len(strings[i]) for i in positions]
         columns["end"] += ends[first:]
         texts.append("".join(strings))
     strings = objects(columns.pop("string"))

@@ -165,10 +165,10 @@ def _fetch(url, cache_dir):
     # Other processes wait for the first one, and find everything there.
     with FileLock(folder / ".lock"), tempfile.TemporaryDirectory() as place:
         files.get_file(f"{root}/{MANIFEST}", str(Path(place) / MANIFEST))
-        facts, there = read_facts(Path(place) / MANIFEST), read_facts(folder / MANIFEST)
-        if there not in (None, facts):
+        facts, copied = read_facts(Path(place) / MANIFEST), read_facts(folder / MANIFEST)
+        if copied not in (None, facts):
             raise ValueError(f"{folder} has other activations than {url}: take another cache_dir.")
-        if there is None:
+        if copied is None:
             # The file that says what is there comes last.
             names = [name for name in files_of(facts) if not has_file(folder, facts, name)]
             for name in (*names, MANIFEST):
@@ -205,7 +205,7 @@ def _store_together(reader, items, fingerprint, folder, n_items):
     """Have every process write a share of the texts, and the first one merge the shares."""
     facts = {"the folder": folder, **{f"the {name}": v for name, v in fingerprint.items()}}
     check_same(lambda: {name: str(value) for name, value in facts.items()})
-    own, n = process_number(), n_processes()
+    number, n = process_number(), n_processes()
     if from_first(lambda: is_complete(folder)):
         if is_first():
             _store_items(reader, items, fingerprint, folder, n_items)
@@ -213,10 +213,10 @@ def _store_together(reader, items, fingerprint, folder, n_items):
         wait_for_all()
         return
     from_first(lambda: check_shares(folder, n))  # before anyone begins
-    share = _Digested(islice(items, own, None, n))
-    # Items own, own + n, own + 2 n, ...
-    n_own = None if n_items is None else len(range(own, n_items, n))
-    _store_items(reader, share, fingerprint, folder / share_name(own, n), n_own)
+    share = _Digested(islice(items, number, None, n))
+    # Items number, number + n, number + 2 n, ...
+    n_own = None if n_items is None else len(range(number, n_items, n))
+    _store_items(reader, share, fingerprint, folder / share_name(number, n), n_own)
     # The last texts are those of others, which have the same texts if they have the same digest.
     check_same(lambda: {"X": items.digest})
     if is_first():
@@ -265,8 +265,8 @@ def _write(reader, items, shards, n_texts):
 
 
 def _finish(reader, shards):
-    known = list(row_files(shards.facts).values())
-    shards.finish(known if any(known) else reader.widths())
+    widths = list(row_files(shards.facts).values())
+    shards.finish(widths if any(widths) else reader.widths())
 
 
 def _widths(reader, rows):

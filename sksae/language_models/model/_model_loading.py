@@ -236,7 +236,7 @@ def randomized_model(model, tokenizer=None, *, keep_embeddings=False, random_sta
     if is_name(model):
         model, tokenizer = load_causal(model, tokenizer)
     model = deepcopy(plain(model)).eval()
-    kept = model.get_input_embeddings().weight if keep_embeddings else None
+    embeddings = model.get_input_embeddings().weight if keep_embeddings else None
     seed = check_random_state(random_state).randint(2**31 - 1)
     generator = torch.Generator().manual_seed(int(seed))
     with torch.no_grad():
@@ -246,7 +246,7 @@ def randomized_model(model, tokenizer=None, *, keep_embeddings=False, random_sta
                     f"The weight {name!r} has dtype {weight.dtype}: only floating-point numbers "
                     f"can be drawn. Load the model without quantisation."
                 )
-            if weight is not kept:
+            if weight is not embeddings:
                 # Over all entries, so that each weight keeps its scale.
                 std, mean = torch.std_mean(weight.double().cpu(), correction=0)
                 drawn = torch.randn(weight.shape, generator=generator)
