@@ -363,6 +363,7 @@ class Fit:
         before = self._before
         attributes = {
             "n_iter_": before.get("n_iter_", 0) + len(losses),
+            # Of the stream or fit before, and those of this run.
             "n_steps_": before.get("n_steps_", 0) + self.run.n_steps - self._first_step,
             "loss_curve_": before.get("loss_curve_", []) + losses,
         }
@@ -443,6 +444,7 @@ def _randomness(settings, state, seed):
     if state is not None:
         return None, generator.set_state(torch.from_numpy(state["generator"].copy()))
     if seed is None:
+        # numpy's generator draws one seed, and torch's all that follows.
         state = check_random_state(settings.random_state)
         seed = from_first(lambda: int(state.randint(np.iinfo(np.int32).max)))
     return seed, generator.manual_seed(seed)

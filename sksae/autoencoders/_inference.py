@@ -31,6 +31,7 @@ from sksae.kernels import (
     threshold_codes,
 )
 
+# How many times as large as their sum the terms of a pre-activation may be in float32.
 _CANCELS = 16
 _BLOCK = 1024
 
@@ -61,6 +62,7 @@ class Encoder:
             self.intercept = to_torch(intercept, device, dtype)
             self.rule, self.device, self.dtype = rule, device, dtype
             if rule.k is None:
+                # Codes are not negative, whatever the threshold.
                 bound = to_torch(rule.bound, device, dtype).clamp(min=0)
                 self.rule = replace(rule, bound=bound.expand(len(self.coef)))
             else:
@@ -71,7 +73,9 @@ class Encoder:
 
     def _move_to(self, centre, intercept):
         blocks = self.coef.split(_BLOCK)
+        # E c in float64, (m,).
         shift = torch.cat([torch.mv(block.double(), centre.double()) for block in blocks])
+        # The intercept for rows less the centre: E x + b = E (x - c) + (E c + b).
         near = to_torch(intercept, self.device, torch.float64) + shift
         if bool(shift.abs().max() > _CANCELS * near.abs().max()):
             self._centre, self.intercept = centre, near.to(self.dtype)
@@ -92,11 +96,11 @@ class Encoder:
     @torch.no_grad()
     def __call__(self, x):
         """Codes of a tensor of rows, dense."""
-        if halves(x, self.width):
+        if halves(x, self.width):  # where the search pays, the codes come from it
             active, values = self.active(x)
             return active.to_dense(values)
         x = x if self._centre is None else x - self._centre
-        z = torch.addmm(self.intercept, x, self.coef.T)
+        z = torch.addmm(self.intercept, x, self.coef.T)  # (n, m)
         if self.rule.k is not None:
             return keep_top_k(z, self.rule.k, magnitude=self.rule.magnitude)
         return threshold_codes(z, self.rule.bound)
@@ -107,6 +111,7 @@ class Encoder:
         if not runs_on(x.device):
             codes = self(x)
             positions = flat_nonzero(codes != 0)
+            # Rows and latents of the entries, and their values.
             return ActiveSet.from_flat(positions, *codes.shape), codes.flatten()[positions]
         x = x if self._centre is None else x - self._centre
         active, values = self._search(x, self.coef, self.intercept, self.rule)

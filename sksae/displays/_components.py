@@ -383,6 +383,7 @@ class ComponentLoadingsDisplay:
 def _column_names(estimator, X, n_features):
     """Return the names of the columns that components have loadings on, numbers without names."""
     candidates = [getattr(X, "columns", None)]
+    # The innermost estimator first: its columns are those of the components.
     candidates += [getattr(e, "feature_names_in_", None) for e in estimator_layers(estimator)][::-1]
     for names in candidates:
         if names is not None and len(names) == n_features:
@@ -407,6 +408,7 @@ def chosen_components(step, components, n_components):
         check_option("n_components", n_components, Int(1))
         frequency = getattr(step, "activation_frequency_", None)
         frequency = np.zeros(n_all) if frequency is None else np.asarray(as_array(frequency))
+        # Those that fire most; without frequencies, the first ones.
         return np.argsort(-frequency, kind="stable")[:n_components]
     components = np.asarray(components)
     if components.ndim != 1 or not len(components) or components.dtype.kind not in "iu":
@@ -438,7 +440,7 @@ def panels(display, axes, n_panels, n_columns, size):
 
     if axes is None:
         n_columns = min(n_columns, n_panels)
-        n_lines = -(-n_panels // n_columns)
+        n_lines = -(-n_panels // n_columns)  # rounded up
         inches = (size[0] * n_columns, size[1] * n_lines)
         grid = plt.subplots(n_lines, n_columns, figsize=inches, layout="constrained", squeeze=False)
         axes = grid[1].ravel()

@@ -107,6 +107,7 @@ def from_pretrained(
     check_option("local_files_only", local_files_only, Bool())
     path = Path(repo_or_path)
     if path.exists():
+        # A path comes before a repository of the same name.
         return read(_inside(path, name), format=format, **options)
     repo, name = _resolved(str(repo_or_path), name)
     hub = _Hub(repo, revision, cache_dir, token, local_files_only=local_files_only)
@@ -121,6 +122,7 @@ def from_pretrained(
             sae.source_["centered_rows"] = True
         source = getattr(sae, "source_", {})  # a file of sksae's own may say nothing
         facts = {name: value for name, value in source.items() if value is not None}
+        # What the repository says about its model, else what the file says.
         model_name = model_of(repo) or facts.get("model")
         location = {"repo": repo, "name": place, "revision": folder.name, "model": model_name}
         sae.source_ = {**facts, **{k: v for k, v in location.items() if v is not None}}

@@ -301,6 +301,7 @@ def _measures(sae, X, metrics):
     numbers = {}
     if hasattr(sae, "activation_frequency_"):
         frequency = to_torch(sae.activation_frequency_).double()
+        # The sum of the frequencies is the mean number of active latents per row.
         numbers = {"l0": float(frequency.sum()), "dead": float((frequency == 0).double().mean())}
     if X is not None and not hasattr(sae, "predict"):
         numbers["explained_variance"] = float(sae.score(X))
@@ -310,7 +311,9 @@ def _measures(sae, X, metrics):
         if not isinstance(value, Real):
             raise TypeError(f"The measure {measure!r} must be a number. Got {value!r}.")
     numbers |= metrics
+    # Standard errors have the name of their measure.
     errors = {measure: numbers.get(f"{measure}_se") for measure in numbers}
+    # Measures that are known, in the order of the card, then others.
     ordered = [*(m for m in _MEASURES if m in numbers), *(m for m in numbers if m not in _MEASURES)]
     return {
         _MEASURES.get(m, m): f"{numbers[m]:.4g}" + (f" ± {errors[m]:.2g}" if errors[m] else "")

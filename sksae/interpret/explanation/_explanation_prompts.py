@@ -157,6 +157,7 @@ def without_system(messages):
             system = []
         else:
             merged.append(message)
+    # A system message at the end has no message after it.
     return merged + [{"role": "user", "content": text} for text in system]
 
 
@@ -187,6 +188,7 @@ def marked(example, mask=None):
 def active(example):
     """Mask of the tokens of a window that are active enough to be marked."""
     values = np.asarray(example.activations)
+    # Some share of the largest activation, and above 0.
     return (values > 0) & (values >= ACTIVE * values.max(initial=0))
 
 
@@ -199,6 +201,7 @@ def _strengths(example, largest):
     values = np.asarray(example.activations, dtype=np.float64)
     mask = active(example)
     chosen = sorted(np.argsort(-values, kind="stable")[: min(10, int(mask.sum()))].tolist())
+    # 1 to LEVELS; rounded up, so that no active token has level 0.
     levels = np.ceil(LEVELS * values / max(largest, values.max(), 1e-300)).astype(int)
     return ", ".join(
         f"({json.dumps(plain(example.tokens[i]), ensure_ascii=False)}, {levels[i]})" for i in chosen
@@ -253,6 +256,7 @@ def read_levels(answer, n, highest):
 
 def read_choice(answer, n):
     """Index, from 0, of the choice among n, where an answer names exactly one number."""
+    # Equal numbers count once: "2. Passage 2".
     numbers = set(re.findall(r"\d+", _without_thoughts(answer)))
     if len(numbers) != 1:
         raise ValueError(f"it names {len(numbers)} numbers instead of one")
@@ -281,6 +285,7 @@ def _description_in_lines(lines):
 
 def _description_in_json(text):
     """Description in a text that is JSON, or of which a line begins an object; None without."""
+    # Objects without objects in them, each at the beginning of a line.
     objects = re.findall(r"^\{[^{}]*\}", text, re.MULTILINE)
     for candidate in [text, *objects[-1:]]:
         try:
@@ -302,7 +307,7 @@ def _description_in_json(text):
 
 
 def _read_list(answer, n):
-    lists = re.findall(r"\[[^\[\]]*\]", _without_thoughts(answer))
+    lists = re.findall(r"\[[^\[\]]*\]", _without_thoughts(answer))  # lists without lists in them
     if not lists:
         raise ValueError("there is no JSON list in it")
     try:
