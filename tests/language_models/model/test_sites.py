@@ -339,11 +339,9 @@ def test_what_the_weights_of_a_norm_multiply(tiny):
 
 
 def test_what_no_norm_reads_is_refused(tiny):
-    for kind in ("olmo2", "neox_parallel"):
-        with pytest.raises(
-            ValueError, match=r"'blocks\.1\.ln2\.hook_normalized' of TransformerLens has no"
-        ):
-            find_hook_point(tiny(kind), None, "blocks.1.ln2.hook_normalized")
+    """OLMo 2 has norms behind its parts only."""
+    with pytest.raises(ValueError, match=r"The hook 'blocks\.1\.ln2\.hook_normalized' of Tr"):
+        find_hook_point(tiny("olmo2"), None, "blocks.1.ln2.hook_normalized")
     base = tiny("gpt2")
     point = find_hook_point(base, None, "h.1.mlp.normalized")
     with pytest.raises(ValueError, match="GPT2MLP is no norm"):
