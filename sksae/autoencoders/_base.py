@@ -140,7 +140,7 @@ class BaseSAE(
 
     def _default_width(self, n_samples, n_features):
         """Return the number of latents where neither of its parameters is given."""
-        return default_width(n_samples, n_features)
+        return default_width(n_samples, n_features, keeps_k="k" in self._param_rules)
 
     @property
     def _settings(self):

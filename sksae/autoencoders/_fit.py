@@ -131,6 +131,8 @@ class Fit:
         # Rows of weight 0 are not there; those of a stream are not all that there will be.
         n_rows = X.shape[0] if sample_weight is None else int(sample_weight.count_nonzero())
         n_rows = None if streams else int(sum_over_processes(n_rows))
+        if n_rows and self.settings.early_stopping:  # which trains on the others
+            n_rows -= math.ceil(n_rows * self.settings.validation_fraction)
         self.n_components = width_of(estimator, n_rows, n_features, continues=self.continues)
         self.objective = estimator._make_objective(n_features, self.n_components, n_targets)
         self._row_numbers, held_out = self._split()
@@ -193,7 +195,7 @@ class Fit:
         n_active = self.objective.n_active
         self.batch_size = batch_size(settings, n_samples, n_active, streams=self.streams)
         self.max_iter = int(settings.max_iter or 0) or default_max_iter(
-            n_samples, self.batch_size, n_active, self.objective.fewest_steps
+            n_samples, self.n_components, self.batch_size, n_active, self.objective.fewest_steps
         )
         per_pass = math.ceil(n_samples / self.batch_size)
         self.n_steps = None if self.streams else self.max_iter * per_pass
