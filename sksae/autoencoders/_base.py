@@ -29,6 +29,7 @@ from sksae.autoencoders._fit import Fit
 from sksae.autoencoders._naming import NamedFeaturesMixin, forget_fit
 from sksae.autoencoders._saving import SavingMixin
 from sksae.autoencoders._sizes import work_per_step
+from sksae.autoencoders._sparsity_defaults import default_k
 from sksae.autoencoders._training_passes import Passes
 from sksae.callbacks import Checkpoint
 from sksae.training import Batches, default_width
@@ -140,7 +141,8 @@ class BaseSAE(
 
     def _default_width(self, n_samples, n_features):
         """Return the number of latents where neither of its parameters is given."""
-        return default_width(n_samples, n_features, keeps_k="k" in self._param_rules)
+        k = (self.k or default_k(n_features)) if "k" in self._param_rules else None
+        return default_width(n_samples, n_features, k)
 
     @property
     def _settings(self):

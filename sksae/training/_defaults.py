@@ -22,12 +22,12 @@ _STEPS_OF_A_CLUSTERING = 1000
 _MOST_STEPS = 2000
 
 
-def default_width(n_samples, n_features, *, keeps_k=False):
+def default_width(n_samples, n_features, k=None):
     """Latents: eight per feature up to 128, then four, and eight again where rows are many.
 
     A latent has at least two rows, as it could learn a single one by heart; from 16 rows per
-    latent on there may be up to eight latents per feature. Of up to 512 rows the largest codes
-    are best learnt by heart: there a latent per row is allowed. Tables of up to 64 rows count as
+    latent on there may be up to eight latents per feature. Where rows keep several codes, up to
+    512 rows are best learnt by heart, and may have a latent each. Tables of up to 64 rows count as
     64, so that to repeat a row is the same as to double its weight.
 
     Parameters
@@ -36,8 +36,8 @@ def default_width(n_samples, n_features, *, keeps_k=False):
         Number of rows; None where it is not known.
     n_features : int
         Number of columns.
-    keeps_k : bool, default=False
-        Whether rows have their k largest codes, rather than those that a penalty leaves.
+    k : float, default=None
+        Codes kept per row; None where a penalty decides.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def default_width(n_samples, n_features, *, keeps_k=False):
         return most
     width = max(_FEWEST_PER_FEATURE * n_features, _NARROW, n_samples // _ENOUGH_PER_LATENT)
     allowed = max(n_samples, _SMALL) // _ROWS_PER_LATENT
-    if keeps_k and n_samples > _SMALL:
+    if k is not None and k > 1 and n_samples > _SMALL:
         allowed = max(allowed, min(n_samples, _LEARNT_BY_HEART))
     return min(width, most, allowed)
 
@@ -87,8 +87,8 @@ def default_max_iter(n_samples, n_components, batch_size, n_active=None, fewest_
     """Passes over the data, by the number of steps that many latents can make before they overfit.
 
     With a latent for every row that is 30 passes of batches of 32, up to 480 steps, or as many as
-    15 passes of batches of 64. It is twice as many with two rows or more per latent, and between 200
-    and 2000. With a single code per row it is 1000.
+    15 passes of batches of 64. With two rows or more per latent it is twice as many. It is between
+    200 and 2000, and 1000 with a single code per row.
 
     Parameters
     ----------

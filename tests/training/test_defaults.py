@@ -13,7 +13,7 @@ from sksae.training import (
 
 
 @pytest.mark.parametrize(
-    ("shape", "width", "width_for_k", "batch", "steps"),
+    ("shape", "width", "width_of_several", "batch", "steps"),
     [
         ((1, 5), 32, 32, 1, 200),
         ((64, 40), 32, 32, 64, 200),
@@ -29,13 +29,13 @@ from sksae.training import (
         ((10**8, 768), 6144, 6144, 4096, 24_415),
     ],
 )
-def test_defaults_follow_the_data(shape, width, width_for_k, batch, steps):
+def test_defaults_follow_the_data(shape, width, width_of_several, batch, steps):
     n_samples, _ = shape
     assert default_width(*shape) == width
-    assert default_width(*shape, keeps_k=True) == width_for_k
+    assert default_width(*shape, 3) == width_of_several
     assert default_batch_size(n_samples) == batch
     n_batches = -(-n_samples // batch)
-    assert default_max_iter(n_samples, width_for_k, batch) * n_batches == steps
+    assert default_max_iter(n_samples, width_of_several, batch) * n_batches == steps
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,8 @@ def test_latents_with_few_rows_make_fewer_steps(n_samples, n_components, max_ite
 
 
 def test_defaults_of_a_single_code_per_row():
+    assert default_width(124, 13, 1) == 62
+    assert default_width(124, 13, 1.5) == 104
     assert default_batch_size(309, 1) == 309
     assert default_batch_size(10**4, 1) == 512
     assert default_max_iter(309, 80, 309, 1) == 1000
