@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, TopKSAE, Transcoder
 from sksae.autoencoders import Fit
@@ -36,6 +38,13 @@ def test_defaults_follow_the_data(shape, width, width_of_several, batch, steps):
     assert default_batch_size(n_samples) == batch
     n_batches = -(-n_samples // batch)
     assert default_max_iter(n_samples, width_of_several, batch) * n_batches == steps
+
+
+@given(st.integers(1, 10**6), st.integers(1, 2000), st.sampled_from([None, 1, 1.5, 8]))
+def test_more_rows_never_have_fewer_latents(n_samples, n_features, k):
+    width, wider = (default_width(n, n_features, k) for n in (n_samples, n_samples + 1))
+    assert 1 <= width <= wider
+    assert width <= min(8 * n_features, max(n_samples, 32))
 
 
 @pytest.mark.parametrize(
