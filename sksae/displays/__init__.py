@@ -13,6 +13,7 @@ from sksae.displays._histograms import (
     DensityHistogramDisplay,
     L0HistogramDisplay,
 )
+from sksae.displays._image_examples import ImageExamplesDisplay
 from sksae.displays._training import TrainingCurveDisplay
 from sksae.displays._volcano import ContrastVolcanoDisplay
 
@@ -27,6 +28,7 @@ __all__ = [
     "DecoderMapDisplay",
     "DensityHistogramDisplay",
     "HighlightedText",
+    "ImageExamplesDisplay",
     "L0HistogramDisplay",
     "SparsityFrontierDisplay",
     "TrainingCurveDisplay",
