@@ -12,7 +12,15 @@ from hypothesis.extra import numpy as arrays
 from sklearn.datasets import load_digits
 
 from sksae import TopKSAE
-from sksae.interpret import ExampleImage, FeatureAtlas, ImagePatches, max_activating_examples
+from sksae.formats import write_neuronpedia
+from sksae.interpret import (
+    ExampleImage,
+    FeatureAtlas,
+    ImagePatches,
+    explain,
+    max_activating_examples,
+    score_explanations,
+)
 from sksae.interpret.atlas import _images
 from sksae.language_models import ActivationExtractor, TokenTable
 from sksae.language_models.extraction import _activation_reader
@@ -321,3 +329,18 @@ def test_a_processor_that_cuts_images_is_noticed(vit):
         FeatureAtlas().fit(np.abs(rows), tokens=tokens, images=ImagePatches(images))
     _, whole = ActivationExtractor(vit, 0).extract(np.zeros((1, 3, 12, 12), dtype=np.float32))
     assert "cropped" not in whole.policy
+
+
+def test_what_reads_texts_only_refuses_patches(atlas, tmp_path):
+    class Client:
+        def complete(self, messages):
+            raise AssertionError("nothing is asked")
+
+    names = explain(atlas)  # without a client there are the numbers
+    assert [str(names[number]) for number in (0, 1)] == ["component 0", "component 1"]
+    with pytest.raises(ValueError, match="patches of images"):
+        explain(atlas, Client())
+    with pytest.raises(ValueError, match="patches of images"):
+        score_explanations(atlas, names)
+    with pytest.raises(ValueError, match="Neuronpedia's files have texts only"):
+        write_neuronpedia(tmp_path, atlas, model_id="a", set_name="b", layer=0)
