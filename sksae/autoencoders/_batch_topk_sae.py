@@ -1,7 +1,7 @@
 """`BatchTopKSAE` (Bussmann, Leask and Nanda 2024, arXiv 2412.06410)."""
 
 from sksae._params import Float
-from sksae.autoencoders._sparsity_defaults import auxk_options, default_k
+from sksae.autoencoders._resolved_parameters import auxk_options, default_k
 from sksae.autoencoders._topk_sae import TopKSAE
 from sksae.objectives import BatchTopK
 

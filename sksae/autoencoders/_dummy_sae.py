@@ -5,7 +5,7 @@ from sklearn.utils.metaestimators import available_if
 
 from sksae._params import Option
 from sksae._processes import sum_over_processes
-from sksae.autoencoders._sparsity_defaults import auxk_options, default_k
+from sksae.autoencoders._resolved_parameters import auxk_options, default_k
 from sksae.autoencoders._topk_sae import TopKSAE
 from sksae.objectives import FrozenTopK, reconstruction_loss
 
@@ -247,7 +247,7 @@ class DummySAE(TopKSAE):
 
     def _default_width(self, n_samples, n_features):
         if self.strategy == "pca":
-            return 2 * n_features
+            return 2 * n_features  # a direction and its opposite for each principal component
         return super()._default_width(n_samples, n_features)
 
     @available_if(_has_no_start_to_keep)
@@ -315,6 +315,6 @@ def _mean_loss(fit):
     for x, w in fit.rows:
         entries, codes = fit.run.engine.coded(x, w, fit.run.weights)
         loss = reconstruction_loss(entries, entries.decode(codes))
-        total += float(loss * w.sum())
+        total += float(loss * w.sum())  # the loss is a mean over the rows by weight
         weight += float(w.sum())
     return sum_over_processes(total) / sum_over_processes(weight)

@@ -8,9 +8,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sksae._params import Int, check_option
 from sksae._saved_layout import FREQUENCY
-from sksae.autoencoders._assembly import fitted
 from sksae.autoencoders._batch_topk_sae import BatchTopKSAE
-from sksae.autoencoders._sparsity_defaults import auxk_options, default_k
+from sksae.autoencoders._fitted_arrays import fitted
+from sksae.autoencoders._resolved_parameters import auxk_options, default_k
 from sksae.objectives import Matryoshka, Weight
 
 
@@ -255,10 +255,11 @@ class MatryoshkaSAE(BatchTopKSAE):
         check_option("n_components", n_components, Int(1, self.n_components_))
         weights = {}
         declared = {**self._objective.declared, FREQUENCY: Weight("m")}
-        for name, weight in declared.items():
+        for name, weight in declared.items():  # arrays with a row or an entry per latent
             array = getattr(self, name + "_", None)
             if array is not None:
                 by_latent = weight.axes[0] == "m"
                 weights[name] = deepcopy(array[:n_components] if by_latent else array)
+        # No more latents can be active than there are.
         sae = clone(self).set_params(n_components=int(n_components), k=min(self.k_, n_components))
         return fitted(sae, weights, source=getattr(self, "source_", None))

@@ -2,7 +2,7 @@
 
 from sksae._params import Float, Int
 from sksae.autoencoders._base import BaseSAE
-from sksae.autoencoders._sparsity_defaults import auxk_options, default_k
+from sksae.autoencoders._resolved_parameters import auxk_options, default_k
 from sksae.objectives import TopK
 
 

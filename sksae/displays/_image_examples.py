@@ -6,7 +6,7 @@ import numpy as np
 
 from sksae._params import Int, check_option
 from sksae.displays._axes import check_matplotlib
-from sksae.displays._panels import panels
+from sksae.displays._components import panels
 
 _DARKEST = 0.6  # opacity of the shade on a patch on which the feature is silent
 _FRAME = "#ffac1c"

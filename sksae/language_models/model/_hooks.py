@@ -60,6 +60,7 @@ class HookPoint(NamedTuple):
         if self.scale == 1 and not self.sign:
             return new.reshape(tensor.shape)
         # As a difference, so that nothing changes where `new` equals `x`.
+        # x = scale * tensor + sign * earlier, solved for a change of the tensor.
         return tensor + ((new - x) / self.scale).reshape(tensor.shape)
 
 
@@ -95,6 +96,7 @@ def capture(model, points, inputs):
 
     def keep(name, x):
         # Falcon changes its MLP's output in place afterwards: copy at once.
+        # Of a module that runs several times, the first tensor.
         tensors.setdefault(name, x.detach().clone())
         if len(tensors) == len(points):
             raise _CapturedAll
@@ -150,6 +152,7 @@ def _visited(model, point, visit, passes):
         memory.tensor = x
 
     def change(tensor):
+        # Each pass takes its own; an earlier one must not be left over.
         earlier = memory.__dict__.pop("tensor", None)
         if point.earlier is not None and earlier is None:
             raise RuntimeError(f"{point.earlier} must pass before {point}.")

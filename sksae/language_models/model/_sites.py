@@ -160,10 +160,12 @@ def find_blocks(base):
     for path, module in base.named_modules():
         if isinstance(module, nn.ModuleList):
             classes = {type(plain(block)).__name__ for block in module}
+            # Blocks of one kind, or of kinds that the model says are blocks.
             if len(classes) == 1 or (classes and classes <= unsplit):
                 lists[path] = module, classes
     outermost = [path for path in lists if not any(path.startswith(f"{p}.") for p in lists)]
     declared = [path for path in outermost if lists[path][1] <= unsplit]
+    # A list of one module is a stack only where the model says so.
     candidates = declared or [path for path in outermost if len(lists[path][0]) > 1]
     # Models of images and text answer in text.
     candidates = [path for path in candidates if "language_model" in path.split(".")] or candidates

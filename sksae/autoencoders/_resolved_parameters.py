@@ -1,7 +1,17 @@
-"""Sizes of a fit: latents, rows per step, operations per step."""
+"""Parameters that follow the data: sizes of a fit, and the sparsity of its codes."""
+
+import math
 
 from sksae._arrays import rows_per_chunk
+from sksae._params import Float
 from sksae.training import default_batch_size
+
+PENALTY_RULES = {
+    "alpha": Float(0, none=True),
+    "alpha_warm_up": Float(0, 1),
+    "target_l0": Float(0, open_="low", none=True),
+}
+"""Rules of the parameters of an objective with a penalty."""
 
 
 def work_per_step(estimator, X, *, streams=False):
@@ -9,6 +19,7 @@ def work_per_step(estimator, X, *, streams=False):
     n, d = X.shape
     fitted = estimator._is_fitted()
     m = estimator.components_.shape[0] if fitted else width_of(estimator, None if streams else n, d)
+    # Of one product of rows and weights, a multiplication and an addition each.
     return 2 * batch_size(estimator._settings, n, streams=streams) * d * int(m)
 
 
@@ -39,3 +50,25 @@ def width_of(estimator, n_samples, n_features, *, continues=False):
 def rows_at_once(width):
     """Rows at a time whose codes of this width fit in a cache."""
     return min(4096, rows_per_chunk(width))
+
+
+def default_k(n_features):
+    """Return the number of active latents per row that the defaults aim at."""
+    return 32 if n_features >= 512 else max(1, n_features // 8)
+
+
+def typical_code(n_features, n_targets, target_l0=None):
+    """Return the size of a code, ``sqrt(n_targets / K)``, where K are active on a row."""
+    # With rows of squared norm n_targets, K equal codes on orthogonal directions make up a row.
+    return math.sqrt(n_targets / (target_l0 or default_k(n_features)))
+
+
+def auxk_options(sae, n_targets):
+    """Return the resolved options of the auxiliary loss for dead latents."""
+    # Squared norm of a row in the internal unit.
+    variances = {"rms": n_targets, "anthropic": n_targets, "unit": 1.0}
+    return {
+        "auxk_alpha": sae.auxk_alpha,
+        "k_aux": int(sae.k_aux or 0) or max(1, n_targets // 2),
+        "variance": variances.get(sae.normalize),
+    }
