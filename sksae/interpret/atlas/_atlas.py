@@ -91,6 +91,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
     --------
     max_activating_examples : The strongest windows alone, for codes in memory.
     explain : Explanations of the features of an atlas.
+    ImagePatches : Images of which the rows are patches.
     sksae.report.write_page : A page to browse an atlas.
 
     Notes
