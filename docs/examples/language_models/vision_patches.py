@@ -69,13 +69,13 @@ atlas = FeatureAtlas(sae, extractor=extractor).fit(pixels, images=ImagePatches(c
 usual = np.flatnonzero((atlas.density_ > 0.02) & (atlas.density_ < 0.1))
 first, second = usual[np.argsort(-atlas.max_activation_[usual])[:2]].tolist()
 print(f"latent {first} fires on {atlas.density_[first]:.1%} of the patches")
-ImageExamplesDisplay.from_feature(atlas.feature(first), n_examples=8).plot()
+display = ImageExamplesDisplay.from_feature(atlas.feature(first), n_examples=8).plot()
 
 # %%
 # Another one:
 
 print(f"latent {second} fires on {atlas.density_[second]:.1%} of the patches")
-ImageExamplesDisplay.from_feature(atlas.feature(second), n_examples=8).plot()
+display = ImageExamplesDisplay.from_feature(atlas.feature(second), n_examples=8).plot()
 
 # %%
 # The activation of every patch of an example, as numbers:
