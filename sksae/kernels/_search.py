@@ -258,7 +258,7 @@ def _has_bfloat16(kind):
         return torch.cuda.is_bf16_supported()
     if kind != "cpu":
         return False
-    has = torch.cpu.get_capabilities()
+    has = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 does not tell
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
