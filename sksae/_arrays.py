@@ -117,7 +117,7 @@ def _check_container(X, name):
     if isinstance(X, (Mapping, Set, Iterator, Path)) and not sparse.issparse(X):  # dok is a dict
         raise TypeError(
             f"{name} is a {type(X).__name__}; rows of numbers are needed, (n_samples, n_features): "
-            "an array, a data frame or a list. partial_fit learns from one such batch after another."
+            "an array, a data frame or a list. partial_fit learns from one such batch at a time."
         )
     if type(X).__name__ == "LazyFrame":
         raise TypeError(f"{name} is a LazyFrame, which is not read yet; {name}.collect() reads it.")
