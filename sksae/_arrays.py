@@ -62,6 +62,7 @@ def float_dtypes(X):
     namespace = space_of(X).namespace
     if namespace is not None:
         return [namespace.float32, namespace.float64]
+    # Float16 stays: the arithmetic is in float32.
     first = [np.float64, np.float32] if _holds_doubles(X) else [np.float32, np.float64]
     return [*first, np.float16]
 
@@ -193,6 +194,7 @@ def to_torch(array, device="cpu", dtype=None):
     if isinstance(array, torch.Tensor):
         tensor = array.detach()
     elif isinstance(array, np.ndarray):
+        # torch has neither negative strides nor the byte order of other machines.
         native = array.dtype.isnative and array.flags.writeable
         contiguous = all(stride >= 0 for stride in array.strides)
         # from_numpy refuses or warns about anything else; chunks are small, so a copy is cheap.
@@ -233,7 +235,7 @@ def choose_device(name, space=NUMPY):
         device = torch.device(name)
         if device.type not in _DEVICES:
             raise RuntimeError(f"one of {', '.join(_DEVICES)} was expected")
-        torch.empty(0, device=device)
+        torch.empty(0, device=device)  # raises if the machine has no such device
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise ValueError(
             f"The 'device' parameter must be 'auto' or a torch device that this machine has, such "
@@ -312,6 +314,7 @@ def stack_csr(blocks, shape, dtype):
     """
     counts = np.concatenate([block[0] for block in blocks]) if blocks else np.zeros(0, np.int64)
     indptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    # Scipy's choice as well: 32-bit indices as long as they suffice.
     index = np.int32 if max(indptr[-1], shape[1]) < np.iinfo(np.int32).max else np.int64
     columns = [block[1] for block in blocks]
     values = [block[2] for block in blocks]
@@ -350,6 +353,7 @@ def row_weights(sample_weight, n_samples, *, highest=float):
     weight = check_sample_weight(sample_weight, n_samples)
     if weight is None:
         return None
+    # Loss and gradients are means, so that the unit of weights does not matter.
     weight = weight / highest(weight.max())
     return torch.from_numpy(np.where(weight < np.finfo(np.float32).tiny, 0, weight))
 
@@ -357,6 +361,7 @@ def row_weights(sample_weight, n_samples, *, highest=float):
 def objects(values):
     """Return values as a column of objects, one each."""
     values = list(values)
+    # np.array would make a 2-D array of values that are sequences of one length.
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column

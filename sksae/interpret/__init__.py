@@ -2,7 +2,7 @@
 
 from sksae.interpret._examples import Example, max_activating_examples
 from sksae.interpret._feature import Feature, Quantile, Related
-from sksae.interpret._prompt_codes import PromptCodes, read_prompt
+from sksae.interpret._token_cells import PromptCodes, read_prompt
 from sksae.interpret.atlas import FeatureAtlas, RowSample, choose_features
 from sksae.interpret.contrast import FeatureContrast, auroc, log_odds_z, welch_t
 from sksae.interpret.explanation import (

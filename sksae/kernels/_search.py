@@ -13,7 +13,7 @@ import torch
 
 from sksae._arrays import rows_per_chunk
 from sksae._processes import gathered, lowest_over_processes, n_processes, sum_over_processes
-from sksae.kernels._active import ActiveSet, flat_nonzero
+from sksae.kernels._active import ActiveSet, compiled_for, flat_nonzero
 from sksae.kernels._selection import grouped_top_k, refined_top_k
 
 _WORTH_HALVING = 2**25  # multiplications below which copies in bfloat16 cost more than they save
@@ -123,7 +123,10 @@ class Search:
     # The k largest of every row ------------------------------------------------------------------
 
     def largest(self, x, coef, bias, k, *, magnitude=False):
-        """Return values and latents of the k largest entries of every row, each of shape (n, k)."""
+        """Return values and latents of the k largest entries of every row, each of shape (n, k).
+
+        They are in no particular order.
+        """
         n, m = len(x), len(coef)
         half = halves(x, m)
         values = x.new_empty(n, k)
@@ -133,6 +136,8 @@ class Search:
                 values[rows], latents[rows] = refined_top_k(
                     z, x[rows], coef, bias, k, magnitude=magnitude
                 )
+            elif not magnitude and (loops := compiled_for(z)):
+                values[rows], latents[rows] = loops.top_k(z, k)
             else:
                 values[rows], latents[rows] = grouped_top_k(
                     z, k, settle=not half, magnitude=magnitude
@@ -305,6 +310,8 @@ def _first_dropped(values, k, n_rows):
     place = len(values) - int(k * n_rows + 1e-6) - 1  # in ascending order
     if place < 0:
         return values.new_zeros(())
+    if loops := compiled_for(values):
+        return values.new_tensor(loops.nth_largest(values, len(values) - place))
     if values.device.type == "cpu":  # numpy divides faster than torch
         return torch.from_numpy(np.partition(values.numpy(), place))[place]
     return torch.kthvalue(values, place + 1).values

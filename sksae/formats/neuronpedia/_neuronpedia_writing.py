@@ -14,16 +14,18 @@ from sksae._arrays import to_torch
 from sksae._files import BEFORE, as_path, working_place
 from sksae._hook_names import IN_BLOCKS
 from sksae._params import Bool, Instance, Int, check_option
-from sksae.formats.neuronpedia._fields import (
+from sksae.formats.neuronpedia._lines import LineFile, line_of, well_formed
+from sksae.formats.neuronpedia._rows import (
     CREATOR,
     EXPLANATION,
     MODEL,
     RELEASE,
     SOURCE,
     SOURCE_SET,
+    activation_rows,
+    explanation_row,
+    feature_row,
 )
-from sksae.formats.neuronpedia._lines import LineFile, line_of, well_formed
-from sksae.formats.neuronpedia._rows import activation_rows, explanation_row, feature_row
 
 KINDS = ("features", "activations", "explanations")
 COMPLETE = "source.jsonl"

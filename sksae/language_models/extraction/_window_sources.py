@@ -1,4 +1,4 @@
-"""Texts, token ids and conversations as windows of a language model; prompts."""
+"""Sources of windows: texts, token ids and conversations, images; prompts."""
 
 import inspect
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from sksae._arrays import objects
 from sksae._params import check_option
 from sksae.language_models.extraction._batching import TrialSequences, trial_ids
 from sksae.language_models.extraction._context_windows import (
@@ -19,6 +20,7 @@ from sksae.language_models.extraction._context_windows import (
     text_of_rows,
     window_length,
 )
+from sksae.language_models.extraction._forward_passes import hidden_of
 from sksae.language_models.extraction._input_items import check_items
 from sksae.language_models.extraction._token_table import TokenTable, strings
 from sksae.language_models.extraction._tokenizing import (
@@ -30,7 +32,14 @@ from sksae.language_models.extraction._tokenizing import (
     rendered,
     with_bos,
 )
-from sksae.language_models.model import Loadable, base_of, input_device, reads_images, takes
+from sksae.language_models.model import (
+    Loadable,
+    base_of,
+    input_device,
+    load_image_processor,
+    reads_images,
+    takes,
+)
 
 _ANY_TOKEN = 0  # stands in the padding, which the mask hides and no row comes from
 _BYTES_OF_A_TOKEN = 4  # of English text; a guess is enough to cut X into chunks
@@ -60,6 +69,7 @@ class TextSource:
         self.policy = policy
         self.max_length = window_length(base, tokenizer, policy.max_length)
         if policy.prepend_bos:
+            # Raises an error where the tokenizer has no BOS.
             with_bos(tokenizer, bare_frame(tokenizer))
         names = inspect.signature(base.forward).parameters
         if policy.position_ids and "position_ids" not in names:
@@ -86,6 +96,7 @@ class TextSource:
         """Return the sequences to try the model with."""
         limit, _ = context_length(self.base, self.tokenizer)
         ids = trial_ids(limit, self.base.get_input_embeddings().num_embeddings)
+        # Two sequences of one length, one of another.
         return TrialSequences(*ids, (len(ids[0]), len(ids[2])))
 
     def probe(self):
@@ -95,9 +106,10 @@ class TextSource:
     def inputs(self, sequences):
         """Return sequences of token ids, padded to the longest, as arguments of a pass."""
         lengths = np.array([len(ids) for ids in sequences])
+        # (n_sequences, n_tokens), False in the padding
         mask = np.arange(lengths.max()) < lengths[:, None]
         ids = np.full(mask.shape, _ANY_TOKEN, dtype=np.int64)
-        ids[mask] = np.concatenate(sequences)
+        ids[mask] = np.concatenate(sequences)  # row by row, as the sequences are end to end
         return self.padded_inputs(ids, mask)
 
     def padded_inputs(self, ids, mask):
@@ -114,7 +126,7 @@ class TextSource:
     def cost(self, kind, value):
         """Estimate the number of tokens of an item."""
         if kind == "input_ids":
-            return len(value) + 1
+            return len(value) + 1  # with a token that the source may add
         if kind == "messages":
             value = "".join(str(message["content"]) for message in value)
         return len(value.encode(errors="replace")) // _BYTES_OF_A_TOKEN + 2
@@ -149,12 +161,13 @@ class TextReading(NamedTuple):
         encoding = self.encoding
         source, ids = windows.source[windows.keep], windows.ids[windows.keep]
         text = text_of_rows(windows)
+        # Index of each token within its text.
         position = np.arange(len(encoding.ids)) - np.repeat(
             encoding.bounds[:-1], np.diff(encoding.bounds)
         )
         start, end = (_at_rows(x, source) for x in (encoding.starts, encoding.ends))
         names = np.full(len(ids), "", dtype=object)
-        empty = np.flatnonzero(end <= start)
+        empty = np.flatnonzero(end <= start)  # rows that stand for no characters of the text
         names[empty] = self.source.tokenizer.convert_ids_to_tokens(ids[empty].tolist())
         return TokenTable(
             text=text,
@@ -182,10 +195,13 @@ def _groups(encoding, position):
     # One axis for all texts: what follows the end of a text never overlaps it.
     shift = np.repeat(np.arange(len(encoding.bounds) - 1), np.diff(encoding.bounds))
     shift = shift * (encoding.ends.max() + 1)
+    # End of the characters that the tokens up to each one cover.
     reached = np.maximum.accumulate(encoding.ends + shift)
     first = np.ones(len(position), dtype=bool)
+    # A token that begins behind all before it shares no character with them.
     first[1:] = encoding.starts[1:] + shift[1:] >= reached[:-1]
     first |= position == 0
+    # The last such token at or before each one.
     return position[np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))]
 
 
@@ -229,5 +245,163 @@ def tokenized_prompt(model, tokenizer, prompt):
             f"{len(tokens)}."
         )
     ids = torch.from_numpy(tokens.id)[None].to(input_device(base))
+    # Special ids count as such where the prompt itself spells them, too.
     special = np.isin(tokens.id, bare_frame(tokenizer).special)
     return Prompt(ids, tokens, torch.from_numpy(special))
+
+
+class ImageSource:
+    """Images, for a model that reads ``pixel_values``; an image is one window.
+
+    Parameters
+    ----------
+    base : torch.nn.Module
+        A model without its head.
+    point : HookPoint
+        A hook point of the activations in `base`.
+    extractor : ActivationExtractor
+        Its image processor is loaded when an image needs one.
+    policy : RowPolicy
+        Which patches become rows.
+    """
+
+    kinds = ("image",)
+
+    def __init__(self, base, point, extractor, policy):
+        self.base = base
+        self.point = point
+        self.extractor = extractor
+        self.policy = policy
+        self._lengths = {}  # size of an image: number of positions
+        for name in ("position_ids", "prepend_bos"):
+            if getattr(policy, name):
+                raise ValueError(f"{name}=True, but {type(base).__name__} reads images.")
+
+    def read(self, kind, values, *, first=0, spans):
+        """Return the `ImageReading` of some images; `first` is the index in X of the first."""
+        size = self.pixels(values[0], first).shape if values else self._default_size()
+        n_rows, n_columns = self._grid(size)
+        n_patches = n_rows * n_columns
+        n_special = self._n_positions(size) - n_patches  # positions that are no patches come first
+        if n_special < 0:
+            raise ValueError(
+                f"{str(self.point).capitalize()} has {self._n_positions(size)} positions for "
+                f"{n_rows} x {n_columns} patches; rows need one position per patch."
+            )
+        # -1 for a special position.
+        source = np.append(np.full(n_special, -1), np.arange(n_patches))
+        keep = source >= (-1 if self.policy.include_special_tokens else 0)
+        n = len(values)
+        windows = ContextWindows(
+            ids=np.full(n * len(source), -1),  # images have no token ids
+            source=np.tile(source, n),
+            keep=np.tile(keep, n),
+            bounds=np.arange(n + 1) * len(source),
+            text=np.arange(n),
+        )
+        names = [f"[REG{i}]" if i else "[CLS]" for i in range(n_special)]
+        names += [f"row {i // n_columns}, column {i % n_columns}" for i in range(n_patches)]
+        return ImageReading(self, windows, values, first, size, objects(names))
+
+    def trial(self):
+        """Return three images of noise to try the model with."""
+        shape = 3, *self._default_size()
+        images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        return TrialSequences(*images, (None, None))
+
+    def probe(self):
+        """Return the inputs of one image that is black."""
+        return self.inputs([np.zeros(self._default_size(), dtype=np.float32)])
+
+    def inputs(self, images):
+        """Return arrays of pixels of one size as arguments of a forward pass."""
+        dtype = next(self.base.parameters()).dtype
+        pixels = torch.from_numpy(np.stack(images))
+        return {"pixel_values": pixels.to(input_device(self.base), dtype)}
+
+    def cost(self, kind, value):
+        """Estimate the number of patches of an image."""
+        n_rows, n_columns = self._grid(self._default_size())
+        return n_rows * n_columns + 1
+
+    def pixels(self, image, index):
+        """Return the pixels of X[index] as the model reads them, (channels, height, width)."""
+        if not isinstance(image, np.ndarray):
+            image = np.asarray(image.convert("RGB"))  # (height, width, 3)
+        if image.dtype.kind == "f":  # (channels, height, width), as it is
+            return image
+        n_channels = self._default_size()[0]
+        if image.dtype != np.uint8 or image.shape[-1] != n_channels:
+            raise ValueError(
+                f"X[{index}] is an array of {image.dtype} and shape {image.shape}. An image is "
+                f"uint8 of shape (height, width, {n_channels}), or float of shape ({n_channels}, "
+                f"height, width) and then passed to the model as it is."
+            )
+        processor = load_image_processor(self.extractor)
+        processed = processor([image], input_data_format="channels_last", return_tensors="np")
+        return np.asarray(processed["pixel_values"][0])
+
+    def _n_positions(self, size):
+        if size not in self._lengths:
+            inputs = self.inputs([np.zeros(size, dtype=np.float32)])
+            self._lengths[size] = hidden_of(self.base, [self.point], inputs)[0].shape[1]
+        return self._lengths[size]
+
+    def _default_size(self):
+        config = self.base.config
+        return (getattr(config, "num_channels", 3), *_pair(config.image_size))
+
+    def _grid(self, size):
+        """Return the numbers of rows and of columns of patches."""
+        height, width = _pair(self.base.config.patch_size)
+        return size[1] // height, size[2] // width
+
+
+class ImageReading(NamedTuple):
+    """Some images as windows, one per image."""
+
+    source: ImageSource
+    windows: ContextWindows
+    images: list
+    first: int  # index in X of the first image
+    size: tuple  # of the pixels of each image
+    names: np.ndarray  # (n_positions,): names of the positions of an image
+
+    @property
+    def n_texts(self):
+        """Number of images."""
+        return len(self.images)
+
+    def feed(self, batch):
+        """Return the model's inputs for a batch of images, and a mask of the patches to keep."""
+        arrays = []
+        for i in batch:
+            pixels = self.source.pixels(self.images[i], self.first + i)
+            if pixels.shape != self.size:
+                raise ValueError(
+                    f"All images must have one size: X[{self.first + i}] has shape "
+                    f"{pixels.shape}, but X[{self.first}] {self.size}."
+                )
+            arrays.append(pixels)
+        keep = self.windows.keep.reshape(len(self.images), -1)[batch]  # (n_batch, n_positions)
+        return self.source.inputs(arrays), keep
+
+    def table(self, windows, policy):
+        """Return the `TokenTable` of the rows of `windows`, which are patches."""
+        position = windows.source[windows.keep]
+        nowhere = np.full(len(position), -1)
+        return TokenTable(
+            text=text_of_rows(windows),
+            position=position,
+            id=nowhere,
+            string=np.tile(self.names, len(self.images))[windows.keep],
+            start=nowhere,
+            end=nowhere,
+            group=position,
+            texts=[f"image {self.first + i}" for i in range(len(self.images))],
+            policy=policy,
+        )
+
+
+def _pair(size):
+    return tuple(size) if isinstance(size, (tuple, list)) else (size, size)
