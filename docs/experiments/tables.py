@@ -39,6 +39,7 @@ BATCHES = (32, 128, 512)  # 512 with a single code per row
 RATES = (2e-3, 6e-3)
 MIN_STEPS, MAX_STEPS = 100, 2600  # settings of other numbers of steps are left out
 MAX_ENTRIES = 1.2e10  # so are those of more multiplications, in units of a row and a weight
+QUICK = 4  # settings that --quick tries
 CONFIRMED = 3  # settings that are tried on the other splits
 
 
@@ -120,8 +121,7 @@ def settings(name, *, quick=False):
     X, _ = split(name)
     batches = BATCHES if DATA[name][1] == 1 and len(X) > BATCHES[1] else BATCHES[:2]
     grid = [DEFAULT]
-    grids = [axis[:1] if quick else axis for axis in (PASSES, batches, RATES)]
-    for width, passes, batch, rate in product(WIDTHS, *grids):
+    for width, passes, batch, rate in product(WIDTHS, PASSES, batches, RATES):
         m = round(width * X.shape[1])
         n_steps = passes * -(-len(X) // batch)
         is_short = n_steps <= MAX_STEPS and passes * X.size * m <= MAX_ENTRIES
@@ -129,7 +129,7 @@ def settings(name, *, quick=False):
             grid.append(
                 {"n_components": m, "max_iter": passes, "batch_size": batch, "learning_rate": rate}
             )
-    return grid
+    return grid[: QUICK + 1] if quick else grid
 
 
 def measure(name, setting, seed=0, make=TopKSAE):
