@@ -1,4 +1,4 @@
-"""Folders of circuit-tracer: ``config.yaml``, and a file of weights per layer of the model."""
+"""Folders of circuit-tracer: ``config.yaml``, and files of weights per layer of the model."""
 
 import re
 
@@ -10,6 +10,14 @@ from sksae._hook_names import IN_BLOCKS
 from sksae._params import Instance, Int, Option, check_option
 from sksae.autoencoders import Transcoder
 from sksae.formats._activations import read_fitted
+from sksae.formats._cross_layer import (
+    ACROSS_FILE,
+    are_across,
+    count_files,
+    count_layers,
+    read_across,
+    write_across,
+)
 from sksae.formats._raw_units import estimator, raw_units
 from sksae.formats._sources import DTYPE, SIZE, brief, source_facts, take, text_or_none
 from sksae.formats._tensors import read_tensors
@@ -32,17 +40,19 @@ _ACTIVATIONS = {"relu": "relu", "topk": "topk", "jumprelu": "jumprelu", "jump_re
 _HOOKS = ("feature_input_hook", "feature_output_hook")
 # What SAELens says of the sets that have no config.yaml.
 _MLP_HOOKS = {"feature_input_hook": "mlp.hook_in", "feature_output_hook": "hook_mlp_out"}
+_ACROSS = "cross_layer_transcoder"
 _TEXT = Instance(str, type(None), description="a str or None")
 
 
 def read_circuit_tracer(path, *, layer=None, dtype=None):
-    """Read per-layer transcoders from a folder of circuit-tracer.
+    """Read transcoders, per layer or across layers, from a folder of circuit-tracer.
 
     Parameters
     ----------
     path : str or Path
         The folder, with ``config.yaml`` and ``layer_0.safetensors``, ``layer_1.safetensors`` and
-        so on; or one of these files, with ``config.yaml`` beside it.
+        so on; or one of these files, with ``config.yaml`` beside it. The folder of a cross-layer
+        transcoder has ``W_enc_0.safetensors``, ``W_dec_0.safetensors`` and so on instead.
     layer : int, default=None
         The only layer that is read. None reads all, or that of the file.
     dtype : {"float32", "float64", None}, default=None
@@ -53,15 +63,16 @@ def read_circuit_tracer(path, *, layer=None, dtype=None):
     transcoders : list of Transcoder, or Transcoder
         One fitted estimator per layer, in the order of the layers; a single one if a layer or a
         file is named. Each has ``source_``, a dict of where it is from, with the hook that it reads
-        and the hook that it writes.
+        and the hook that it writes. Of a cross-layer transcoder, that of layer l predicts what its
+        codes add to the MLPs of layers l, l + 1 and so on, side by side; the sum of all predictions
+        for an MLP is what stands for it.
 
     Raises
     ------
     FileNotFoundError
         If there is no such folder, file or layer.
     ValueError
-        If a file is damaged, layers are missing, the transcoder is one across layers, or codes can
-        be negative.
+        If a file is damaged, layers are missing, or codes can be negative.
 
     See Also
     --------
@@ -105,6 +116,17 @@ def read_circuit_tracer(path, *, layer=None, dtype=None):
     path = as_path(path)
     folder = path if path.is_dir() else path.parent
     config, where = _configuration(folder)
+    if config.get("model_kind") == _ACROSS:
+        n_layers = count_layers(folder)
+        if not path.is_dir():
+            layer = _layer_of(path, layer, ACROSS_FILE)
+        check_option("layer", layer, Int(0, n_layers - 1, none=True))
+        chosen = range(n_layers) if layer is None else (layer,)
+        across = [
+            read_across(folder, i, n_layers, _source(config, range(i, n_layers)), dtype)
+            for i in chosen
+        ]
+        return across if layer is None else across[0]
     files = _layer_files(folder)
     if not path.is_dir():
         layer = _layer_of(path, layer)
@@ -117,7 +139,7 @@ def read_circuit_tracer(path, *, layer=None, dtype=None):
 
 
 def write_circuit_tracer(path, transcoders, *, model=None, site=None, target_site=None, scan=None):
-    """Write one transcoder per layer as a folder that circuit-tracer loads.
+    """Write one transcoder per layer, or one across layers, as a folder that circuit-tracer loads.
 
     The folder goes into circuit-tracer's cache, ``~/.cache/circuit_tracer/<owner>/<name>``, or to
     the hub. Weights are written as they are; parameters and names are lost.
@@ -128,6 +150,8 @@ def write_circuit_tracer(path, transcoders, *, model=None, site=None, target_sit
         The folder; made if needed. Files of the same layers are replaced.
     transcoders : list of Transcoder
         A fitted transcoder for each layer of the model, from the first layer on, all of one width.
+        If each predicts the MLPs of its own and of all later layers, side by side, they are
+        written as a cross-layer transcoder, with the intercepts for an MLP added up.
         Those of a `TopKSAE` are marked by ``activation: topk``, which version 0.5.0 of
         circuit-tracer does not look at: it takes them for a ReLU's.
     model : str, default=None
@@ -189,13 +213,18 @@ def write_circuit_tracer(path, transcoders, *, model=None, site=None, target_sit
         _hook_of(records, "site", "hook_name", site),
         _hook_of(records, "target_site", "hook_name_out", target_site, default="mlp_out"),
     ]
+    is_across = are_across(records)
     config = {
-        "model_kind": "transcoder_set",
+        "model_kind": _ACROSS if is_across else "transcoder_set",
         "model_name": model,
         **dict(zip(_HOOKS, hooks, strict=True)),
         **({} if scan is None else {"scan": scan}),
-        **_activation(records),
+        **({} if is_across else _activation(records)),
     }
+    if is_across:
+        write_across(path, records, [_tensors(record) for record in records])
+        write_text(path / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        return path
     more = sorted(set(_layer_files(path)) - set(range(len(records))))
     if more:
         raise ValueError(
@@ -238,14 +267,11 @@ def _configuration(folder):
         return _MLP_HOOKS, where
     config = _read_yaml(where)
     kind = take(config, "model_kind", _TEXT, where, default="transcoder_set")
-    if kind == "cross_layer_transcoder":
+    if kind not in ("transcoder_set", _ACROSS):
         raise ValueError(
-            f"{where} is of a cross-layer transcoder, whose features write to the MLPs of all "
-            f"later layers: no estimator here has several decoders."
+            f"{where} has the model_kind {brief(kind)}; it must be 'transcoder_set' or {_ACROSS!r}."
         )
-    if kind != "transcoder_set":
-        raise ValueError(f"{where} has the model_kind {brief(kind)}; it must be 'transcoder_set'.")
-    if config.get("transcoders") and not _layer_files(folder):
+    if config.get("transcoders") and not (_layer_files(folder) or count_files(folder)):
         places = config["transcoders"]
         first = brief(places[0] if isinstance(places, list) else places)
         raise ValueError(
@@ -261,9 +287,9 @@ def _layer_files(folder):
     return {int(match[1]): path for path, match in names.items() if match}
 
 
-def _layer_of(path, layer):
+def _layer_of(path, layer, pattern=LAYER_FILE):
     """Return the layer in the name of a file."""
-    match = LAYER_FILE.fullmatch(regular(path).name)
+    match = pattern.fullmatch(regular(path).name)
     if match is None:
         raise ValueError(f"{path} must be a folder, or be named as layer_0.safetensors.")
     if layer not in (None, int(match[1])):
@@ -308,13 +334,19 @@ def _transcoder(config, where, path, layer, dtype):
 
 
 def _source(config, layer):
-    """Return the facts of one layer; hooks are named within a block, or with a place for it."""
-    hooks = {}
+    """Return the facts of one layer; hooks are named within a block, or with a place for it.
+
+    `layer` may be a range: the layer that is read, and all of those that are written.
+    """
+    layers = layer if isinstance(layer, range) else [layer]
+    layer, hooks = layers[0], {}
     for name, hook in zip(("hook_name", "hook_name_out"), _HOOKS, strict=True):
         text = text_or_none(config, hook)
         if text is not None:
             inside = text if "{layer}" in text else f"blocks.{{layer}}.{text}"
             hooks[name] = inside.replace("{layer}", str(layer))
+            if name == "hook_name_out" and len(layers) > 1:
+                hooks[name] = [inside.replace("{layer}", str(i)) for i in layers]
     return source_facts(
         "circuit_tracer",
         **hooks,
@@ -341,6 +373,8 @@ def _records(transcoders):
                 f"transcoders must be in the order of the layers, from 0 on: number {layer} is of "
                 f"layer {record.source['layer']}."
             )
+    if are_across(records):
+        return records
     shapes = [
         (*record.arrays["components"].shape, record.arrays["encoder_coef"].shape[1])
         for record in records
@@ -374,6 +408,8 @@ def _hook_of(records, name, fact, site, default=None):
     if site is None:
         # source_ has a hook if the transcoder was read, the site if it was saved with an extractor.
         hooks = [record.source.get(fact, record.source.get(name)) for record in records]
+        # Across layers, the first hook is that of the layer itself.
+        hooks = [hook[0] if isinstance(hook, list) else hook for hook in hooks]
         hooks = [hook and re.sub(r"^blocks\.\d+\.", "", hook) for hook in hooks]
         site = default if default and hooks[0] is None else _agreed(name, hooks)
     return f"hook_{site}" if site in IN_BLOCKS else site

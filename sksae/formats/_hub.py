@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from sksae._coding import estimator_layers
 from sksae._params import Bool, Instance, check_option
 from sksae.formats._circuit_tracer import CONFIG, LAYER_FILE, TRAINING_CONFIGS
+from sksae.formats._cross_layer import ACROSS_FILE
 from sksae.formats._raw_units import center_rows
 from sksae.formats._reading import OWN_FILE, SIGNS, read
 from sksae.formats._releases import CENTERED, canonical, model_of, resolve
@@ -15,7 +16,6 @@ from sksae.formats._sentence_transformers import FOLDER, WEIGHTS
 
 _BESIDE = ("sparsity.safetensors", "config.json", "checkpoints/final.safetensors")
 _WEIGHTS = (".safetensors", ".npz", ".pt", ".pth")
-_UNREADABLE = {"W_enc_0.safetensors"}  # a sign of what is refused
 _SHOWN = 10
 _TRANSPORT = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3")
 _TEXT = Instance(str, type(None), description="a str or None")
@@ -288,7 +288,9 @@ def _needed(place, files, written_by="auto", layer=None):
         }
     else:
         names = {n for n in names if not LAYER_FILE.fullmatch(n)} | {f"layer_{layer}.safetensors"}
-    candidates = [_join(folder, name) for name in sorted(names - _UNREADABLE)]
+    # How many layers there are is told by the files of all of them.
+    names |= {path.name for path in map(PurePosixPath, files) if ACROSS_FILE.fullmatch(path.name)}
+    candidates = [_join(folder, name) for name in sorted(names)]
     if _join(folder, "sae.safetensors") in files:  # sparsify: the run says which model it was
         candidates.append(_join(folder.parent, "config.json"))
     return [file for file in candidates if file in files]

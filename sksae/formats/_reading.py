@@ -59,7 +59,7 @@ SIGNS = (  # the files that tell a folder
         ("circuit_tracer", (config, "layer_0.safetensors"))
         for config in (CONFIG, *TRAINING_CONFIGS)
     ),
-    ("circuit_tracer", (CONFIG, "W_enc_0.safetensors")),  # across layers, which its reader refuses
+    ("circuit_tracer", (CONFIG, "W_enc_0.safetensors")),  # across layers
 )
 FILES = (  # the names that tell a file
     ("circuit_tracer", LAYER_FILE),

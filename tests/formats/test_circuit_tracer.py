@@ -211,7 +211,6 @@ def test_the_configuration_of_training_is_enough(folder):
 @each_case(
     "entries, message",
     [
-        ({"model_kind": "cross_layer_transcoder"}, "write to the MLPs of all later layers"),
         ({"model_kind": "something"}, "model_kind 'something'"),
         ({"model_kind": 3}, "'model_kind' in .* must be a str"),
         ({"activation": "gelu"}, "'activation' in .* must be one of 'relu'"),
@@ -226,13 +225,100 @@ def test_what_no_estimator_computes_is_refused(entries, message, folder):
         read(folder)
 
 
-def test_across_layers_and_elsewhere(tmp_path):
-    """By their files as well: encoders apart from decoders, and names of other repositories."""
-    save_file({"W_enc_0": np.eye(2)}, tmp_path / "W_enc_0.safetensors")
+@pytest.fixture
+def across(tmp_path):
+    """The folder of a cross-layer transcoder of three layers, with thresholds, and its arrays."""
+    rng, arrays = np.random.default_rng(0), {}
+    for layer in range(3):
+        encoder = {
+            f"W_enc_{layer}": rng.normal(size=(N, D)),
+            f"b_enc_{layer}": rng.normal(size=N),
+            f"b_dec_{layer}": rng.normal(size=D),
+            f"threshold_{layer}": rng.uniform(0, 1, size=N),
+        }
+        decoder = {f"W_dec_{layer}": rng.normal(size=(N, 3 - layer, D))}
+        save_file(encoder, tmp_path / f"W_enc_{layer}.safetensors")
+        save_file(decoder, tmp_path / f"W_dec_{layer}.safetensors")
+        arrays |= encoder | decoder
+    hooks = {"feature_input_hook": "hook_resid_mid", "feature_output_hook": "hook_mlp_out"}
+    config = {"model_kind": "cross_layer_transcoder", "model_name": "gpt2", **hooks}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path, arrays
+
+
+def test_transcoders_across_layers_add_up(across):
+    """What stands for an MLP is the sum over its layer and those before it, by the formula."""
+    folder, arrays = across
+    transcoders = read(folder)
+    assert [type(one) for one in transcoders] == [Transcoder] * 3
+    X, codes = np.random.default_rng(1).normal(size=(3, 20, D)), []
+    for layer in range(3):
+        z = X[layer] @ arrays[f"W_enc_{layer}"].T + arrays[f"b_enc_{layer}"]
+        codes.append(z * (z > arrays[f"threshold_{layer}"]))
+        np.testing.assert_allclose(transcoders[layer].transform(X[layer]), codes[-1], atol=1e-12)
+    for layer in range(3):
+        expected, found = arrays[f"b_dec_{layer}"], 0
+        for source in range(layer + 1):
+            place = layer - source
+            expected = expected + codes[source] @ arrays[f"W_dec_{source}"][:, place]
+            found = found + transcoders[source].predict(X[source])[:, place * D : (place + 1) * D]
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+    one = read_circuit_tracer(folder, layer=1)
+    assert_array_equal(one.components_, transcoders[1].components_)
+    by_file = read_circuit_tracer(folder / "W_dec_1.safetensors")
+    assert_array_equal(by_file.components_, one.components_)
+    assert one.source_["hook_name_out"] == ["blocks.1.hook_mlp_out", "blocks.2.hook_mlp_out"]
+    extractor = ActivationExtractor.for_sae(transcoders[0], with_target=True)
+    assert extractor.site == [(0, "resid_mid"), *((layer, "mlp_out") for layer in range(3))]
+    last = ActivationExtractor.for_sae(transcoders[2], with_target=True)
+    assert last.site == [(2, "resid_mid"), (2, "mlp_out")]
+
+
+def test_transcoders_across_layers_are_written_as_they_are_read(across, tmp_path):
+    folder, arrays = across
+    again = tmp_path / "again"
+    write_circuit_tracer(again, read(folder))
+    assert config_of(again) == {**config_of(folder)}
+    for layer in range(3):
+        for part in ("enc", "dec"):
+            name = f"W_{part}_{layer}.safetensors"
+            found = load_file(again / name)
+            for key, value in found.items():
+                np.testing.assert_array_equal(value, arrays[key])
+            assert set(found) == set(load_file(folder / name))
+    fitted_ones = [transcoder(t=(2 - layer) * D, seed=layer) for layer in range(2)]
+    write_circuit_tracer(tmp_path / "two", fitted_ones, **PLACE)
+    X = np.random.default_rng(0).normal(size=(9, D))
+    sums = [fitted_ones[0].predict(X)[:, D:] + fitted_ones[1].predict(X)]
+    both = read(tmp_path / "two")
+    sums.append(both[0].predict(X)[:, D:] + both[1].predict(X))
+    np.testing.assert_allclose(sums[1], sums[0], atol=1e-12)
+
+
+def test_transcoders_across_layers_that_do_not_fit(across, tmp_path):
+    folder, arrays = across
+    with pytest.raises(ValueError, match=r"layer.*3"):
+        read_circuit_tracer(folder, layer=3)
+    save_file({"W_dec_1": arrays["W_dec_2"]}, folder / "W_dec_1.safetensors")
+    with pytest.raises(ValueError, match=r"W_dec_1\.safetensors.*W_dec_1"):
+        read(folder)
+    (folder / "W_dec_1.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"W_dec_1\.safetensors"):
+        read(folder)
+    for options in ({"kind": "topk"}, {"skip": True}):
+        ones = [transcoder(t=(2 - layer) * D, **options) for layer in range(2)]
+        with pytest.raises(ValueError, match="have a ReLU or thresholds, and no skip"):
+            write_circuit_tracer(tmp_path / "no", ones, **PLACE)
+    ones = [transcoder(t=2 * D), transcoder(n=N + 1)]
+    with pytest.raises(ValueError, match="equally many latents, not"):
+        write_circuit_tracer(tmp_path / "no", ones, **PLACE)
+    ones = [transcoder(t=2 * D), transcoder()]
+    with pytest.raises(ValueError, match="more layers of another set"):
+        write_circuit_tracer(folder, ones, **PLACE)
+
+
+def test_files_of_other_repositories(tmp_path):
     config = tmp_path / "config.yaml"
-    config.write_text("model_kind: cross_layer_transcoder\n")
-    with pytest.raises(ValueError, match="cross-layer transcoder"):
-        read(tmp_path)
     config.write_text("model_kind: transcoder_set\ntranscoders:\n- hf://google/x/params.npz\n")
     with pytest.raises(ValueError, match=r"hf://google/x/params\.npz.*from_pretrained"):
         read(tmp_path, format="circuit_tracer")

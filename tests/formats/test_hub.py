@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from safetensors.numpy import save_file
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -171,15 +172,22 @@ def test_transcoders_of_circuit_tracer(hub, get):
     assert not any(path.endswith("features.bin") for path in hub.given)
 
 
-def test_transcoders_across_layers_are_refused_before_they_are_downloaded(hub, get):
+def test_transcoders_across_layers_and_elsewhere(hub, get):
     folder = hub.root / "mn/clt"
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text("model_kind: cross_layer_transcoder\n")
-    for name in ("W_enc_0.safetensors", "W_dec_0.safetensors"):
-        (folder / name).write_bytes(b"huge")
-    with pytest.raises(ValueError, match="cross-layer transcoder"):
-        get("mn/clt")
-    assert hub.given == ["mn/clt/config.yaml"]
+    (folder / "config.yaml").write_text("model_kind: cross_layer_transcoder\nmodel_name: gpt2\n")
+    for layer in range(2):
+        encoder = {
+            f"W_enc_{layer}": np.eye(2),
+            **{f"b_{x}_{layer}": np.ones(2) for x in ("enc", "dec")},
+        }
+        save_file(encoder, folder / f"W_enc_{layer}.safetensors")
+        decoder = {f"W_dec_{layer}": np.ones((2, 2 - layer, 2))}
+        save_file(decoder, folder / f"W_dec_{layer}.safetensors")
+    (folder / "features.bin").write_bytes(b"huge")
+    both = get("mn/clt")
+    assert [one.predict([[1.0, -3.0]]).tolist() for one in both] == [[[3.0, 3, 2, 2]], [[3.0, 3]]]
+    assert not any(path.endswith("features.bin") for path in hub.given)
     folder = hub.root / "mw/gemma-scope"
     folder.mkdir(parents=True)
     place = "hf://google/gemma-scope-2b-pt-transcoders/layer_0/width_16k/average_l0_76/params.npz"

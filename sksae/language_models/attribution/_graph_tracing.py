@@ -66,7 +66,9 @@ def attribution_graph(
         ``{layer}`` in it, such as ``"layers.{layer}.mlp.input"``; or a list of one site per
         transcoder, as for `attribute`.
     transcoders : list of Transcoder
-        One fitted transcoder per layer, with or without a skip connection.
+        One fitted transcoder per layer, with or without a skip connection. In a cross-layer
+        transcoder that of layer l predicts what the MLPs of layers l, l + 1 and so on add, side by
+        side, and each MLP is the sum of what the transcoders up to its layer predict for it.
     prompt : str, array of token ids or list of messages
         What the model reads.
     target_sites : str or list of (int, str) or str, default=None
@@ -341,9 +343,12 @@ class _DirectEffects:
         first = 0
         for source, gradient in enumerate(gradients[1:]):
             written, bounds = self._written[source], self._bounds[source]
+            # Of the layers that a feature writes to, those before this output: (n, t, layer d).
+            of_layers = torch.cat(gradients[1 + source : 1 + source + written.shape[1]], -1)
+            written = written.flatten(1)[:, : of_layers.shape[-1]]
             for t in range(self.n_tokens):
                 entries = slice(bounds[t], bounds[t + 1])
-                of_entries = gradient[:, t] @ written[entries].T
+                of_entries = of_layers[:, t] @ written[entries].T
                 features[:, first + entries.start : first + entries.stop] = of_entries
             errors[:, source] = (gradient * self.replacement.layers[source].error).sum(-1)
             first += len(written)

@@ -146,7 +146,8 @@ class ReplacedLayer(NamedTuple):
     """A layer whose MLP a transcoder stands for, and what that writes in the prompt.
 
     What the MLP adds to the stream is ``code * component`` of every entry, the error, the constant
-    part, and what a skip connection makes of the rows that the transcoder reads.
+    part, and what a skip connection makes of the rows that the transcoder reads. A transcoder
+    across layers has a component for the MLP of its layer and one for each later one.
     """
 
     target: Target
@@ -161,8 +162,9 @@ class ReplacedLayer(NamedTuple):
     constant: torch.Tensor  # (n_tokens, width): the intercept; all, where MLPs are constants
 
     def written(self):
-        """Return what each entry writes, (n, width)."""
-        return self.code[:, None] * self.dictionary.components(self.error)[self.feature]
+        """Return what each entry writes to its own layer and to later ones, (n, layers, width)."""
+        rows = self.dictionary.components(self.error)[self.feature]
+        return (self.code[:, None] * rows).unflatten(1, (-1, self.error.shape[1]))
 
     def rows_read(self):
         """Return the rows of the encoder of the entries, (n, source_width)."""
@@ -173,8 +175,8 @@ class ReplacedLayer(NamedTuple):
         return 0.0 if self.skip is None else source.to(self.skip.dtype) @ self.skip.T
 
 
-def replaced_layer(target, sae, source, x, constant_positions):
-    """Return the `ReplacedLayer` of one layer.
+def replaced_layer(target, sae, source, x, constant_positions, *, n_later):
+    """Return the `ReplacedLayer` of one layer, as if nothing came from earlier ones.
 
     Parameters
     ----------
@@ -188,16 +190,20 @@ def replaced_layer(target, sae, source, x, constant_positions):
         What the MLP adds to the stream.
     constant_positions : Tensor of shape (n_tokens,), dtype=bool
         Where all of that is a constant.
+    n_later : int
+        Layers behind this one, to all of which the transcoder may write as well.
     """
-    dictionary = TorchDictionary(sae)
+    dictionary, width = TorchDictionary(sae), x.shape[-1]
     dictionary.check_width(source.shape[-1])
-    dictionary.check_target_width(x.shape[-1])
+    is_across = len(dictionary.intercept(x)) == (1 + n_later) * width
+    if not is_across:
+        dictionary.check_target_width(width)
     encoder, encoder_intercept, skip = _maps(dictionary.sae, x)
     parts, error = [], torch.empty_like(x)
     for first in range(0, len(x), _POSITIONS_AT_A_TIME):
         block = slice(first, first + _POSITIONS_AT_A_TIME)
         codes = dictionary.encode(source[block])
-        error[block] = x[block] - codes @ dictionary.components(x)
+        error[block] = x[block] - codes @ dictionary.components(x)[:, :width]
         codes[constant_positions[block]] = 0
         position, feature = codes.nonzero(as_tuple=True)
         parts.append((position + first, feature, codes[position, feature]))
@@ -208,7 +214,13 @@ def replaced_layer(target, sae, source, x, constant_positions):
             f"Codes must be X @ encoder_coef_.T + encoder_intercept_ wherever they are not zero; "
             f"those of the {type(dictionary.sae).__name__} that reads {target.source} are not."
         )
-    constant = dictionary.intercept(x).expand_as(x)
+    if is_across and n_later and skip is not None:
+        raise ValueError(
+            f"The {type(dictionary.sae).__name__} that reads {target.source} writes to several "
+            f"layers and has a skip connection, which is not linear in what earlier MLPs add "
+            f"alone: graphs are made of transcoders across layers without one."
+        )
+    constant = dictionary.intercept(x)[:width].expand_as(x)
     past = constant if skip is None else constant + source @ skip.T
     error = error - past
     at = constant_positions[:, None]
@@ -226,6 +238,22 @@ def _maps(sae, x):
     names = ("encoder_coef_", "encoder_intercept_", "skip_coef_")
     arrays = (getattr(sae, name, None) for name in names)
     return [None if array is None else to_torch(array, x.device, x.dtype) for array in arrays]
+
+
+def _add_earlier(layers, constant_positions):
+    """Take what earlier layers write to a later one from its error, and put it into what it adds.
+
+    Errors and constants are changed in place.
+    """
+    for i, layer in enumerate(layers):
+        written, width = layer.written(), layer.error.shape[1]
+        intercepts = layer.dictionary.intercept(layer.error).unflatten(0, (-1, width))
+        for later, intercept, rows in zip(
+            layers[i + 1 :], intercepts[1:], written[:, 1:].unbind(1), strict=False
+        ):
+            past = torch.where(constant_positions[:, None], 0.0, intercept)
+            later.constant.add_(past)
+            later.error.sub_(past).index_add_(0, layer.position, rows, alpha=-1)
 
 
 class ReplacementModel:
@@ -285,18 +313,24 @@ class ReplacementModel:
         self.logits = logits.to(wide(logits))
         self.embeddings, self.stream, *rows = (captured[i] for i in range(len(points)))
         rows = zip(targets, saes, rows[: len(saes)], rows[len(saes) :], strict=True)
-        self.layers = [replaced_layer(*row, constant_positions.to(logits.device)) for row in rows]
+        constant_positions, n_later = constant_positions.to(logits.device), len(saes)
+        self.layers = [
+            replaced_layer(*row, constant_positions, n_later=n_later - i - 1)
+            for i, row in enumerate(rows)
+        ]
+        _add_earlier(self.layers, constant_positions)
 
     def inputs(self, share=1.0):
         """Return the inputs in the prompt, (n_tokens, width) each: embeddings, then the layers.
 
         `share` is the factor of all but the constant parts.
         """
-        written = []
-        for layer in self.layers:
-            x = (layer.error * share) + layer.constant
-            written.append(x.index_add(0, layer.position, layer.written() * share))
-        return [self.embeddings * share, *written]
+        added = [layer.error * share + layer.constant for layer in self.layers]
+        for i, layer in enumerate(self.layers):
+            # Entries write to their own layer, and to later ones where there are components.
+            for later, rows in zip(added[i:], layer.written().unbind(1), strict=False):
+                later.index_add_(0, layer.position, rows * share)
+        return [self.embeddings * share, *added]
 
     def outputs(self, inputs):
         """Return the outputs for some inputs.

@@ -102,6 +102,12 @@ def with_target_site(source, params, explicit):
         target = {"site": source["module_out"]}
     elif "hook_name_out" in source:
         hook = source["hook_name_out"]
+        if isinstance(hook, list):  # of a transcoder across layers, all that it writes to
+            targets = [
+                with_target_site({**source, "hook_name_out": one}, params, explicit)["site"][1]
+                for one in hook
+            ]
+            return {**params, "layer": None, "site": [_in_one_piece(params), *targets]}
         layer_and_site = site_of_hook(hook)
         names = ("layer", "site")
         target = dict(zip(names, layer_and_site, strict=True)) if layer_and_site else {}

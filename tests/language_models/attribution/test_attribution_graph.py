@@ -24,20 +24,21 @@ SITES = {
 }
 
 
-def transcoders_for(skip, seed=0):
-    """Random transcoders of three layers."""
+def transcoders_for(skip, seed=0, across=False):
+    """Random transcoders of three layers; `across` layers, they write to later ones as well."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape):
         return rng.normal(size=shape).astype(np.float32)
 
     made = []
-    for _ in range(N_LAYERS):
+    for layer in range(N_LAYERS):
+        width = (N_LAYERS - layer if across else 1) * WIDTH
         weights = {
             "encoder_coef": normal(N_FEATURES, WIDTH),
             "encoder_intercept": normal(N_FEATURES),
-            "components": normal(N_FEATURES, WIDTH),
-            "intercept": normal(WIDTH),
+            "components": normal(N_FEATURES, width),
+            "intercept": normal(width),
         }
         if skip:
             weights["skip_coef"] = normal(WIDTH, WIDTH) / 4
@@ -45,40 +46,59 @@ def transcoders_for(skip, seed=0):
     return made
 
 
-def traced(kind, skip, bpe, **options):
+def traced(kind, skip, bpe, *, across=False, **options):
     """A model, transcoders and the graph of the prompt."""
     model = build(kind, head=True)
-    transcoders = transcoders_for(skip)
+    transcoders = transcoders_for(skip, across=across)
     options = {"batch_size": 5, "max_logits": 3, "tokenizer": bpe, **options}
     graph = attribution_graph(model, SITES[kind], transcoders, PROMPT, **options)
     return SimpleNamespace(model=model, transcoders=transcoders, graph=graph)
 
 
-CASES = (("gpt2", False), ("llama", True), ("gemma2", False))
+# A model, whether its transcoders have skip connections, and whether they write across layers.
+CASES = (
+    ("gpt2", False, False),
+    ("llama", True, False),
+    ("gemma2", False, False),
+    ("gpt2", False, True),
+    ("gemma2", False, True),
+)
 
 
-@pytest.fixture(scope="module", params=CASES, ids=[kind for kind, _ in CASES])
+def names_of_cases(case):
+    return case[0] + "-across" * case[2]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=names_of_cases)
 def case(request, bpe):
-    kind, skip = request.param
-    made = traced(kind, skip, bpe)
-    made.kind, made.skip = kind, skip
+    kind, skip, across = request.param
+    made = traced(kind, skip, bpe, across=across)
+    made.kind, made.skip, made.across = kind, skip, across
     return made
 
 
+def by_layers(rows):
+    """What rows write to the layer of their transcoder and to later ones, (n_layers, width)."""
+    return torch.from_numpy(np.asarray(rows)).reshape(-1, WIDTH)
+
+
 def written_by_nodes(graph, transcoders, reads, added, embeddings):
-    """What each node writes, (n_nodes, width); logits write nothing."""
-    vectors = torch.zeros(len(graph), WIDTH)
+    """What each node writes to tokens and layers, (n_nodes, 1 + n_layers, width)."""
+    vectors = torch.zeros(len(graph), 1 + N_LAYERS, WIDTH)
     for s, kind in enumerate(graph.kind):
         i, t, j = int(graph.layer[s]), int(graph.position[s]), int(graph.feature[s])
         if kind == "token":
-            vectors[s] = embeddings[t]
-        elif kind != "logit":
-            transcoder, row = transcoders[i], reads[i][t : t + 1].numpy()
-            code, predicted = transcoder.transform(row)[0], transcoder.predict(row)[0]
-            if kind == "feature":
-                vectors[s] = torch.from_numpy(code[j] * transcoder.components_[j])
-            elif t > 0:  # special tokens have no error
-                vectors[s] = added[i][t] - torch.from_numpy(predicted)
+            vectors[s, 0] = embeddings[t]
+        elif kind == "feature":
+            code = transcoders[i].transform(reads[i][t : t + 1].numpy())[0, j]
+            rows = by_layers(code * transcoders[i].components_[j])
+            vectors[s, 1 + i : 1 + i + len(rows)] = rows
+        elif kind == "error" and t > 0:  # special tokens have none
+            vectors[s, 1 + i] = added[i][t]
+            for earlier in range(i + 1):
+                row = reads[earlier][t : t + 1].numpy()
+                rows = by_layers(transcoders[earlier].predict(row)[0])
+                vectors[s, 1 + i] -= rows[i - earlier] if i - earlier < len(rows) else 0
     return vectors
 
 
@@ -104,8 +124,8 @@ def by_hand(kind, model, transcoders, graph):
             value = final[t] @ (written_out.head[j] - written_out.head.mean(0))
         gradients = torch.autograd.grad(value, leaves, retain_graph=True, materialize_grads=True)
         for source in np.flatnonzero(graph.kind != "logit"):
-            gradient = gradients[int(graph.layer[source]) + 1][int(graph.position[source])]
-            adjacency[target, source] = float((gradient @ vectors[source]).detach())
+            pulls = torch.stack([gradient[int(graph.position[source])] for gradient in gradients])
+            adjacency[target, source] = float((pulls * vectors[source]).sum().detach())
     return adjacency
 
 
@@ -197,7 +217,9 @@ def without(case, replacement, nodes, codes):
         i, t, j = int(graph.layer[n]), int(graph.position[n]), int(graph.feature[n])
         if kind == "feature":
             step = (0.0 if n in nodes else codes[n]) - float(graph.activation[n])
-            inputs[i + 1][t] += step * torch.from_numpy(case.transcoders[i].components_[j])
+            rows = by_layers(case.transcoders[i].components_[j])
+            for layer, row in zip(inputs[i + 1 :], rows, strict=False):
+                layer[t] += step * row
         elif n in nodes:
             inputs[i + 1][t] -= inputs[0][t] if kind == "token" else replacement.layers[i].error[t]
     return inputs
@@ -235,7 +257,7 @@ def test_features_that_change_change_others(case):
 def test_batches_and_budgets_give_the_same_edges(case, bpe):
     whole = case.graph
     options = {"tokenizer": bpe, "max_logits": 3}
-    one = traced(case.kind, case.skip, bpe, batch_size=1).graph
+    one = traced(case.kind, case.skip, bpe, across=case.across, batch_size=1).graph
     np.testing.assert_allclose(one.adjacency, whole.adjacency, atol=1e-4)
     part = attribution_graph(
         case.model, SITES[case.kind], case.transcoders, PROMPT, max_feature_nodes=10, **options
@@ -249,7 +271,7 @@ def test_batches_and_budgets_give_the_same_edges(case, bpe):
 def test_the_first_features_of_a_budget_are_those_with_the_largest_edges(case, bpe):
     """Until one is a node, influence is that on the logits alone."""
     whole = case.graph
-    one = traced(case.kind, case.skip, bpe, max_feature_nodes=1).graph
+    one = traced(case.kind, case.skip, bpe, across=case.across, max_feature_nodes=1).graph
     rows = np.abs(whole.adjacency[whole.kind == "logit"])
     direct = whole.logit_probabilities @ (rows / rows.sum(1, keepdims=True))
     strongest = np.argmax(np.where(whole.kind == "feature", direct, 0))
