@@ -15,7 +15,10 @@ from sksae.formats._reading import read
 from sksae.formats._row_normalizer import RowNormalizer
 from sksae.formats._saelens import read_saelens
 from sksae.formats._saelens_writing import write_saelens
-from sksae.formats._sentence_transformers import read_sentence_transformers
+from sksae.formats._sentence_transformers import (
+    read_sentence_transformers,
+    write_sentence_transformers,
+)
 from sksae.formats._sksae import load
 from sksae.formats._sparsify import read_sparsify, write_sparsify
 from sksae.formats._torch_files import read_goodfire, read_qwen_scope
@@ -51,6 +54,7 @@ __all__ = [
     "write_gemma_scope",
     "write_neuronpedia",
     "write_saelens",
+    "write_sentence_transformers",
     "write_sparsify",
 ]
 
