@@ -1,4 +1,4 @@
-"""``python -m sksae``: a thin skin over what ``docs/examples/language_model_features.py`` does."""
+"""Command line ``python -m sksae``: a thin layer over the public API."""
 
 import os
 import re
@@ -71,7 +71,7 @@ def main(argv=None):
 
 
 def _run(options):
-    """All of it: texts, activations, fit, table, features, page."""
+    """Fit an autoencoder to activations of texts; write the table, the features and the page."""
     started = time.perf_counter()
     texts = read_texts(options.texts, options.max_texts, options.seed)
     train, held_out = train_test_split(texts, test_size=HELD_OUT, random_state=options.seed)
@@ -113,7 +113,7 @@ class _Coded(NamedTuple):
 
 
 def _run_statements(options):
-    """The same for texts with a target: statements, tested on the other half of the texts."""
+    """Find statements about a target on half of the texts, and test them on the other half."""
     started = time.perf_counter()
     table = _text_table(options)
     client = _client(options)
@@ -233,7 +233,7 @@ def _save(options, sae, extractor, explanations):
 
 
 def _layer(options):
-    """The block asked for, or one past the middle."""
+    """Return the layer of the options, or by default one past the middle."""
     if options.layer is not None or options.site not in IN_BLOCKS:
         return options.layer
     if options.model is None:
@@ -282,7 +282,7 @@ def look(sae, X, tokens, model):
 
 
 def _facts(options, extractor, sae, texts):
-    """What the page says about how it came to be; no path of the package's own."""
+    """Return the facts that the page states about its origin, without paths of the package."""
     source = {"embeddings": str(options.embeddings)}
     if extractor is not None:
         source = {

@@ -36,7 +36,7 @@ def as_csr(codes):
     """
     rows = codes.tocsr()
     if not rows.has_canonical_format:
-        rows = rows.copy() if rows is codes else rows
+        rows = rows.copy() if rows is codes else rows  # the caller's matrix is not changed
         rows.sum_duplicates()
     return rows
 
@@ -123,6 +123,7 @@ def sparse_codes(coder, rows, width):
             return as_csr(sparse.csr_array(coder.transform(rows)))
         step = max(1, _ENTRIES // max(width, 1))
         starts = range(0, n_rows, step)
+        # Dense codes of a block at a time.
         blocks = [coder.transform(rows[start : start + step]) for start in starts]
     blocks = [block if sparse.issparse(block) else np.asarray(block) for block in blocks]
     blocks = [block.astype(np.float32) if block.dtype == np.float16 else block for block in blocks]

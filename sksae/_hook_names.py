@@ -31,12 +31,12 @@ def point_of_hook(name):
 
 
 def cantor(layer, feature):
-    """Return the number that the viewers have for a layer and a feature (Cantor's)."""
+    """Return the Cantor number of a layer and a feature, which the viewers use."""
     return (layer + feature) * (layer + feature + 1) // 2 + feature
 
 
 def uncantor(number):
-    """Return layer and feature of such a number."""
+    """Return layer and feature of a Cantor number."""
     diagonal = (math.isqrt(8 * number + 1) - 1) // 2
     feature = number - diagonal * (diagonal + 1) // 2
     return diagonal - feature, feature

@@ -53,7 +53,7 @@ _uncompiled = _Uncompiled()
 
 @contextmanager
 def uncompiled():
-    """Run what `torch.compile` has made as the plain code that it was made of.
+    """Run compiled code as the plain code that `torch.compile` made it from.
 
     Compiled code does not look at hooks that were registered later, whichever way it was compiled:
     a whole model, some of its modules, a `forward`, or a function that calls a model. The stance is

@@ -58,7 +58,7 @@ def gathered(tensor):
     """Return the rows of a tensor in all processes, in the order of the processes."""
     if n_processes() == 1:
         return tensor
-    lengths = [length for (length,) in all_of((len(tensor),))]
+    lengths = [length for (length,) in all_of((len(tensor),))]  # rows of each process
     device = _device_for(tensor)
     # Collectives want tensors of one shape: the longest, of which the rest is not read.
     padded = tensor.new_zeros(max(lengths), *tensor.shape[1:], device=device)
@@ -100,7 +100,7 @@ def copy_from_first(tensors):
     """
     if n_processes() == 1:
         return
-    for tensor in tensors:
+    for tensor in tensors:  # the backend may not take tensors of this device
         carried = tensor.to(_device_for(tensor)).contiguous()
         with _answers():
             distributed.broadcast(carried, src=0)
@@ -138,7 +138,7 @@ def check_same(make_facts):
 
 
 class RowShare(NamedTuple):
-    """The rows that this process has of those of all processes, numbered process after process.
+    """The rows of this process among those of all processes, numbered process after process.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class RowShare(NamedTuple):
     @classmethod
     def of(cls, n_rows):
         """Return the share of a process with so many rows."""
-        lengths = [length for (length,) in all_of((n_rows,))]
+        lengths = [length for (length,) in all_of((n_rows,))]  # as many rows as each process has
         return cls(sum(lengths[: process_number()]), n_rows, sum(lengths))
 
     @property
@@ -193,7 +193,7 @@ def _device_for(tensor):
 
 @contextmanager
 def _answers():
-    """Say what it means where a collective fails."""
+    """Explain the error where a collective operation fails."""
     try:
         yield
     except RuntimeError as error:

@@ -47,6 +47,7 @@ def _stand_in(estimator):
     """Return an estimator of the same name with values that are short to show."""
     cls = type(estimator)
     params = estimator.get_params(deep=False)
+    # A class of the same name, whose signature scikit-learn reads.
     shown = type(cls.__name__, (BaseEstimator,), {"__init__": cls.__init__})
     return shown(**{name: _short(value) for name, value in params.items()})
 

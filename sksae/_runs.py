@@ -26,7 +26,7 @@ def run_starts(*columns):
     is_start = np.ones(len(columns[0]), dtype=bool)
     is_start[1:] = columns[0][1:] != columns[0][:-1]
     for column in columns[1:]:
-        is_start[1:] |= column[1:] != column[:-1]
+        is_start[1:] |= column[1:] != column[:-1]  # a run ends where any of the columns changes
     return np.flatnonzero(is_start)
 
 

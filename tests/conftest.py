@@ -15,6 +15,9 @@ from pathlib import Path
 if "scipy" in sys.modules:
     raise RuntimeError("A pytest plugin imported scipy before SCIPY_ARRAY_API could be set.")
 os.environ["SCIPY_ARRAY_API"] = "1"
+# Loops are compiled only where tests are run once more with them (see .ci/run): it takes a minute.
+# Uncompiled, tests of their own hold them against torch, and everything else uses torch.
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 import hypothesis
 import numpy as np

@@ -15,8 +15,6 @@ import pytest
 import sksae
 from sksae import _files
 from sksae._files import (
-    _working_folders,
-    _writing,
     append_whole,
     replacing,
     working_place,
@@ -156,7 +154,7 @@ with working_place(pathlib.Path(sys.argv[2])) as place:
 @posix
 def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(tmp_path):
     path = tmp_path / "file"
-    command = [sys.executable, "-c", KILLED, _working_folders.__file__, str(tmp_path)]
+    command = [sys.executable, "-c", KILLED, _files.__file__, str(tmp_path)]
     killed, living = (subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2))
     try:
         for process in (killed, living):
@@ -205,7 +203,7 @@ def test_an_empty_folder_is_removed_and_its_writer_takes_another(tmp_path, monke
             folder.mkdir()
         return str(folder)
 
-    monkeypatch.setattr(_working_folders.tempfile, "mkdtemp", mkdtemp)
+    monkeypatch.setattr(_files.tempfile, "mkdtemp", mkdtemp)
     write_text(tmp_path / "file", "new text")
     assert (tmp_path / "file").read_text() == "new text"
     assert names(tmp_path) == ["file"]
@@ -271,7 +269,7 @@ def test_appending_is_all_or_an_error(tmp_path, monkeypatch):
     append_whole(path, b"\ntwo\n")
     assert path.read_bytes() == b"\none\n\ntwo\n"
     stream = Stream([3, 99])
-    monkeypatch.setattr(_writing.Path, "open", lambda *_, **__: stream)
+    monkeypatch.setattr(_files.Path, "open", lambda *_, **__: stream)
     append_whole(path, b"\nthree\n")
     assert stream.content == b"\nth\nthree\n"
     stream.takes = [3, 2, 1]

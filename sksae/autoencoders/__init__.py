@@ -1,11 +1,11 @@
 """The estimators: one file per variant over `BaseSAE`."""
 
-from sksae.autoencoders._assembly import fitted
 from sksae.autoencoders._base import BaseSAE
 from sksae.autoencoders._batch_topk_sae import BatchTopKSAE
 from sksae.autoencoders._crosscoder import Crosscoder
 from sksae.autoencoders._dummy_sae import DummySAE
 from sksae.autoencoders._fit import Fit
+from sksae.autoencoders._fitted_arrays import fitted
 from sksae.autoencoders._gated_sae import GatedSAE
 from sksae.autoencoders._jumprelu_sae import JumpReLUSAE
 from sksae.autoencoders._matryoshka_sae import MatryoshkaSAE

@@ -26,9 +26,9 @@ from sksae._reprs import DocLinked
 from sksae._threads import threads_for
 from sksae.autoencoders import _inference
 from sksae.autoencoders._fit import Fit
+from sksae.autoencoders._fitted_arrays import SavingMixin
 from sksae.autoencoders._naming import NamedFeaturesMixin, forget_fit
-from sksae.autoencoders._saving import SavingMixin
-from sksae.autoencoders._sizes import work_per_step
+from sksae.autoencoders._resolved_parameters import default_k, work_per_step
 from sksae.autoencoders._training_passes import Passes
 from sksae.callbacks import Checkpoint
 from sksae.training import Batches, default_width
@@ -140,7 +140,8 @@ class BaseSAE(
 
     def _default_width(self, n_samples, n_features):
         """Return the number of latents where neither of its parameters is given."""
-        return default_width(n_samples, n_features)
+        k = (self.k or default_k(n_features)) if "k" in self._param_rules else None
+        return default_width(n_samples, n_features, k)
 
     @property
     def _settings(self):
@@ -277,8 +278,8 @@ class BaseSAE(
         passes.end()
 
     def _keep(self, attributes):
-        """Take over fitted attributes; those of another objective that this one has not go."""
-        if "_objective" in vars(self):
+        """Take over fitted attributes, and remove those of the objective before."""
+        if "_objective" in vars(self):  # of the fit before
             for name in (*self._objective.declared, *self._objective.resolved):
                 vars(self).pop(name + "_", None)
         vars(self).pop("validation_scores_", None)

@@ -193,7 +193,7 @@ class Crosscoder(BaseSAE):
         return {name: rows[..., columns] for name, columns in self._columns().items()}
 
     def relative_norms(self):
-        """Return in which blocks each component is.
+        """Return how the norm of each component is distributed over the blocks.
 
         The norms of a component in the blocks are those of the unit of training, in which blocks
         are of equal size, per root of the width. Of two blocks .5 means shared, 0 and 1 exclusive.
@@ -214,9 +214,11 @@ class Crosscoder(BaseSAE):
                 "relative_norms compares blocks, but all columns of X are one. Say which columns "
                 "belong together with blocks, such as blocks=2, and fit again."
             )
+        # In units of each block.
         parts = self.split(_doubles(self.components_) / _doubles(self.scale_)).values()
+        # Root mean square per column, so that wide blocks count no more, (m,).
         norms = [np.linalg.norm(part, axis=1) / part.shape[1] ** 0.5 for part in parts]
-        norms = np.stack(norms, axis=1)
+        norms = np.stack(norms, axis=1)  # (m, n_blocks)
         total = norms.sum(1, keepdims=True)
         return np.divide(norms, total, out=np.zeros_like(norms), where=total > 0)
 
@@ -287,6 +289,7 @@ def _layout(blocks, names, n_features):
         layout = {str(name): int(width) for name, width in blocks.items()}
     else:
         counted = Int().accepts(blocks)
+        # Blocks of equal width, which the sum below checks.
         widths = [n_features // blocks] * int(blocks) if counted else [int(w) for w in blocks]
         layout = {f"block{i}": width for i, width in enumerate(widths)}
     if sum(layout.values()) != n_features or 0 in layout.values():
@@ -297,7 +300,7 @@ def _layout(blocks, names, n_features):
 
 
 def _named_blocks(names, n_features):
-    """Return the blocks that numbered names of columns say; one if there are no such names."""
+    """Return the blocks given by numbered column names; a single one without such names."""
     matches = [] if names is None else [_NUMBERED.fullmatch(name) for name in names]
     if not matches or not all(matches):
         return {"block0": n_features}

@@ -5,7 +5,7 @@ from sklearn.utils.metaestimators import available_if
 
 from sksae._params import Option
 from sksae._processes import sum_over_processes
-from sksae.autoencoders._sparsity_defaults import auxk_options, default_k
+from sksae.autoencoders._resolved_parameters import auxk_options, default_k
 from sksae.autoencoders._topk_sae import TopKSAE
 from sksae.objectives import FrozenTopK, reconstruction_loss
 
@@ -53,8 +53,8 @@ class DummySAE(TopKSAE):
     n_components : int, default=None
         Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
         number of features; if that is None too, 4 to 8 times it, by the number of rows, but at
-        most half the rows. With "pca" there are at most twice as many as features, which is what
-        None takes.
+        most half the rows, or all of up to 512. With "pca" there are at most twice as many as
+        features, which is what None takes.
     strategy : {"random", "data", "pca", "frozen_decoder", "soft_frozen_decoder", \
 "frozen_encoder"}, default="random"
         What is drawn, and what is trained.
@@ -71,8 +71,8 @@ class DummySAE(TopKSAE):
         Rows without firing after which a latent counts as dead during training. None takes
         a tenth of the rows of all passes, at least ten batches and at most 10 million.
     max_iter : int, default=None
-        Passes over the data of the strategies that train. None makes as many steps
-        as 30 passes of batches of 32, from 200 to 2000; with ``k=1``, 1000.
+        Passes over the data of the strategies that train. None makes 200 to 2000 steps, by the
+        numbers of rows and latents; with ``k=1``, 1000.
     batch_size : int, default=None
         Rows per step. None takes the power of two nearest to the square root of the number of
         rows, from 32 (with ``k=1``, 512) to 4096; in `partial_fit`, 512.
@@ -247,7 +247,7 @@ class DummySAE(TopKSAE):
 
     def _default_width(self, n_samples, n_features):
         if self.strategy == "pca":
-            return 2 * n_features
+            return 2 * n_features  # a direction and its opposite for each principal component
         return super()._default_width(n_samples, n_features)
 
     @available_if(_has_no_start_to_keep)
@@ -315,6 +315,6 @@ def _mean_loss(fit):
     for x, w in fit.rows:
         entries, codes = fit.run.engine.coded(x, w, fit.run.weights)
         loss = reconstruction_loss(entries, entries.decode(codes))
-        total += float(loss * w.sum())
+        total += float(loss * w.sum())  # the loss is a mean over the rows by weight
         weight += float(w.sum())
     return sum_over_processes(total) / sum_over_processes(weight)

@@ -16,9 +16,9 @@ from sksae._arrays import (
     to_torch,
     training_arithmetic,
 )
-from sksae._processes import RowShare, check_same, from_first, gathered, sum_over_processes
+from sksae._processes import RowShare, check_same, from_first, gathered
 from sksae.autoencoders._inference import encoder_of, firing_frequency
-from sksae.autoencoders._sizes import batch_size, rows_at_once, width_of
+from sksae.autoencoders._resolved_parameters import batch_size, rows_at_once, rows_learnt, width_of
 from sksae.autoencoders._training_passes import described, warn_caller
 from sksae.training import (
     Batches,
@@ -128,9 +128,8 @@ class Fit:
         self._share = RowShare.of(X.shape[0])
         n_features = X.shape[1]
         n_targets = n_features if targets is None else targets.shape[1]
-        # Rows of weight 0 are not there; those of a stream are not all that there will be.
-        n_rows = X.shape[0] if sample_weight is None else int(sample_weight.count_nonzero())
-        n_rows = None if streams else int(sum_over_processes(n_rows))
+        # Those of a stream are not all that there will be.
+        n_rows = None if streams else rows_learnt(self.settings, X, sample_weight)
         self.n_components = width_of(estimator, n_rows, n_features, continues=self.continues)
         self.objective = estimator._make_objective(n_features, self.n_components, n_targets)
         self._row_numbers, held_out = self._split()
@@ -193,9 +192,9 @@ class Fit:
         n_active = self.objective.n_active
         self.batch_size = batch_size(settings, n_samples, n_active, streams=self.streams)
         self.max_iter = int(settings.max_iter or 0) or default_max_iter(
-            n_samples, self.batch_size, n_active, self.objective.fewest_steps
+            n_samples, self.n_components, self.batch_size, n_active, self.objective.fewest_steps
         )
-        per_pass = math.ceil(n_samples / self.batch_size)
+        per_pass = math.ceil(n_samples / self.batch_size)  # optimiser steps in a pass
         self.n_steps = None if self.streams else self.max_iter * per_pass
         self.learning_rate = float(
             settings.learning_rate or default_learning_rate(self.n_components)
@@ -207,7 +206,7 @@ class Fit:
             self.dead_window = state["dead_window"]
 
     def _check_sense(self):
-        """Warn of settings that can be fitted, but are hardly meant."""
+        """Warn of settings that can be fitted but are probably not intended."""
         name, m, settings = type(self.estimator).__name__, self.n_components, self.settings
         messages = [
             f"{parameter}={value} is greater than the number of components, {m}: all are kept."
@@ -228,7 +227,7 @@ class Fit:
     def _batches(self, rows, batch_size, *, with_targets=True, generator=None, dtype=None):
         """Return `Batches` over some rows, on the device of their arithmetic and in its dtype."""
         n_entries = self.n_components * self._X.shape[1]
-        device, own = training_arithmetic(self._X, self.settings, n_entries)
+        device, working_dtype = training_arithmetic(self._X, self.settings, n_entries)
         targets = self._targets if with_targets else None
         options = {
             "rows": rows,
@@ -237,7 +236,7 @@ class Fit:
             "targets": targets,
             "blocks": self.objective.widths_of_blocks,
         }
-        return Batches(self._X, self._weight, batch_size, dtype or own, device, **options)
+        return Batches(self._X, self._weight, batch_size, dtype or working_dtype, device, **options)
 
     # Weights and the run -------------------------------------------------------------------------
 
@@ -270,6 +269,7 @@ class Fit:
         # Rates may be scaled by how far Adam can move a weight in a fit: learning rate times steps,
         # without limit where the end is not known or other steps came before.
         ends = self.n_steps is not None and not self.continues
+        # How far a weight can move in all.
         reach = self.learning_rate * self.n_steps if ends else math.inf
         return TrainingRun(
             {name: w.to(rows.device, rows.dtype, copy=True) for name, w in weights.items()},
@@ -329,6 +329,7 @@ class Fit:
         # Far from the origin, what the encoder's rows lose by rounding the intercept makes up for.
         coef = folded["encoder_coef"]
         centre = self.normalization.mean[: coef.shape[1]]
+        # What rounding loses, times the centre, (m,).
         lost = [(block - block.to(dtype).double()) @ centre for block in coef.split(_BLOCK)]
         folded["encoder_intercept"] = folded["encoder_intercept"] + torch.cat(lost)
         arrays = {
@@ -361,6 +362,7 @@ class Fit:
         before = self._before
         attributes = {
             "n_iter_": before.get("n_iter_", 0) + len(losses),
+            # Of the stream or fit before, and those of this run.
             "n_steps_": before.get("n_steps_", 0) + self.run.n_steps - self._first_step,
             "loss_curve_": before.get("loss_curve_", []) + losses,
         }
@@ -441,6 +443,7 @@ def _randomness(settings, state, seed):
     if state is not None:
         return None, generator.set_state(torch.from_numpy(state["generator"].copy()))
     if seed is None:
+        # numpy's generator draws one seed, and torch's all that follows.
         state = check_random_state(settings.random_state)
         seed = from_first(lambda: int(state.randint(np.iinfo(np.int32).max)))
     return seed, generator.manual_seed(seed)

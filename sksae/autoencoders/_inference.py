@@ -31,6 +31,7 @@ from sksae.kernels import (
     threshold_codes,
 )
 
+# How many times as large as their sum the terms of a pre-activation may be in float32.
 _CANCELS = 16
 _BLOCK = 1024
 
@@ -61,6 +62,7 @@ class Encoder:
             self.intercept = to_torch(intercept, device, dtype)
             self.rule, self.device, self.dtype = rule, device, dtype
             if rule.k is None:
+                # Codes are not negative, whatever the threshold.
                 bound = to_torch(rule.bound, device, dtype).clamp(min=0)
                 self.rule = replace(rule, bound=bound.expand(len(self.coef)))
             else:
@@ -71,7 +73,9 @@ class Encoder:
 
     def _move_to(self, centre, intercept):
         blocks = self.coef.split(_BLOCK)
+        # E c in float64, (m,).
         shift = torch.cat([torch.mv(block.double(), centre.double()) for block in blocks])
+        # The intercept for rows less the centre: E x + b = E (x - c) + (E c + b).
         near = to_torch(intercept, self.device, torch.float64) + shift
         if bool(shift.abs().max() > _CANCELS * near.abs().max()):
             self._centre, self.intercept = centre, near.to(self.dtype)
@@ -92,11 +96,11 @@ class Encoder:
     @torch.no_grad()
     def __call__(self, x):
         """Codes of a tensor of rows, dense."""
-        if halves(x, self.width):
+        if halves(x, self.width):  # where the search pays, the codes come from it
             active, values = self.active(x)
             return active.to_dense(values)
         x = x if self._centre is None else x - self._centre
-        z = torch.addmm(self.intercept, x, self.coef.T)
+        z = torch.addmm(self.intercept, x, self.coef.T)  # (n, m)
         if self.rule.k is not None:
             return keep_top_k(z, self.rule.k, magnitude=self.rule.magnitude)
         return threshold_codes(z, self.rule.bound)
@@ -107,6 +111,7 @@ class Encoder:
         if not runs_on(x.device):
             codes = self(x)
             positions = flat_nonzero(codes != 0)
+            # Rows and latents of the entries, and their values.
             return ActiveSet.from_flat(positions, *codes.shape), codes.flatten()[positions]
         x = x if self._centre is None else x - self._centre
         active, values = self._search(x, self.coef, self.intercept, self.rule)
@@ -145,7 +150,7 @@ def encoder_of(attributes, settings, X, *, centre=None):
 
 
 def _of_rows(function):
-    """Run ``function(encoder, X, ...)`` in modes of its own, on the threads that X is worth."""
+    """Run ``function(encoder, X, ...)`` in modes of its own, on as many threads as X is worth."""
 
     @wraps(function)
     def run(encoder, X, *args, **options):
@@ -176,6 +181,7 @@ def csr_codes(encoder, X):
     blocks = []
     for _, x in encoder.chunks(X):
         active, values = encoder.active(x)
+        # Entries per row, latent of each entry, value of each entry.
         arrays = active.pointer.diff(), active.latents.to(torch.int32), values
         blocks.append(tuple(array.cpu().numpy() for array in arrays))
     dtype = torch.empty(0, dtype=encoder.dtype).numpy().dtype
@@ -188,6 +194,7 @@ def firing_frequency(encoder, batches):
     weight = 0.0
     for x, w in batches:
         active, _ = encoder.active(x)
+        # Weight of the rows on which each latent fires, (m,).
         fired += active.latent_totals(w[active.rows]).cpu().double()
         weight += float(w.sum())
     return sum_over_processes(fired) / sum_over_processes(weight)
@@ -232,7 +239,7 @@ def _decoder_of(encoder, decoder):
     def decode_chunk(x):
         prediction = torch.addmm(intercept, encoder(x), components)
         for coef in linear_maps:
-            prediction.addmm_(x, coef.T)
+            prediction.addmm_(x, coef.T)  # (n_chunk, n_targets)
         return prediction
 
     return decode_chunk, components.shape[1]
@@ -249,12 +256,14 @@ def pooled_r2(encoder, X, decoder, *, rows, weight, targets):
     mean = mean.to(wide).to(encoder.device)
     outputs = X if targets is None else targets
     outputs = outputs if isinstance(outputs, np.ndarray) else to_torch(outputs)
+    # A row that counts: the one with the largest weight.
     start = 0 if weight is None else int(weight.argmax())
     first = to_torch(outputs[start : start + 1], encoder.device, wide)
     decode_chunk, _ = _decoder_of(encoder, decoder)
     residual, total, constant = 0.0, 0.0, True
     for chunk, x in encoder.chunks(X):
         y = x.to(wide) if targets is None else to_torch(outputs[chunk], encoder.device, wide)
+        # Per row, in units of `size`.
         error = ((y - decode_chunk(x).to(wide)) / size).square().sum(1)
         spread = ((y - mean) / size).square().sum(1)
         w = torch.ones(len(y)) if weight is None else weight[chunk]
@@ -274,6 +283,8 @@ def _mean_and_size(rows):
     def both(x):
         return torch.cat([x[:, columns], x[:, columns].abs().amax(1, keepdim=True)], 1)
 
+    # Mean per column, and mean of the largest absolute value per row.
     *mean, size = rows.average(both)
+    # 2^exponent is above the size; beyond 2^1000 squares could overflow.
     exponent = math.frexp(float(size))[1] if math.isfinite(float(size)) else 1023
     return torch.stack(mean), 2.0 ** max(-1000, min(1000, exponent))

@@ -2,7 +2,7 @@
 
 from sksae._params import Float, Option
 from sksae.autoencoders._base import BaseSAE
-from sksae.autoencoders._sparsity_defaults import PENALTY_RULES, typical_code
+from sksae.autoencoders._resolved_parameters import PENALTY_RULES, typical_code
 from sksae.objectives import JumpReLU
 
 
@@ -242,6 +242,8 @@ class JumpReLUSAE(BaseSAE):
     def _make_objective(self, n_features, n_components, n_targets):
         alpha = self.alpha
         if alpha is None:
+            # The price of an active latent, relative to the square of a code, which is what it
+            # explains.
             alpha = 0.1 * typical_code(n_features, n_targets, self.target_l0) ** 2
         return JumpReLU(
             float(alpha),

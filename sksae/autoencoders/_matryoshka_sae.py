@@ -8,9 +8,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sksae._params import Int, check_option
 from sksae._saved_layout import FREQUENCY
-from sksae.autoencoders._assembly import fitted
 from sksae.autoencoders._batch_topk_sae import BatchTopKSAE
-from sksae.autoencoders._sparsity_defaults import auxk_options, default_k
+from sksae.autoencoders._fitted_arrays import fitted
+from sksae.autoencoders._resolved_parameters import auxk_options, default_k
 from sksae.objectives import Matryoshka, Weight
 
 
@@ -43,7 +43,7 @@ class MatryoshkaSAE(BatchTopKSAE):
     n_components : int, default=None
         Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
         number of features; if that is None too, 4 to 8 times it, by the number of rows, but at
-        most half the rows.
+        most half the rows, or all of up to 512.
     k : float, default=None
         Codes kept per row, on average; need not be whole, and is clipped to the width. None takes
         32 from 512 features on and an eighth of the features below.
@@ -61,8 +61,8 @@ class MatryoshkaSAE(BatchTopKSAE):
         Rows without firing after which a latent counts as dead during training. None takes
         a tenth of the rows of all passes, at least ten batches and at most 10 million.
     max_iter : int, default=None
-        Passes over the data. None makes as many steps as 30 passes of batches of 32,
-        from 200 to 2000; with ``k=1``, 1000.
+        Passes over the data. None makes 200 to 2000 steps, by the numbers of rows and
+        latents; with ``k=1``, 1000.
     batch_size : int, default=None
         Rows per step. None takes the power of two nearest to the square root of the number of
         rows, from 32 (with ``k=1``, 512) to 4096; in `partial_fit`, 512.
@@ -255,10 +255,11 @@ class MatryoshkaSAE(BatchTopKSAE):
         check_option("n_components", n_components, Int(1, self.n_components_))
         weights = {}
         declared = {**self._objective.declared, FREQUENCY: Weight("m")}
-        for name, weight in declared.items():
+        for name, weight in declared.items():  # arrays with a row or an entry per latent
             array = getattr(self, name + "_", None)
             if array is not None:
                 by_latent = weight.axes[0] == "m"
                 weights[name] = deepcopy(array[:n_components] if by_latent else array)
+        # No more latents can be active than there are.
         sae = clone(self).set_params(n_components=int(n_components), k=min(self.k_, n_components))
         return fitted(sae, weights, source=getattr(self, "source_", None))

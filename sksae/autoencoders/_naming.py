@@ -73,7 +73,7 @@ class NamedFeaturesMixin(ClassNamePrefixFeaturesOutMixin):
 
 
 def forget_names(sae):
-    """Remove the words for components that are no more."""
+    """Remove the names and explanations of components that no longer exist."""
     vars(sae).pop("feature_names_", None)
     vars(sae).pop("explanations_", None)
 
@@ -86,7 +86,7 @@ def forget_fit(sae):
 
 
 def _explained(names, components):
-    """Return what the names that are records say, as plain dicts by component."""
+    """Return the records among the names as plain dicts by component."""
     pairs = names.items() if hasattr(names, "items") else enumerate(() if names is None else names)
     records = {int(i): name for i, name in pairs if is_dataclass(name)}
     return {i: asdict(records[i]) for i in components if i in records}
@@ -130,6 +130,7 @@ def _distinct(generated, names):
         result[component] = name
     while True:
         counts = Counter(result.tolist())
+        # Names that occur twice, unless they are generated.
         shared = [i for i in names if counts[result[i]] > 1 and result[i] != generated[i]]
         if not shared:
             return result

@@ -2,7 +2,7 @@
 
 from sksae._params import Option
 from sksae.autoencoders._base import BaseSAE
-from sksae.autoencoders._sparsity_defaults import PENALTY_RULES, typical_code
+from sksae.autoencoders._resolved_parameters import PENALTY_RULES, typical_code
 from sksae.objectives import L1
 
 
@@ -211,6 +211,7 @@ class SparseAutoencoder(BaseSAE):
     def _make_objective(self, n_features, n_components, n_targets):
         alpha = self.alpha
         if alpha is None:
+            # A penalty on codes themselves is relative to the size of a code.
             alpha = 0.35 * typical_code(n_features, n_targets, self.target_l0)
         return L1(
             float(alpha), self.alpha_warm_up, self.target_l0, unit_norm=self.decoder_norm == "unit"

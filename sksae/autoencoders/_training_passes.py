@@ -21,6 +21,7 @@ _OURS = ("sksae", "sklearn", "contextlib")
 def warn_caller(message, category):
     """Warn with the line of the user's code that called the estimator."""
     frame, level = sys._getframe(1), 2
+    # Up to the first frame outside of these packages.
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)

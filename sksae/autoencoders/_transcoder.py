@@ -198,7 +198,7 @@ class Transcoder(RegressorMixin, BaseSAE):
         return rows._replace(targets=targets, attributes={"single_target_": single})
 
     def _check_targets(self, X, y, *, fitted):
-        """Validate y; return it as a matrix, and whether it was none."""
+        """Validate y; return it as a matrix, and whether it was one-dimensional."""
         name = type(self).__name__
         if y is None:
             raise ValueError(
@@ -211,7 +211,7 @@ class Transcoder(RegressorMixin, BaseSAE):
         if space_of(X) != space_of(y):
             y = from_torch(to_torch(y), space_of(X))
         single = y.ndim == 1
-        targets = y[:, None] if single else y
+        targets = y[:, None] if single else y  # (n_samples, n_targets)
         if fitted and targets.shape[1] != self.components_.shape[1]:
             raise ValueError(
                 f"y has {targets.shape[1]} targets, but this {name} was fitted with "

@@ -79,10 +79,10 @@ class Checkpoint(GivenTheFit):
     @classmethod
     def of(cls, estimator):
         """Return the `Checkpoint` among the callbacks of an estimator, None if there is none."""
-        found = [c for c in getattr(estimator, "_skl_callbacks", []) if isinstance(c, cls)]
-        if len(found) > 1:
+        checkpoints = [c for c in getattr(estimator, "_skl_callbacks", []) if isinstance(c, cls)]
+        if len(checkpoints) > 1:
             raise ValueError("A fit has one Checkpoint at most. Remove the others from callbacks.")
-        return found[0] if found else None
+        return checkpoints[0] if checkpoints else None
 
     def seed(self):
         """Return the seed of the fit in the file.
@@ -114,7 +114,7 @@ class Checkpoint(GivenTheFit):
         self._last = time.monotonic()
 
         def after_step(run):
-            ended = run.n_steps == fit.n_steps
+            ended = run.n_steps == fit.n_steps  # after the last step whatever the interval
             due = ended or time.monotonic() - self._last >= self.interval
             if due and is_first():
                 self._write(fit, stopping, identity)
@@ -166,7 +166,7 @@ class Checkpoint(GivenTheFit):
 
 
 def _identity(fit):
-    """What a state belongs to, as JSON by name."""
+    """Return the facts that identify a fit, as JSON values by name."""
     parameters = {
         name: repr(value)
         for name, value in fit.estimator.get_params().items()
@@ -175,7 +175,7 @@ def _identity(fit):
     for name in parameters:
         if name.endswith("random_state"):  # an instance has no value of its own; the seed has
             parameters[name] = fit.seed
-    sample = fit.rows.thinned(_COMPARED_ROWS)
+    sample = fit.rows.thinned(_COMPARED_ROWS)  # some rows stand for all of them
     x, w = sample.take(torch.arange(sample.n_samples))
     # Sums over other processes differ by rounding: a fit goes on with as many.
     processes = {} if n_processes() == 1 else {"number of processes": n_processes()}
@@ -193,20 +193,22 @@ def _identity(fit):
 def _state(fit, stopping):
     """Everything that the next step depends on, as JSON and as arrays by name."""
     run, rows = fit.run, fit.rows
-    kept = run.state()
-    arrays = {f"weights/{name}": array for name, array in kept["weights"].items()}
-    for name, moments in kept["moments"].items():
+    run_state = run.state()
+    arrays = {f"weights/{name}": array for name, array in run_state["weights"].items()}
+    for name, moments in run_state["moments"].items():
         arrays.update({f"moments/{name}/{i}": moment for i, moment in enumerate(moments)})
     best = stopping.best_weights or {}
     arrays.update({f"best/{name}": weight.cpu().numpy() for name, weight in best.items()})
-    arrays["since_fired"] = kept["since_fired"]
+    arrays["since_fired"] = run_state["since_fired"]
+    # Running sums of the losses of the pass.
     arrays["sums"] = np.stack([total.cpu().numpy() for total in run.sums])
+    # Of the generator at the start of the pass, and where it stands now.
     before, now = rows.generator_states()
     arrays.update({"generator/before": before.numpy(), "generator/now": now.numpy()})
     controller = run.schedule.controller
     state = {
-        "n_steps": kept["n_steps"],
-        "density": kept["density"],
+        "n_steps": run_state["n_steps"],
+        "density": run_state["density"],
         "position": rows.position,
         "losses": fit.losses,
         "scores": fit.scores,
@@ -229,6 +231,7 @@ def _restore(fit, stopping, state, arrays):
     names = {name.rpartition("/")[0] for name in moments}
     run.restore(
         {
+            # First and second moment of Adam.
             "moments": {name: [moments[f"{name}/{i}"] for i in range(2)] for name in names},
             "since_fired": arrays["since_fired"],
             "n_steps": state["n_steps"],

@@ -1,4 +1,4 @@
-"""`MetricsLogger`: what a fit measures about itself, sent to a tracker of experiments or a file."""
+"""`MetricsLogger`: the measures of a fit, sent to a tracker of experiments or to a file."""
 
 import csv
 import math
@@ -105,6 +105,7 @@ class MetricsLogger(GivenTheFit):
     def _log(self, fit):
         run, scores = fit.run, fit.scores
         explained, l0 = fit.measures()
+        # Learning rate of the last step, relative to the highest.
         _, factor = run.schedule(run.n_steps - 1)
         metrics = {
             "pass": math.ceil(run.n_steps / len(fit.rows)),
@@ -114,7 +115,7 @@ class MetricsLogger(GivenTheFit):
             "dead_latents": int(run.dead().sum()),
             "learning_rate": run.learning_rate * factor,
         }
-        if scores and self.every is None:
+        if scores and self.every is None:  # a validation score belongs to the end of a pass
             metrics["validation_score"] = scores[-1]
         if not is_first():  # of several processes, which measure together
             return

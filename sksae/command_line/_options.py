@@ -167,7 +167,7 @@ def check_options(options):
 
 
 def _check_sources(options):
-    """Raise where embeddings or a client are told to do what they cannot."""
+    """Raise for options that embeddings or a client cannot honour."""
     for option in ("model", "layer", "save"):
         if options.embeddings is not None and getattr(options, option) is not None:
             raise ValueError(f"--{option} has no use with --embeddings, which need no model")

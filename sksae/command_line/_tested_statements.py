@@ -56,12 +56,13 @@ def split_table(table, target_type, random_state):
         random_state=random_state,
     )
     for side in (finding, testing):  # raises for a target that cannot be tested
+        # Any codes will do: it is the target that is checked.
         contrast.fit(np.eye(len(side.texts), 1), side.target)
     return finding, testing, contrast
 
 
 def kind_of_target(contrast):
-    """Return what a fitted contrast takes the target for, in words."""
+    """Describe the type of target that a fitted contrast assumes."""
     if contrast.target_type_ != "binary":
         return contrast.target_type_
     (negative,) = (label for label in contrast.classes_ if label != contrast.pos_label_)
@@ -92,6 +93,7 @@ def tested_statements(finding, testing, codes, explanations, contrast):
     statements : DataFrame
         The table of `validate`; without lines if no words go along with the target.
     """
+    # Covariate: long texts have more words of any kind.
     length = [np.array([len(text) for text in side.texts]) for side in (finding, testing)]
     to_explain = (finding.target, finding.groups)
     proposing = clone(contrast).set_params(n_features_to_select=None)
@@ -116,7 +118,7 @@ def tested_statements(finding, testing, codes, explanations, contrast):
 
 
 def _with_words(features, explanations, texts, n_features):
-    """Return which texts have what the words of some features say, (n_texts, n_features).
+    """Return which texts the explanations of some features apply to, (n_texts, n_features).
 
     The column of a feature is empty without words that are true of some texts and not of others,
     or where the words of another one are true of the same texts.
@@ -124,6 +126,7 @@ def _with_words(features, explanations, texts, n_features):
     masks, rows, columns = set(), [], []
     for number in features:
         has = _texts_with(explanations[number], texts) if number in explanations else None
+        # Too few texts with or without it, or the same texts as for a stronger feature.
         if has is None or min(has.sum(), (~has).sum()) < N_TEXTS or has.tobytes() in masks:
             continue
         masks.add(has.tobytes())
@@ -135,7 +138,7 @@ def _with_words(features, explanations, texts, n_features):
 
 
 def _texts_with(explanation, texts):
-    """Return the mask of the texts that have what words say; None for words that are no rule."""
+    """Return the mask of the texts that an explanation applies to; None where it is no rule."""
     try:
         return annotate(texts, {explanation.feature: explanation}).toarray()[:, 0] > 0
     except ValueError:  # such as "fires too rarely to tell"

@@ -68,7 +68,7 @@ def read_file(name):
 
 def split_pieces(text):
     """Return the paragraphs of a text where there are blank lines, else its lines."""
-    text = text.replace("\r\n", "\n").strip("\n")
+    text = text.replace("\r\n", "\n").strip("\n")  # line ends of Windows
     pieces = re.split(r"\n(?:[ \t]*\n)+", text)
     return [piece for piece in (pieces if len(pieces) > 1 else text.split("\n")) if piece.strip()]
 
@@ -122,6 +122,7 @@ class TextTable(NamedTuple):
 
     def sample(self, n_texts, seed):
         """Return at most some number of the rows, drawn at random."""
+        # Also an order that has nothing to do with that of the file.
         rows = np.random.default_rng(seed).permutation(len(self.texts))[:n_texts]
         return self.of(rows)
 
@@ -214,6 +215,7 @@ def _lines(content, source, names):
                 return header, [line for line in reader if line]
         except csv.Error as error:
             raise ValueError(f"{source} is no CSV: line {reader.line_num}: {error}") from error
+    # The delimiter under which most of the names were found.
     header = max(tried, key=lambda columns: (len(set(names) & set(columns)), len(columns)))
     missing = next(name for name in names if name not in header)
     raise ValueError(f"{source} has no column {missing!r}; there are {', '.join(header) or 'none'}")

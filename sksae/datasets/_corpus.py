@@ -82,6 +82,7 @@ def read_documents(module, path):
         texts = [(f"{module}.{topic}", text) for topic, text in sorted(topics.items())]
     else:
         texts = [(module, text) for text in _docstrings(tree)]
+    # As `inspect.getdoc` would show it.
     cleaned = ((name, inspect.cleandoc(text).strip()) for name, text in texts)
     return [(name, text) for name, text in cleaned if len(text) >= MIN_CHARACTERS]
 
@@ -109,6 +110,7 @@ def _attached(call):
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
         text = "".join(strings)
+        # Lines of templates such as "{input}", and escaped braces of str.format.
         yield re.sub(r"(?m)^\s*\{\w+\}\s*\n", "", text).replace("{{", "{").replace("}}", "}")
 
 
@@ -275,7 +277,7 @@ def is_held_out(module):
     (True, False)
     """
     digest = blake2b(module.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % 10 == 1
+    return int.from_bytes(digest, "big") % 10 == 1  # the same for everybody, unlike `hash`
 
 
 def drop_near_duplicates(documents):
@@ -294,7 +296,7 @@ def drop_near_duplicates(documents):
     earlier, originals = set(), []
     for module, text in documents:
         shingles = _shingles(text)
-        if 2 * len(shingles & earlier) < len(shingles):
+        if 2 * len(shingles & earlier) < len(shingles):  # less than half of it was there before
             originals.append((module, text))
             earlier |= shingles
     return originals
@@ -345,6 +347,7 @@ def _corpus_documents(source):
             f"install {source} with its Python source files"
         )
     n_chosen = min(len(documents), DOCUMENTS_PER_SOURCE)
+    # Evenly spaced over the documents.
     return [documents[i * len(documents) // n_chosen] for i in range(n_chosen)]
 
 
@@ -352,4 +355,5 @@ def _shingles(text):
     """Return hashes of all runs of eight words."""
     words = re.findall(r"\w+", text.lower())
     starts = range(max(1, len(words) - SHINGLE_WORDS + 1))
+    # 32 bits per run: an accidental match is rare, and does no harm.
     return {zlib.crc32(" ".join(words[i : i + SHINGLE_WORDS]).encode()) for i in starts}

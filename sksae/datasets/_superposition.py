@@ -150,12 +150,13 @@ def make_superposition(
     rng = np.random.default_rng(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     dictionary = _directions(rng, n_components, n_features, orthogonalize)
     bias = _bias(rng, bias, n_features)
+    # (n_components, n_factors), rows of norm 1
     loadings = _unit(rng.standard_normal((n_components, n_factors), dtype=np.float32))
     X, blocks = np.empty((n_samples, n_features), dtype=dtype), []
     for rows in gen_batches(n_samples, max(1, BLOCK_SIZE // n_components)):
         uniform = _uniform(rng, rows.stop - rows.start, loadings, correlation, hierarchy.roots)
         codes = _codes(rng, hierarchy.fires(uniform), magnitude, magnitude_std)
-        x = codes @ dictionary + bias
+        x = codes @ dictionary + bias  # (b, n_features)
         X[rows] = x + noise * rng.standard_normal(x.shape) if noise else x
         blocks.append(codes.astype(dtype))
     codes = sparse.vstack(blocks, format="csr")
@@ -197,9 +198,11 @@ class _Hierarchy:
 
     def fires(self, uniform):
         """Turn uniform draws into decisions, both of shape (b, n_components)."""
+        # Siblings that exclude each other share the draw of the eldest.
         uniform = uniform[:, self.source]
+        # (b, n_components)
         fires = (uniform >= self.low.astype(np.float32)) & (uniform < self.high.astype(np.float32))
-        for level in self.levels:
+        for level in self.levels:  # a child fires only where its parent does
             fires[:, level] &= fires[:, self.parents[level]]
         return fires
 
@@ -210,15 +213,17 @@ def _uniform(rng, n_samples, loadings, correlation, roots):
     if correlation:
         common = rng.standard_normal((n_samples, loadings.shape[1]), dtype=np.float32)
         specific = rng.standard_normal((n_samples, len(roots)), dtype=np.float32)
+        # (b, n_roots), standard normal with correlated columns
         gaussian = math.sqrt(correlation) * common @ loadings[roots].T
         gaussian += math.sqrt(1 - correlation) * specific
+        # The normal distribution function makes them uniform again.
         uniform[:, roots] = ndtr(gaussian)
     return uniform
 
 
 def _codes(rng, fires, magnitude, magnitude_std):
     """Return codes (b, n_components) as CSR in float64, where `fires` is true."""
-    columns = np.nonzero(fires)[1]
+    columns = np.nonzero(fires)[1]  # component of each code, row by row
     values = magnitude[columns] + magnitude_std[columns] * rng.standard_normal(len(columns))
     row_ends = np.r_[0, np.count_nonzero(fires, axis=1).cumsum()]
     codes = sparse.csr_array((np.maximum(values, 0), columns, row_ends), shape=fires.shape)
@@ -231,9 +236,12 @@ def _directions(rng, n_components, n_features, orthogonalize):
     rows = _unit(rng.standard_normal((n_components, n_features)))
     for _ in range(TIGHT_FRAME_STEPS * orthogonalize):
         # Alternate between the nearest tight frame and the nearest unit rows.
+        # Gram matrices are as small as they can be.
         wide = rows if n_components <= n_features else rows.T
         values, vectors = np.linalg.eigh(wide @ wide.T)
+        # Directions that the rows do not have.
         values = np.maximum(values, np.finfo(np.float64).eps * values[-1])
+        # (W W^T)^(-1/2) W, the nearest matrix with orthonormal rows
         frame = (vectors / np.sqrt(values)) @ (vectors.T @ wide)
         rows = _unit(frame if n_components <= n_features else frame.T)
     return rows
@@ -257,6 +265,7 @@ def _densities(density, min_density, exponent, n_components):
         powers = np.arange(1.0, n_components + 1) ** -check_scalar(
             exponent, "density_exponent", Real, min_val=0, include_boundaries="neither"
         )
+        # Powers go from 1 down, densities from `density` to `min_density`.
         span = powers[0] - powers[-1] if n_components > 1 else 1.0
         densities = min_density + (density - min_density) * (powers - powers[-1]) / span
         densities[0] = density

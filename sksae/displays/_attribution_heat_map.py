@@ -189,7 +189,9 @@ def _grid(table, value, n_features, n_tokens):
     positions, first, index = np.unique(table.position, return_index=True, return_inverse=True)
     values = np.zeros((len(lines), len(positions)))
     np.add.at(values, (line, index), column)
+    # By the sum over positions, (n_features,).
     strongest = np.argsort(-np.abs(values).sum(axis=1), kind="stable")[:n_features]
+    # Of the positions the strongest ones, in the order of the text.
     shown = np.sort(np.argsort(-np.abs(values[strongest]).sum(axis=0), kind="stable")[:n_tokens])
     names = dict(zip(line.tolist(), table.name.tolist(), strict=True))
     keys = list(lines)

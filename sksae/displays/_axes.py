@@ -51,6 +51,7 @@ def plain_log_ticks(axis):
     """Label a logarithmic axis with plain numbers, such as 5 rather than a power of ten."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+    # Labels at 1, 2 and 5 times each power of ten.
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
@@ -78,6 +79,7 @@ def noted_line(ax, value, note):
     line : matplotlib Line2D
     """
     line = ax.axvline(value, color=INK, linestyle="--", linewidth=1)
+    # Position of the line from the left, as a share of the width of the axes.
     share = ax.transAxes.inverted().transform(ax.transData.transform((value, 0)))[0]
     on_right = share < 0.5
     ax.annotate(

@@ -8,8 +8,7 @@ from sklearn.decomposition import PCA
 from sksae._params import Int, Option, Seed, check_option
 from sksae._signs import GREY, INK, place_labels
 from sksae.displays._axes import BLUE, check_matplotlib, percent, place, titled
-from sksae.displays._labels import latent_labels, set_names
-from sksae.displays._plotted_data import as_array, fitted_step
+from sksae.displays._plotted_data import as_array, fitted_step, latent_labels, set_names
 
 _NAMES = {"pca": "principal component", "umap": "UMAP"}
 _NEIGHBORS, _MIN_DISTANCE = 15, 0.05
@@ -160,7 +159,7 @@ class DecoderMapDisplay:
                 f"{directions.shape} instead."
             )
         norms = np.linalg.norm(directions, axis=1, keepdims=True)
-        directions = directions / np.where(norms > 0, norms, 1)
+        directions = directions / np.where(norms > 0, norms, 1)  # zero directions stay zero
         layout = {"pca": _principal, "umap": _umap}[method]
         display = cls(
             positions=layout(directions, random_state), density=density, axis_name=_NAMES[method]
@@ -198,13 +197,16 @@ class DecoderMapDisplay:
         from matplotlib.colors import LogNorm
 
         ax = place(self, ax, (6.4, 5.2))
+        # Rare latents are drawn last, on top of frequent ones.
         order = np.argsort(-density, kind="stable")
         fires, dead = order[density[order] > 0], order[density[order] == 0]
+        # Points of area by the number of latents.
         style = {"s": float(np.clip(8000 / len(points), 4, 40)), "linewidths": 0, **kwargs}
         if self.density is None:
             style = {"color": BLUE, **style}
         elif len(fires):
             low, high = density[fires].min(), density[fires].max()
+            # A logarithmic scale needs two ends.
             norm = LogNorm(low, high) if low < high else LogNorm(low / 2, min(2 * high, 1))
             style |= {"c": density[fires], "cmap": cmap, "norm": norm}
         self.points_ = ax.scatter(*points[fires].T, **style)
@@ -251,6 +253,7 @@ class DecoderMapDisplay:
 def _colorbar(ax, points):
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    # More than three decades: only powers of ten have labels.
     wide = points.norm.vmax > 1000 * points.norm.vmin
     bar = ax.figure.colorbar(
         points,

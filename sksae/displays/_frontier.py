@@ -224,6 +224,7 @@ class SparsityFrontierDisplay:
         display = cls(
             sparsity=np.asarray(comparison["l0"]),
             score=np.asarray(comparison[score]),
+            # Standard error of the mean, 0 where it is not known.
             score_error=np.nan_to_num(std / np.sqrt(n_fits)) + np.zeros(len(comparison["l0"])),
             groups=[str(name) for name in comparison["estimator"]],
             score_name=score.replace("_", " "),
@@ -260,7 +261,7 @@ class SparsityFrontierDisplay:
         x, y, error, groups = self._checked(annotate)
         is_finite = np.isfinite(x) & np.isfinite(y)
         ax = place(self, ax)
-        names = list(dict.fromkeys(groups[is_finite].tolist()))
+        names = list(dict.fromkeys(groups[is_finite].tolist()))  # in the order of the candidates
         self.lines_, self.best_ = [], None
         n_before = len(_error_bars(ax))  # lines of displays that share the axes
         for group, shown in zip(names, _legend_names(names, kwargs.pop("label", "")), strict=True):
@@ -283,6 +284,7 @@ class SparsityFrontierDisplay:
         ax.set_ylabel(self.score_name + several, parse_math=False)
         bare(ax)
         titled(ax, "Score by sparsity")
+        # Labels would collide where there are several lines.
         one_group = self.labels is not None and len(names) == 1
         if one_group if annotate is None else annotate:
             labels = [str(self.labels[i]) for i in np.flatnonzero(is_finite)]

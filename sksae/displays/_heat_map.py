@@ -8,8 +8,14 @@ import numpy as np
 from sksae._params import Int, check_option
 from sksae._signs import drawn, edges_visible, fit_columns
 from sksae.displays._axes import check_matplotlib, place, titled
-from sksae.displays._labels import latent_labels, names_by_latent, set_names
-from sksae.displays._plotted_data import codes_of, matrix, stored
+from sksae.displays._plotted_data import (
+    codes_of,
+    latent_labels,
+    matrix,
+    names_by_latent,
+    set_names,
+    stored,
+)
 
 _LABEL_INCHES = 0.12  # per label; with less space, every second or third latent has one
 _LABEL_COLUMNS = 16
@@ -213,9 +219,11 @@ class ActivationHeatmapDisplay:
         from matplotlib import colormaps
 
         n_rows, n_features = values.shape
+        # Inches: margins, and 0.16 per line or column, up to 80.
         size = (2.5 + 0.16 * min(n_features, 80), 1.2 + 0.16 * min(n_rows, 80))
         ax = place(self, ax, size)
         sizes = np.abs(values[(values != 0) & np.isfinite(values)])
+        # A few very strong codes would leave all others pale.
         top = float(np.quantile(sizes, 0.99)) if len(sizes) else 1.0
         low = -top if (values < 0).any() else 0
         cmap = cmap or (_SIGNED_CMAP if low else _POSITIVE_CMAP)
@@ -227,6 +235,7 @@ class ActivationHeatmapDisplay:
         self.image_ = ax.imshow(shown, cmap=cmap, **style)
         self.colorbar_ = None
         if colorbar:
+            # Codes that are stronger than the colours show.
             beyond = values.min(initial=0) < style["vmin"], values.max(initial=0) > style["vmax"]
             extend = ("neither", "max", "min", "both")[2 * beyond[0] + beyond[1]]
             self.colorbar_ = ax.figure.colorbar(
@@ -237,6 +246,7 @@ class ActivationHeatmapDisplay:
         return self
 
     def _label_axes(self, ax, n_rows, n_features):
+        # A colour bar takes from the width of the figure.
         inches = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
         every = _every(n_features, 0.85 * inches.width)
         names = self.names

@@ -91,6 +91,7 @@ class HighlightedText:
         """
         if isinstance(tokens, str):
             raise TypeError("tokens is a single string; a list of pieces of text is needed.")
+        # None keeps numpy from making a 2-D array of strings of one length.
         strings = np.array([*map(str, tokens), None], dtype=object)[:-1]
         values = np.asarray(activations, dtype=np.float64)
         if values.shape != strings.shape or not len(values) or not np.isfinite(values).all():
@@ -174,13 +175,14 @@ class HighlightedText:
         top = self._top(examples)
         pieces = list(_laid_out(examples, width))
         n_lines = max((line for line, *_ in pieces), default=0) + 1
+        # Width and height of a new figure.
         inches = width * _ADVANCE * _POINTS / 72, n_lines * _LEADING * _POINTS / 72
         points = None if ax is not None else _POINTS
         ax = place(self, ax, (inches[0] + _PAD, inches[1] + _PAD))
         ax.set_xlim(0, width)
         ax.axis("off")
         points, n_fitting = (points, n_lines) if points else _fitting(ax, width, n_lines)
-        ax.set_ylim(n_fitting, 0)
+        ax.set_ylim(n_fitting, 0)  # lines from top to bottom
         strings, properties = drawn([piece[2] for piece in pieces], family="monospace")
         style = {"fontsize": points, "color": INK, "va": "center", **properties, **kwargs}
         self.texts_, self.boxes_ = [], []
@@ -202,12 +204,14 @@ class HighlightedText:
                     f"examples must be objects of sksae.interpret.Example. Got a "
                     f"{type(example).__name__}; for tokens and numbers there is from_tokens."
                 )
+            if getattr(example, "image", None) is not None:
+                raise TypeError("examples are images, which ImageExamplesDisplay shows.")
         return examples
 
     def _top(self, examples):
         if self.max_activation is not None:
             return float(self.max_activation) or 1.0
-        return (
+        return (  # 1 where nothing fires, so that nothing is divided by 0
             max((float(np.abs(e.activations).max(initial=0)) for e in examples), default=0) or 1.0
         )
 
@@ -260,6 +264,7 @@ def _laid_out(examples, width):
             if column and column + columns(string) > width:
                 line, column = line + 1, 0
             for part in _parts(string, width):
+                # A part that does not fit begins the next line.
                 line += bool(column) and column + columns(part) > width
                 column = 0 if column + columns(part) > width else column
                 yield line, column, part, value, peak
@@ -281,6 +286,7 @@ def _fitting(ax, width, n_lines):
     ax.figure.draw_without_rendering()  # only now does a layout have its sizes
     box = ax.get_window_extent()
     wide, high = 72 * box.width / ax.figure.dpi, 72 * box.height / ax.figure.dpi
+    # The largest letters that fit both ways, at most those of a new figure.
     points = min(wide / width / _ADVANCE, high / n_lines / _LEADING, _POINTS)
     return points, high / points / _LEADING
 

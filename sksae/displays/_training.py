@@ -119,7 +119,7 @@ class TrainingCurveDisplay:
         if losses.ndim != 1 or not len(losses):
             raise ValueError(f"loss_curve must be one loss per pass. Got shape {losses.shape}.")
         ax = place(self, ax)
-        few = "o" if len(losses) <= 30 else None
+        few = "o" if len(losses) <= 30 else None  # marks only where passes can be told apart
         color, score_color = _colors(len(ax.lines))
         style = {"color": color, "marker": few, "markersize": 3.5, "label": "training loss"}
         (self.line_,) = ax.plot(np.arange(1, len(losses) + 1), losses, **{**style, **kwargs})

@@ -6,7 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 from sksae._params import Int, Option, check_option
 from sksae._signs import GREY, INK, place_labels
 from sksae.displays._axes import BLUE, RED, bare, check_matplotlib, place, titled
-from sksae.displays._labels import latent_labels, names_by_latent
+from sksae.displays._plotted_data import latent_labels, names_by_latent
 
 _LEAST = 1e-300  # a q-value that is not distinguished from 0
 _EFFECTS = {
@@ -185,6 +185,7 @@ class ContrastVolcanoDisplay:
             points = ax.scatter(effect[members], evidence[members], **style)
             setattr(self, attribute, points)
         shown = np.flatnonzero(is_drawn & selected)
+        # Strongest evidence first, then the largest effect.
         shown = shown[np.lexsort((-np.abs(effect[shown]), -evidence[shown]))][:n_annotated]
         ax.axvline(0, color=INK, linewidth=0.8, linestyle=":")
         self.limit_ = ax.axhline(-np.log10(self.alpha), color=INK, linewidth=0.8, linestyle="--")
@@ -214,6 +215,7 @@ class ContrastVolcanoDisplay:
 
 def _drawable(effect):
     """Return effects with the infinite ones a little beyond the largest finite one."""
+    # Infinite log odds or ratios have no place on the axis.
     finite = np.abs(effect[np.isfinite(effect)])
     edge = 1.1 * float(finite.max(initial=0)) or 1.0
     return np.where(np.isinf(effect), np.copysign(edge, effect), effect)

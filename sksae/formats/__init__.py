@@ -9,19 +9,17 @@ from sksae.formats._feature_json import read_feature_json, write_feature_json
 from sksae.formats._gemma_scope import read_gemma_scope, write_gemma_scope
 from sksae.formats._hub import from_pretrained
 from sksae.formats._llama_scope import read_llama_scope
-from sksae.formats._openai import read_openai
 from sksae.formats._publishing import push_to_hub, save_card
 from sksae.formats._reading import read
 from sksae.formats._row_normalizer import RowNormalizer
-from sksae.formats._saelens import read_saelens
-from sksae.formats._saelens_writing import write_saelens
+from sksae.formats._saelens import read_saelens, write_saelens
 from sksae.formats._sentence_transformers import (
     read_sentence_transformers,
     write_sentence_transformers,
 )
 from sksae.formats._sksae import load
 from sksae.formats._sparsify import read_sparsify, write_sparsify
-from sksae.formats._torch_files import read_goodfire, read_qwen_scope
+from sksae.formats._torch_files import read_goodfire, read_openai, read_qwen_scope
 from sksae.formats.neuronpedia import (
     read_neuronpedia,
     read_neuronpedia_features,

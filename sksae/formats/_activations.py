@@ -75,6 +75,7 @@ def read_fitted(sae, *, normalizers=(), transcoders=False):
     names = [name for name in (*objective.declared, FREQUENCY) if hasattr(sae, name + "_")]
     arrays = {name: to_torch(getattr(sae, name + "_")).cpu().numpy() for name in names}
     k = getattr(sae, "k_", None)
+    # A whole number of codes as an int, which JSON and other libraries tell from a float.
     k = int(k) if k is not None and float(k).is_integer() else k
     activation = _ACTIVATIONS[type(objective)]
     source, widths = getattr(sae, "source_", {}), getattr(sae, "widths_", None)

@@ -130,6 +130,7 @@ def read_dictionary_learning(path, *, dtype=None):
     elif activation in ("batchtopk", "matryoshka"):
         options["k"] = take(trainer, "k", POSITIVE, where)
     if activation == "matryoshka":
+        # Numbers of latents per group to widths of the nested dictionaries.
         widths = np.cumsum(arrays["group_sizes"]).astype(int).tolist()
         if not are_widths(widths) or widths[-1] != len(arrays["b_enc"]):
             raise ValueError(f"{where.parent / WEIGHTS} has group_sizes that do not add up.")
@@ -244,6 +245,7 @@ def _contents(record):
             "group_sizes": np.diff(record.widths, prepend=0),
         }
     if record.activation == "topk" or pooled:
+        # -1 stands for "not yet measured": the k largest are kept.
         threshold = arrays["threshold"][0] if pooled else np.float32(-1)
         biases = {"encoder.bias": bias_after(record), "b_dec": arrays["intercept"]}
         k = np.int32(max(1, round(record.k)))
@@ -265,7 +267,8 @@ def _gated(arrays):
     gain, wide = arrays["gain"], np.float64
     # That library encodes u = W (x - b_dec): the gate is u + gate_bias > 0, and the magnitude
     # exp(r_mag) u + mag_bias. Here W x and gain W x are taken, without the decoder's bias.
-    encoder = arrays["encoder_coef"] / gain[:, None]
+    encoder = arrays["encoder_coef"] / gain[:, None]  # (n, d)
+    # (n,), what the decoder's bias takes off the magnitudes
     shift = arrays["encoder_coef"].astype(wide) @ arrays["intercept"].astype(wide)
     dtype = encoder.dtype
     return {

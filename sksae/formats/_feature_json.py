@@ -135,9 +135,10 @@ def _content(record, transcoder_id, n_quantiles):
     sums = np.concatenate([[0.0], np.cumsum(counts)])
     largest, total = float(record.max_activation), float(sums[-1])
     edges = np.minimum(edges, largest)
-    up_to = np.interp(np.linspace(0, largest, _N_BINS + 1), edges, sums, left=0)
+    up_to = np.interp(np.linspace(0, largest, _N_BINS + 1), edges, sums, left=0)  # (n_bins + 1,)
     up_to[-1] = total
     histogram = np.diff(up_to)
+    # 99 percentiles of the firings.
     inverse = np.interp(np.arange(1, 100) * total / 100, sums, edges)
     return {
         "transcoder_id": transcoder_id,

@@ -97,6 +97,8 @@ def read_gemma_scope(path, *, dtype=None):
         arrays["b_dec"],
         threshold=arrays["threshold"],
         skip=arrays[_SKIP].T if _SKIP in arrays else None,
+        # The model multiplies embeddings by the root of their width, but the weights are for them
+        # as they were before.
         scale=len(arrays["w_enc"]) ** -0.5 if facts.get("site") == "embeddings" else 1.0,
         path=path,
     )
@@ -157,6 +159,7 @@ def write_gemma_scope(path, sae):
             W_dec=arrays["components"],
             b_enc=arrays["encoder_intercept"],
             b_dec=arrays["intercept"],
+            # ReLU is a threshold of 0.
             threshold=arrays.get("threshold", np.zeros_like(arrays["encoder_intercept"])),
         )
     return path

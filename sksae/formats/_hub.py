@@ -107,6 +107,7 @@ def from_pretrained(
     check_option("local_files_only", local_files_only, Bool())
     path = Path(repo_or_path)
     if path.exists():
+        # A path comes before a repository of the same name.
         return read(_inside(path, name), format=format, **options)
     repo, name = _resolved(str(repo_or_path), name)
     hub = _Hub(repo, revision, cache_dir, token, local_files_only=local_files_only)
@@ -114,13 +115,14 @@ def from_pretrained(
     place = _place(repo, name, files)
     folder = hub.download(_needed(place, files, format, options.get("layer")))
     model = read(folder / place, format=format, **options)
-    for one in model if isinstance(model, list) else [model]:
-        *_, sae = estimator_layers(one)
+    for part in model if isinstance(model, list) else [model]:
+        *_, sae = estimator_layers(part)
         if repo in CENTERED:
             center_rows(sae)
             sae.source_["centered_rows"] = True
         source = getattr(sae, "source_", {})  # a file of sksae's own may say nothing
         facts = {name: value for name, value in source.items() if value is not None}
+        # What the repository says about its model, else what the file says.
         model_name = model_of(repo) or facts.get("model")
         location = {"repo": repo, "name": place, "revision": folder.name, "model": model_name}
         sae.source_ = {**facts, **{k: v for k, v in location.items() if v is not None}}
@@ -274,9 +276,9 @@ def _needed(place, files, written_by="auto", layer=None):
         beside = (CONFIG, *TRAINING_CONFIGS) if LAYER_FILE.fullmatch(folder.name) else ()
         candidates = [_join(folder.parent, name) for name in beside]
         return [place, *(file for file in candidates if file in files)]
-    own = _join(folder, OWN_FILE)
-    if own in files and written_by in ("auto", "sksae"):
-        return [own]
+    own_file = _join(folder, OWN_FILE)
+    if own_file in files and written_by in ("auto", "sksae"):
+        return [own_file]
     names = {sign for _, signs in SIGNS for sign in signs} | set(_BESIDE)
     if FOLDER.fullmatch(folder.name):
         names |= set(WEIGHTS)

@@ -186,6 +186,7 @@ def _weights(config, arrays, act, scales, path):
         intercept,
         threshold=threshold,
         scale=scales[0],
+        # A threshold has been divided by the norms already.
         by_norm=by_norm and act == "topk",
         path=path,
     )

@@ -18,7 +18,7 @@ from sksae._signs import visible
 from sksae.autoencoders import BaseSAE
 from sksae.formats._hub import hub_errors_translated
 from sksae.formats._reading import OWN_FILE
-from sksae.formats._saelens_writing import write_saelens
+from sksae.formats._saelens import write_saelens
 from sksae.formats._sksae import load
 
 _CARD = "README.md"
@@ -242,10 +242,10 @@ def _check_estimator(sae):
 
 def _write_files(folder, sae, extractor, *, saelens):
     """Write sksae's own file, which has all that an extractor says, and those of SAELens."""
-    own = sae.save(Path(folder) / OWN_FILE, extractor=extractor)
+    own_file = sae.save(Path(folder) / OWN_FILE, extractor=extractor)
     if not saelens:
         return
-    written = load(own)
+    written = load(own_file)
     origin = getattr(written, "source_", {})
     hook = {}
     if origin.get("site") in IN_BLOCKS and isinstance(origin.get("layer"), int):
@@ -277,7 +277,7 @@ def _refusals_translated(repo):
 
 
 def _front_matter(origin, dataset, license_name):
-    """Return the head in YAML, of which JSON is a part."""
+    """Return the front matter in YAML, of which JSON is a subset."""
     entries = {"library_name": "sksae", "license": license_name}
     if isinstance(origin.get("model"), str) and _HUB_NAME.fullmatch(origin["model"]):
         entries["base_model"] = origin["model"]
@@ -301,6 +301,7 @@ def _measures(sae, X, metrics):
     numbers = {}
     if hasattr(sae, "activation_frequency_"):
         frequency = to_torch(sae.activation_frequency_).double()
+        # The sum of the frequencies is the mean number of active latents per row.
         numbers = {"l0": float(frequency.sum()), "dead": float((frequency == 0).double().mean())}
     if X is not None and not hasattr(sae, "predict"):
         numbers["explained_variance"] = float(sae.score(X))
@@ -310,7 +311,9 @@ def _measures(sae, X, metrics):
         if not isinstance(value, Real):
             raise TypeError(f"The measure {measure!r} must be a number. Got {value!r}.")
     numbers |= metrics
+    # Standard errors have the name of their measure.
     errors = {measure: numbers.get(f"{measure}_se") for measure in numbers}
+    # Measures that are known, in the order of the card, then others.
     ordered = [*(m for m in _MEASURES if m in numbers), *(m for m in numbers if m not in _MEASURES)]
     return {
         _MEASURES.get(m, m): f"{numbers[m]:.4g}" + (f" ± {errors[m]:.2g}" if errors[m] else "")
@@ -320,14 +323,14 @@ def _measures(sae, X, metrics):
 
 
 def _origin(origin, dataset):
-    """Return what is known about the activations, by its descriptions."""
-    known = {_ORIGIN[key]: value for key, value in origin.items() if key in _ORIGIN}
-    known = {key: value for key, value in known.items() if value is not None}
-    return {**({} if dataset is None else {"data": dataset}), **known}
+    """Return the known facts about the activations, by their descriptions."""
+    facts = {_ORIGIN[key]: value for key, value in origin.items() if key in _ORIGIN}
+    facts = {key: value for key, value in facts.items() if value is not None}
+    return {**({} if dataset is None else {"data": dataset}), **facts}
 
 
 def _table(title, entries):
-    """Return a table of Markdown in which no text is more than text."""
+    """Return a Markdown table whose texts are escaped."""
     if not entries:
         return ""
     lines = [f"| {_text(key)} | {_text(value)} |" for key, value in entries.items()]

@@ -63,7 +63,7 @@ def raw_units(
     encoder, decoder = np.ascontiguousarray(encoder), np.ascontiguousarray(decoder)
     # W (x - origin) + b = W x + (b - W origin), and the same of magnitudes times their gain.
     shift = 0.0 if origin is None else product(encoder, origin)
-    gain = np.ones(len(encoder)) if log_gain is None else _exp(log_gain, dtype, path)
+    gain = np.ones(len(encoder)) if log_gain is None else _exp(log_gain, dtype, path)  # (n,)
     bias = bias.astype(np.float64) - gain * shift
     weights = {}
     if gate is not None:
@@ -71,11 +71,12 @@ def raw_units(
         gate = gate.astype(np.float64) - shift
         threshold = np.maximum(bias - gain * gate, 0.0)
         weights = {"gate_intercept": gate, "gain": gain}
-    factor = gain * scale
+    factor = gain * scale  # (n,)
     if by_norm:
         norms = np.linalg.norm(decoder, axis=1)
         factor, bias = factor * norms, bias * norms
         # Codes are |D_j| times as large, and their rows of the decoder have norm 1.
+        # A latent without a direction keeps its zeros.
         decoder = decoder / np.where(norms > 0, norms, 1)[:, None]
     with np.errstate(over="ignore", invalid="ignore"):
         if np.any(factor != 1):
@@ -103,7 +104,8 @@ def center_rows(sae):
     """
     for name in ("encoder_coef", *sae._objective.linear_maps):
         coef = getattr(sae, name + "_")
-        mean = coef.mean(axis=1, keepdims=True, dtype=np.float64)
+        mean = coef.mean(axis=1, keepdims=True, dtype=np.float64)  # (m, 1)
+        # E x_c = E x - mean(x) E 1 = (E - mean(E)) x, with the mean of each row of E.
         setattr(sae, name + "_", coef - mean.astype(coef.dtype))
 
 

@@ -1,4 +1,4 @@
-"""Whichever library wrote it: find out, and read it."""
+"""Reader of any format: it finds the library that wrote a file or folder."""
 
 import re
 
@@ -15,7 +15,6 @@ from sksae.formats._circuit_tracer import (
 from sksae.formats._dictionary_learning import read_dictionary_learning
 from sksae.formats._gemma_scope import read_gemma_scope
 from sksae.formats._llama_scope import read_llama_scope
-from sksae.formats._openai import read_openai
 from sksae.formats._saelens import read_saelens
 from sksae.formats._sentence_transformers import (
     is_sparse_autoencoder,
@@ -27,6 +26,7 @@ from sksae.formats._torch_files import (
     GOODFIRE_FILE,
     QWEN_FILE,
     read_goodfire,
+    read_openai,
     read_qwen_scope,
 )
 
@@ -154,7 +154,7 @@ def _recognised(path):
 
 
 def _format_of_file(name):
-    """Return the format that a file has the name of, None if there is none."""
+    """Return the format that the name of a file belongs to, or None."""
     return next((kind for kind, pattern in FILES if pattern.fullmatch(name)), None)
 
 
@@ -164,7 +164,7 @@ def _is_place(path):
 
 
 def _sign(folder):
-    """Return the format that a folder has the files of, None if there is none."""
+    """Return the format whose files a folder has, or None."""
     matching_formats = (
         name for name, files in SIGNS if all((folder / file).is_file() for file in files)
     )

@@ -144,6 +144,7 @@ def resolve(release, name):
     ValueError
         If no rule knows the release, or the id is not one of its ids.
     """
+    # Several rules may share a pattern, with other ids.
     rules = [rule for rule in _RULES if re.fullmatch(rule.release, release)]
     if not rules:
         raise ValueError(
@@ -191,7 +192,7 @@ def model_of(repo):
     """Return the model that a repository's autoencoders are of, where its name says so."""
     owner, _, name = repo.partition("/")
     if m := re.fullmatch(r"gemma-scope-2-(\w+)-(pt|it)", name):
-        base = m[1] == "270m" and m[2] == "pt"
+        base = m[1] == "270m" and m[2] == "pt"  # the one pretrained model without an ending
         return f"google/gemma-3-{m[1]}" + ("" if base else f"-{m[2]}")
     if m := re.fullmatch(r"gemma-scope-(\w+)-(pt|it)-\w+", name):
         return f"google/gemma-2-{m[1]}" + ("-it" if m[2] == "it" else "")

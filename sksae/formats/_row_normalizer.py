@@ -98,6 +98,7 @@ class RowNormalizer(DocLinked, OneToOneFeatureMixin, TransformerMixin, BaseEstim
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         mean, size = self._of(X)
         if self.method == "layer_norm":
+            # As OpenAI's code does, which adds it to the size and not to the variance.
             return (X - mean) / (size + X.dtype.type(_EPSILON))
         return X / size
 
@@ -138,8 +139,10 @@ class RowNormalizer(DocLinked, OneToOneFeatureMixin, TransformerMixin, BaseEstim
         if self.method == "layer_norm":
             mean = X.mean(axis=1, keepdims=True)
             squares = np.square(X - mean).sum(axis=1, keepdims=True)
+            # Sample standard deviation, (n_samples, 1).
             return mean, np.sqrt(squares / max(X.shape[1] - 1, 1))
         norm = np.linalg.norm(X, axis=1, keepdims=True)
+        # Of a row of standard normal numbers it is about 1.
         size = norm / X.dtype.type(np.sqrt(X.shape[1]))
         return np.zeros_like(size), np.where(size > 0, size, 1).astype(X.dtype)
 

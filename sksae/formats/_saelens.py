@@ -5,8 +5,9 @@ import re
 import numpy as np
 from sklearn.pipeline import make_pipeline
 
-from sksae._files import as_path
-from sksae._params import Option, check_option
+from sksae._files import as_path, write_safetensors
+from sksae._params import Instance, Option, check_option
+from sksae.formats._activations import only, read_fitted
 from sksae.formats._raw_units import center_rows, estimator, raw_units
 from sksae.formats._row_normalizer import RowNormalizer
 from sksae.formats._sources import (
@@ -20,7 +21,7 @@ from sksae.formats._sources import (
     take,
     text_or_none,
 )
-from sksae.formats._tensors import read_object, read_tensors
+from sksae.formats._tensors import read_object, read_tensors, write_json
 
 WEIGHTS, CONFIG, SPARSITY = "sae_weights.safetensors", "cfg.json", "sparsity.safetensors"
 NORMALIZERS = {"layer_norm": "layer_norm", "constant_norm_rescale": "norm"}
@@ -60,6 +61,7 @@ _LAYOUTS = {
     },
 }
 _TO_TARGETS = {"W_enc": "d n", "W_dec": "n t", "b_enc": "n", "b_dec": "t"}
+
 for _name in TRANSCODERS:
     _LAYOUTS[_name] = {
         **_TO_TARGETS,
@@ -70,6 +72,26 @@ _OLD_NAMES = {
     "hook_point": "hook_name",
     "hook_point_head_index": "hook_head_index",
     "activation_fn_str": "activation_fn",
+}
+
+_VERSION = "6.0.0"  # below it, SAELens drops the metadata
+_ARCHITECTURES = {
+    "relu": "standard",
+    "topk": "topk",
+    "jumprelu": "jumprelu",
+    "batchtopk": "jumprelu",
+    "matryoshka": "jumprelu",
+    "gated": "gated",
+}
+_TRANSCODERS = {(activation, "skip" in name): name for name, activation in TRANSCODERS.items()}
+_METADATA = {
+    "hook_name": "hook_name",
+    "hook_name_out": "hook_name_out",
+    "model": "model_name",
+    "neuronpedia_id": "neuronpedia_id",
+    "dataset": "dataset_path",
+    "context_size": "context_size",
+    "prepend_bos": "prepend_bos",
 }
 
 
@@ -297,3 +319,120 @@ def _source(config, architecture):
         context_size=config.get("context_size"),
         prepend_bos=config.get("prepend_bos"),
     )
+
+
+def write_saelens(path, sae, *, metadata=None):
+    """Write an estimator as a directory that SAELens 6 reads.
+
+    Everything is in the unit of the rows, with nothing subtracted before encoding, so that
+    `read_saelens` gives the same numbers back; those of a gate to the last digit or so. A
+    transcoder's gate or pooled threshold becomes the thresholds that it is equal to.
+
+    Parameters
+    ----------
+    path : str or Path
+        The directory; made if needed.
+    sae : BaseSAE or Pipeline
+        A fitted estimator, or a pipeline of a `RowNormalizer` and one. SAELens has transcoders of
+        a ReLU and of thresholds.
+    metadata : dict, default=None
+        Entries for the metadata, such as ``{"hook_name": "blocks.3.hook_resid_post"}``; they win
+        over what ``source_`` says.
+
+    Returns
+    -------
+    path : Path
+        The directory.
+
+    Raises
+    ------
+    ValueError
+        If the estimator does what SAELens cannot.
+
+    See Also
+    --------
+    read_saelens : Reads such directories.
+
+    Examples
+    --------
+    >>> import json
+    >>> from tempfile import TemporaryDirectory
+    >>> from sksae import TopKSAE
+    >>> from sksae.datasets import make_superposition
+    >>> from sksae.formats import write_saelens
+    >>> X, _, _ = make_superposition(500, 8, 16, random_state=0)
+    >>> sae = TopKSAE(16, k=2, max_iter=5, random_state=0).fit(X)
+    >>> with TemporaryDirectory() as folder:
+    ...     path = write_saelens(folder, sae, metadata={"hook_name": "blocks.3.hook_resid_post"})
+    ...     config = json.loads((path / "cfg.json").read_text())
+    >>> config["architecture"], config["k"], config["metadata"]["hook_name"]
+    ('topk', 2, 'blocks.3.hook_resid_post')
+    """
+    check_option("metadata", metadata, Instance(dict, type(None), description="a dict or None"))
+    record = read_fitted(sae, normalizers=tuple(NORMALIZERS.values()), transcoders=True)
+    if record.transcoder:
+        held = ("relu", "jumprelu", "batchtopk", "matryoshka", "gated")
+        only(record, held, "A transcoder of SAELens")
+    arrays, path = record.arrays, as_path(path)
+    tensors = _written_tensors(record)
+    names = {method: name for name, method in NORMALIZERS.items()}
+    config = {
+        "architecture": _written_architecture(record),
+        "d_in": arrays["encoder_coef"].shape[1],
+        "d_sae": len(arrays["components"]),
+        "dtype": str(arrays["components"].dtype),
+        "device": "cpu",
+        "apply_b_dec_to_input": False,
+        "normalize_activations": names[record.normalizer.method] if record.normalizer else "none",
+        "reshape_activations": "none",
+    }
+    if record.transcoder:
+        config["d_out"] = len(arrays["intercept"])
+    if record.activation == "topk":
+        config |= {"k": record.k, "rescale_acts_by_decoder_norm": False}
+    config["metadata"] = _metadata(record, metadata)
+    write_safetensors(path / WEIGHTS, tensors)
+    if "activation_frequency" in arrays:
+        logs = np.log10(arrays["activation_frequency"] + FIRING_FLOOR)
+        write_safetensors(path / SPARSITY, {"sparsity": logs})
+    write_json(path / CONFIG, config)
+    return path
+
+
+def _written_architecture(record):
+    """Return the name of the activation; the gate of a transcoder is a threshold there."""
+    if not record.transcoder:
+        return _ARCHITECTURES[record.activation]
+    activation = "relu" if record.activation == "relu" else "jumprelu"
+    return _TRANSCODERS[activation, "skip_coef" in record.arrays]
+
+
+def _written_tensors(record):
+    arrays = record.arrays
+    tensors = {"W_dec": arrays["components"], "b_dec": arrays["intercept"]}
+    if record.activation == "gated" and not record.transcoder:
+        gain = arrays["gain"]
+        # There, magnitudes are exp(r_mag) W x + b_mag; here the gain is in the encoder.
+        tensors["W_enc"] = (arrays["encoder_coef"] / gain[:, None]).T
+        tensors["b_gate"], tensors["r_mag"] = arrays["gate_intercept"], np.log(gain)
+        tensors["b_mag"] = arrays["encoder_intercept"]
+    else:
+        tensors["W_enc"], tensors["b_enc"] = arrays["encoder_coef"].T, arrays["encoder_intercept"]
+        if "threshold" in arrays:
+            tensors["threshold"] = arrays["threshold"]
+        if "skip_coef" in arrays:
+            tensors["W_skip"] = arrays["skip_coef"]
+    return tensors
+
+
+def _metadata(record, metadata):
+    facts = {theirs: record.source.get(ours) for ours, theirs in _METADATA.items()}
+    facts = {name: value for name, value in facts.items() if value is not None}
+    if record.activation in ("batchtopk", "matryoshka") and not record.transcoder:
+        details = {"k": record.k}
+        facts["training_architecture"] = "batchtopk"
+        if record.widths is not None:
+            facts["training_architecture"] = MATRYOSHKA
+            details["matryoshka_widths"] = list(record.widths)
+        facts["training_architecture_details"] = details
+    return {"sae_lens_version": _VERSION, **facts, **(metadata or {})}

@@ -151,6 +151,7 @@ def _estimator(header, arrays):
     if "source" in header:
         sae.source_ = _restored(header["source"])
     _add_words(sae, header)
+    # Arrays of a stream are there if and only if its numbers are.
     if ("stream" in header) != (len(weights) < len(arrays)):
         raise ValueError("its state of partial_fit is not whole")
     if "stream" in header:
@@ -205,7 +206,7 @@ def _scalars(sae, scalars):
 
 
 def _resolve(sae, values):
-    """Have the objective that the fit had: parameters that were None, or changed since, as then."""
+    """Restore the objective of the fit, with its parameters as they were resolved then."""
     as_fitted = clone(sae)
     for name, value in values.items():
         owner = as_fitted if name in as_fitted._param_rules else as_fitted._settings
@@ -243,7 +244,7 @@ def _add_words(sae, header):
     if "feature_names_in" in header:
         names = header["feature_names_in"]
         if len(names) != sae.n_features_in_ or not all(isinstance(name, str) for name in names):
-            raise ValueError("feature_names_in has not one name a column")
+            raise ValueError("feature_names_in does not have one name per column")
         sae.feature_names_in_ = np.array(names, dtype=object)
     sae.set_feature_names(_by_component(header.get("feature_names", {})))
     explanations = _by_component(header.get("explanations", {}))
@@ -295,6 +296,7 @@ def _stream(sae, numbers, given):
 
 def _stream_shapes(sae, weights, *, one_scale):
     d, (m, t) = sae.n_features_in_, sae.components_.shape
+    # A transcoder's unit covers inputs and targets.
     total = d + t if hasattr(sae, "single_target_") else d
     axes = {"m": m, "d": d, "t": t}
     shapes = {
@@ -306,6 +308,7 @@ def _stream_shapes(sae, weights, *, one_scale):
     return {**shapes, **sizes, "generator": None}
 
 
+# Of a Mersenne Twister: words of its state, and one more than the largest word.
 _WORDS, _LARGEST = 624, 2**32
 _HALVES = 2**31  # of the first word only the highest bit is part of the state
 _FIELDS = np.dtype(

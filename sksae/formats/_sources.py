@@ -55,12 +55,12 @@ def take(config, name, rule, path, *, default=...):
 
 
 def text_or_none(config, *names):
-    """Return the first of these entries that is a str with something in it."""
+    """Return the first of these entries that is a str and not empty."""
     values = (config.get(name) for name in names)
     return next((value for value in values if isinstance(value, str) and value), None)
 
 
 def brief(value):
-    """Return the beginning of what a value looks like, in little time whatever it holds."""
+    """Return the beginning of the `repr` of a value, quickly however large the value is."""
     text = _BRIEF.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

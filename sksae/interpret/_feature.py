@@ -183,6 +183,7 @@ class Feature:
             return []
         total = self.weights.sum()
         # Share of the firings that are stronger than the middle of what an example represents.
+        # Examples are sorted from strong to weak, and each stands for `weights` firings.
         middle = (np.cumsum(self.weights) - self.weights / 2) / total
         number = np.minimum((middle * n_quantiles).astype(int), n_quantiles - 1)
         quantiles = []

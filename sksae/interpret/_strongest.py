@@ -70,6 +70,7 @@ class StrongestPool:
         # Sorting is stable, so that of equal values the one in the earliest row comes first.
         order = np.lexsort((-entries.value, entries.bucket))
         order = order[_is_first(entries.identity[order])]
+        # At most `size` entries per feature.
         order = order[ranks_in_runs(entries.bucket[order]) < self.size]
         self.entries = taken(entries, order)
         is_last = ranks_in_runs(self.entries.bucket) == self.size - 1  # of a full list
@@ -79,6 +80,7 @@ class StrongestPool:
 def _is_first(values):
     """Return a mask of the values that have not come before; fast where most come once."""
     is_first = np.ones(len(values), dtype=bool)
+    # Only values that come several times need the slower search for their first place.
     ascending = np.sort(values)
     repeated = ascending[1:][ascending[1:] == ascending[:-1]]
     lines = np.flatnonzero(np.isin(values, repeated))
@@ -113,6 +115,7 @@ def strongest_entries(codes, features, text, size):
     for bucket, row, value in positive_codes(codes, features):
         enters = pool.can_enter(bucket, value)
         bucket, row, value = bucket[enters], row[enters], value[enters]
+        # Pairs of feature and text as one number.
         waiting.append(Entries(bucket, row, value, bucket * n_texts + text[row]))
         n_waiting += len(row)
         # A merge sorts the pool too: it waits for as many entries as there are in it.
@@ -132,11 +135,13 @@ def positive_codes(codes, features):
     n_rows, width = codes.shape
     position = np.full(width, -1)  # of each column in `features`, -1 if it is not chosen
     position[features] = np.arange(len(features))
+    # Each block has about BLOCK_SIZE stored codes.
     per_row = max(1, codes.nnz // max(n_rows, 1)) if sparse.issparse(codes) else width
     step = max(1, BLOCK_SIZE // per_row)
     for start in range(0, n_rows, step):
         block = codes[start : start + step]
         if sparse.issparse(block):
+            # Row of each stored code.
             row = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
             column, value = block.indices, block.data
         else:
@@ -153,7 +158,7 @@ def values_of(codes, start, stop, feature):
     """Return column `feature` of the rows start to stop as a float64 array."""
     if not sparse.issparse(codes):
         return codes[start:stop, feature].astype(np.float64)
-    bounds = codes.indptr[start : stop + 1]
+    bounds = codes.indptr[start : stop + 1]  # first entry of each row, and one past the last
     entries = np.flatnonzero(codes.indices[bounds[0] : bounds[-1]] == feature) + bounds[0]
     values = np.zeros(stop - start)
     # The row of an entry is the last one that begins at or before it.

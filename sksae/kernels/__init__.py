@@ -4,7 +4,7 @@ Tensors in, tensors out; nothing here knows an estimator. The forms are plain to
 device and dtype; a faster form of one of them goes behind the same name.
 """
 
-from sksae.kernels._active import ActiveSet, flat_nonzero, runs_on, update_latents
+from sksae.kernels._active import ActiveSet, compiled_for, flat_nonzero, runs_on
 from sksae.kernels._search import Rule, Search, halves, pooled_cut
 from sksae.kernels._selection import (
     keep_top_k,
@@ -15,11 +15,14 @@ from sksae.kernels._selection import (
     where_top_k,
 )
 from sksae.kernels._straight_through import heaviside, jump_relu, near_threshold
+from sksae.kernels._update import adam_step, project, update_latents
 
 __all__ = [
     "ActiveSet",
     "Rule",
     "Search",
+    "adam_step",
+    "compiled_for",
     "flat_nonzero",
     "halves",
     "heaviside",
@@ -28,6 +31,7 @@ __all__ = [
     "near_threshold",
     "pooled_cut",
     "positive_part",
+    "project",
     "runs_on",
     "threshold_codes",
     "top_k",

@@ -78,6 +78,8 @@ class ActiveSet:
             from sksae.kernels import _triton
 
             return _triton.dots(left, right, self.pointer, self.latents) + values
+        if loops := compiled_for(left):
+            return loops.dots(left, right, self.pointer, self.latents, values)
         # sampled_addmm computes beta * sampled + left right^T at the entries of `sampled` alone.
         sampled = _csr(self.pointer, self.latents, values, (self.n_rows, self.n_latents))
         beta = float(bias is not None)
@@ -90,6 +92,8 @@ class ActiveSet:
     @cached_property
     def by_latent(self):
         """The entries sorted by latent: ``(order, rows, pointer)``, the last of shape (m + 1,)."""
+        if self.latents.device.type == "cpu" and (loops := _compiled_loops()):
+            return loops.by_latent(self.latents, self.pointer, self.n_latents)
         # Stable: the rows of a latent stay ascending, and sums over them have one order.
         latents, order = torch.sort(self.latents, stable=True)
         return order, self.rows[order], count_pointer(latents, self.n_latents)
@@ -99,36 +103,32 @@ class ActiveSet:
         return values.new_zeros(self.n_latents).index_add_(0, self.latents, values)
 
 
-def update_latents(weight, moments, segments, **step):
-    """One step of Adam by the sums that the gradient of `weight` is, where Triton runs.
-
-    Parameters
-    ----------
-    weight : Tensor of shape (m, d)
-    moments : pair of Tensor of shape (m, d)
-    segments : callable
-        Returns what `segment_sums` takes, ``(values, pointer, indices, matrix)`` with the latents
-        as segments, or None if the gradient is more than that.
-    **step
-        The rest of what ``_triton.update_latents`` takes.
-
-    Returns
-    -------
-    done : bool
-        False where the gradient has to be made first.
-    """
-    gradient = segments() if uses_triton(weight) else None
-    if gradient is None:
-        return False
-    from sksae.kernels import _triton
-
-    _triton.update_latents(weight, moments, gradient, **step)
-    return True
-
-
 def uses_triton(tensor):
     """Whether products with this tensor are Triton's."""
     return tensor.is_cuda
+
+
+def compiled_for(tensor):
+    """Return the module of compiled loops, or None where plain torch is to be used instead.
+
+    Loops are for float32 and float64 on the CPU, and need numba.
+    """
+    is_looped = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+    return _compiled_loops() if is_looped and not uses_triton(tensor) else None
+
+
+@cache
+def _compiled_loops():
+    # Without numba, beside a numpy that it does not know, or with its compiler switched off.
+    try:
+        from numba import config
+
+        from sksae.kernels import compiled
+
+        compiled.nth_largest(torch.zeros(1), 1)  # whether there is a compiler, or what it made
+    except Exception:  # whatever a compiler may raise: there is another way
+        return None
+    return None if config.DISABLE_JIT else compiled
 
 
 def flat_nonzero(mask):
@@ -164,6 +164,8 @@ def segment_sums(values, indices, pointer, matrix):
         from sksae.kernels import _triton
 
         return _triton.segment_sums(values, pointer, indices, matrix)
+    if loops := compiled_for(matrix):
+        return loops.segment_sums(values, indices, pointer, matrix)
     # A bag is a segment, and one index and one weight belong to each of its entries.
     return embedding_bag(
         indices,

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from sksae.kernels._active import ActiveSet, flat_nonzero, uses_triton
+from sksae.kernels._active import ActiveSet, compiled_for, flat_nonzero, uses_triton
 
 MARGIN = 12
 """Candidates beyond k that a rough product proposes."""
@@ -108,6 +108,8 @@ def where_positive(gate, values):
 def refined_top_k(z, x, coef, bias, k, *, magnitude=False):
     """The k largest exact entries of every row, preselected by the rough pre-activations `z`."""
     m = z.shape[1]
+    if not magnitude and (loops := compiled_for(x)):
+        return loops.refined_top_k(z, x, coef, bias, k)
     rough, latents = grouped_top_k(z, min(k + MARGIN, m), settle=False, magnitude=magnitude)
     rough = rough.to(x.dtype)
     exact = ActiveSet.from_rows(latents, m).dots(x, coef, bias).view(rough.shape)

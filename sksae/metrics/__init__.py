@@ -1,6 +1,14 @@
 """Metrics of reconstruction, sparsity and dictionaries, and scorers made from them."""
 
-from sksae.metrics._detection import latent_precision_recall_f1
+from sksae.metrics._code_measures import (
+    dead_fraction,
+    dense_fraction,
+    l0,
+    l0_per_row,
+    l1,
+    latent_density,
+    latent_precision_recall_f1,
+)
 from sksae.metrics._dictionaries import (
     dictionary_redundancy,
     dictionary_uniqueness,
@@ -27,14 +35,6 @@ from sksae.metrics._scorers import (
     neg_l0_scorer,
     neg_mean_squared_error_scorer,
     sae_scorer,
-)
-from sksae.metrics._sparsity import (
-    dead_fraction,
-    dense_fraction,
-    l0,
-    l0_per_row,
-    l1,
-    latent_density,
 )
 
 __all__ = [

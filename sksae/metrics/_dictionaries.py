@@ -65,7 +65,7 @@ def nearest_atoms(dictionary, other=None, *, absolute=False):
     check_widths(atoms, others, "dictionary", "other")
     similarities, indices = np.empty(len(atoms)), np.empty(len(atoms), dtype=np.intp)
     for rows in gen_batches(len(atoms), max(1, BLOCK_SIZE // len(others))):
-        cosines = atoms[rows] @ others.T
+        cosines = atoms[rows] @ others.T  # (b, m_other)
         if absolute:
             np.abs(cosines, out=cosines)
         if other is None:  # no atom is its own neighbour
@@ -82,9 +82,10 @@ def unit_rows(dictionary, name):
         rows = rows.detach().cpu()
         with threads_for(rows.numel()):
             rows = (rows.float() if rows.dtype == torch.bfloat16 else rows).numpy()
+    # float64 stays; float16 and bfloat16 become float32, integers become float64.
     in_float32 = rows.dtype.kind == "f" and rows.dtype.itemsize < 8
     rows = rows.astype(np.float32 if in_float32 else np.float64)
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))  # summed in float64, (m,)
     if not np.isfinite(norms).all():
         raise ValueError(f"{name} contains NaN or infinity.")
     rows /= np.where(norms > 0, norms, 1.0)[:, None].astype(rows.dtype)
@@ -233,8 +234,9 @@ def matched_cosines(dictionary, other, *, absolute=False):
     """
     atoms, others = unit_rows(dictionary, "dictionary"), unit_rows(other, "other")
     check_widths(atoms, others, "dictionary", "other")
-    cosines = atoms @ others.T
+    cosines = atoms @ others.T  # (m, m_other)
     cosines = np.abs(cosines) if absolute else cosines
+    # The Hungarian method.
     return cosines[linear_sum_assignment(cosines, maximize=True)]
 
 

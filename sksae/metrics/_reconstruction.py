@@ -25,10 +25,12 @@ class VarianceAndError:
 
     def update(self, x, x_hat, weight=None):
         """Add rows of shape (b, d) in float64, with weights of shape (b,) or None."""
-        weight = np.ones(len(x)) if weight is None else weight
+        weight = np.ones(len(x)) if weight is None else weight  # (b,)
         total = weight.sum()
         if total == 0:
             return self
+        # Sums of groups of rows are merged as in Chan, Golub and LeVeque (1979), who subtract no
+        # large numbers from each other.
         mean = weight @ x / total
         shift, centered = mean - self.mean, x - mean
         self.scatter += sum_dots(centered, centered, weight)
@@ -365,7 +367,7 @@ def relative_reconstruction_bias(X, X_reconstructed, *, centered=False, sample_w
         cross += sum_dots(x - center, centered_hat, weight)
     if norm == 0:
         return 0.0  # the reconstruction is zero: complete shrinkage
-    return float(norm / cross) if cross else np.inf
+    return float(norm / cross) if cross else np.inf  # no component along X: the ratio has no bound
 
 
 def l2_ratio(X, X_reconstructed, *, sample_weight=None):
@@ -411,7 +413,7 @@ def l2_ratio(X, X_reconstructed, *, sample_weight=None):
     total, ratios = 0.0, 0.0
     for x, x_hat, weight in pair_blocks(X, X_reconstructed, sample_weight):
         norms = _norms(x)
-        counted = _weight_where(norms > 0, weight)
+        counted = _weight_where(norms > 0, weight)  # a row of zeros has no ratio
         ratios += counted @ (_norms(x_hat) / np.where(norms > 0, norms, 1.0))
         total += counted.sum()
     if total == 0:

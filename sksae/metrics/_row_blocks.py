@@ -47,6 +47,7 @@ def check_same_shape(X, other, name, other_name):
 def row_slices(X):
     """Return slices that cut `X` into blocks of about `BLOCK_SIZE` stored numbers."""
     n_samples = X.shape[0]
+    # As many numbers per row as there are on average.
     stored = X.nnz if sparse.issparse(X) else n_samples * X.shape[1]
     return gen_batches(n_samples, max(1, int(BLOCK_SIZE * n_samples / max(stored, 1))))
 
@@ -72,6 +73,7 @@ def code_rows(codes, rows, name="codes"):
             block = (block.float() if block.dtype == torch.bfloat16 else block).numpy()
     values = block.data if sparse.issparse(block) else block
     _check_finite(values, name)
+    # Explicit zeros would count as firings.
     if sparse.issparse(block) and not values.all():
         block.eliminate_zeros()
     return block

@@ -11,9 +11,9 @@ from scipy import sparse
 from sklearn.base import is_regressor
 
 from sksae._arrays import check_sample_weight
+from sksae.metrics._code_measures import Firings
 from sksae.metrics._reconstruction import MeanCosine, VarianceAndError, check_pair, pair_blocks
 from sksae.metrics._row_blocks import check_codes
-from sksae.metrics._sparsity import Firings
 
 FIRST_BLOCK_ROWS = 256  # until the width of the codes is known
 BLOCK_SIZE = 2**24  # numbers per block of rows or of dense codes afterwards

@@ -1,7 +1,6 @@
 """Searches over the sparsity, rules that choose it, and honest comparisons."""
 
-from sksae.model_selection._choice_report import choice_report
-from sksae.model_selection._comparison import compare
+from sksae.model_selection._comparison import compare, feature_stability
 from sksae.model_selection._path import SparsityPathCV
 from sksae.model_selection._probing import sparse_probing
 from sksae.model_selection._refit import (
@@ -9,9 +8,9 @@ from sksae.model_selection._refit import (
     DiminishingReturns,
     Knee,
     OneStandardError,
+    choice_report,
 )
 from sksae.model_selection._score_table import ScoreTable
-from sksae.model_selection._stability import feature_stability
 
 __all__ = [
     "BestExplainedVariance",

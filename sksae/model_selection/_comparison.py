@@ -1,4 +1,4 @@
-"""Several estimators on the same splits."""
+"""Comparisons of estimators on the same splits, and of their components between seeds."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,11 +8,12 @@ from numbers import Real
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import check_cv, cross_validate
-from sklearn.utils import check_random_state
+from sklearn.utils import Bunch, check_random_state
 
-from sksae._params import Int, check_option
+from sksae._coding import estimator_layers
+from sksae._params import Float, Int, check_option
 from sksae.language_models import make_downstream_scorer
-from sksae.metrics import sae_scorer
+from sksae.metrics import matched_cosines, sae_scorer
 from sksae.model_selection._score_table import ScoreTable
 
 _COLUMNS = {
@@ -134,7 +135,7 @@ ndarray of float
     options = {"cv": splits, "scoring": scoring, "n_jobs": n_jobs, "error_score": "raise"}
     rng = check_random_state(random_state)
     draws = [_draws(estimator, n_draws, rng) for *_, estimator in candidates]
-    results = [[cross_validate(one, X, y, **options) for one in drawn] for drawn in draws]
+    results = [[cross_validate(draw, X, y, **options) for draw in drawn] for drawn in draws]
     comparison = ScoreTable(
         estimator=np.array([name for name, *_ in candidates]),
         candidate=np.array([differs for _, differs, _ in candidates]),
@@ -142,8 +143,10 @@ ndarray of float
     for column, (key, sign) in _COLUMNS.items():
         if key not in results[0][0]:
             continue
-        values = [sign * np.concatenate([one[key] for one in drawn]) for drawn in results]
+        # All draws of all splits.
+        values = [sign * np.concatenate([fits[key] for fits in drawn]) for drawn in results]
         comparison[column] = np.array([fits.mean() for fits in values])
+        # Sample standard deviation, which a single fit has not.
         std = [fits.std(ddof=1) if len(fits) > 1 else np.nan for fits in values]
         comparison[f"{column}_std"] = np.array(std)
     comparison["n_fits"] = np.array([len(splits) * len(drawn) for drawn in draws])
@@ -171,8 +174,8 @@ class _Scores:
 def _candidates(estimators):
     """Return ``(name, differing parameters, estimator)`` of all estimators."""
     candidates = []
-    for name, given in named_estimators(estimators).items():
-        frontier = list(given) if isinstance(given, (list, tuple)) else [given]
+    for name, entry in named_estimators(estimators).items():
+        frontier = list(entry) if isinstance(entry, (list, tuple)) else [entry]
         for estimator in frontier:
             for method in ("fit", "transform", "inverse_transform"):
                 if isinstance(estimator, type) or not hasattr(estimator, method):
@@ -220,3 +223,120 @@ def named_estimators(estimators):
         counts[name] += 1
         named[name if counts[name] == 1 else f"{name} {counts[name]}"] = estimator
     return named
+
+
+def feature_stability(estimator, X, *, n_seeds=3, threshold=0.9, random_state=None):
+    """Measure which components are found again by fits from other starts.
+
+    Clones of the estimator are fitted to the same rows with different seeds. The components of the
+    first one are matched one to one with those of every other one, so that the sum of their cosines
+    is largest. Codes are not negative, so that a direction and its opposite are different.
+
+    Parameters
+    ----------
+    estimator : estimator
+        An autoencoder, or a pipeline or another estimator whose last step has `components_` after
+        `fit`, such as :class:`sklearn.decomposition.NMF`. It, or one of its steps, has a parameter
+        `random_state`. Cloned, never changed.
+    X : array-like of shape (n_samples, n_features)
+        Rows.
+    n_seeds : int, default=3
+        Number of fits, at least 2.
+    threshold : float, default=0.9
+        Cosine from which on a component counts as found again.
+    random_state : int, RandomState instance or None, default=None
+        The different seeds of the fits are drawn from it.
+
+    Returns
+    -------
+    stability : :class:`~sklearn.utils.Bunch`
+        Dictionary-like object with the following attributes.
+
+        share : float
+            Share of the components of the first fit that are found again, mean over the other
+            fits.
+        cosines : ndarray of shape (n_seeds - 1, n_components)
+            Cosine of every component of the first fit with its match in each other fit.
+        component_cosines : ndarray of shape (n_components,)
+            Its mean over the other fits.
+        seeds : ndarray of shape (n_seeds,)
+            Seeds of the fits.
+        estimators : list of estimator
+            The fitted clones; the components are those of the first.
+
+    Raises
+    ------
+    TypeError
+        If `estimator` is a class, or no estimator.
+    ValueError
+        If a parameter breaks its rule, nothing has a `random_state`, or there are no `components_`
+        after the fit.
+
+    See Also
+    --------
+    sksae.metrics.matched_cosines : The cosines of two dictionaries.
+
+    Notes
+    -----
+    Different seeds are different starts of an autoencoder; not of every estimator:
+    :class:`~sklearn.decomposition.NMF` needs ``init="random"`` for it.
+
+    Autoencoders of the same data share fewer features than one may hope [1]_. Dead latents keep
+    directions near where they began, and count as the others do. The mean cosine of unrelated
+    directions grows with the number of components and falls with their dimension: compare with a
+    shuffled X.
+
+    References
+    ----------
+    .. [1] Paulo, G. and Belrose, N. (2025). Sparse autoencoders trained on the same data learn
+       different features. arXiv:2501.16615.
+
+    Examples
+    --------
+    >>> from sksae import TopKSAE
+    >>> from sksae.datasets import make_superposition
+    >>> from sksae.model_selection import feature_stability
+    >>> X, _, _ = make_superposition(1000, 16, 16, density=2 / 16, random_state=0)
+    >>> sae = TopKSAE(16, k=2, max_iter=20)
+    >>> stability = feature_stability(sae, X, n_seeds=2, random_state=0)
+    >>> 0.7 < stability.share < 1
+    True
+    """
+    check_option("n_seeds", n_seeds, Int(2))
+    check_option("threshold", threshold, Float(-1, 1))
+    if isinstance(estimator, type) or not hasattr(estimator, "get_params"):
+        raise TypeError(f"estimator must be an estimator. Got {estimator!r} instead.")
+    names = [
+        name
+        for name in estimator.get_params()
+        if name == "random_state" or name.endswith("__random_state")
+    ]
+    if not names:
+        raise ValueError(
+            f"{type(estimator).__name__} has no parameter 'random_state': all of its fits are the "
+            "same."
+        )
+    rng = check_random_state(random_state)
+    seeds = set()
+    while len(seeds) < n_seeds:  # different ones
+        seeds.add(int(rng.randint(np.iinfo(np.int32).max)))
+    seeds = sorted(seeds)
+    estimators = [clone(estimator).set_params(**dict.fromkeys(names, s)).fit(X) for s in seeds]
+    first, *others = (_components(fitted) for fitted in estimators)
+    # (n_seeds - 1, n_components)
+    cosines = np.array([matched_cosines(first, other) for other in others])
+    return Bunch(
+        share=float((cosines >= threshold).mean()),
+        cosines=cosines,
+        component_cosines=cosines.mean(axis=0),  # mean over the other fits, (n_components,)
+        seeds=np.array(seeds),
+        estimators=estimators,
+    )
+
+
+def _components(estimator):
+    for layer in estimator_layers(estimator):
+        components = getattr(layer, "components_", None)
+        if components is not None:
+            return components
+    raise ValueError(f"{type(estimator).__name__} has no components_ after fit.")

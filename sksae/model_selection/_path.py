@@ -16,8 +16,7 @@ from sksae._drafts import on_a_draft
 from sksae._params import Float, Int, check_params
 from sksae._reprs import DocLinked
 from sksae.metrics import sae_scorer
-from sksae.model_selection._choice_report import choice_report
-from sksae.model_selection._refit import DiminishingReturns
+from sksae.model_selection._refit import DiminishingReturns, choice_report
 
 
 class SparsityPathCV(DocLinked, MetaEstimatorMixin, TransformerMixin, BaseEstimator):
@@ -161,6 +160,7 @@ class SparsityPathCV(DocLinked, MetaEstimatorMixin, TransformerMixin, BaseEstima
             )
         if sparse.issparse(X):
             raise TypeError("X is a sparse matrix; a dense array is needed: X.toarray().")
+        # A data frame stays, so that its column names reach the estimator.
         X = as_input(X)
         X = X if hasattr(X, "shape") else np.asarray(X)
         weight = check_sample_weight(sample_weight, len(X))
@@ -284,12 +284,14 @@ def _fit_path(estimator, candidates, continuation, X, weight, test, scoring):
     """Fit the candidates one after another without the rows `test`, score each on them."""
     train_weight = np.ones(len(X)) if weight is None else weight.copy()
     train_weight[test] = 0
+    # Rows are left out by a weight of 0, so that all splits share X in memory.
     held_out = X.iloc[test] if hasattr(X, "iloc") else X[test]
     options = {} if weight is None else {"sample_weight": weight[test]}
     sae, path, n_passes = clone(estimator), [], 0
     for candidate in candidates:
         sae.set_params(**candidate)
         if path:
+            # Shorter than the first fit, since it goes on from the weights before.
             sae.set_params(warm_start=True, max_iter=math.ceil(continuation * n_passes))
         start = time.perf_counter()
         sae.fit(X, sample_weight=train_weight)
@@ -314,6 +316,7 @@ def _results(params, paths):
         for split, row in enumerate(table):
             results[f"split{split}_test_{key}"] = row
         results[f"mean_test_{key}"], results[f"std_test_{key}"] = table.mean(0), table.std(0)
+        # 1 is the best, as in scikit-learn.
         ranks = rankdata(-table.mean(0), method="min").astype(np.int32)
         results[f"rank_test_{key}"] = ranks
     return results

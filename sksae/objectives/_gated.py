@@ -7,7 +7,6 @@ import torch
 from sksae.kernels import Rule, where_positive
 from sksae.objectives._objective import Objective, Weight, reconstruction_loss
 from sksae.objectives._start import closing_bias
-from sksae.training import squared_norms
 
 
 @dataclass
@@ -94,11 +93,9 @@ class Gated(Objective):
         gain, codes, open_gate = self._parts(entries)
         frozen = self.unit_norm
         slopes = entries.of_rows(alpha * entries.share)
-        loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.share)
-        auxiliary = entries.decode(open_gate, frozen=frozen) - entries.x
-        auxiliary_loss, auxiliary_pull = squared_norms(auxiliary, entries.share)
-        magnitude = where_positive(codes, entries.decode_backward(codes, pull))
-        gate = entries.decode_backward(open_gate, auxiliary_pull, frozen=frozen)
+        loss, _, pulls = entries.squared_error(codes)
+        magnitude = where_positive(codes, pulls)
+        auxiliary_loss, _, gate = entries.squared_error(open_gate, frozen=frozen)
         penalties = slopes * open_gate
         if not frozen:
             norms = entries.norms()

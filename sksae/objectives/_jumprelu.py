@@ -7,7 +7,7 @@ import torch
 
 from sksae.kernels import Rule, heaviside, jump_relu, near_threshold
 from sksae.objectives._objective import Objective, Weight, reconstruction_loss
-from sksae.training import Revival, squared_norms
+from sksae.training import Revival
 
 
 @dataclass
@@ -107,8 +107,7 @@ class JumpReLU(Objective):
         above = z > threshold
         codes = z * above
         slopes = entries.of_rows(alpha * entries.share)
-        loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.share)
-        grad = entries.decode_backward(codes, pull)
+        loss, _, grad = entries.squared_error(codes)
         near = near_threshold(z, threshold, self.bandwidth)
         jumps = near * (threshold * grad + slopes) / self.bandwidth
         entries.vector_backward("threshold", -jumps)

@@ -7,7 +7,7 @@ import torch
 from sksae.kernels import Rule, where_positive
 from sksae.objectives._objective import Objective, reconstruction_loss
 from sksae.objectives._start import closing_bias
-from sksae.training import Resampling, geometric_median, squared_norms
+from sksae.training import Resampling, geometric_median
 
 _MEDIAN_ROWS = 32_768
 
@@ -74,8 +74,7 @@ class L1(Objective):
         codes = torch.relu(entries.z)
         # The slope of the penalty in a code of row i.
         slopes = entries.of_rows(alpha * entries.share)
-        loss, pull = squared_norms(entries.decode(codes) - entries.x, entries.share)
-        z = entries.decode_backward(codes, pull)
+        loss, _, z = entries.squared_error(codes)
         penalties = slopes * codes
         if not self.unit_norm:
             norms = entries.norms()

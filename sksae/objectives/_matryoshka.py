@@ -7,7 +7,6 @@ import torch
 from sksae.kernels import where_positive
 from sksae.objectives._batch_topk import BatchTopK
 from sksae.objectives._objective import reconstruction_loss
-from sksae.training import squared_norms
 
 
 @dataclass
@@ -69,10 +68,8 @@ class Matryoshka(BatchTopK):
         """Return the loss and the codes; the gradients are known."""
         codes, total, z = self._codes(entries), 0.0, 0.0
         for part in self._nested(entries, codes):
-            error = entries.decode(part) - entries.x
-            loss, pull = squared_norms(error, entries.share)
-            total = total + loss
-            z = z + where_positive(part, entries.decode_backward(part, pull))
+            loss, error, pulls = entries.squared_error(part)
+            total, z = total + loss, z + where_positive(part, pulls)
         total = total + self._revival_backward(entries, error, dead)
         entries.encode_backward(z)
         return total, codes

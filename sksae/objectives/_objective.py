@@ -81,6 +81,7 @@ class Objective:
     ``entries.at(vector)``               values of a vector of shape (m,) at the entries
     ``entries.kept(values)``             `values` where a rule with `k` selects, 0 elsewhere
     ``entries.decode(codes)``            reconstructions, of shape (n, t)
+    ``entries.squared_error(codes)``     mean squared error, with its gradients (for `backward`)
     ``entries.norms()``                  norms of the dictionary's rows, at the entries
     ``entries.row_mean(values)``         mean over rows of the sum of `values` over latents
     ``entries.shortfall(threshold)``     mean over rows of ``sum_j |D_j| relu(threshold_j - z_j)``
@@ -187,8 +188,9 @@ class Objective:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         # Gradients in closed form are those of one loss: another loss has its own, by autograd.
-        if "loss" in vars(cls) and "backward" not in vars(cls):
-            cls.backward = Objective.backward
+        for name in ("backward", "compiled_backward"):
+            if "loss" in vars(cls) and name not in vars(cls):
+                setattr(cls, name, getattr(Objective, name))
 
     def backward(self, entries, alpha, dead):
         """Return the loss and the codes, and leave the gradients on the entries.
@@ -215,6 +217,24 @@ class Objective:
         loss, codes = self.loss(entries, alpha, dead)
         loss.backward()
         return loss.detach(), codes.detach()
+
+    def compiled_backward(self, entries, dead):
+        """Return what `backward` finds for a small batch, by loops that numba compiled.
+
+        Parameters
+        ----------
+        entries : DenseEntries
+            All entries of the batch.
+        dead : Tensor of bool of shape (m,)
+            Latents that have not fired for long.
+
+        Returns
+        -------
+        compiled : tuple or None
+            The loss, a dict of gradients by weight name, and the mask of the latents with a code
+            other than 0. None, by default and without numba, if `backward` is to be called.
+        """
+        return
 
     def fitted_rule(self, fitted):
         """Return the `Rule` of raw pre-activations that are codes at inference, row by row.
@@ -368,6 +388,11 @@ class Objective:
     def knows_gradients(self):
         """Whether `backward` does without autograd."""
         return type(self).backward is not Objective.backward
+
+    @property
+    def has_loops(self):
+        """Whether `compiled_backward` finds gradients where numba is installed."""
+        return type(self).compiled_backward is not Objective.compiled_backward
 
     @property
     def declared(self):

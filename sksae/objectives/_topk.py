@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from sksae.kernels import Rule, positive_part, where_positive
+from sksae.kernels import Rule, compiled_for, pooled_cut, positive_part, where_positive
 from sksae.objectives._objective import Objective, reconstruction_loss
-from sksae.training import auxiliary_k_backward, auxiliary_k_loss, squared_norms, total_variance
+from sksae.training import auxiliary_k_backward, auxiliary_k_loss, total_variance
 
 
 @dataclass
@@ -78,12 +78,32 @@ class TopK(Objective):
         pre-activations are the same where there is a code.
         """
         codes = self._codes(entries)
-        error = entries.decode(codes) - entries.x
-        loss, pull = squared_norms(error, entries.share)
-        z = where_positive(codes, entries.decode_backward(codes, pull))
+        loss, error, pulls = entries.squared_error(codes)
+        z = where_positive(codes, pulls)
         loss = loss + self._revival_backward(entries, error, dead)
         entries.encode_backward(z)
         return loss, codes
+
+    def compiled_backward(self, entries, dead):
+        """Return the loss, the gradients, and the latents that fired."""
+        loops, rule = compiled_for(entries.x), entries.rule
+        if loops is None or entries.linear_maps or rule.k is None or rule.magnitude:
+            return None
+        cut = pooled_cut(entries.z, rule.k, entries.w) if rule.pooled else None
+        return loops.top_k_gradients(
+            entries.x,
+            entries.share,
+            entries.weights,
+            entries.z,
+            entries.centred,
+            k=0 if rule.pooled else min(int(rule.k), len(dead)),
+            cut=cut,
+            dead=dead,
+            k_aux=self.k_aux,
+            factor=self.auxk_alpha,
+            variance=self.variance,
+            pre_bias=self.pre_bias,
+        )
 
     def _revival(self, entries, reconstruction, dead):
         """Return the weighted auxiliary loss, 0 without dead latents."""
@@ -98,7 +118,7 @@ class TopK(Objective):
             return 0.0
         factor = self.auxk_alpha * self._total_variance(entries)
         options = {"dead": dead, "k_aux": self.k_aux, "factor": factor}
-        return auxiliary_k_backward(entries, -error, **options)
+        return auxiliary_k_backward(entries, error, **options)
 
     def _total_variance(self, entries):
         """Total variance of the targets: the auxiliary loss is relative to it."""

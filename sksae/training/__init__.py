@@ -13,7 +13,6 @@ from sksae.training._dead_latents import (
     draw_rows,
     resample,
     row_mean,
-    squared_norms,
     total_variance,
 )
 from sksae.training._defaults import (
@@ -59,7 +58,6 @@ __all__ = [
     "resample",
     "row_mean",
     "row_norms",
-    "squared_norms",
     "total_variance",
 ]
 

@@ -11,6 +11,7 @@ import torch
 from sksae._arrays import row_chunks, to_torch
 from sksae._processes import NEGLIGIBLE, RowShare, sum_over_processes
 
+_KEPT = 2**20  # entries of an array up to which its rows are prepared once
 _MEASURED = 2**16  # rows from which the internal unit of training is measured, at most
 _MAX_SHUFFLED = 10_000_000  # rows that are permuted one by one
 _BLOCK = 4096  # consecutive rows that move together beyond that
@@ -187,6 +188,7 @@ class Batches:
         self.batch_size = min(batch_size, self.n_samples)
         self._normalization, self._shift, self._scales = None, None, ()
         self.position, self._before, self._resumed = 0, None, None
+        self._n_entries, self._whole = n_rows * self.n_features, None
 
     def _widest(self):
         """The dtype in which rows are centred: float64 where the inputs have it, and the device."""
@@ -195,7 +197,7 @@ class Batches:
 
     def normalize(self, normalization):
         """Yield rows in the internal unit from now on; return self."""
-        self._normalization = normalization
+        self._normalization, self._whole = normalization, None
         self._shift = normalization.mean.to(self.read_dtype).to(self.device)
         # In two factors: a scale that makes up for subnormal rows is no number in their dtype.
         self._scales = [
@@ -232,7 +234,9 @@ class Batches:
         # The last batch may be smaller.
         for start in range(first * self.batch_size, self.n_samples, self.batch_size):
             self.position = start // self.batch_size + 1
-            yield self._take_own(order[start : start + self.batch_size])
+            index, is_none = self._own(order[start : start + self.batch_size])
+            x, w = self._take(index)
+            yield (x, w.fill_(NEGLIGIBLE)) if is_none else (x, w)
 
     def generator_states(self):
         """Return the states of the generator before this pass drew its order, and now."""
@@ -321,12 +325,16 @@ class Batches:
                 window[:] = window[torch.randperm(len(window), generator=self._generator)]
         return order if self._rows is None else self._rows[order]
 
-    def _take_own(self, index):
-        index, is_none = self._own(index)
-        x, w = self._take(index)
-        return (x, w.fill_(NEGLIGIBLE)) if is_none else (x, w)
-
     def _take(self, index):
+        if self._n_entries > _KEPT or self.device.type == "cuda":
+            return self._prepared(index)
+        # Few enough to be prepared once instead of at every step.
+        if self._whole is None:
+            self._whole = self._prepared(torch.arange(len(self._arrays[0])))
+        return tuple(part.index_select(0, index) for part in self._whole)
+
+    def _prepared(self, index):
+        """Return rows in the unit and the dtype of training, and their weights."""
         x = self._read(index)
         if self.device.type == "cuda" and x.device.type == "cpu":
             x = x.pin_memory()  # so that the host does not wait for the copy

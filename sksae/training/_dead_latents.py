@@ -8,7 +8,7 @@ import torch
 
 from sksae._processes import NEGLIGIBLE, n_processes, sum_over_processes
 from sksae.kernels import where_positive, where_top_k
-from sksae.training._entries import row_norms
+from sksae.training._entries import row_norms, squared_norms
 
 _NO_DIRECTION = 1e-12  # norm up to which a row has no direction
 _RESAMPLING_FRACTIONS = (0.1, 0.2, 0.3, 0.4)  # of the steps of a fit
@@ -52,14 +52,14 @@ def auxiliary_k_loss(entries, reconstruction, *, dead, k_aux):
     return row_mean(error.square().sum(1), entries.w) / _spread(residual, entries)
 
 
-def auxiliary_k_backward(entries, residual, *, dead, k_aux, factor):
+def auxiliary_k_backward(entries, error, *, dead, k_aux, factor):
     """Hand `factor` times the gradients of `auxiliary_k_loss` to the entries.
 
     Parameters
     ----------
     entries : DenseEntries or ActiveEntries
-    residual : Tensor of shape (n, d)
-        Rows less their reconstruction.
+    error : Tensor of shape (n, d)
+        Reconstructions less their rows.
     dead : Tensor of bool of shape (m,)
     k_aux : int
     factor : float or Tensor, scalar
@@ -73,18 +73,14 @@ def auxiliary_k_backward(entries, residual, *, dead, k_aux, factor):
     if len(latents) == 0:
         return 0.0
     components, z = entries.rows_of(latents)
-    codes = _strongest(z, k_aux)
     # The gradient of  factor / spread * sum_i w_i |error_i|^2 / sum w  with respect to its parts.
-    factor = factor / _spread(residual, entries)
-    error = torch.addmm(residual, codes, components, beta=-1)
+    factor = factor / _spread(error, entries)
+    codes = _strongest(z, k_aux)
+    # The residual is the error with the opposite sign.
+    error = torch.addmm(error, codes, components)
     loss, pull = squared_norms(error, factor * entries.share)
     entries.rows_backward(latents, codes.T @ pull, where_positive(codes, pull @ components.T))
     return loss
-
-
-def squared_norms(error, share):
-    """Return ``sum_i share_i |error_i|^2``, and its gradient by `error`."""
-    return share @ torch.linalg.vecdot(error, error), error * (2 * share)[:, None]
 
 
 def _strongest(z, k_aux):

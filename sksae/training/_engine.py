@@ -7,22 +7,17 @@ import torch
 
 from sksae._arrays import rows_per_chunk
 from sksae._processes import NEGLIGIBLE, n_processes, sum_over_processes
-from sksae.kernels import Search, runs_on
-from sksae.training._entries import (
-    MATRICES,
-    ActiveEntries,
-    AllEntries,
-    ChunkEntries,
-    DenseEntries,
-)
+from sksae.kernels import Search, compiled_for, runs_on
+from sksae.training._active_entries import ActiveEntries, ChunkEntries
+from sksae.training._entries import MATRICES, AllEntries, DenseEntries
 
 # Shares of active entries above which dense products are faster than sparse ones: exact, and with
 # products in bfloat16.
 _DENSE = 0.15
 _DENSE_HALVED = 0.06
 # Entries of a batch, and multiplications of its product with the encoder, up to which to find the
-# active entries costs more than it saves.
-_SMALL, _SMALL_PRODUCT = 2**17, 2**24
+# active entries costs more than it saves; the latter also where loops are compiled for it.
+_SMALL, _SMALL_PRODUCT, _SMALL_COMPILED = 2**17, 2**24, 2**26
 
 
 class Gradient(NamedTuple):
@@ -91,20 +86,20 @@ class Engine:
         args = x, w, weights, alpha, dead
         if self.plain or not runs_on(x.device):
             return self._plain(*args)
+        rule = self.objective.rule(weights)
         # Processes have unequal numbers of rows, and a pooled rule has them take the same steps.
         if self._is_small(x, len(dead)) and n_processes() == 1:
-            return self._dense(*args)
-        rule = self.objective.rule(weights)
+            return self._small(*args, rule)
         # Top-k rules are sparse from the start; most entries may lie above a bound for a while.
         if rule.k is None and self.density > self._limit():
             return self._chunked(*args, rule)
         return self._active(*args, rule)
 
-    @staticmethod
-    def _is_small(x, n_latents):
-        n_entries = len(x) * n_latents
-        is_small = n_entries <= _SMALL and n_entries * x.shape[1] <= _SMALL_PRODUCT
-        return is_small and x.device.type == "cpu"
+    def _is_small(self, x, n_latents):
+        n_entries, on_cpu = len(x) * n_latents, x.device.type == "cpu"
+        has_loops = self.objective.has_loops and compiled_for(x)
+        product = _SMALL_COMPILED if has_loops else _SMALL_PRODUCT
+        return on_cpu and n_entries <= _SMALL and n_entries * x.shape[1] <= product
 
     @torch.no_grad()
     def entries(self, x, w, weights):
@@ -145,11 +140,14 @@ class Engine:
         vectors = {name: grad for name, grad in grads.items() if name not in MATRICES}
         return Gradient(loss, fired, vectors, partial(_rows_of, grads))
 
-    def _dense(self, x, w, weights, alpha, dead):
+    def _small(self, x, w, weights, alpha, dead, rule):
         """The whole batch without autograd, where the objective knows its gradients."""
         if not self.objective.knows_gradients:
             return self._plain(x, w, weights, alpha, dead)
-        entries = DenseEntries(x, w, weights, self.objective.rule(weights), **self._options)
+        entries = DenseEntries(x, w, weights, rule, **self._options)
+        if compiled := self.objective.compiled_backward(entries, dead):
+            loss, gradients, fired = compiled
+            return self._whole(loss, fired, gradients, weights)
         loss, codes = self.objective.backward(entries, alpha, dead)
         return self._whole(loss, entries.fired(codes), entries.gradients, weights)
 

@@ -1,21 +1,21 @@
 """One run of the optimiser over an objective: the step, its counters, its state."""
 
-from collections import defaultdict
+import math
 from functools import partial
 
 import numpy as np
 import torch
-from torch.optim.adam import adam
 from tqdm import tqdm
 
 from sksae._processes import copy_from_first, is_first, sum_over_processes
-from sksae.kernels import update_latents
+from sksae.kernels import adam_step, compiled_for, project, update_latents
 from sksae.training._entries import MATRICES, norm_gradients, row_norms
 
 _CHECK_EVERY = 50  # steps between looks at the loss, each of which waits for the device
 _LONG_PASS = 200  # batches from which on a pass has a progress bar
 _LOOKS = 50  # of the bar at the quality, per pass
 _BLOCK_ENTRIES = 2**21  # of a block of a gradient, which then fits a cache
+_AT_ONCE = 2**19  # of a matrix up to which one call updates all weights
 _KEPT_ENTRIES = 2**24  # of a gradient that is kept whole between clipping and the step
 
 
@@ -65,7 +65,7 @@ class TrainingRun:
         dead_window=10_000_000,
         schedule=lambda step: (1.0, 1.0),
     ):
-        self.weights = {name: w.detach() for name, w in weights.items()}
+        self.weights = {name: w.detach().contiguous() for name, w in weights.items()}
         self.engine, self.schedule = engine, schedule
         self.learning_rate, self.betas = learning_rate, betas
         self.rate_scales = rate_scales or {}
@@ -145,6 +145,10 @@ class TrainingRun:
 
     def _update(self, gradient, rate):
         """Project, clip, step, renormalise: everything at once if it is small, else in blocks."""
+        loops = compiled_for(self.weights["components"])
+        if loops and self.weights["components"].numel() <= _AT_ONCE and not self.blocks:
+            self._update_at_once(loops, gradient, rate)
+            return
         # Clipping needs the norm of the whole gradient before the first row moves: its blocks are
         # kept if they are small, and made twice if not.
         factor, blocks = 1.0, None
@@ -161,6 +165,24 @@ class TrainingRun:
             self._move(vectors, factor, rate)
         else:
             self._move([b for b in blocks if b[0] in by_gradient] + vectors, factor, rate)
+        for name in self.nonnegative:
+            self.weights[name].clamp_(min=0)
+
+    def _update_at_once(self, loops, gradient, rate):
+        """Update small weights by one compiled loop."""
+        n_latents, names = len(self.since_fired), list(self.weights)
+        matrices = {name: gradient.rows(name, 0, n_latents) for name in MATRICES}
+        grads = {**gradient.vectors, **matrices}
+        loops.update_at_once(
+            list(self.weights.values()),
+            [grads[name] for name in names],
+            [self.moments[name] for name in names],
+            learning_rates=[self._rate_of(name, rate) for name in names],
+            unit_norm=[name in self.unit_norm for name in names],
+            max_norm=math.inf if self.max_grad_norm is None else self.max_grad_norm,
+            step=self.n_steps,
+            betas=self.betas,
+        )
         for name in self.nonnegative:
             self.weights[name].clamp_(min=0)
 
@@ -199,11 +221,13 @@ class TrainingRun:
                 yield name, rows, grad
 
     def _project(self, grad, w):
-        # Across the sphere points the gradient of the norm: of whole rows of norm 1, the row.
-        across = norm_gradients(w, self.blocks) if self.blocks else w
+        if not self.blocks:
+            project(grad, w)
+            return
+        # Across the sphere points the gradient of the norm, with a unit vector in each block.
+        across = norm_gradients(w, self.blocks)
         along = torch.linalg.vecdot(grad, across)[:, None]
-        if self.blocks:  # a unit vector in each block
-            along /= torch.linalg.vecdot(across, across)[:, None].clamp(min=1)
+        along /= torch.linalg.vecdot(across, across)[:, None].clamp(min=1)
         grad.addcmul_(across, along, value=-1)
 
     def _keeps_blocks(self):
@@ -219,38 +243,22 @@ class TrainingRun:
 
     def _move(self, parts, factor, rate):
         """Step by ``factor * grad`` for ``(name, rows, grad)`` in `parts`, back to the sphere."""
-        by_rate = defaultdict(list)
-        for name, rows, grad in parts:
-            grad = grad if factor == 1 else grad.mul_(factor)
-            by_rate[self._rate_of(name, rate)].append((name, rows, grad))
-        for learning_rate, group in by_rate.items():
-            self._adam(group, learning_rate)
-        for name, rows, _ in parts:
-            if name in self.unit_norm:
-                block = self.weights[name][rows]
-                block /= row_norms(block, self.blocks)[:, None]
-
-    def _adam(self, parts, learning_rate):
+        is_unit = [name in self.unit_norm for name, _, _ in parts]
         weights = [self.weights[name][rows] for name, rows, _ in parts]
-        first, second = ([self.moments[name][i][rows] for name, rows, _ in parts] for i in range(2))
-        options = {
-            "lr": learning_rate,
-            "beta1": self.betas[0],
-            "beta2": self.betas[1],
-            "weight_decay": 0.0,
-            "eps": 1e-8,
-            "amsgrad": False,
-            "maximize": False,
-        }
-        grads, steps = [grad for _, _, grad in parts], torch.tensor(float(self.n_steps))
-        if weights[0].device.type == "cpu" and hasattr(torch, "_fused_adam_"):
-            # What torch.optim.adam calls after checks that take longer than a small step.
-            torch._fused_adam_(weights, grads, first, second, [], [steps] * len(parts), **options)
-            return
-        # It adds 1 to the steps before this one.
-        steps = [(steps - 1).to(weights[0].device) for _ in parts]
-        fused = weights[0].device.type in ("cpu", "cuda")
-        adam(weights, grads, first, second, [], steps, fused=fused, **options)
+        adam_step(
+            weights,
+            [grad for _, _, grad in parts],
+            [[moment[rows] for moment in self.moments[name]] for name, rows, _ in parts],
+            learning_rates=[self._rate_of(name, rate) for name, _, _ in parts],
+            unit_norm=[unit and not self.blocks for unit in is_unit],
+            step=self.n_steps,
+            betas=self.betas,
+            clip=factor,
+        )
+        if self.blocks:
+            for weight, unit in zip(weights, is_unit, strict=True):
+                if unit:
+                    weight /= row_norms(weight, self.blocks)[:, None]
 
     def _check_finite(self, total):
         if not bool(torch.isfinite(total)):

@@ -165,7 +165,7 @@ def test_a_full_disk_is_an_error_that_leaves_the_last_state(tmp_path, monkeypatc
         raise OSError(28, "No space left on device", str(tmp_path / "fit"))
 
     with monkeypatch.context() as patch:
-        patch.setattr("sksae._files._writing.save_file", full)
+        patch.setattr("sksae._files.save_file", full)
         with pytest.raises(OSError, match="No space left"):
             sae.set_callbacks(checkpoint).fit(X)
     assert_equal_fits(expected, sae.fit(X))

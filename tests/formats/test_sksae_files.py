@@ -18,8 +18,8 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import sksae
-from sksae import ActivationExtractor, Crosscoder, GatedSAE, TopKSAE, Transcoder
-from sksae._files import _writing, digest_of
+from sksae import ActivationExtractor, Crosscoder, GatedSAE, TopKSAE, Transcoder, _files
+from sksae._files import digest_of
 from sksae.datasets import TINY_LM_PATH
 from sksae.formats._sksae import check_generator
 from sksae.interpret import Explanation
@@ -239,7 +239,7 @@ def test_a_crash_leaves_the_old_file(saved, monkeypatch):
         part.write_bytes(part.read_bytes()[:100])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_writing, "save_file", crash)
+    monkeypatch.setattr(_files, "save_file", crash)
     with pytest.raises(KeyboardInterrupt):
         sae.set_feature_names({0: "warm"}).save(path)
     assert path.read_bytes() == before
@@ -318,8 +318,8 @@ HEADERS = {
         "not numbers",
     ),
     "words of no one": (lambda h: h["explanations"].update({"64": {}}), "explains components"),
-    "too few columns": (lambda h: h.update(feature_names_in=["a"]), "not one name a column"),
-    "columns of numbers": (lambda h: h.update(feature_names_in=[1] * 12), "not one name a column"),
+    "too few columns": (lambda h: h.update(feature_names_in=["a"]), "one name per column"),
+    "columns of numbers": (lambda h: h.update(feature_names_in=[1] * 12), "one name per column"),
     "names as list": (lambda h: h.update(feature_names=["a"]), "'feature_names' in its header"),
     "no stream": (lambda h: h.pop("stream"), "partial_fit is not whole"),
     "half a stream": (lambda h: h["stream"].pop("density"), "numbers that are not right"),

@@ -128,6 +128,7 @@ def test_grouped_selection_is_selection(m):
 
 def test_a_margin_too_small_is_made_up_for(monkeypatch):
     """Without any margin, rows in doubt are searched again among all that may be in."""
+    monkeypatch.setattr("sksae.kernels._active._compiled_loops", lambda: None)
     x, coef, bias = problem(200, 32, 300, 0, "plain")
     z = exact(x, coef, bias)
     calls, widened = [], _selection._widened_top_k
@@ -139,7 +140,7 @@ def test_a_margin_too_small_is_made_up_for(monkeypatch):
     monkeypatch.setattr(_selection, "MARGIN", 1)
     monkeypatch.setattr(_selection, "_widened_top_k", widen)
     values, _ = Search().largest(x, coef, bias, 8)
-    assert torch.equal(values, top_k(z, 8)[0])
+    assert torch.equal(values.sort(descending=True).values, top_k(z, 8)[0])
     assert 0 < sum(calls) < 200
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import sksae.kernels
 from sksae import JumpReLUSAE, TopKSAE
-from sksae.kernels import _active, _selection
+from sksae.kernels import _active, _selection, _update
 from sksae.training import Batches, Engine, TrainingRun
 from tests.cases import each_case
 
@@ -502,6 +502,7 @@ def test_the_engine_on_these_kernels_takes_the_plain_steps(
     monkeypatch.setattr("sksae.training._engine._SMALL", 0)  # also where dense is faster
     monkeypatch.setattr(_active, "uses_triton", lambda tensor: True)
     monkeypatch.setattr(_selection, "uses_triton", lambda tensor: True)
+    monkeypatch.setattr(_update, "uses_triton", lambda tensor: True)
     X, w = random(10, 5, dtype=dtype), torch.ones(10, device=DEVICE, dtype=dtype)
     rows = Batches(X, None, 10, dtype, DEVICE)
     objective = variant._make_objective(5, 12, 5)

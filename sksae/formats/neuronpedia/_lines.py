@@ -13,7 +13,7 @@ _ALIKE = 16  # so many times more than one line, as the lines of features that n
 
 
 def well_formed(string):
-    """Return a text that UTF-8 can hold, with signs where halves of characters or NULs were."""
+    """Return a text that UTF-8 can hold, without lone surrogates and NULs."""
     try:
         string.encode()
     except UnicodeEncodeError:
@@ -35,7 +35,7 @@ def line_of(row):
 
 
 class LineFile:
-    """A file of lines that comes into being with its first line, so that none is empty."""
+    """A file of lines that is created with its first line, so that no file is empty."""
 
     def __init__(self, path):
         self.path = path
@@ -84,11 +84,12 @@ def read_lines(path):
 
 
 def _bounded(read, path):
-    """Yield what a function reads of a file that may be cut off, no gzip file or a trap."""
-    most, total = most_unpacked(path), 0
+    """Yield the data that a function reads of a file that may be truncated, not gzip, or a bomb."""
+    most, total = most_unpacked(path), 0  # bytes of one line, and of all
     try:
         while line := read(most + 1):
             total += len(line)
+            # A line of many megabytes, or many lines that were one compressed run.
             if len(line) > most or total > _ALIKE * most:
                 raise ValueError(
                     f"{path} cannot be read: it unpacks to more than {total - 1:,} bytes, too many "

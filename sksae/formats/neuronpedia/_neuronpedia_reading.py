@@ -6,8 +6,8 @@ import re
 
 from sksae._files import as_path, regular
 from sksae._params import Float, Instance, check_option
-from sksae.formats.neuronpedia._fields import FEATURE
 from sksae.formats.neuronpedia._lines import read_lines, well_formed
+from sksae.formats.neuronpedia._rows import FEATURE
 
 _ENDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
@@ -75,6 +75,7 @@ def read_neuronpedia(path, *, score=None):
                 continue
             source, scores = _source(item, where), _scores(item, where)
             rank = _rank(scores, score)
+            # The first of explanations that are equally good.
             if feature not in best or rank > best[feature][0]:
                 best[feature] = rank, text, source, scores
     return {
@@ -160,7 +161,7 @@ def _files(path, kind):
         inside = sorted(path.glob(f"*/*/{kind}"))
         hint = f" Read one source at a time, such as {inside[0].parent}." if inside else ""
         raise FileNotFoundError(f"{path} has no {kind}: no files {kind}/batch-*.jsonl.gz.{hint}")
-    return sorted(files, key=_numbers)
+    return sorted(files, key=_numbers)  # batch-2 before batch-10
 
 
 def _numbers(file):
@@ -168,7 +169,7 @@ def _numbers(file):
 
 
 def _explanations(row, where):
-    """Return the explanations in a row, which is one or has some."""
+    """Return the explanations in a row, which is itself one or holds a list of them."""
     if "explanations" not in row:
         return [row]
     items = _field(row, "explanations", list, where)
@@ -234,6 +235,7 @@ def _details(score):
 def _rank(scores, score):
     values = [s["value"] for name, s in scores.items() if score in (None, name)]
     # Divided first: scores of any size can be in a file, and their sum may overflow.
+    # -inf: an explanation without scores comes after all with some.
     return math.fsum(value / len(values) for value in values) if values else -math.inf
 
 

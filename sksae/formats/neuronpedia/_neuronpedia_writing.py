@@ -14,16 +14,18 @@ from sksae._arrays import to_torch
 from sksae._files import BEFORE, as_path, working_place
 from sksae._hook_names import IN_BLOCKS
 from sksae._params import Bool, Instance, Int, check_option
-from sksae.formats.neuronpedia._fields import (
+from sksae.formats.neuronpedia._lines import LineFile, line_of, well_formed
+from sksae.formats.neuronpedia._rows import (
     CREATOR,
     EXPLANATION,
     MODEL,
     RELEASE,
     SOURCE,
     SOURCE_SET,
+    activation_rows,
+    explanation_row,
+    feature_row,
 )
-from sksae.formats.neuronpedia._lines import LineFile, line_of, well_formed
-from sksae.formats.neuronpedia._rows import activation_rows, explanation_row, feature_row
 
 KINDS = ("features", "activations", "explanations")
 COMPLETE = "source.jsonl"
@@ -109,8 +111,8 @@ def write_neuronpedia(
     FileExistsError
         If the folder exists already.
     ValueError
-        If a name cannot be one of Neuronpedia's, a field or a feature does not exist, or a value
-        is not finite.
+        If a name cannot be one of Neuronpedia's, a field or a feature does not exist, a value is
+        not finite, or the atlas has images.
 
     See Also
     --------
@@ -139,6 +141,8 @@ def write_neuronpedia(
     ['activations', 'explanations', 'features']
     """
     check_is_fitted(atlas, "n_components_")
+    if getattr(atlas, "image_grid_", None) is not None:
+        raise ValueError("The atlas has images, and Neuronpedia's files have texts only.")
     check_option("n_quantiles", n_quantiles, Int(1))
     check_option("batch_size", batch_size, Int(1))
     check_option("overwrite", overwrite, Bool())

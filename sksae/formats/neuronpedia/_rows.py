@@ -1,4 +1,8 @@
-"""A feature of an atlas as the lines of Neuronpedia's files."""
+"""Lines of Neuronpedia's files: the fields of each kind, and a feature of an atlas in them.
+
+Neuronpedia's importer takes the names of the columns from the first line of a file. A field that
+must not be null there has a value here, and every line of a kind has the same fields.
+"""
 
 import hashlib
 import json
@@ -6,8 +10,183 @@ import math
 
 from sksae._files import plain_json
 from sksae._params import Float
-from sksae.formats.neuronpedia._fields import ACTIVATION, EXPLANATION, FEATURE, SCORE
 from sksae.formats.neuronpedia._lines import digits, well_formed
+
+CREATOR = "clkht01d40000jv08hvalcvly"
+"""The user that every Neuronpedia instance starts with, to whom imported data belong."""
+
+RELEASE = {
+    "name": "",
+    "visibility": "PUBLIC",
+    "isNewUi": False,
+    "featured": False,
+    "description": "",
+    "descriptionShort": None,
+    "urls": [],
+    "creatorEmail": None,
+    "creatorName": "",
+    "creatorNameShort": None,
+    "creatorId": "",
+    "defaultSourceSetName": None,
+    "defaultSourceId": None,
+    "defaultUmapSourceIds": [],
+    "createdAt": "",
+}
+
+MODEL = {
+    "id": "",
+    "instruct": False,
+    "displayNameShort": "",
+    "displayName": "",
+    "creatorId": "",
+    "tlensId": None,
+    "dimension": None,
+    "visibility": "PUBLIC",
+    "defaultSourceSetName": None,
+    "defaultSourceId": None,
+    "inferenceEnabled": False,
+    "layers": 0,
+    "neuronsPerLayer": 0,
+    "createdAt": "",
+    "owner": "",
+    "updatedAt": "",
+    "website": None,
+}
+
+SOURCE_SET = {
+    "modelId": "",
+    "name": "",
+    "creatorId": "",
+    "hasDashboards": True,
+    "visibility": "PUBLIC",
+    "description": "",
+    "type": "",
+    "creatorName": "",
+    "urls": [],
+    "creatorEmail": None,
+    "releaseName": None,
+    "defaultOfModelId": None,
+    "defaultRange": 1,
+    "defaultShowBreaks": True,
+    "showDfa": False,
+    "showCorrelated": False,
+    "showHeadAttribution": False,
+    "showUmap": False,
+    "createdAt": "",
+}
+
+SOURCE = {
+    "id": "",
+    "modelId": "",
+    "setName": "",
+    "creatorId": "",
+    "hasDashboards": True,
+    "inferenceEnabled": False,
+    "inferenceHosts": [],
+    "saelensConfig": None,
+    "saelensRelease": None,
+    "saelensSaeId": None,
+    "hfRepoId": None,
+    "hfFolderId": None,
+    "visibility": "PUBLIC",
+    "defaultOfModelId": None,
+    "hasUmap": False,
+    "hasUmapLogSparsity": False,
+    "hasUmapClusters": False,
+    "num_prompts": None,
+    "num_tokens_in_prompt": None,
+    "dataset": None,
+    "notes": None,
+    "createdAt": "",
+}
+
+FEATURE = {
+    "modelId": "",
+    "layer": "",
+    "index": "",
+    "creatorId": "",
+    "createdAt": "",
+    "maxActApprox": 0.0,
+    "hasVector": False,
+    "vector": [],
+    "vectorLabel": None,
+    "vectorDefaultSteerStrength": 10.0,
+    "hookName": None,
+    "topkCosSimIndices": [],
+    "topkCosSimValues": [],
+    "neuron_alignment_indices": [],
+    "neuron_alignment_values": [],
+    "neuron_alignment_l1": [],
+    "correlated_neurons_indices": [],
+    "correlated_neurons_pearson": [],
+    "correlated_neurons_l1": [],
+    "correlated_features_indices": [],
+    "correlated_features_pearson": [],
+    "correlated_features_l1": [],
+    "neg_str": [],
+    "neg_values": [],
+    "pos_str": [],
+    "pos_values": [],
+    "frac_nonzero": 0.0,
+    "freq_hist_data_bar_heights": [],
+    "freq_hist_data_bar_values": [],
+    "logits_hist_data_bar_heights": [],
+    "logits_hist_data_bar_values": [],
+    "decoder_weights_dist": [],
+    "sourceSetName": "",
+}
+
+ACTIVATION = {
+    "id": "",
+    "tokens": [],
+    "dataIndex": None,
+    "index": "",
+    "layer": "",
+    "modelId": "",
+    "dataSource": None,
+    "maxValue": 0.0,
+    "maxValueTokenIndex": 0,
+    "minValue": 0.0,
+    "values": [],
+    "dfaValues": [],
+    "dfaTargetIndex": None,
+    "dfaMaxValue": None,
+    "creatorId": "",
+    "createdAt": "",
+    "lossValues": [],
+    "logitContributions": None,
+    "binMin": None,
+    "binMax": None,
+    "binContains": None,
+    "qualifyingTokenIndex": None,
+}
+
+EXPLANATION = {
+    "id": "",
+    "modelId": "",
+    "layer": "",
+    "index": "",
+    "description": "",
+    "authorId": "",
+    "typeName": None,
+    "explanationModelName": None,
+    "notes": None,
+    "scoreV1": 0.0,
+    "scoreV2": None,
+    "umap_x": None,
+    "umap_y": None,
+    "umap_cluster": None,
+    "umap_log_feature_sparsity": None,
+    "scores": [],
+}
+
+SCORE = {
+    "value": 0.0,
+    "explanationId": "",
+    "explanationScoreTypeName": "",
+    "explanationScoreModelName": "",
+    "jsonDetails": "",
+}
 
 _TOKENS = 10  # tokens that Neuronpedia shows for either end of the logits
 _TOP = -1.0  # stands for "no interval": the strongest examples

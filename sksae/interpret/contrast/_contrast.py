@@ -22,25 +22,24 @@ from sksae.interpret.contrast._associations import (
     OF_NUMBERS,
     OF_TWO,
     associations,
+    effect_interval,
     flipped_pvalues,
     in_form,
     pair_associations,
     permuted_pvalues,
 )
-from sksae.interpret.contrast._compared import baseline_codes, compared_documents
-from sksae.interpret.contrast._documents import POOLINGS, check_class_sizes
-from sksae.interpret.contrast._effects import effect_interval
+from sksae.interpret.contrast._documents import POOLINGS, baseline_codes, compared_documents
 from sksae.interpret.contrast._feature_sets import greedy_set, lasso_set
 from sksae.interpret.contrast._measures import (
     CENTRED,
     STATISTICS,
+    auroc,
     column_blocks,
     effect_of,
     family_pvalues,
     measures,
 )
-from sksae.interpret.contrast._scores import auroc
-from sksae.interpret.contrast._targets import NUMBERS, TARGET_TYPES, read_target
+from sksae.interpret.contrast._targets import NUMBERS, TARGET_TYPES, check_class_sizes, read_target
 
 _COLUMNS = {
     "score": "scores_",
@@ -371,6 +370,7 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
     def _check_statistic(self, data):
         """Resolve the statistic; a ValueError where it does not fit the target."""
         statistic, kind = self.statistic, data.target.type
+        # Pairs with covariates are groups of two.
         is_matched = data.are_pairs and not data.covariates
         if statistic == "auto":
             statistic = "spearman" if kind in NUMBERS else "log_odds"
@@ -397,15 +397,18 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
         statistic, target, columns = self.statistic_, data.target, {}
         if target.type == "binary":
             check_class_sizes(target.values)
+            # Tests by signed ranks and scores have no entry; ranks come nearest.
             _, test, _ = STATISTICS.get(statistic, STATISTICS["auroc"])
             columns = measures(data.X, target.values, test)
         if statistic == "wilcoxon":
             return {**columns, **pair_associations(_differences(data.X))}
+        # Two classes without groups and covariates: the statistic itself is score and effect.
         if target.type == "binary" and data.is_plain:
             columns["scores"] = columns[STATISTICS[statistic][0]]
             columns["effects"] = effect_of(statistic, columns)
             ends = effect_interval(statistic, columns, target.values)
             return {**columns, "effects_low": ends[0], "effects_high": ends[1]}
+        # Several classes without groups and covariates are each tested against the rest.
         unadjusted = target.type == "multiclass" and data.is_plain
         design = None if unadjusted else data.design(statistic)
         return {**columns, **associations(data.X, target, statistic, design)}
@@ -419,6 +422,7 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
 
     def _correct(self, data, random):
         """Correct the p-values for the number of features that are tested."""
+        # Only these are tests, for which the p-values are corrected.
         tested = np.flatnonzero(self._tested())
         self.qvalues_ = _false_discoveries(self.pvalues_, tested)
         if hasattr(self, "class_pvalues_"):
@@ -429,6 +433,7 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
         if self.n_permutations and len(tested):
             X, target, statistic = data.X[:, tested], data.target, self.statistic_
             if statistic == "wilcoxon":
+                # Signs of whole pairs are flipped.
                 values = flipped_pvalues(_differences(X), self.n_permutations, random)
             elif target.type == "binary" and data.is_plain:
                 test = STATISTICS[statistic][1]
@@ -444,7 +449,8 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
         self.chosen_, self.gains_ = candidates[:0], np.zeros(0)
         if len(candidates):
             statistic = "auroc" if self.statistic_ == "wilcoxon" else self.statistic_
-            X = data.X[:, candidates]
+            X = data.X[:, candidates]  # (n_documents, n_candidates)
+            # Codes as the statistic reads them, so that what is added is measured in the same way.
             blocks = [in_form(block, FORMS[statistic]) for block in column_blocks(X)]
             codes = sparse.csr_array(sparse.hstack(blocks))
             design = data.design(statistic)
@@ -479,9 +485,11 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
         check_is_fitted(self)
         if feature_names is None:
             feature_names = getattr(self, "feature_names_in_", None)
+        # What is 1 or 0.5 without a difference is sorted by its effect, which is 0 there.
         strength = np.abs(self.effects_ if self.statistic_ in CENTRED else self.scores_)
         strength = np.abs(self.scores_) if not hasattr(self, "auroc_") else strength
         selected = self._get_support_mask()
+        # Selected ones first, then tested ones, the strongest first.
         order = np.lexsort((-strength, ~self._tested(), ~selected))
         pd = needed("pandas", "FeatureContrast.table")
         columns = {} if feature_names is None else {"name": self._shown_names(feature_names)}
@@ -491,7 +499,7 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
                 columns[column] = getattr(self, attribute)
         if hasattr(self, "class_effects_"):
             for name in _PER_CLASS:
-                of_classes = getattr(self, f"class_{name}_").T
+                of_classes = getattr(self, f"class_{name}_").T  # (n_classes, n_features)
                 for label, values in zip(self.classes_, of_classes, strict=True):
                     columns[f"{name[:-1]}: {visible(str(label))}"] = values
         return pd.DataFrame(columns).iloc[order]
@@ -548,6 +556,7 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
 
     def _hold_out(self, data, random):
         """Measure the documents held out, and return the others."""
+        # Documents held out only measure what the others select.
         tested, held = data.split(self.held_out, random)
         if data.target.type == "binary" and data.is_plain:
             self.held_out_auroc_ = auroc(held.X, held.target.values, signed=True)[0]

@@ -38,13 +38,15 @@ class Design(NamedTuple):
 
     def sums(self, values):
         """Return the sums over the rows of each group, (n_groups, n_columns)."""
-        starts = np.cumsum(self.sizes) - self.sizes
+        starts = np.cumsum(self.sizes) - self.sizes  # first row of each group
         return np.add.reduceat(values, starts, axis=0)
 
     def permuted(self, random):
         """Return the scores, permuted within the groups."""
+        # Sorted by group, at random within each.
         order = np.lexsort((random.random_sample(len(self.group)), self.group))
         scores = self.scores[order]
+        # Permuted scores are no longer orthogonal to the covariates.
         return scores - self.basis @ (self.basis.T @ scores)
 
 
@@ -56,11 +58,13 @@ def make_design(scores, group=None, covariates=None):
 
     def centred(values):
         starts = np.cumsum(sizes) - sizes
+        # Less the means of the groups.
         return values - (np.add.reduceat(values, starts, axis=0) / sizes[:, None])[group]
 
     scores, basis = centred(scores), np.empty((n_rows, 0))
     if covariates is not None:
         basis = centred(covariates)
+        # Columns that others explain up to rounding are left out of the basis.
         basis = orth(basis, rcond=1e-8) if basis.any() else np.empty((n_rows, 0))
         scores = scores - basis @ (basis.T @ scores)
     return Design(scores, group, sizes, basis)
@@ -77,6 +81,7 @@ def expanded(covariates):
     columns = []
     for values in covariates:
         if values.dtype.kind in "iuf":
+            # Normal scores, (n_rows, 1).
             score = norm.ppf((rankdata(values) - 0.5) / len(values))[:, None]
             n_knots = min(max(len(values) // _ROWS_PER_KNOT, _FEWEST_KNOTS), _MOST_KNOTS)
             # Few values have few quantiles; knots may then be equal, and columns of zeros.
@@ -118,23 +123,29 @@ def score_tests(block, design, *, step=0.0, confidence=0.95):
     """
     total = block.T @ design.scores  # (n_columns, n_scores)
     moments = _Moments(block, design)
-    power = (design.scores**2).sum(axis=0)
+    power = (design.scores**2).sum(axis=0)  # (n_scores,)
+    # Each of shape (n_columns, n_scores).
     variance, skewness, robust = (
         np.stack(part, axis=1)
         for part in zip(*map(moments.of_score, range(total.shape[1])), strict=True)
     )
     if design.basis.shape[1]:
+        # As in a regression: what the covariates leave of the codes, times that of the scores.
         variance = moments.spread[:, None] * power / design.freedom
     scale = moments.spread[:, None] * power
     is_known = (moments.spread[:, None] > 0) & (variance > 0)
+    # With 1 in place of unknown scales nothing is divided by 0; the results are set below.
     scale, usual = np.where(is_known, scale, 1), np.where(is_known, variance, 1)
     total = np.where(is_known, total, 0)
     correlation = np.clip(total / np.sqrt(scale), -1, 1)
+    # Squared residuals allow for variances that differ between rows, as a sandwich estimator does.
     inflation = np.maximum(robust / usual, 1)
     # Permuted scores are as far from zero whatever the codes; those of a covariate's are not.
     unit = np.sqrt(usual * inflation) if design.basis.shape[1] else np.sqrt(usual)
+    # Continuity correction: sums that move in steps are half a step nearer to 0.
     z = np.maximum(np.abs(total) - step / 2, 0) / unit
     width = norm.isf((1 - confidence) / 2) * np.sqrt(inflation / max(design.freedom - 2, 1))
+    # Fisher's transformation, on whose scale the interval is symmetric.
     middle = np.arctanh(np.clip(correlation, -1 + 1e-12, 1 - 1e-12))
     return Tested(
         correlation,
@@ -153,17 +164,18 @@ class _Moments:
         column = np.repeat(np.arange(self.n_columns), np.diff(block.indptr))
         # A run holds the entries of one column and one group.
         self.starts = run_starts(column, design.group[block.indices])
-        self.column = column[self.starts]
+        self.column = column[self.starts]  # (n_runs,), as what follows
         self.group = design.group[block.indices[self.starts]]
-        size = design.sizes[self.group]
+        size = design.sizes[self.group]  # rows of the group, with and without an entry
         first, second, third = (self._run_sums(block.data**power) for power in (1, 2, 3))
-        self.mean = first / size
+        self.mean = first / size  # over all rows of the group, those without an entry too
         # Sums of the powers of the deviations from the mean of the group.
         deviation = second - first * self.mean
         self.second = np.where(deviation > _ROUNDING * second, deviation, 0)
         self.third = third - 3 * self.mean * second + 2 * size * self.mean**3
         self.projected = block.T @ design.basis  # (n_columns, n_basis)
         spread, explained = self._by_column(self.second), (self.projected**2).sum(axis=1)
+        # What covariates explain is taken off; a rest within the rounding is 0.
         self.spread = np.where(spread - explained > 1e-9 * spread, spread - explained, 0)
 
     def _run_sums(self, values):
@@ -177,8 +189,11 @@ class _Moments:
         """Variance and skewness over permutations, and the variance by squared residuals."""
         design, sizes = self.design, self.design.sizes
         score = design.scores[:, index]
+        # Sums of each group, (n_groups,).
         square, cube = design.sums(np.stack([score**2, score**3], axis=1)).T
         variance = self._by_column(self.second * (square / np.maximum(sizes - 1, 1))[self.group])
+        # n / ((n - 1) (n - 2)), from the third moment of a sum over permutations of n values; of
+        # two values it is 0.
         factor = np.where(sizes > 2, sizes / np.maximum((sizes - 1.0) * (sizes - 2), 1), 0)
         third = self._by_column(self.third * (cube * factor)[self.group])
         skewness = np.where(variance > 0, third / np.where(variance > 0, variance, 1) ** 1.5, 0)
@@ -189,6 +204,8 @@ class _Moments:
         entries = weights[self.block.indices]
         data, mean = self.block.data, self.mean
         linear, quadratic = (self._run_sums(data**power * entries) for power in (1, 2))
+        # Sums of w (c - mean)^2 over all rows of a group: rows without an entry have c = 0, and
+        # their weights are in `of_groups`.
         robust = self._by_column(quadratic - 2 * mean * linear + mean**2 * of_groups[self.group])
         if self.design.basis.shape[1]:
             basis, weighted = self.design.basis, self.design.basis * weights[:, None]
@@ -197,6 +214,8 @@ class _Moments:
             shape = self.n_columns, len(self.design.sizes)
             means = sparse.coo_array((mean, (self.column, self.group)), shape=shape).tocsr()
             crossed -= means @ self.design.sums(weighted)
+            # Sums of w (c - b p)^2, with b the basis and p the projection: the mixed term, then the
+            # square.
             robust -= 2 * (crossed * self.projected).sum(axis=1)
             robust += ((self.projected @ (weighted.T @ basis)) * self.projected).sum(axis=1)
         return np.maximum(robust, 0)

@@ -7,8 +7,6 @@ from scipy.stats import rankdata
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from sksae.interpret.contrast._documents import check_class_sizes, two_classes
-
 TARGET_TYPES = ("auto", "binary", "multiclass", "continuous", "ordinal", "counts")
 NUMBERS = ("continuous", "ordinal", "counts")
 _MANY_CLASSES = 20  # whole numbers with more values than this are hardly classes
@@ -25,14 +23,50 @@ class Target(NamedTuple):
     def scores(self, statistic):
         """Return what codes are associated with, (n_documents, n_scores): a column per class."""
         if self.type == "multiclass":
+            # (n_documents, n_classes), 1 for the class of each document
             return (self.values[:, None] == np.arange(len(self.classes))).astype(np.float64)
         if self.type == "binary" or statistic == "linear":
             return self.values[:, None].astype(np.float64)
+        # Midranks: Spearman's correlation is Pearson's of the ranks; the unit does not matter.
         return rankdata(self.values)[:, None] / len(self.values)
 
     def of(self, documents):
         """Return the target of some documents, by index or mask."""
         return self._replace(values=self.values[documents])
+
+
+def two_classes(y, pos_label=None):
+    """Return the two classes, the positive one, and which rows are of it.
+
+    Raises
+    ------
+    ValueError
+        If `y` has not two classes, or `pos_label` is none of them.
+    """
+    check_classification_targets(y)
+    classes, number = np.unique(y, return_inverse=True)
+    shown = ", ".join(repr(label) for label in classes[:5].tolist())
+    if len(classes) != 2:
+        raise ValueError(
+            f"y has {len(classes)} class{'es' * (len(classes) != 1)} ({shown}"
+            f"{', ...' * (len(classes) > 5)}); two are needed. To tell one class from the rest, "
+            f"pass y == label."
+        )
+    # None takes the class that sorts last
+    positions = [1] if pos_label is None else np.flatnonzero(classes == pos_label)
+    if len(positions) != 1:
+        raise ValueError(f"pos_label={pos_label!r} is not one of the classes of y: {shown}.")
+    return classes, classes[positions[0]], number == positions[0]
+
+
+def check_class_sizes(positive):
+    """Raise a ValueError unless there are two documents of each class."""
+    n_pos, n_samples = int(positive.sum()), len(positive)
+    if min(n_pos, n_samples - n_pos) < 2:
+        raise ValueError(
+            f"Two documents of each class are needed. Got n_samples={n_samples}, of which {n_pos} "
+            f"of the positive class."
+        )
 
 
 def read_target(y, target_type, pos_label):
@@ -132,6 +166,7 @@ def read_groups(groups, target):
     check_consistent_length(groups, target.values)
     names, number = np.unique(groups, return_inverse=True)
     values, n_groups = target.values.astype(np.float64), len(names)
+    # Lowest and highest value of each group.
     low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
     np.minimum.at(low, number, values)
     np.maximum.at(high, number, values)

@@ -1,6 +1,6 @@
 """Features in words, by token statistics or by a language model, and how true the words are."""
 
-from sksae.interpret.explanation._answer_cache import CachedClient
+from sksae.interpret.explanation._client_calls import CachedClient
 from sksae.interpret.explanation._cost import estimate_cost
 from sksae.interpret.explanation._explaining import explain
 from sksae.interpret.explanation._explanation import (

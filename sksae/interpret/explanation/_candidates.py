@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sksae.interpret.explanation._answers import read_flags
 from sksae.interpret.explanation._client_calls import ask
-from sksae.interpret.explanation._explanation_prompts import explain_messages
+from sksae.interpret.explanation._explanation_prompts import explain_messages, read_flags
 from sksae.interpret.explanation._explanation_tests import QuestionPlan, detection, score_flags
 from sksae.interpret.explanation._splitting import ExampleSide, key_of, split_examples
 
@@ -34,10 +33,13 @@ def candidate_sides(feature, n_candidates, random_state):
     texts = _texts(explaining.windows())
     if n_candidates == 1:
         return Sides(explaining, None, texts)
+    # The last number tells apart what is drawn for a feature.
     rng = np.random.default_rng([random_state, feature.feature, 1])
     for_choosing = {texts[i] for i in rng.permutation(len(texts))[: len(texts) // 2].tolist()}
     firing = set(_texts(scoring.windows()))
+    # Texts without a firing window.
     free = {key_of(e.text) for part in scoring.silent.values() for e in part} - firing
+    # Of strings and numbers; the order of a set differs between processes.
     free = sorted(free, key=repr)
     for_choosing |= {free[i] for i in rng.permutation(len(free))[: len(free) // 2].tolist()}
     silent = {
@@ -56,8 +58,9 @@ def candidate_sides(feature, n_candidates, random_state):
 
 def chosen_windows(side, n_examples):
     """Windows for an explanation: the strongest, then those of each part in turn."""
-    n_top = (n_examples + 1) // 2
+    n_top = (n_examples + 1) // 2  # half of the windows, rounded up
     by_row = {example.row: example for example in side.top[:n_top]}
+    # The strongest window of every part, then the second strongest, as long as there is room.
     for depth in range(max(map(len, side.quantiles), default=0)):
         for part in side.quantiles:
             if depth < len(part) and len(by_row) < n_examples:
@@ -91,6 +94,7 @@ class CandidateQuestions(Sequence):
         if not windows:
             return False
         number, is_single = feature.feature, sides.choosing is None
+        # Numbers of the candidates.
         self.jobs += [(number, c) for c in range(1 if is_single else self.n_candidates)]
         self.seen[number] = _texts(windows) if is_single else sides.seen
         return True
@@ -136,6 +140,7 @@ class CandidateQuestions(Sequence):
             for number in several[start : start + _AT_A_TIME]:
                 # The first of equal ones; nothing is better than no answer.
                 texts = candidates[number]
+                # Balanced accuracies are at least 0.
                 best[number] = max(texts, key=lambda text: values.get((number, text), -1.0))
         return best
 
@@ -152,6 +157,7 @@ class CandidateQuestions(Sequence):
         choosing = candidate_sides(feature, self.n_candidates, self.random_state).choosing
         plan = QuestionPlan(self.n_examples, _PER_QUESTION)
         for text in texts:
+            # The same generator for each text: all are compared by the same questions.
             rng = np.random.default_rng([self.random_state, number, 3])
             yield from detection(choosing, text, plan, rng)
 
@@ -167,6 +173,7 @@ def _values(comparisons, answers):
         except ValueError:  # it is an exception, or cannot be read
             flags.append(None)
     values = {key: score_flags(*group)["value"] for key, group in groups.items()}
+    # NaN differs from itself.
     return {key: value for key, value in values.items() if value == value}
 
 

@@ -111,6 +111,7 @@ def estimate_cost(
         check_option("each of methods", method, Option(*TESTS, EMBEDDING))
     features = features_of(atlas, features)
     n_measured = min(len(features), _N_MEASURED)
+    # Evenly spaced over the features.
     measured = [features[i * len(features) // n_measured] for i in range(n_measured)]
     steps = {name: _no_cost() for name in ("explain", *methods)}
     if n_candidates > 1:
@@ -126,6 +127,7 @@ def estimate_cost(
             step["tokens_in"] += FRAME + sum(n_tokens(m["content"], count_tokens) for m in messages)
             of_windows = _TOKENS_OUT_PER_WINDOW.get(name, 0) * n_windows
             step["tokens_out"] += 2 + _TOKENS_OUT.get(name, of_windows)
+    # The questions about the measured features stand for those about all.
     if n_measured:
         _scale(steps, len(features) / n_measured)
     if baseline is not None:

@@ -1,22 +1,30 @@
-"""Short descriptions of features, from token statistics or from a language model."""
+"""Short descriptions of features, from statistics, columns, words or a language model."""
 
+import math
 import warnings
 from collections.abc import Iterable
 
 import numpy as np
+from scipy import stats
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils.validation import check_is_fitted
 
 from sksae._params import Int, Option, check_option
+from sksae._signs import fit_columns, visible
 from sksae.interpret._strongest import check_features
-from sksae.interpret.explanation._answers import read_description
 from sksae.interpret.explanation._candidates import CandidateQuestions
 from sksae.interpret.explanation._client_calls import ask, check_client
-from sksae.interpret.explanation._explanation import Explanation
-from sksae.interpret.explanation._row_names import KINDS, explain_rows, kind_of_rows
-from sksae.interpret.explanation._splitting import key_of, split_examples
+from sksae.interpret.explanation._explanation import CHANCE, Explanation
+from sksae.interpret.explanation._explanation_prompts import read_description
+from sksae.interpret.explanation._splitting import check_texts, key_of, split_examples
 from sksae.interpret.explanation._token_statistics import describe
 
 N_EXAMPLES = 20
+KINDS = ("tokens", "texts", "table", "numbers")
+_MOST = 3  # columns or words in a name
+_SHARE = 0.5  # of the weight of the first one, that the others have at least
+_OFTEN = 2  # texts with a word, at least, where there are several
+_COLUMNS = 32  # of a terminal, of one column's name
 
 
 def explain(
@@ -93,7 +101,8 @@ def explain(
     TypeError
         If `client` cannot be asked.
     ValueError
-        If there is no such feature, an option is out of range, or `rows` does not fit the atlas.
+        If there is no such feature, an option is out of range, `rows` does not fit the atlas, or a
+        client is to read patches of images.
     RuntimeError
         If there was no answer for any feature.
 
@@ -139,6 +148,7 @@ def explain(
     features = features_of(atlas, features)
     if client is not None:
         check_client(client)
+        check_texts(atlas)
     elif features:
         kind = kind_of_rows(atlas) if rows == "auto" else rows
         if kind != "tokens":
@@ -147,6 +157,7 @@ def explain(
     questions = CandidateQuestions(atlas, n_examples, n_candidates, random_state)
     for number in features:
         feature = atlas.feature(number)
+        # Without windows there is nothing to show a client; token statistics then say so.
         if client is None or not questions.add(feature):
             side, _ = split_examples(feature, random_state=random_state)
             description = describe(feature, side)
@@ -186,9 +197,11 @@ def _descriptions(jobs, answers):
             if isinstance(answer, Exception):
                 raise answer
             description = read_description(answer)
+            # A dict keeps the order, and each description once.
             descriptions.setdefault(number, {})[description] = True
         except Exception as error:  # of any type: a client is the user's own
             failed.setdefault(number, error)
+    # No candidate of theirs was usable.
     failed = {number: error for number, error in failed.items() if number not in descriptions}
     if failed:
         number, error = next(iter(failed.items()))
@@ -206,6 +219,190 @@ def _descriptions(jobs, answers):
 
 
 def named(numbers):
-    """Text of the first ten of some numbers."""
+    """Return the first ten of some numbers as text."""
     numbers = list(numbers)
     return ", ".join(map(str, numbers[:10])) + ", ..." * (len(numbers) > 10)
+
+
+def kind_of_rows(atlas):
+    """Return the one of `KINDS` that the rows of an atlas are."""
+    labels = atlas.facts_.get("labels", "tokens")
+    if labels == "tokens":
+        return "tokens"
+    sample = atlas.row_sample(0)  # a sample of the rows that are kept, of any feature
+    if labels == "labels":
+        # Labels with spaces are texts; single words may be tokens.
+        spaced = [len(str(label).split()) > 1 for label in sample.label.tolist()]
+        if sum(spaced) > len(spaced) / 2:
+            return "texts"
+    if sample.columns:
+        return "table"
+    return "tokens" if labels == "labels" else "numbers"
+
+
+def explain_rows(atlas, features, kind, random_state):
+    """Return the `Explanation` of each feature of an atlas of whole rows, by feature."""
+    if kind == "numbers":
+        return {i: Explanation(i, f"component {i}", "numbers") for i in features}
+    samples = {i: atlas.row_sample(i) for i in features}
+    if kind == "table" and features and not samples[features[0]].columns:
+        raise ValueError(
+            'rows="table" needs named columns: fit the atlas on a data frame, or with an '
+            "autoencoder that was fitted on one."
+        )
+    words = _Words(samples.values()) if kind == "texts" else None
+    explanations = {}
+    for number, sample in samples.items():
+        if not (sample.activation > 0).any():
+            explanations[number] = Explanation(number, "never fires", kind)
+            continue
+        is_made_from = _halved(sample, kind, np.random.default_rng([random_state, number]))
+        name = words.name if kind == "texts" else _column_name
+        text, evidence = name(sample, is_made_from)
+        if text is None:
+            explanations[number] = Explanation(number, f"component {number}", "numbers")
+            continue
+        # Rows that neither made the name nor lack a value.
+        scored = ~is_made_from & np.isfinite(evidence)
+        score = rule_score(evidence[scored], sample.activation[scored] > 0)
+        seen = tuple(sample.row[is_made_from & (sample.activation > 0)].tolist())
+        explanations[number] = Explanation(number, text, kind, {"rule": score}, seen)
+    return explanations
+
+
+def rule_score(evidence, fires):
+    """Return how well a rule tells the rows on which a feature fires from the others.
+
+    The score is the area under the ROC curve. The half width of its interval is the one that a
+    rule without knowledge has (Mann and Whitney), the largest for these numbers of rows: a rule
+    whose interval is above 0.5 is better than chance.
+
+    Parameters
+    ----------
+    evidence : ndarray of shape (n_rows,)
+        Larger where the rule expects the feature to fire.
+    fires : ndarray of bool of shape (n_rows,)
+
+    Returns
+    -------
+    score : dict
+        `value`, `low` and `high`, NaN without rows of both kinds; `n`; `baseline`.
+    """
+    n_fires, n_silent = int(fires.sum()), int((~fires).sum())
+    value = half_width = math.nan
+    if n_fires and n_silent:
+        # Mann-Whitney: area under the ROC curve of the evidence, from the ranks of the firing rows.
+        ranks = stats.rankdata(evidence)[fires]
+        value = float((ranks.sum() - n_fires * (n_fires + 1) / 2) / (n_fires * n_silent))
+        # Of the area without an association, without ties.
+        deviation = math.sqrt((n_fires + n_silent + 1) / (12 * n_fires * n_silent))
+        half_width = float(stats.norm.ppf(0.975)) * deviation
+    return {
+        "value": value,
+        "low": max(0.0, value - half_width) if n_fires and n_silent else math.nan,
+        "high": min(1.0, value + half_width) if n_fires and n_silent else math.nan,
+        "n": n_fires + n_silent,
+        "n_failed": 0,
+        "baseline": {"chance": CHANCE},
+    }
+
+
+def _halved(sample, kind, rng):
+    """Return a mask of half of the rows that fire and half of the others, equal ones together."""
+    if kind == "table":
+        # Rows with equal values are one group.
+        _, group = np.unique(sample.values, axis=0, return_inverse=True)
+    else:
+        _, group = np.unique(sample.label.astype(str), return_inverse=True)
+    group = group.reshape(-1)
+    fires = np.zeros(group.max() + 1, dtype=bool)  # groups with a row that fires
+    fires[group[sample.activation > 0]] = True
+    is_first = np.zeros(len(fires), dtype=bool)
+    for members in (np.flatnonzero(fires), np.flatnonzero(~fires)):
+        is_first[rng.permutation(members)[::2]] = True  # every other group of a random order
+    return is_first[group]
+
+
+def _column_name(sample, is_made_from):
+    """Return the strongest columns in words, and the sum of these columns on each row.
+
+    Weights of columns are the loadings of the component, or the differences of the means where it
+    fires and where it is silent: those that tell better where it fires on the half that the name is
+    made from. Loadings on columns of small units are noise for a component of large ones.
+    """
+    used = is_made_from & np.isfinite(sample.values).all(1)
+    fires = sample.activation > 0
+    # Two ways to weight columns: loadings of the feature, and differences of means on half of the
+    # rows.
+    candidates = [] if sample.loadings is None else [sample.loadings]
+    if (used & fires).any() and (used & ~fires).any():
+        values = sample.values
+        candidates.append(values[used & fires].mean(0) - values[used & ~fires].mean(0))
+    best = None, None, -1.0
+    for weights in candidates:
+        size = np.abs(weights)
+        strongest = np.argsort(-size, kind="stable")[:_MOST]
+        # Columns nearly as strong as the first.
+        strongest = strongest[size[strongest] >= _SHARE * size[strongest[0]]]
+        if not size[strongest[0]] > 0:
+            continue
+        evidence = sample.values[:, strongest].astype(np.float64) @ weights[strongest]  # (n_rows,)
+        value = np.nan_to_num(rule_score(evidence[used], fires[used])["value"])
+        if value > best[2]:
+            names = [fit_columns(visible(sample.columns[j]), _COLUMNS) for j in strongest.tolist()]
+            signs = ["high" if weight > 0 else "low" for weight in weights[strongest].tolist()]
+            best = ", ".join(map(" ".join, zip(signs, names, strict=True))), evidence, value
+    return best[:2]
+
+
+class _Words:
+    """Words of the texts of some samples, counted once.
+
+    Parameters
+    ----------
+    samples : iterable of RowSample
+    """
+
+    def __init__(self, samples):
+        texts = dict.fromkeys(label for sample in samples for label in sample.label.tolist())
+        self.line = {text: i for i, text in enumerate(texts)}  # line of `counts`
+        vectorizer = CountVectorizer(dtype=np.float64)
+        try:
+            self.counts = vectorizer.fit_transform(list(texts)).tocsr()
+        except ValueError:  # no text has a word
+            self.counts = None
+            return
+        self.words = vectorizer.get_feature_names_out()
+
+    def name(self, sample, is_made_from):
+        """Return the over-represented words, and the weight of those that each row has.
+
+        Weights are those of class-based TF-IDF (Grootendorst 2022), ``tf log(1 + A / f)``, of the
+        two classes of rows that fire, each by its activation, and of silent rows: the weight in the
+        first less the weight in the second.
+        """
+        if self.counts is None:
+            return None, None
+        # (n_rows, n_words)
+        counts = self.counts[[self.line[text] for text in sample.label.tolist()]]
+        shares = []
+        for activation in (sample.activation, (sample.activation == 0).astype(np.float64)):
+            frequency = (activation * is_made_from) @ counts  # weighted counts of words, (n_words,)
+            shares.append(frequency / max(frequency.sum(), np.finfo(float).tiny))
+        fires, silent = shares  # shares of each word among all words, (n_words,)
+        total = np.maximum(fires + silent, np.finfo(float).tiny)  # f, where A is 1
+        # Class-based TF-IDF: what the word has more of where the feature fires, and more for rare
+        # words.
+        weights = (fires - silent) * np.log1p(1 / total)
+        # A word of a single text is chance, unless there is a single text.
+        texts = counts[is_made_from & (sample.activation > 0)]
+        n_texts = np.asarray((texts > 0).sum(axis=0)).reshape(-1)
+        weights[n_texts < min(_OFTEN, texts.shape[0])] = 0
+        strongest = np.argsort(-weights, kind="stable")[:_MOST]
+        if not weights[strongest[0]] > 0:
+            return None, None
+        strongest = strongest[weights[strongest] >= _SHARE * weights[strongest[0]]]
+        words = [f'"{visible(word)}"' for word in self.words[strongest].tolist()]
+        # Sum of the weights of the words that a row has, (n_rows,).
+        evidence = (counts[:, strongest] > 0) @ weights[strongest]
+        return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]])), evidence

@@ -72,9 +72,10 @@ class Explanation:
     def _beats_chance(self):
         """Whether a score is clearly above chance, where there are scores that can say so."""
         scores = self.scores if isinstance(self.scores, Mapping) else {}
-        told = [_is_above_chance(name, score) for name, score in scores.items()]
-        told = [is_above for is_above in told if is_above is not None]
-        return any(told) or not told
+        # None: this score cannot say.
+        verdicts = [_is_above_chance(name, score) for name, score in scores.items()]
+        verdicts = [is_above for is_above in verdicts if is_above is not None]
+        return any(verdicts) or not verdicts  # without any score that says so, nothing is doubted
 
 
 def _is_above_chance(name, score):
@@ -88,10 +89,10 @@ def _is_above_chance(name, score):
     # Without an interval the value itself has to be above.
     low = score.get("low")
     low = score.get("value") if low is None else low
-    known = [baseline[key] for key in _CHANCES if isinstance(baseline.get(key), (int, float))]
-    if not known or not isinstance(low, (int, float)) or math.isnan(low):
+    chances = [baseline[key] for key in _CHANCES if isinstance(baseline.get(key), (int, float))]
+    if not chances or not isinstance(low, (int, float)) or math.isnan(low):
         return None
-    return low > max(known)
+    return low > max(chances)
 
 
 def save_explanations(path, explanations):
@@ -142,6 +143,8 @@ def save_explanations(path, explanations):
 
 def _line(explanation):
     """Return an explanation as a JSON value; an error where it could not be read back."""
+    # JSON turns numbers of numpy into others and tuples into lists; what cannot come back is
+    # refused.
     feature, scores = int(explanation.feature), explanation.scores
     where = f"The explanation of feature {feature} cannot be saved, because it could not be read"
     line = {
@@ -253,6 +256,7 @@ def load_explanations(path):
             f"{path} has version {content.get('version')!r} of the format; this sksae reads "
             f"version {_VERSION}."
         )
+    # A file without a digest was edited by hand, which is allowed.
     if content.pop(_DIGEST, None) not in (None, digest_of(content)):
         raise ValueError(
             f"{path} is damaged, or was changed by hand: then leave out its line {_DIGEST!r}."
@@ -266,6 +270,7 @@ def load_explanations(path):
             raise ValueError(
                 f"Explanation {number} of {path} is damaged, or a second one of its feature."
             )
+        # Numbers that are not finite are None in the file, and NaN again here.
         seen, scores = tuple(line["seen"]), _numbers(line["scores"])
         wrong = [_unreadable(score, name) for name, score in scores.items()]
         wrong.append(_unreadable_texts(seen))

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from sksae._params import Bool, Int, Option, check_option
-from sksae.interpret.explanation._answers import read_choice, read_flags, read_levels
 from sksae.interpret.explanation._client_calls import (
     ask,
     check_client,
@@ -20,7 +19,12 @@ from sksae.interpret.explanation._client_calls import (
 )
 from sksae.interpret.explanation._explaining import features_of
 from sksae.interpret.explanation._explanation import as_explanations
-from sksae.interpret.explanation._explanation_prompts import LEVELS
+from sksae.interpret.explanation._explanation_prompts import (
+    LEVELS,
+    read_choice,
+    read_flags,
+    read_levels,
+)
 from sksae.interpret.explanation._explanation_tests import (
     N_CHOICES,
     Question,
@@ -34,7 +38,7 @@ from sksae.interpret.explanation._explanation_tests import (
     score_simulation,
     simulation,
 )
-from sksae.interpret.explanation._splitting import ExampleSide, joined, split_examples
+from sksae.interpret.explanation._splitting import ExampleSide, check_texts, joined, split_examples
 
 EMBEDDING = "embedding"
 TESTS = {
@@ -163,8 +167,8 @@ def score_explanations(
     TypeError
         If `client` cannot be asked, or `baseline` is no pair.
     ValueError
-        If there is no such feature or method, here or in `baseline`, or a method needs a client and
-        there is none.
+        If there is no such feature or method, here or in `baseline`, a method needs a client and
+        there is none, or the rows of the atlas are patches of images.
     RuntimeError
         If no question got an answer.
 
@@ -221,21 +225,25 @@ def score_explanations(
     check_option("baselines", baselines, Bool())
     check_baseline(baseline)
     methods = _checked_methods(methods, client)
+    check_texts(atlas)
     explanations = as_explanations(explanations)
     features_of(atlas, list(explanations))
     subjects = _Subjects(atlas, explanations, min_examples, baselines, random_state)
+    # Windows and questions exist for one block of features at a time, their answers for all.
     plan = QuestionPlan(n_examples, per_question)
     scores, replies = {}, Replies([], [], [])
     asking = {"max_concurrency": max_concurrency, "verbose": verbose}
     for block in subjects.blocks() if set(methods) & set(TESTS) else ():
         questions = [q for s in block for q in questions_about(s, methods, plan, random_state)]
         scores |= _scores_by_asking(client, questions, replies, random_state, **asking)
+        # The client does not answer, so that the other blocks are not asked.
         if replies.are_hopeless():
             break
     if replies.answers:
         warn_of_failures(replies.answers, stacklevel=3)
         warn_of_unread(*replies, stacklevel=3)
     if EMBEDDING in methods:
+        # Vectors of texts are made at once, since an embedding may depend on all of them.
         every = [subject for block in subjects.blocks() for subject in block]
         similarity = embedding_scores(every, plan, embed, random_state)
         scores |= {(number, EMBEDDING): score for number, score in similarity.items()}
@@ -245,6 +253,7 @@ def score_explanations(
         added = {method: scores.get((number, method), without_score) for method in methods}
         scored[number] = replace(explanation, scores=explanation.scores | added)
     if baseline is not None:
+        # The other estimator is scored in the same way, but without baselines of its own.
         tests = {"n_examples": n_examples, "per_question": per_question, "embed": embed}
         options = {**tests, "methods": methods, "min_examples": min_examples, "baselines": False}
         of_baseline = score_explanations(
@@ -267,6 +276,8 @@ def questions_about(subject, methods, plan, random_state):
         for is_baseline, text in ((False, subject.text), (True, subject.other_text)):
             if text is None or (is_baseline and method in WITHOUT_TEXT):
                 continue
+            # One generator per feature and test: the questions do not depend on what else is asked,
+            # and the other explanation is tested on the same windows.
             rng = np.random.default_rng([random_state, number, i])
             questions += [
                 Asked(number, method, is_baseline, q) for q in test(side, text, plan, rng)
@@ -292,6 +303,7 @@ def other_texts(explanations, random_state):
     """Text of another feature, at random, for each feature where there is a different one."""
     texts = {}
     for number, explanation in explanations.items():
+        # Sorted, since the order of a set differs between processes.
         candidates = sorted({e.text for e in explanations.values()} - {explanation.text})
         if candidates:
             rng = np.random.default_rng([random_state, number])
@@ -315,6 +327,7 @@ def check_baseline(baseline):
 def _put_beside(scored, of_baseline, methods):
     """Add the mean value of a baseline's explanations to the baseline of every score."""
     for method in methods:
+        # One of each explanation of the baseline.
         values = np.array([words.scores[method]["value"] for words in of_baseline.values()])
         finite = values[np.isfinite(values)]
         mean = float(finite.mean()) if len(finite) else math.nan
@@ -348,7 +361,7 @@ class _Subjects:
         self.atlas, self.explanations, self.random_state = atlas, explanations, random_state
         self.notes, tested = {}, {}
         for number, explanation in explanations.items():
-            note = too_rare(self._sides(number)[2], min_examples)
+            note = too_rare(self._sides(number)[2], min_examples)  # by the windows to test on
             (tested if note is None else self.notes)[number] = note or explanation
         self.numbers = list(tested)
         self.other_texts = other_texts(tested, random_state) if baselines else {}
@@ -378,7 +391,7 @@ def _scores_by_asking(client, asked, replies, random_state, **options):
     replies.scores.extend((a.number, a.method, a.is_baseline) for a in asked)
     replies.answers.extend(answers)
     replies.parsed.extend(parsed)
-    groups = {}  # questions and parsed answers by score
+    groups = {}  # questions and parsed answers by score  # key: (feature, method, is_baseline)
     for a, values in zip(asked, parsed, strict=True):
         questions, group_answers = groups.setdefault((a.number, a.method, a.is_baseline), ([], []))
         questions.append(a.question)
@@ -398,7 +411,7 @@ def _parsed(asked, answer):
     """What an answer says of each window; None if it cannot be read or did not come."""
     if isinstance(answer, Exception):
         return None
-    n = len(asked.question.truth)
+    n = len(asked.question.truth)  # windows, or tokens of one window in a simulation
     try:
         if asked.method == "simulation":
             return read_levels(answer, n, LEVELS)

@@ -80,6 +80,7 @@ def intruder(side, text, plan, rng):
     """Questions which of some windows does not belong; no text is shown."""
     del text
     questions = []
+    # Parts with as many windows as a question needs.
     parts = [i for i, part in enumerate(side.quantiles) if len(part) >= N_CHOICES - 1]
     intruders = mixed(_markable(side), plan.n_examples, rng)
     for number in range(min(plan.n_examples // 2, len(intruders)) if parts else 0):
@@ -88,6 +89,7 @@ def intruder(side, text, plan, rng):
         windows = [side.quantiles[part][i] for i in chosen.tolist()]
         lines = [marked(example) for example in windows]
         position = int(rng.integers(N_CHOICES))
+        # As many marks as the other windows have on average, to look alike.
         marks = random_marks(intruders[number], _mean_n_marks(windows), rng)
         lines.insert(position, marked(intruders[number], marks))
         questions.append(Question(intrude_messages(lines), (position,), (part,)))
@@ -102,6 +104,7 @@ def simulation(side, text, plan, rng):
     n_each = max(1, plan.n_examples // 3)
     top = side.top[:n_each]
     top_rows = {example.row for example in top}
+    # Of the windows drawn, as many may be among the strongest as there are of those.
     # Enough random windows that `n_each` are left without those of the top.
     random = spread(side.quantiles, len(top_rows) + n_each, rng)
     random = [(part, example) for part, example in random if example.row not in top_rows]
@@ -120,17 +123,20 @@ def simulation(side, text, plan, rng):
 
 def score_flags(questions, answers):
     """Balanced accuracy and F1 of answers of 0 and 1 per window, and recall per part."""
-    truth, predicted, parts = _answered(questions, answers)
+    truth, predicted, parts = _answered(questions, answers)  # each (n_answered,)
     n_true, n_false = int((truth == 1).sum()), int((truth == 0).sum())
     n_hits = int((predicted[truth == 1] == 1).sum())
     n_rejected = int((predicted[truth == 0] == 0).sum())
     score = {"value": math.nan, "low": math.nan, "high": math.nan}
     if n_true and n_false:
+        # The balanced accuracy is the mean of two shares: hits among firing windows, rejections
+        # among silent ones.
         low, high = mean_share_interval((n_hits, n_true), (n_rejected, n_false))
         score = {"value": (n_hits / n_true + n_rejected / n_false) / 2, "low": low, "high": high}
     n_positive = int((predicted == 1).sum())
     return {
         **score,
+        # 2 TP / (2 TP + FN + FP).
         "f1": 2 * n_hits / (n_true + n_positive) if n_true + n_positive else math.nan,
         "sensitivity": n_hits / n_true if n_true else math.nan,
         "specificity": n_rejected / n_false if n_false else math.nan,
@@ -158,6 +164,7 @@ def score_choices(questions, answers):
 def score_simulation(questions, answers, rng):
     """Correlation of true and predicted activations over the tokens of all windows."""
     windows = [
+        # (n_tokens,) each
         (question.parts[0] == TOP, (np.array(question.truth), np.array(answer, dtype=float)))
         for question, answer in zip(questions, answers, strict=True)
         if answer is not None
@@ -198,6 +205,7 @@ def embedding_scores(subjects, plan, embed, random_state):
         rng = np.random.default_rng([random_state, subject.feature.feature])
         firing = [e for _, e in spread(subject.scoring.quantiles, plan.n_examples, rng)]
         silent = mixed(subject.scoring.silent, plan.n_examples, rng)
+        # A window as one string.
         windows.append(["".join(example.tokens) for example in [*firing, *silent]])
         truths.append(np.arange(len(windows[-1])) < len(firing))
     texts = [text for lines in windows for text in lines]
@@ -206,8 +214,9 @@ def embedding_scores(subjects, plan, embed, random_state):
     vectors = _unit_vectors(_embedded(embed, list(rows)), len(rows)) if rows else None
     scores = {}
     for subject, lines, truth in zip(subjects, windows, truths, strict=True):
-        window_vectors = vectors[[rows[text] for text in lines]]
+        window_vectors = vectors[[rows[text] for text in lines]]  # (n_windows, width)
         n_firing, n_silent = int(truth.sum()), int((~truth).sum())
+        # Unit vectors: products are cosines, (n_windows, 1).
         auroc, other_auroc = (
             math.nan if text is None else _auroc(truth, window_vectors @ vectors[[rows[text]]].T)
             for text in (subject.text, subject.other_text)
@@ -225,6 +234,7 @@ def spread(parts, n, rng):
     """``(part, window)`` of at most n random windows, from all parts in turn."""
     orders = [rng.permutation(len(part)).tolist() for part in parts]
     windows = []
+    # First one window of every part, then a second one.
     for depth in range(max(map(len, parts), default=0)):
         windows += [
             (i, parts[i][order[depth]]) for i, order in enumerate(orders) if depth < len(order)
@@ -248,6 +258,7 @@ def random_marks(example, n, rng):
         i
         for i, activation in enumerate(np.asarray(example.activations).tolist())
         if activation <= 0 and example.tokens[i].strip()
+        # Where every token fires or is white space, any token may be marked.
     ] or list(range(len(example.tokens)))
     mask = np.zeros(len(example.tokens), dtype=bool)
     mask[rng.permutation(free)[:n]] = True
@@ -284,7 +295,7 @@ def _answered(questions, answers):
         if answer is not None
         for row in zip(question.truth, answer, question.parts, strict=True)
     ]
-    return np.array(rows, dtype=int).reshape(-1, 3).T
+    return np.array(rows, dtype=int).reshape(-1, 3).T  # rows: truth, answer, part
 
 
 def _counts(questions, answers):
@@ -320,6 +331,7 @@ def _shift_threshold(pairs, rng):
         return math.nan
     truth, predicted = map(np.concatenate, zip(*pairs, strict=True))
     correlations = [
+        # A shift keeps the run lengths of the predictions, which permuted tokens would not.
         pearson(truth, np.roll(predicted, int(shift)))
         for shift in rng.integers(1, max(len(truth), 2), size=_N_SHIFTS)
     ]

@@ -7,8 +7,7 @@ from pathlib import Path
 from sksae._modes import evaluation
 from sksae._params import Int, check_option
 from sksae._threads import threads_of_process
-from sksae.interpret.explanation._answers import marks_thoughts
-from sksae.interpret.explanation._explanation_prompts import without_system
+from sksae.interpret.explanation._explanation_prompts import marks_thoughts, without_system
 
 _LONGEST_WAIT = 30.0  # seconds for an answer to stop when the process ends
 
@@ -101,9 +100,10 @@ class LocalClient:
         inputs = self.tokenizer(
             prompt, add_special_tokens=not templated, return_tensors="pt", verbose=False
         )
-        inputs.pop("token_type_ids", None)
+        inputs.pop("token_type_ids", None)  # not every model takes them
         n_tokens = inputs["input_ids"].shape[1]
         config = self.model.config.get_text_config()
+        # Without a stated limit, the prompt and the answer fit by definition.
         limit = getattr(config, "max_position_embeddings", None) or n_tokens + self.max_new_tokens
         if n_tokens >= limit:
             raise ValueError(
@@ -124,6 +124,7 @@ class LocalClient:
         # Some tokenizers count the marks of a thought among their special tokens.
         skipped = set(self.tokenizer.all_special_ids)
         skipped -= {i for i in skipped if marks_thoughts(self.tokenizer.decode([i]))}
+        # (n_tokens + n_written,) without the prompt
         written = [i for i in sequences[0, n_tokens:].tolist() if i not in skipped]
         answer = self.tokenizer.decode(written).strip()
         # Templates of some reasoning models begin the thought themselves.
@@ -132,6 +133,7 @@ class LocalClient:
     def _must_stop(self, input_ids, scores, **options):
         import torch
 
+        # (n_sequences,)
         return torch.full(input_ids.shape[:1], self._leaving.is_set(), device=input_ids.device)
 
     def _prompt(self, messages):

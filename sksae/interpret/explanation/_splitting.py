@@ -10,6 +10,16 @@ from sksae._params import Int, check_option
 N_ATTEMPTS = 8  # random ways to distribute the texts, of which the best is taken
 
 
+def check_texts(atlas):
+    """Raise a ValueError if the windows of an atlas are patches of images, not texts to read."""
+    grid = getattr(atlas, "image_grid_", None)
+    if grid is not None and grid != (1, 1):
+        raise ValueError(
+            "The rows of this atlas are patches of images; no client for texts can read them. "
+            "ImageExamplesDisplay and the page show them."
+        )
+
+
 class ExampleSide(NamedTuple):
     """The windows of a feature on one of two sides, which share no text.
 
@@ -48,6 +58,7 @@ class ExampleSide(NamedTuple):
         windows : list of Example
             The windows.
         """
+        # A window may be both among the strongest and in a part.
         by_row = {e.row: e for e in [*self.top, *(e for part in self.quantiles for e in part)]}
         return sorted(by_row.values(), key=lambda e: (-e.activation, e.row))
 
@@ -103,10 +114,12 @@ def split_examples(feature, *, n_quantiles=5, seen=(), random_state=0):
     check_option("n_quantiles", n_quantiles, Int(1))
     check_option("random_state", random_state, Int(0, 2**32 - 1))
     parts = _parts(feature, n_quantiles)
+    # Windows of one group stay on one side: they share a text, or have the same tokens.
     group_of = _groups([*feature.examples, *(e for part in parts for e in part)])
     # The group of each window, part by part.
     members = [[group_of[key_of(e.text)] for e in part] for part in parts]
     fixed = {group_of[key] for key in map(key_of, seen) if key in group_of}
+    # By feature, so that a split does not depend on the features before it.
     rng = np.random.default_rng([random_state, feature.feature])
     groups = sorted(set(group_of.values()))
     candidates = [
@@ -135,7 +148,9 @@ def key_of(text):
 
 def _parts(feature, n_quantiles):
     if len(feature.sampled):
+        # The sample has windows from strong to weak firing.
         return [part.examples for part in feature.quantiles(n_quantiles)]
+    # Without a sample, the strongest examples are cut into parts of equal size.
     n_quantiles = max(1, min(n_quantiles, len(feature.examples)))
     edges = [len(feature.examples) * i // n_quantiles for i in range(n_quantiles + 1)]
     return [feature.examples[start:stop] for start, stop in pairwise(edges)]
@@ -146,12 +161,14 @@ def _groups(examples):
     leader = {}  # of texts and windows, which are the nodes
 
     def find(node):
+        # Follow the leaders to the one that leads itself.
         while leader.setdefault(node, node) != node:
             node = leader[node]
         return node
 
     for example in examples:
         text = ("text", key_of(example.text))
+        # A text joins the group of each of its windows.
         leader[find(("window", *example.tokens))] = find(text)
     texts = [node for node in leader if node[0] == "text"]
     numbers = {}
@@ -161,7 +178,8 @@ def _groups(examples):
 def _distributed(members, order, fixed):
     """Groups to explain from, chosen part by part, the part with the fewest groups first."""
     explained, scored = set(fixed), set()
-    rank = {group: i for i, group in enumerate(order)}
+    rank = {group: i for i, group in enumerate(order)}  # random order of the groups
+    # A part with few groups has the least choice, and goes first.
     for part in sorted(members, key=lambda part: len(set(part))):
         free = sorted(set(part) - explained - scored, key=rank.get)
         for group in free:
@@ -170,12 +188,14 @@ def _distributed(members, order, fixed):
             if n_explained == n_scored:  # then the side that has fewer groups in all
                 n_explained, n_scored = len(explained), len(scored)
             (explained if n_explained <= n_scored else scored).add(group)
+    # Groups of windows outside the parts.
     remaining = [group for group in order if group not in explained | scored]
     return explained | set(remaining[::2])
 
 
 def _balance(members, explained):
     """Quality of a split: the number of parts on both sides, then how even they are."""
+    # Share of the windows of each part to explain from.
     shares = [sum(g in explained for g in part) / len(part) for part in members if part]
     n_on_both_sides = sum(0 < share < 1 for share in shares)
     return n_on_both_sides, -sum(abs(share - 0.5) for share in shares)

@@ -11,7 +11,6 @@ from scipy import stats
 from sksae._modes import evaluation
 from sksae._params import Float, Int, check_option
 from sksae._threads import threads_of_process
-from sksae.interpret.explanation._answers import read_choice
 from sksae.interpret.explanation._client_calls import (
     ask,
     check_client,
@@ -19,7 +18,7 @@ from sksae.interpret.explanation._client_calls import (
     warn_of_unread,
 )
 from sksae.interpret.explanation._explanation import as_explanations
-from sksae.interpret.explanation._explanation_prompts import steered_messages
+from sksae.interpret.explanation._explanation_prompts import read_choice, steered_messages
 from sksae.interpret.explanation._explanation_scores import no_score, other_texts
 from sksae.interpret.explanation._intervals import share_interval
 
@@ -170,7 +169,7 @@ class _SteeredModel:
         def continuation(inputs):
             options = {"max_new_tokens": n_tokens, "do_sample": False, "pad_token_id": padding}
             sequence = self.model.generate(**inputs, **options)[0]
-            new_ids = sequence[inputs["input_ids"].shape[1] :]
+            new_ids = sequence[inputs["input_ids"].shape[1] :]  # ids that the model added
             return self.tokenizer.decode(new_ids, skip_special_tokens=True)
 
         return self._pairs("continuations", continuation, number)
@@ -179,6 +178,7 @@ class _SteeredModel:
         """Pairs of log-probabilities of the next token after each prompt."""
 
         def log_probability(inputs):
+            # Of the last token, in float64 so that small changes count, (n_vocabulary,).
             return self.model(**inputs).logits[0, -1].double().log_softmax(-1).cpu().numpy()
 
         return self._pairs("log_probabilities", log_probability, number)
@@ -188,6 +188,7 @@ class _SteeredModel:
         words = re.findall(r'"([^"]+)"', text) or re.findall(r"\w+", text)
         first_ids = set()
         for word in words:
+            # Within a text a word has a space before it, which makes another token.
             for spelling in (word, f" {word}"):
                 ids = self.tokenizer(spelling, add_special_tokens=False)["input_ids"]
                 first_ids.update(ids[:1])
@@ -223,6 +224,7 @@ def _by_probability(steered, explanations, baseline_texts):
             continue
         half_width = math.nan
         if len(changes) > 1:
+            # Student's interval of the mean over the prompts.
             half_width = float(stats.t.ppf(0.975, len(changes) - 1) * stats.sem(changes))
         mean = float(changes.mean())
         score = {"value": mean, "low": mean - half_width, "high": mean + half_width}
@@ -249,6 +251,7 @@ def _by_recognition(client, explanations, baseline_texts, pairs, random_state, o
         for unsteered, steered in pairs[number]:
             position = int(rng.integers(2))  # of the steered continuation
             if unsteered == steered:
+                # Equal continuations cannot be told apart: they are counted, and not asked about.
                 n_same[number] += 1
                 continue
             lines = [steered, unsteered] if position == 0 else [unsteered, steered]

@@ -69,6 +69,7 @@ def explain_from_tokens(feature, *, random_state=0):
 
 def describe(feature, side):
     """Description of a feature, from the windows of an `ExampleSide`."""
+    # Most telling description first: a kind of script or numbers, up to three tokens, a kind.
     firings = _firings(side)
     if not firings:
         return "fires too rarely to tell" if feature.n_active else "never fires"
@@ -87,6 +88,7 @@ def _named(firings, feature):
     counts = Counter(firing.token for firing in firings)
     tokens, total = [], 0.0
     for token, share in _shares(firings, "token")[:3]:
+        # Later tokens need a larger share once the first ones carry half of the activation.
         # A token that occurs once is chance, unless there are hardly any firings.
         often = counts[token] >= min(2, len(firings) // 3 + 1)
         if often and share >= (SOME if total < MANY else SECOND):
@@ -141,6 +143,7 @@ def _context(firings, side):
     """Text that names the token before (or after) most of the firings; empty if there is none."""
     neighbour, weight_share = _most_common(firings, side)
     with_it = [firing for firing in firings if getattr(firing, side) == neighbour]
+    # Share of the firings themselves; `weight_share` is that of their activations.
     share = sum(f.frequency for f in with_it) / sum(f.frequency for f in firings)
     # Few firings share a neighbour by chance. By frequency as well as by weight, since strong
     # firings do not represent weak ones.
@@ -169,6 +172,7 @@ def _shares(firings, attribute):
 
 def _firings(side):
     """Firings of the windows, weighted so that each part from strong to weak counts the same."""
+    # From the strongest to the weakest firings.
     parts = [list(part) for part in side.quantiles if part] or [[]]
     sampled_rows = {example.row for part in parts for example in part}
     for example in side.top:
@@ -180,6 +184,7 @@ def _firings(side):
                 if not part or part[-1].activation <= example.activation <= part[0].activation
             ]
             min(fitting or parts[:1], key=len).append(example)
+    # Each part counts the same, however many windows it has.
     return [_firing(example, 1 / len(part)) for part in parts for example in part]
 
 
@@ -222,6 +227,7 @@ def _kind(token):
         return "numbers"
     if not any(map(str.isalnum, bare)):
         return "signs"
+    # The script is the first word of a character's name in Unicode.
     scripts = {unicodedata.name(c, "").partition(" ")[0] for c in bare if c.isalpha()}
     if len(scripts) == 1 and scripts <= set(_SCRIPTS):
         return _SCRIPTS[scripts.pop()]

@@ -7,7 +7,6 @@ import numpy as np
 from scipy import sparse
 
 from sksae._params import Float, Int, Pair, check_option
-from sksae.interpret.explanation._answers import read_flags
 from sksae.interpret.explanation._client_calls import (
     ask,
     check_client,
@@ -16,7 +15,7 @@ from sksae.interpret.explanation._client_calls import (
 )
 from sksae.interpret.explanation._cost import FRAME, n_tokens
 from sksae.interpret.explanation._explanation import as_explanations
-from sksae.interpret.explanation._explanation_prompts import detect_messages, plain
+from sksae.interpret.explanation._explanation_prompts import detect_messages, plain, read_flags
 
 _TOKENS_PER_ANSWER, _TOKENS_PER_PIECE = 2, 2
 
@@ -62,7 +61,7 @@ def annotate(
     max_concurrency=4,
     verbose=0,
 ):
-    """Say for each text whether it has what each explanation says.
+    """Decide for each text whether each explanation applies to it.
 
     With a client, a language model reads the texts, a few per question. Without one, explanations
     from words and token statistics are rules that are applied as they are: ``"bank" after "river"``
@@ -241,13 +240,16 @@ class _Questions(Sequence):
 
     def __init__(self, texts, explanations, per_question, max_characters):
         pieces = [_pieces(text, max_characters) for text in texts]
+        # Text of each piece, (n_lines,).
         self.text_of_line = np.repeat(np.arange(len(texts)), [len(part) for part in pieces])
         self.lines = [plain(piece) for part in pieces for piece in part]
         positions = {}  # of different words, from the first explanation that has them
         for explanation in explanations.values():
             positions.setdefault(explanation.text, len(positions))
         self.descriptions = list(positions)
+        # Position of the words of each explanation.
         self.description_of = [positions[words.text] for words in explanations.values()]
+        # Of explanations with the same words, the first one stands for all in warnings.
         self.numbers = [
             list(explanations)[self.description_of.index(i)] for i in positions.values()
         ]
@@ -262,6 +264,7 @@ class _Questions(Sequence):
         """The messages of a question."""
         if not 0 <= index < len(self):
             raise IndexError(index)
+        # Questions are ordered by description, then by part of the lines.
         column, part = divmod(index, self.n_parts)
         return detect_messages(self.descriptions[column], self.lines[self._of(part)])
 
@@ -269,7 +272,7 @@ class _Questions(Sequence):
         return slice(part * self.step, (part + 1) * self.step)
 
     def annotations(self, answers):
-        """Return the answers as a sparse array; a text has what one of its pieces has."""
+        """Return the answers as a sparse array; what applies to a piece applies to its text."""
         parsed = [self._flags(index, answer) for index, answer in enumerate(answers)]
         methods = [(self.numbers[i // self.n_parts], "annotation", False) for i in range(len(self))]
         warn_of_unread(methods, answers, parsed)
@@ -289,6 +292,7 @@ class _Questions(Sequence):
 
     def _of_texts(self, values):
         has, unknown = np.zeros((2, self.n_texts), dtype=bool)
+        # One piece that has it is enough; else one piece without an answer leaves the text unknown.
         np.logical_or.at(has, self.text_of_line, values == 1)
         np.logical_or.at(unknown, self.text_of_line, np.isnan(values))
         return np.where(has, 1.0, np.where(unknown, np.nan, 0.0))
@@ -307,6 +311,7 @@ def _pieces(text, max_characters):
     """Return a text in pieces of at most some characters, cut at white space where there is."""
     pieces = []
     while len(text) > max_characters:
+        # At the last space of the second half, or in the middle of a word where there is none.
         cut = max(text.rfind(" ", max_characters // 2, max_characters), 0) or max_characters
         pieces.append(text[:cut])
         text = text[cut:]

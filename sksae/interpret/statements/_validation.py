@@ -61,15 +61,18 @@ def split_texts(texts, *, groups=None, test_size=0.5, random_state=None):
     check_option("random_state", random_state, Seed())
     n_texts = len(texts)
     numbers = {}
+    # Equal texts have one number.
     text_number = np.array([numbers.setdefault(str(t), len(numbers)) for t in texts], dtype=int)
     unit = text_number
     if groups is not None:
         groups = column_or_1d(groups)
         check_consistent_length(texts, groups)
+        # Nodes of the graph after those of the texts.
         group_number = np.unique(groups, return_inverse=True)[1] + len(numbers)
         size = int(max(group_number, default=0)) + 1
+        # Texts and groups are the nodes of a graph: what is connected stays on one side.
         links = sparse.coo_array((np.ones(n_texts), (text_number, group_number)), (size, size))
-        unit = connected_components(links, directed=False)[1][text_number]
+        unit = connected_components(links, directed=False)[1][text_number]  # component of each text
     units, unit = np.unique(unit, return_inverse=True)
     order = check_random_state(random_state).permutation(len(units))
     sizes = np.bincount(unit, minlength=len(units))[order]
@@ -104,7 +107,7 @@ def validate(
     random_state=0,
     **options,
 ):
-    """Test whether what words say goes along with a target, on texts that were held out.
+    """Test on held-out texts whether explanations go along with a target.
 
     A feature may go along with a target though its explanation does not: the words are then wrong
     about the feature. So the texts are annotated by the words, see :func:`annotate`, and the
@@ -238,9 +241,11 @@ def validate(
 
 def _holm(pvalues, tested):
     """Return p-values corrected by Holm's procedure; 1 where nothing was tested."""
+    # From the smallest p-value on, with the factors m, m - 1, ..., 1.
     order = np.flatnonzero(tested)[np.argsort(pvalues[tested], kind="stable")]
     factors = len(order) - np.arange(len(order))
     corrected = np.ones(len(pvalues))
+    # No p-value less than one before it.
     corrected[order] = np.minimum(np.maximum.accumulate(factors * pvalues[order]), 1)
     return corrected
 
@@ -287,6 +292,7 @@ def _tested(table, y, groups, covariates, test):
     n_failed = (columns != columns).sum(axis=0)  # NaN differs from itself
     lines = [None] * table.shape[1]
     complete = np.flatnonzero(n_failed == 0)
+    # Columns with all answers are tested at once, each of the others on the texts with an answer.
     for part in [complete, *([column] for column in np.flatnonzero(n_failed))]:
         if not len(part):
             continue
@@ -344,8 +350,11 @@ def _add_examples(lines, table, y, n_examples, random_state):
     for column, line in enumerate(lines):
         positive = line.pop("positive")
         values = _numbers(y) if positive is None else np.asarray(y) == positive
+        # Half way between two classes; numbers are compared with the mean of the texts without the
+        # words.
         between = line["without"] if positive is None else 0.5
         with_words = np.flatnonzero(table[:, [column]].toarray()[:, 0] > 0)  # NaN is not
+        # 1 where a text goes along with the effect, -1 where it speaks against it
         beyond = np.sign(values[with_words] - between) * np.sign(line["effect"])
         for name, side in (("texts_for", beyond > 0), ("texts_against", beyond < 0)):
             texts = rng.permutation(with_words[side])[:n_examples]
@@ -368,6 +377,7 @@ def _add_fidelity(lines, table, codes, numbers, random_state):
         answered = ~np.isnan(annotation)
         has_words, fires = annotation[answered] > 0, fires[answered]
         lines[column]["f1"] = _f1(has_words, fires)
+        # Words dealt out at random to as many texts.
         lines[column]["f1_chance"] = _f1(rng.permutation(has_words), fires)
         stratified, chance = _stratified_f1(has_words, fires)
         lines[column]["stratified_f1"], lines[column]["stratified_f1_chance"] = stratified, chance
@@ -388,4 +398,6 @@ def _stratified_f1(has_words, fires):
         return math.nan, math.nan
     recall, false_alarms = float(has_words[fires].mean()), float(has_words[~fires].mean())
     share = float(has_words.mean())
+    # With equal weights the precision is recall / (recall + false_alarms); words at random have a
+    # recall and false alarms of `share`.
     return 2 * recall / (1 + recall + false_alarms), 2 * share / (1 + 2 * share)

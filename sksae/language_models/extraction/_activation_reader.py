@@ -1,6 +1,7 @@
-"""Rows of activations with their texts and tokens, all at once or in chunks."""
+"""Rows of activations at the sites of an extractor, with their texts and tokens, in chunks."""
 
 from functools import partial
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -14,17 +15,18 @@ from sksae.language_models.extraction._batching import (
 )
 from sksae.language_models.extraction._context_windows import RowPolicy, rows_of, text_of_rows
 from sksae.language_models.extraction._forward_passes import ForwardPasses, hidden_of, token_bar
-from sksae.language_models.extraction._image_source import ImageSource
 from sksae.language_models.extraction._input_items import KINDS, length, read_items
-from sksae.language_models.extraction._site_blocks import hook_points_of, is_several
-from sksae.language_models.extraction._text_source import TextSource
 from sksae.language_models.extraction._token_table import TokenTable
+from sksae.language_models.extraction._window_sources import ImageSource, TextSource
 from sksae.language_models.model import (
     base_of,
     check_weights,
+    checked_hook_point,
     is_name,
     load_model,
     reads_images,
+    site_label,
+    split_site,
 )
 
 CHUNK_TOKENS = 2**16
@@ -204,7 +206,7 @@ class ActivationReader:
 
 def _check_poolable(windows, n_texts, policy):
     """Raise a ValueError if a text has no token to pool."""
-    tokens = np.bincount(windows.text, weights=rows_of(windows), minlength=n_texts)
+    tokens = np.bincount(windows.text, weights=rows_of(windows), minlength=n_texts)  # rows per text
     empty = np.flatnonzero(tokens == 0)
     if not len(empty):
         return
@@ -223,7 +225,7 @@ def _rows_at(base, point, inputs, shape=None):
 
 
 def _location(extractor, labels):
-    """Return layer and site as JSON knows them; several sites have their layers in their names."""
+    """Return layer and site as JSON values; several sites have their layers in their names."""
     if is_several(extractor):
         return {"layer": None, "site": labels}
     layer = extractor.layer
@@ -231,5 +233,97 @@ def _location(extractor, labels):
 
 
 def _plain(value):
-    """Return a parameter as JSON knows it, without numpy's types."""
+    """Return a parameter as a JSON value, without numpy's types."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+class Layers:
+    """Rule of the `layer` parameter."""
+
+    def accepts(self, value):
+        """Whether `value` is a layer, None or some layers."""
+        if isinstance(value, (list, tuple, range)):
+            return len(value) > 0 and all(_is_layer(layer) for layer in value)
+        return value is None or _is_layer(value)
+
+    def __str__(self):
+        return "an int, None or a list of int"
+
+
+class Sites:
+    """Rule of the `site` parameter."""
+
+    def accepts(self, value):
+        """Whether `value` is the name of a site, or some sites."""
+        if isinstance(value, (list, tuple)):
+            return len(value) > 0 and all(map(_is_site, value))
+        return isinstance(value, str)
+
+    def __str__(self):
+        return "a str or a list of str and of pairs (layer, str)"
+
+
+def is_several(extractor):
+    """Whether an extractor has a list of sites, which may have one entry."""
+    return not (isinstance(extractor.site, str) and _is_layer_or_none(extractor.layer))
+
+
+def hook_points_of(extractor, model):
+    """Return the hook points of an extractor by the names of their sites.
+
+    Parameters
+    ----------
+    extractor : ActivationExtractor
+        Every one of its layers is combined with every one of its sites; without layers each site
+        has its own.
+    model : torch.nn.Module
+        Its model.
+
+    Returns
+    -------
+    points : dict of str to HookPoint
+        In the order of the blocks, layer by layer.
+
+    Raises
+    ------
+    ValueError
+        If the model has no such layer or site, a site is there twice, or pairs of layers and sites
+        come with layers.
+    """
+    points = {}
+    for layer, site in _places(extractor.layer, extractor.site):
+        point = checked_hook_point(model, layer, site)
+        label = site_label(base_of(model), layer, site)
+        if point in points.values():
+            raise ValueError(f"The site {label!r} is there twice.")
+        points[label] = point
+    return points
+
+
+def _places(layers, sites):
+    """Return pairs of a layer and a site."""
+    if isinstance(sites, str) and _is_layer_or_none(layers):
+        return [(layers, sites)]
+    sites = [sites] if isinstance(sites, str) else sites
+    if layers is None:
+        return [split_site(site) for site in sites]
+    for site in sites:
+        if not isinstance(site, str):
+            raise ValueError(f"With a pair of layer and site, {site!r}, layer must be None.")
+    layers = [layers] if isinstance(layers, Integral) else layers
+    return [(layer, site) for layer in layers for site in sites]
+
+
+def _is_layer(value):
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_layer_or_none(value):
+    return value is None or _is_layer(value)
+
+
+def _is_site(value):
+    pair = isinstance(value, (list, tuple)) and len(value) == 2
+    return isinstance(value, str) or (
+        pair and _is_layer_or_none(value[0]) and isinstance(value[1], str)
+    )

@@ -1,4 +1,4 @@
-"""TrialSequences passes that determine which windows a model may read in one batch.
+"""Trial passes that determine which windows a model may read in one batch.
 
 The activations of a text must not depend on the texts beside it. In most models a mask keeps the
 padding away from the tokens. Where it does not (a Fourier transform over all positions, a
@@ -57,7 +57,9 @@ class TrialSequences(NamedTuple):
 def trial_ids(limit, n_vocabulary):
     """Return the token ids of the three sequences of a trial, of at most `limit` tokens each."""
     n_long = min(_LONG, limit)
+    # At most half as long, so that much of the short sequence is padding.
     n_short = min(_SHORT, max(1, n_long // 2))
+    # Different ids, as far as the vocabulary goes.
     ids = (1 + np.arange(2 * n_long + n_short)) % n_vocabulary
     return np.split(ids, [n_long, 2 * n_long])
 
@@ -113,12 +115,15 @@ def _compared(trial, source, read):
     sequences = [trial.long, trial.second, trial.short]
     lengths = [n_long, n_long, n_short]
     alone = [
+        # n is None for images, whose number of rows is not known before.
         read(source.inputs([sequence]), n and (1, n))[0]
         for sequence, n in zip(sequences, lengths, strict=True)
     ]
+    # Sequences of all lengths in one batch, which pads the short one.
     together = read(source.inputs(sequences), n_long and (3, n_long))
     if all(_same(x[: len(rows)], rows) for x, rows in zip(together, alone, strict=True)):
         return PADDED
+    # Two sequences of one length, without padding.
     together = read(source.inputs(sequences[:2]), n_long and (2, n_long))
     if all(_same(x, rows, _BEYOND_DOUBT) for x, rows in zip(together, alone[:2], strict=True)):
         return EQUAL_LENGTHS
@@ -184,6 +189,7 @@ def check_attention(base):
 def _positions_depend_on_length(config):
     """Whether rotary frequencies are chosen by the longest sequence of a batch."""
     rope = getattr(config, "rope_parameters", None) or {}
+    # Models with two kinds of attention have parameters for each.
     kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
     return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
 

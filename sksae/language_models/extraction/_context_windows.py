@@ -70,17 +70,19 @@ def cut(encoding, frame, max_length, *, include_special, drop_first):
     added = np.full(n_added, -1, dtype=np.int64)
     ids, source, lengths = [], [], []
     for _, prefix, begin, end, suffix in pieces:
+        # The window with its special tokens, and where each of its tokens is from.
         ids += [prefix, encoding.ids[begin:end], suffix]
         source += [added[: len(prefix)], np.arange(begin, end), added[: len(suffix)]]
         lengths.append(len(prefix) + end - begin + len(suffix))
     ids, source = joined(ids), joined(source)
     bounds = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    # Wherever they are from: the text may have them itself.
     special = (source < 0) | np.isin(ids, frame.special)
     keep = np.ones(len(ids), dtype=bool) if include_special else ~special
     if drop_first:
         # Special tokens are left to `include_special`.
         firsts = bounds[:-1]
-        keep[firsts] &= special[firsts]
+        keep[firsts] &= special[firsts]  # the first token is dropped unless it is special
     text = np.array([text for text, *_ in pieces], dtype=np.int64)
     return ContextWindows(ids, source, keep, bounds, text)
 
@@ -93,6 +95,7 @@ def _pieces(encoding, frame, max_length):
     for text, (begin, end) in enumerate(pairwise(encoding.bounds.tolist())):
         while begin < end:
             prefix = _missing_in_front(frame.prefix, encoding.ids[begin:end])
+            # At most max_length tokens, special ones included.
             stop = min(begin + max_length - len(prefix) - len(frame.suffix), end)
             suffix = _missing_behind(frame.suffix, encoding.ids[begin:stop])
             yield text, prefix, begin, stop, suffix
@@ -104,9 +107,11 @@ def _missing_in_front(prefix, ids):
 
     A text that begins with the first token of the prefix has its beginning already.
     """
+    # The ids may begin with all of the prefix, or with what is left of it after n tokens.
     for n in range(len(prefix)):
         if np.array_equal(ids[: len(prefix) - n], prefix[n:]):
             return prefix[:n]
+    # The ids begin with the first special token, but not with those after it: nothing is added.
     return prefix[:0] if len(prefix) and ids[0] == prefix[0] else prefix
 
 
@@ -123,8 +128,9 @@ def batches(windows, batch_tokens, batching=PADDED):
     """
     lengths = np.diff(windows.bounds)
     order = np.argsort(-lengths, kind="stable")
-    order = order[rows_of(windows)[order] > 0]
+    order = order[rows_of(windows)[order] > 0]  # windows without any row are not read
     while len(order):
+        # The first window is the longest of the batch.
         size = max(1, batch_tokens // lengths[order[0]])
         if batching == EQUAL_LENGTHS:
             size = min(size, np.count_nonzero(lengths[order] == lengths[order[0]]))
@@ -137,7 +143,7 @@ def batches(windows, batch_tokens, batching=PADDED):
 def padded(windows, batch, pad):
     """Return ``(ids, mask, keep)``, each (n_windows, longest), padded on the right."""
     lengths = np.diff(windows.bounds)[batch]
-    mask = np.arange(lengths.max()) < lengths[:, None]
+    mask = np.arange(lengths.max()) < lengths[:, None]  # (n_windows, longest)
     # Row-major: the tokens of the first window of the batch come first, in `mask` as here.
     tokens = np.concatenate([np.arange(*windows.bounds[w : w + 2]) for w in batch])
     ids = np.full(mask.shape, pad, dtype=np.int64)
@@ -149,6 +155,7 @@ def padded(windows, batch, pad):
 
 def rows_of(windows):
     """Return the number of rows per window, shape (n_windows,)."""
+    # Rows before each token, and all of them at the end.
     n_before = np.concatenate([[0], np.cumsum(windows.keep)])
     return np.diff(n_before[windows.bounds])
 

@@ -1,6 +1,7 @@
-"""ActivationExtractor: the transformer from texts to activations of a language model."""
+"""ActivationExtractor: the transformer from texts to activations of one or several models."""
 
 import copy
+from collections.abc import Mapping
 from numbers import Integral
 
 import numpy as np
@@ -11,17 +12,22 @@ from sklearn.utils import check_random_state
 from sksae._arrays import objects
 from sksae._params import Bool, Float, Instance, Int, Option, Verbosity, check_option
 from sksae._reprs import ShortRepr
-from sksae.language_models.extraction._activation_reader import ActivationReader, check_parameters
+from sksae.language_models.extraction._activation_reader import (
+    ActivationReader,
+    Layers,
+    Sites,
+    check_parameters,
+    is_several,
+)
+from sksae.language_models.extraction._forward_passes import POOLINGS
 from sksae.language_models.extraction._input_items import check_container, check_items
-from sksae.language_models.extraction._pooling import POOLINGS
 from sksae.language_models.extraction._published_sites import (
     extractor_params,
     source_of,
     with_target_site,
 )
-from sksae.language_models.extraction._site_blocks import Layers, Sites, is_several
 from sksae.language_models.extraction._store import store
-from sksae.language_models.extraction._text_source import TOKENIZER
+from sksae.language_models.extraction._window_sources import TOKENIZER
 from sksae.language_models.model import Loadable, share_loaded, state_by_name
 
 _BUFFER_CHUNKS = 4  # chunks in the buffer of `stream`
@@ -61,7 +67,8 @@ class ActivationExtractor(ShortRepr, TransformerMixin, BaseEstimator):
         - ``"attn_out"``, ``"mlp_out"``: what attention and MLP add to the stream;
         - ``"embeddings"``: what enters the first block, positions and all;
         - any other string is the path of a module whose output is wanted (or its input, as in
-          ``"h.3.attn.c_proj.input"``), from ``model.named_modules()``, as ``"h.3.mlp.act"``;
+          ``"h.3.attn.c_proj.input"``), from ``model.named_modules()``, as ``"h.3.mlp.act"``; of a
+          norm, ``"h.3.ln_2.normalized"`` is what it makes before it multiplies by its weights;
         - a name of TransformerLens, as ``"blocks.3.hook_resid_post"``, has layer and site.
 
         With a list rows have a block of columns per site, side by side, layer by layer. Without
@@ -361,7 +368,7 @@ class ActivationExtractor(ShortRepr, TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"Rows of this extractor have {sum(widths)} columns. Got shape {shape}."
             )
-        blocks = np.split(rows, np.cumsum(widths)[:-1], axis=1)
+        blocks = np.split(rows, np.cumsum(widths)[:-1], axis=1)  # (n_rows, width) per site
         return dict(zip(reader.points, blocks, strict=True))
 
     # Not scikit-learn's mixin: `dir` and the HTML representation look at its property of the width,
@@ -509,13 +516,13 @@ def _drawn_chunks(blocks, chunk_rows, buffer_rows, rng):
         while start < len(rows):
             if buffer is None:
                 buffer = np.empty((buffer_rows, rows.shape[1]), dtype=rows.dtype)
-            added = rows[start : start + buffer_rows - n]
+            added = rows[start : start + buffer_rows - n]  # as many rows as fit
             buffer[n : n + len(added)] = added
             n, start = n + len(added), start + len(added)
             if n == buffer_rows:
-                n -= chunk_rows
+                n -= chunk_rows  # a chunk leaves the buffer, n rows stay
                 yield _drawn(buffer, n, chunk_rows, rng)
-    order = rng.permutation(n)
+    order = rng.permutation(n)  # what is left in the end
     for start in range(0, n, chunk_rows):
         yield buffer[order[start : start + chunk_rows]]
 
@@ -524,7 +531,7 @@ def _drawn(buffer, n, chunk_rows, rng):
     """Return rows drawn from a full buffer; the others are its first `n` afterwards."""
     drawn = rng.permutation(len(buffer))[:chunk_rows]
     chunk = buffer[drawn]
-    stays = np.ones(len(buffer), dtype=bool)
+    stays = np.ones(len(buffer), dtype=bool)  # (buffer_rows,), rows that are not drawn
     stays[drawn] = False
     # Rows behind the first n that were not drawn move to the slots that were.
     buffer[drawn[drawn < n]] = buffer[n:][stays[n:]]
@@ -533,3 +540,113 @@ def _drawn(buffer, n, chunk_rows, rng):
 
 def _is_size(value):
     return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+
+
+def extract_paired(extractors, X):
+    """Return the activations of the same tokens in several models, side by side.
+
+    Each model reads all of X, one after the other. What comes back is what a `Crosscoder` takes,
+    with the blocks for its parameter of this name.
+
+    Parameters
+    ----------
+    extractors : dict of str to ActivationExtractor
+        Two or more extractors, by the names that their blocks get, such as ``"base"`` and
+        ``"tuned"``: of several models, or of several stages of training of one. Sites and layers
+        may differ; tokenizer and choice of tokens must be the same.
+    X : iterable
+        The texts, or what else the models read.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_tokens, n_features), dtype=float32
+        One row per token, text after text; the columns of the first extractor come first.
+    tokens : TokenTable of length n_tokens
+        The table of the first extractor.
+    blocks : dict of str to int
+        Number of columns of each extractor by its name. Where one has several sites, there is a
+        block for each, as ``"tuned.2.mlp_out"``.
+
+    Raises
+    ------
+    TypeError
+        If `extractors` is no dict of extractors.
+    ValueError
+        If there are less than two, one of them pools, or the rows of one would be other tokens, or
+        in other windows, than those of the first.
+
+    See Also
+    --------
+    ActivationExtractor : With lists of layers and sites, several places of one model.
+    sksae.Crosscoder : Codes that the blocks share.
+
+    Examples
+    --------
+    >>> from sksae import ActivationExtractor
+    >>> from sksae.datasets import load_tiny_lm
+    >>> from sksae.language_models import extract_paired, randomized_model
+    >>> model, tokenizer = load_tiny_lm()
+    >>> other, _ = randomized_model(model, random_state=0)
+    >>> rows, tokens, blocks = extract_paired(
+    ...     {
+    ...         "trained": ActivationExtractor(model, layer=2, tokenizer=tokenizer),
+    ...         "random": ActivationExtractor(other, layer=2, tokenizer=tokenizer),
+    ...     },
+    ...     ["Return the sum of the array."],
+    ... )
+    >>> rows.shape, len(tokens), blocks
+    ((7, 384), 7, {'trained': 192, 'random': 192})
+    """
+    _check(extractors)
+    check_container(X)
+    items = list(X)  # each extractor reads them
+    parts, blocks, first, table = [], {}, None, None
+    for name, extractor in extractors.items():
+        rows, tokens = extractor.extract(items)
+        reader = ActivationReader(extractor)
+        windows = getattr(reader.source, "max_length", None)  # images have no length of windows
+        if table is None:
+            first, table, first_windows = name, tokens, windows
+        elif difference := _difference(table, tokens) or _other_windows(first_windows, windows):
+            raise ValueError(
+                f"The rows of {name!r} are not those of {first!r}: {difference}. Both need one "
+                f"tokenizer, and the same parameters that choose tokens and the length of windows."
+            )
+        labels = [f"{name}.{site}" if is_several(extractor) else name for site in reader.points]
+        blocks.update(zip(labels, reader.widths(), strict=True))
+        parts.append(rows)
+    return np.hstack(parts), table, blocks
+
+
+def _check(extractors):
+    if not isinstance(extractors, Mapping) or not all(
+        isinstance(extractor, ActivationExtractor) for extractor in extractors.values()
+    ):
+        raise TypeError(f"extractors must be a dict of ActivationExtractor. Got {extractors!r}.")
+    if len(extractors) < 2:
+        raise ValueError(f"extractors must be two or more. Got {len(extractors)}.")
+    for name, extractor in extractors.items():
+        if extractor.pooling is not None:
+            raise ValueError(f"Tokens are paired, but {name!r} has pooling={extractor.pooling!r}.")
+
+
+def _difference(first, second):
+    """Describe how the tokens of two tables differ; None if they do not."""
+    n_texts = max(len(first.texts), len(second.texts))
+    # Rows per text, in both tables.
+    counts = [np.bincount(table.text, minlength=n_texts) for table in (first, second)]
+    unequal = np.flatnonzero(counts[0] != counts[1])
+    if len(unequal):
+        text = int(unequal[0])
+        return f"text {text} has {counts[1][text]} rows, and {counts[0][text]} there"
+    # The first token that differs, if any.
+    for i in np.flatnonzero((first.id != second.id) | (first.position != second.position))[:1]:
+        tokens = [
+            f"{t.string[i]!r} (id {t.id[i]}, position {t.position[i]})" for t in (second, first)
+        ]
+        return f"a token of text {first.text[i]} is {tokens[0]}, and {tokens[1]} there"
+    return None
+
+
+def _other_windows(first, second):
+    return None if first == second else f"its windows have {second} tokens, and {first} there"

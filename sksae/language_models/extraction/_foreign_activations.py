@@ -89,6 +89,7 @@ def read_activations(path, *, format="auto", site=None, tokenizer=None, drop_fir
     kind = _recognised(path) if format == "auto" else format
     if kind == "bionemo":
         rows = _of_shards(path)
+        # One row per text, whose token is not known.
         return rows, _table([np.full(1, -1)] * len(rows), tokenizer, 0)
     read = {"vllm": _of_vllm, "saelens": _of_saelens}[kind]
     sequences = [(x.astype(np.float32, copy=False), ids) for x, ids in read(path, site)]
@@ -115,7 +116,7 @@ def _recognised(path):
 
 
 def _chosen(sites, site, path):
-    """Return the one of the sites that is asked for."""
+    """Return the requested site."""
     if site is None and len(sites) == 1:
         return sites[0]
     if site not in sites:
@@ -128,6 +129,7 @@ def _of_vllm(path, site):
     """Yield rows and ids of each request, in the order of the names of the files."""
     for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
         with damage_named(file), _opened(file) as entries:
+            # (n_tokens, n_layers, n_features)
             states, ids = entries.get_tensor("hidden_states"), entries.get_tensor(_TOKEN_IDS)
             if states.ndim != 3 or ids.shape != states.shape[:1]:
                 raise ValueError(f"its tensors have shapes {states.shape} and {ids.shape}")
@@ -180,17 +182,18 @@ def _table(sequences, tokenizer, first):
     texts = []
     for number, ids in enumerate(sequences):
         strings = [_string(int(i), tokenizer) for i in ids]
-        ends = list(accumulate(map(len, strings)))
-        kept = range(first, len(ids))
-        columns["text"] += [number] * len(kept)
-        columns["position"] += kept
+        ends = list(accumulate(map(len, strings)))  # characters up to the end of each token
+        positions = range(first, len(ids))
+        columns["text"] += [number] * len(positions)
+        columns["position"] += positions
         columns["id"] += [int(i) for i in ids[first:]]
         columns["string"] += strings[first:]
-        columns["start"] += [ends[i] - len(strings[i]) for i in kept]
+        columns["start"] += [ends[i] - len(strings[i]) for i in positions]
         columns["end"] += ends[first:]
         texts.append("".join(strings))
     strings = objects(columns.pop("string"))
     numbers = {name: np.array(values, dtype=np.int64) for name, values in columns.items()}
+    # One group per token.
     return TokenTable(**numbers, group=numbers["position"], string=strings, texts=texts)
 
 

@@ -20,6 +20,7 @@ _BESIDE = {
     "messages": ("chat_template_kwargs", "documents", "functions", "tools"),
     "input_ids": (
         "bbox",
+        "cache",
         "cache_params",
         "decoder_input_ids",
         "entity_ids",
@@ -95,7 +96,7 @@ def _read(X):
     for i, item in enumerate(X):
         is_row = isinstance(item, Mapping)
         item_kind, value = _of_row(item, i) if is_row else _item(item, f"X[{i}]")
-        kind = kind or item_kind
+        kind = kind or item_kind  # of the first item, for all
         if item_kind != kind:
             raise ValueError(
                 f"All of X must be of one kind, but X[0] is {KINDS[kind]} and X[{i}] "
@@ -144,8 +145,10 @@ def _real_ids(ids, row, i):
         if row.get(name) is None:
             continue
         values = _as_array(row[name])
+        # What the model would be given without the key.
         expected = np.zeros(len(ids)) if name == "token_type_ids" else np.arange(len(ids))
         expected = expected[: len(ids[real])]
+        # In the padding anything may stand.
         if values.shape != ids.shape or not np.array_equal(values[real], expected):
             rule = "all 0" if name == "token_type_ids" else "0, 1, 2, ... for its tokens"
             raise ValueError(
@@ -164,11 +167,11 @@ def _real_part(mask, n_tokens, name):
         )
     if mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
         raise ValueError(f"{name} must have no entries but 0, for padding, and 1. Got {mask!r}.")
-    columns = np.flatnonzero(mask)
+    columns = np.flatnonzero(mask)  # positions of the real tokens
     if not len(columns):
         return slice(0)
     first, end = int(columns[0]), int(columns[-1]) + 1
-    if len(columns) < end - first:
+    if len(columns) < end - first:  # a mask with a hole
         hole = first + int(np.argmin(mask[first:end]))
         raise ValueError(
             f"{name} is 0 at position {hole}, between tokens whose mask is 1. Padding is left out "
@@ -263,7 +266,7 @@ def _array(tensor):
 
 
 def _what(value):
-    """Say what `value` is, for an error."""
+    """Describe a value for an error message."""
     if value is None:
         return "None"
     kind = f"of type {type(value).__name__}"

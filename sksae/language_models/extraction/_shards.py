@@ -111,10 +111,10 @@ class Shards:
         """
         facts = self.facts
         lines = self._lines(tokens)
-        strings = islice(self._numbers, facts["n_strings"], None)
+        strings = islice(self._numbers, facts["n_strings"], None)  # those that no shard before had
         for name, block in zip(row_files(facts), blocks, strict=True):
             self._write(name, np.ascontiguousarray(block).reshape(-1).view(np.uint8))
-        self._write(TOKENS, lines.view(np.uint8))
+        self._write(TOKENS, lines.view(np.uint8))  # one line per row, as bytes
         for name, values in ((TEXTS, tokens.texts), (STRINGS, strings)):
             for value in values:
                 self._write(name, json.dumps(value).encode() + b"\n")
@@ -152,13 +152,14 @@ class Shards:
         """Return ``(text, rows)``: the first text that has rows, and those; None if none has."""
         if not self.facts["n_rows"]:
             return None
-        text = self._array(TOKENS, (self.facts["n_rows"],))["text"]
+        text = self._array(TOKENS, (self.facts["n_rows"],))["text"]  # (n_rows,), ascending
         n_rows = int(np.searchsorted(text, text[0], side="right"))
         blocks = [self._array(name, (n_rows, w)) for name, w in row_files(self.facts).items()]
         return int(text[0]), np.concatenate(blocks, axis=1)
 
     def _array(self, name, shape):
         path = self.folder / name if self.complete else _part(self.folder, name)
+        # Skips the header, which is written at the end.
         return np.memmap(path, _dtype(self.facts, name), "r", _HEADER, shape)
 
     def _write(self, name, data):
@@ -169,6 +170,7 @@ class Shards:
         """Return the lines of a token table, with `text` counted from the beginning of X."""
         lines = np.empty(len(tokens), dtype=TOKEN)
         for name in TOKEN.names:
+            # An index into `strings.jsonl`, set below.
             lines[name] = getattr(tokens, name) if name != "string" else 0
         lines["text"] += self.facts["n_texts"]
         numbers = self._numbers
@@ -202,7 +204,7 @@ class Shards:
                 )
 
     def _open(self):
-        """Open the files behind what counts of them, and remove what a crash left."""
+        """Open the files at their committed ends, and remove what a crash left behind these."""
         for name in files_of(self.facts):
             part, size = _part(self.folder, name), committed_bytes(self.facts, name)
             if not part.exists() and (self.folder / name).exists():
@@ -240,7 +242,7 @@ def read_facts(path):
         if facts["format"] != _FORMAT:
             raise ValueError("another version of sksae wrote it")
         counts = [facts[name] for name in ("n_texts", "n_rows", "n_strings")]
-        counts += [*row_files(facts).values()]
+        counts += [*row_files(facts).values()]  # numbers of columns
         counts += [facts["bytes"][name] for name in (TEXTS, STRINGS)]
         if not all(Int(0, 2**62).accepts(count) for count in counts):
             raise ValueError("it has counts that are none")
@@ -280,7 +282,7 @@ def check_files(folder, facts, *, verify):
 
 
 def has_file(folder, facts, name):
-    """Whether a folder has a file with the digest that the facts know."""
+    """Whether a folder has a file with the digest in the facts."""
     path, size = folder / name, committed_bytes(facts, name)
     if not (path.is_file() and path.stat().st_size == size):
         return False
@@ -290,9 +292,10 @@ def has_file(folder, facts, name):
 
 
 def committed_bytes(facts, name):
-    """Return the number of bytes of a file that count."""
+    """Return the committed number of bytes of a file."""
     if name in facts["bytes"]:
         return facts["bytes"][name]
+    # A token has one line; rows have as many numbers as columns.
     width = row_files(facts).get(name, 1)
     return _HEADER + facts["n_rows"] * width * _dtype(facts, name).itemsize
 
@@ -320,7 +323,7 @@ def files_of(facts):
 
 
 def _as_fact(widths, facts):
-    """Return numbers of columns as the facts have them: of one site a number alone."""
+    """Return numbers of columns as they are stored: a single number for a single site."""
     return widths if isinstance(facts["fingerprint"].get("site"), list) else widths[0]
 
 

@@ -1,8 +1,15 @@
-"""Activations on disk: written in shards, continued after a crash, read lazily."""
+"""Activations on disk: written in shards, continued after a crash, read lazily.
+
+Process i of n writes every n-th text, from the i-th on, to ``share-i-of-n`` within the folder: a
+folder of activations of its own, which is continued after a crash like any other. When all are
+complete, the first process puts their rows together in the order of the texts.
+"""
 
 import hashlib
 import json
+import shutil
 import tempfile
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -40,13 +47,6 @@ from sksae.language_models.extraction._shards import (
     row_files,
     writing,
 )
-from sksae.language_models.extraction._shares import (
-    check_shares,
-    is_complete,
-    merge,
-    remove_shares,
-    share_name,
-)
 from sksae.language_models.extraction._token_table import TokenTable
 
 _SIZES = (
@@ -58,6 +58,8 @@ _SIZES = (
     "image_size",
     "patch_size",
 )
+_COPIED_ROWS = 2**16  # of shares at a time, about
+_UNKNOWN = ""  # digest of the texts until all of them are there
 
 
 def load_activations(path, *, site=None, verify=True, cache_dir=None):
@@ -129,20 +131,22 @@ def load_activations(path, *, site=None, verify=True, cache_dir=None):
         raise ValueError(f"{folder} has no site {site!r}; it has {', '.join(map(repr, labels))}.")
     check_files(folder, facts, verify=verify)
     lines = np.load(folder / TOKENS, mmap_mode="r").view(np.ndarray)
-    strings = objects(read_lines(folder / STRINGS, facts["n_strings"]))
+    strings = objects(read_lines(folder / STRINGS, facts["n_strings"]))  # (n_strings,)
     texts = read_lines(folder / TEXTS, facts["n_texts"])
     for name, values in (("string", strings), ("text", texts)):
+        # An index out of range would take the last string, or fail later.
         if len(lines) and not 0 <= lines[name].min() <= lines[name].max() < len(values):
             raise ValueError(f"{folder / TOKENS} is damaged: it has a {name} that is not there.")
     columns = {name: lines[name] for name in TOKEN.names}
+    # Rows do not depend on these two.
     policy = {k: v for k, v in facts["fingerprint"].items() if k not in ("dtype", "config")}
     tokens = TokenTable(
-        **{**columns, "string": strings[columns["string"]]},
+        **{**columns, "string": strings[columns["string"]]},  # (n_rows,)
         texts=texts,
         policy=policy,
     )
     files = dict(zip(labels, row_files(facts), strict=True))
-    if site is not None or ROWS in files.values():
+    if site is not None or ROWS in files.values():  # a folder with one site has one file of rows
         return np.load(folder / files[site or labels[0]], mmap_mode="r"), tokens
     return {label: np.load(folder / name, mmap_mode="r") for label, name in files.items()}, tokens
 
@@ -161,10 +165,10 @@ def _fetch(url, cache_dir):
     # Other processes wait for the first one, and find everything there.
     with FileLock(folder / ".lock"), tempfile.TemporaryDirectory() as place:
         files.get_file(f"{root}/{MANIFEST}", str(Path(place) / MANIFEST))
-        facts, there = read_facts(Path(place) / MANIFEST), read_facts(folder / MANIFEST)
-        if there not in (None, facts):
+        facts, copied = read_facts(Path(place) / MANIFEST), read_facts(folder / MANIFEST)
+        if copied not in (None, facts):
             raise ValueError(f"{folder} has other activations than {url}: take another cache_dir.")
-        if there is None:
+        if copied is None:
             # The file that says what is there comes last.
             names = [name for name in files_of(facts) if not has_file(folder, facts, name)]
             for name in (*names, MANIFEST):
@@ -201,7 +205,7 @@ def _store_together(reader, items, fingerprint, folder, n_items):
     """Have every process write a share of the texts, and the first one merge the shares."""
     facts = {"the folder": folder, **{f"the {name}": v for name, v in fingerprint.items()}}
     check_same(lambda: {name: str(value) for name, value in facts.items()})
-    own, n = process_number(), n_processes()
+    number, n = process_number(), n_processes()
     if from_first(lambda: is_complete(folder)):
         if is_first():
             _store_items(reader, items, fingerprint, folder, n_items)
@@ -209,9 +213,10 @@ def _store_together(reader, items, fingerprint, folder, n_items):
         wait_for_all()
         return
     from_first(lambda: check_shares(folder, n))  # before anyone begins
-    share = _Digested(islice(items, own, None, n))
-    n_own = None if n_items is None else len(range(own, n_items, n))
-    _store_items(reader, share, fingerprint, folder / share_name(own, n), n_own)
+    share = _Digested(islice(items, number, None, n))
+    # Items number, number + n, number + 2 n, ...
+    n_own = None if n_items is None else len(range(number, n_items, n))
+    _store_items(reader, share, fingerprint, folder / share_name(number, n), n_own)
     # The last texts are those of others, which have the same texts if they have the same digest.
     check_same(lambda: {"X": items.digest})
     if is_first():
@@ -224,7 +229,7 @@ def _merge_shares(reader, fingerprint, folder, digest):
     names = [share_name(number, n_processes()) for number in range(n_processes())]
     shares = [load_activations(folder / name, verify=False) for name in names]
     with writing(folder, fingerprint) as shards:
-        merge(shards, shares, digest)
+        append_shares(shards, shares, digest)
         _finish(reader, shards)
 
 
@@ -241,6 +246,7 @@ class _Digested:
     def __next__(self):
         kind, value = next(self._items)
         item_digest = hashlib.sha256(_bytes_of(kind, value)).hexdigest()
+        # A chain: the digest of all items so far and of the next one.
         joined = f"{self.digest}{kind}{item_digest}".encode()
         self.digest = hashlib.sha256(joined).hexdigest()
         return kind, value
@@ -251,7 +257,7 @@ def _write(reader, items, shards, n_texts):
     done, widths = shards.facts["n_texts"], None
     for chunk in reader.chunks_of(items, n_texts=n_texts, table=True, first=done):
         rows = _cast(chunk, shards.facts["fingerprint"]["dtype"])
-        widths = widths or _widths(reader, rows)
+        widths = widths or _widths(reader, rows)  # known after the first rows
         # Items are read no further than the chunk, and so is their digest.
         blocks = np.split(rows, np.cumsum(widths)[:-1], axis=1)
         shards.append(blocks, chunk.tokens, items.digest)
@@ -259,8 +265,8 @@ def _write(reader, items, shards, n_texts):
 
 
 def _finish(reader, shards):
-    known = list(row_files(shards.facts).values())
-    shards.finish(known if any(known) else reader.widths())
+    widths = list(row_files(shards.facts).values())
+    shards.finish(widths if any(widths) else reader.widths())
 
 
 def _widths(reader, rows):
@@ -305,6 +311,7 @@ def _alike(rows, stored, half):
     if rows.shape != stored.shape:
         return False
     stored = stored.astype(np.float32)
+    # Relative to the norm: rounding of the model, of another batch, and of float16 in the file.
     tolerance = 0.02 if half else 0.002
     return np.linalg.norm(rows - stored) <= tolerance * np.linalg.norm(stored)
 
@@ -349,3 +356,83 @@ def _bytes_of(kind, value):
     if isinstance(value, np.ndarray):
         return f"{value.dtype.str} {value.shape} ".encode() + value.tobytes()
     return f"{value.mode} {value.size} ".encode() + value.tobytes()
+
+
+def share_name(number, n_shares):
+    """Return the name of the folder of one share."""
+    return f"share-{number}-of-{n_shares}"
+
+
+def is_complete(folder):
+    """Whether a folder has all that was to be written to it."""
+    return (folder / MANIFEST).exists()
+
+
+def check_shares(folder, n_processes):
+    """Raise a ValueError if a folder that is not complete was begun by other processes."""
+    if is_complete(folder):
+        return
+    begun_by = {int(share.name.rpartition("-")[2]) for share in _shares_in(folder)}
+    if not begun_by and (folder / PROGRESS).exists():
+        begun_by = {1}
+    if not begun_by <= {n_processes}:
+        raise ValueError(
+            f"{folder} was begun by {begun_by.pop()} process(es), not by {n_processes}. Continue "
+            f"with as many, take another folder, or delete this one."
+        )
+
+
+def remove_shares(folder):
+    """Remove the shares, which have been merged."""
+    for share in _shares_in(folder):
+        shutil.rmtree(share)
+
+
+def append_shares(shards, shares, digest):
+    """Append the rows of complete shares to a folder, in the order of the texts.
+
+    Parameters
+    ----------
+    shards : Shards
+        The folder, which may have some of the rows already.
+    shares : list of (rows, TokenTable)
+        What `load_activations` returns of every share.
+    digest : str
+        Of all texts.
+    """
+    n_texts = sum(len(tokens.texts) for _, tokens in shares)
+    n_rows = sum(len(tokens) for _, tokens in shares)
+    step = max(1, _COPIED_ROWS * n_texts // max(n_rows, 1))
+    for first in range(shards.facts["n_texts"], n_texts, step):
+        last = min(first + step, n_texts)
+        blocks, tokens = _merged(shares, first, last)
+        shards.append(blocks, tokens, digest if last == n_texts else _UNKNOWN)
+
+
+def _merged(shares, first, last):
+    """Return the blocks of rows of the texts ``first : last``, and their table."""
+    n_shares = len(shares)
+    blocks, tables = [], []
+    texts = [None] * (last - first)
+    for number, (rows, tokens) in enumerate(shares):
+        # Text t of the share is text ``t * n_shares + number`` of all.
+        begin, end = (-(-(bound - number) // n_shares) for bound in (first, last))
+        texts[begin * n_shares + number - first :: n_shares] = tokens.texts[begin:end]
+        lines = slice(*np.searchsorted(tokens.text, [begin, end]))  # the table is sorted by text
+        table = tokens[lines]
+        tables.append(replace(table, text=table.text * n_shares + number - first))
+        sites = rows.values() if isinstance(rows, dict) else [rows]
+        blocks.append([block[lines] for block in sites])
+    columns = {
+        name: np.concatenate([getattr(table, name) for table in tables])
+        for name in ("text", "position", "id", "string", "start", "end", "group")
+    }
+    # Rows of a text are in one share, in order, so that a stable sort keeps them.
+    order = np.argsort(columns["text"], kind="stable")
+    table = replace(tables[0], texts=texts, **columns)[order]
+    # Per site: the rows of all shares below each other.
+    return [np.concatenate(parts)[order] for parts in zip(*blocks, strict=True)], table
+
+
+def _shares_in(folder):
+    return [path for path in folder.glob("share-*-of-*") if path.is_dir()]

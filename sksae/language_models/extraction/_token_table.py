@@ -23,6 +23,7 @@ class ColumnTable(TableRepr):
 
     def _columns(self):
         """Return the columns by name."""
+        # Neither the texts nor the policy.
         return {f.name: getattr(self, f.name) for f in fields(self) if f.type is np.ndarray}
 
     def _frame(self):
@@ -115,6 +116,7 @@ class TokenTable(ColumnTable):
             The row at which each group begins; ``np.maximum.reduceat(codes, firsts)`` gives the
             groups their largest code.
         """
+        # A new group begins with each text, each other group and each special token.
         new = np.ones(len(self), dtype=bool)
         new[1:] = (self.text[1:] != self.text[:-1]) | (self.group[1:] != self.group[:-1])
         new |= self.position < 0
@@ -147,7 +149,7 @@ def strings(texts, text, start, end, names):
 
     Equal strings are one object: a table of a million tokens has few different ones.
     """
-    unique = {}
+    unique = {}  # of each string, the object that all rows share
     spans = zip(text.tolist(), start.tolist(), end.tolist(), names, strict=True)
     sliced = [texts[t][s:e] or name for t, s, e, name in spans]
     return objects(unique.setdefault(string, string) for string in sliced)

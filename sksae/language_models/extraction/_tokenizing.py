@@ -55,9 +55,11 @@ def encode_ids(tokenizer, rows, *, spans):
     starts, ends = [], []
     for i, row in enumerate(rows):
         tokens = slice(*again.bounds[i : i + 2])
+        # The tokenizer makes the same tokens of the text again, so that it knows their characters.
         if np.array_equal(again.ids[tokens], row):
             start, end = again.starts[tokens], again.ends[tokens]
         else:
+            # Otherwise they are spelled out, one behind the other.
             texts[i], start, end = _spelled(tokenizer, row.tolist())
         starts.append(start)
         ends.append(end)
@@ -81,6 +83,7 @@ def frame_of(tokenizer, texts):
         plain = _tokenize(tokenizer, [text])["input_ids"][0]
         if plain:
             framed = _tokenize(tokenizer, [text], add_special_tokens=True)["input_ids"][0]
+            # What the tokenizer adds is what stands before and behind the tokens of the bare text.
             before = _index_of(plain, framed)
             prefix, suffix = framed[:before], framed[before + len(plain) :]
             return bare._replace(
@@ -116,10 +119,10 @@ def with_bos(tokenizer, frame):
 
 def _offsets(tokenizer, texts, ids, batch):
     """Yield the spans of the tokens of each text, from the tokenizer's offsets."""
-    spaces = outer_spaces(tokenizer, joined(ids))
+    spaces = outer_spaces(tokenizer, joined(ids))  # (n_tokens, 2)
     spaces = np.split(spaces, np.cumsum([len(row) for row in ids])[:-1])
     for text, offsets, outer in zip(texts, batch["offset_mapping"], spaces, strict=True):
-        start, end = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
+        start, end = np.array(offsets, dtype=np.int64).reshape(-1, 2).T  # (n_tokens,) each
         yield give_back_spaces(start, end, outer, len(text))
 
 
@@ -139,9 +142,12 @@ def _spelled(tokenizer, ids):
     before = read = 0
     for n in range(1, len(ids) + 1):
         longer = _decode(tokenizer, ids[before:n])
+        # A character whose bytes are not all there yet.
         if longer.endswith("\ufffd") and n - read < _BYTES and n < len(ids):
             continue
+        # Without the tokens before, whose spelling may depend on what follows.
         piece = longer[len(_decode(tokenizer, ids[before:read])) :]
+        # Tokens that share a character have the span of all of it.
         starts += [len(text)] * (n - read)
         text += piece
         ends += [len(text)] * (n - read)
@@ -202,9 +208,10 @@ def give_back_spaces(starts, ends, spaces, length):
     length : int
         Length of the text.
     """
+    # End of the tokens before each one, in front of which no start moves.
     before = np.concatenate([[0], np.maximum.accumulate(ends)[:-1]])
     starts = np.minimum(starts, np.maximum(starts - spaces[:, 0], before))
-    after = np.concatenate([starts[1:], [length]])[: len(ends)]
+    after = np.concatenate([starts[1:], [length]])[: len(ends)]  # start of the token after each one
     return starts, np.maximum(ends, np.minimum(ends + spaces[:, 1], after))
 
 
@@ -227,12 +234,15 @@ def decoded_spans(tokenizer, ids, text):
     lengths, unfinished = [0], []  # characters that the first n tokens decode to
     for n in range(1, len(ids) + 1):
         decoded = tokenizer.decode(ids[:n], clean_up_tokenization_spaces=False)
+        # Replacement characters at the end stand for bytes of an unfinished character.
         stable = decoded.rstrip("\ufffd")
+        # True for a token that completes no character.
         unfinished.append(len(stable) < len(decoded) or len(stable) <= lengths[-1])
         lengths.append(max(len(stable), lengths[-1]))
     if len(ids) and stable != text:
         return _searched_spans(stable, lengths, text)
     starts = np.array(lengths[:-1], dtype=np.int64)
+    # A token of an unfinished character reaches over all of it.
     ends = np.minimum(np.array(lengths[1:], dtype=np.int64) + np.array(unfinished), len(text))
     return starts, ends
 
@@ -240,11 +250,12 @@ def decoded_spans(tokenizer, ids, text):
 def _searched_spans(decoded, lengths, text):
     """Return the spans in `text` of the pieces of `decoded` between consecutive `lengths`."""
     starts, ends, cursor = [], [], 0
+    # Some letters have another length in lower case, which would shift all spans.
     lowered = text.lower() if len(text.lower()) == len(text) else text
     for begin, end in pairwise(lengths):
         piece = decoded[begin:end].strip().lower()
         index = lowered.find(piece, cursor) if piece else -1
-        start = cursor if index < 0 else index
+        start = cursor if index < 0 else index  # not found: an empty span where the search stands
         cursor = start if index < 0 else index + len(piece)
         starts.append(start)
         ends.append(cursor)

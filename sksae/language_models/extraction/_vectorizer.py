@@ -17,8 +17,8 @@ from sksae._params import Bool, Instance, Option, check_params
 from sksae._reprs import ShortRepr
 from sksae.language_models.extraction._activation_reader import ActivationReader, Chunk
 from sksae.language_models.extraction._extractor import ActivationExtractor
+from sksae.language_models.extraction._forward_passes import POOLINGS, pool_codes
 from sksae.language_models.extraction._input_items import check_container, check_items
-from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
 
 _ROWS_AT_A_TIME = 2**14
 
@@ -149,7 +149,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         if self._is_prefit():
             check_container(X)
             check_is_fitted(self.sae)
-            self.sae_ = self.sae
+            self.sae_ = self.sae  # the estimator itself, not a copy
         else:
             self._fit_rows(self._all_rows(X).rows)
         return self
@@ -264,7 +264,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
             pooled = pool_codes(codes, chunk.text, chunk.n_texts, self.pooling)
             pooled.sort_indices()
             blocks.append((np.diff(pooled.indptr), pooled.indices, pooled.data))
-        shape = (sum(len(block[0]) for block in blocks), width)
+        shape = (sum(len(block[0]) for block in blocks), width)  # (n_texts, width)
         features = stack_csr(blocks, shape, np.float32)
         if self.sparse_output:
             return features
@@ -284,6 +284,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
     def __sklearn_clone__(self):
         original = self
         frozen = isinstance(self.sae, FrozenEstimator)
+        # A clone of it would not be fitted, so that it is frozen.
         if not frozen and self._is_prefit() and _has_been_fitted(self.sae):
             original = copy.copy(self)
             original.sae = FrozenEstimator(self.sae)
@@ -296,6 +297,7 @@ class SAEVectorizer(ShortRepr, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False
+        # An estimator that was fitted before needs no fit here.
         tags.requires_fit = not self._is_prefit()
         return tags
 
@@ -306,7 +308,7 @@ def _has_been_fitted(estimator):
         [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
     )
     states = [_state(step) for step in steps if step is not None and step != "passthrough"]
-    return True in states and False not in states
+    return True in states and False not in states  # steps without a state decide nothing
 
 
 def _state(step):
@@ -326,6 +328,7 @@ def _state(step):
 
 def _parts(chunk):
     """Yield a chunk in pieces of complete texts, so that the codes of one piece fit in memory."""
+    # (n_texts,), row behind the last one of each text
     ends = np.searchsorted(chunk.text, np.arange(chunk.n_texts), side="right")
     first = start = 0
     for text, end in enumerate(ends.tolist()):

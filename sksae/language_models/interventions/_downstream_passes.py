@@ -57,7 +57,7 @@ class Reconstruction:
         """Return what is made of the rows `source` in the place of `rows`, (n, width)."""
         parts = [
             reconstruct(self.sae, part, rows.shape[-1], see_codes=self._count)
-            for part in source.split(_ROWS_AT_A_TIME)
+            for part in source.split(_ROWS_AT_A_TIME)  # dense codes of a part of the rows at a time
         ]
         return torch.cat(parts)
 
@@ -181,6 +181,7 @@ class DownstreamPasses:
             rows, windows = self.reader.passes(piece.reading, token_bar(False)).token_rows()
             pieces.append(piece._replace(windows=windows))
             if rows is not None:
+                # Columns of the target, in float64.
                 total += rows[:, -self.width :].sum(0, dtype=np.float64)
                 n_rows += len(rows)
         self.pieces = pieces
@@ -192,10 +193,12 @@ class DownstreamPasses:
     def _add(self, totals, piece, batch, variants, clean):
         """Add what the model predicts for a batch of windows."""
         inputs, _ = piece.reading.feed(batch)
+        # (n_windows, n_tokens), rows that an estimator would change
         mask = torch.from_numpy(padded(piece.windows, batch, _ANY_TOKEN)[2])
         ids, _, scored = padded(piece.scored, batch, _ANY_TOKEN)
+        # Scored is the prediction that is made at a token, of the token after it.
         row, column = np.nonzero(scored)
-        texts = piece.first + piece.windows.text[batch][row]
+        texts = piece.first + piece.windows.text[batch][row]  # text of each scored token
         targets = torch.from_numpy(ids[row, column + 1])
         visits = {"clean": []} if clean else {}
         for name, replace in variants.items():
@@ -203,8 +206,8 @@ class DownstreamPasses:
         states = {}
         for name, visit in visits.items():
             hidden = final_hidden(self.model, inputs, visit)
-            states[name] = hidden[torch.from_numpy(scored).to(hidden.device)]
-        step = max(1, LOGITS_AT_ONCE // self.n_vocabulary)
+            states[name] = hidden[torch.from_numpy(scored).to(hidden.device)]  # (n_scored, width)
+        step = max(1, LOGITS_AT_ONCE // self.n_vocabulary)  # tokens whose logits fit into memory
         for start in range(0, len(texts), step):
             part = slice(start, start + step)
             np.add.at(totals["n"], texts[part], 1)
@@ -216,7 +219,7 @@ class DownstreamPasses:
         clean = None
         for name, hidden in states.items():
             logits = logits_of(self.model, hidden[part])
-            log_p = torch.log_softmax(logits.to(wide(logits)), -1)
+            log_p = torch.log_softmax(logits.to(wide(logits)), -1)  # (n_part, n_vocabulary)
             yield f"ce_{name}", -log_p.gather(-1, targets[part, None].to(log_p.device))[:, 0]
             if name == "clean":
                 clean = log_p
@@ -271,7 +274,7 @@ def _read(reader, tokenizer, texts):
         reading = reader.read(kind, values, first, spans=False)
         windows = reading.windows
         keep = (windows.source >= 0) & ~np.isin(windows.ids, special)
-        keep[windows.bounds[1:] - 1] = False  # nothing follows
+        keep[windows.bounds[1:] - 1] = False  # nothing follows the last token
         pieces.append(_Piece(first, reading, windows, windows._replace(keep=keep)))
         n_texts = first + len(values)
         n_scored += int(keep.sum())

@@ -33,6 +33,7 @@ class Edit(NamedTuple):
         new = rows + step
         if not self.preserve_norm:
             return new
+        # (n, 1) each
         old, norm = (torch.linalg.vector_norm(x, dim=-1, keepdim=True) for x in (rows, new))
         changed = (step != 0).any(-1, keepdim=True) & (norm > 0)
         return torch.where(changed, new * (old / norm), new)
@@ -40,20 +41,23 @@ class Edit(NamedTuple):
     def _step(self, rows, source):
         values, directions = (x.to(rows.device, rows.dtype) for x in (self.values, self.directions))
         if self.how == "project_out":
+            # The rows of `directions` are orthonormal: this takes all of their span away.
             step = -(rows @ directions.T) @ directions
             if self.only_active:
                 step = step * (self._codes(source) > 0).any(-1, keepdim=True)
             return step
-        if self.how == "add" and not self.only_active:
+        if self.how == "add" and not self.only_active:  # the same for all rows, summed in float64
             step = (self.values @ self.directions).to(rows.device, rows.dtype).expand_as(rows)
         elif self.how == "add":
             step = (values * (self._codes(source) > 0)) @ directions
         else:
             codes = self._codes(source)
+            # (n, s) or a number
             goal = {"clamp": values, "scale": values * codes, "ablate": 0}[self.how]
             gate = codes > 0 if self.only_active else 1
-            step = ((goal - codes) * gate) @ directions
+            step = ((goal - codes) * gate) @ directions  # (n, width)
         return (
+            # Of unit "norm", steps are given in units of the row's norm.
             step * torch.linalg.vector_norm(rows, dim=-1, keepdim=True) if self.relative else step
         )
 
@@ -68,6 +72,7 @@ class Edit(NamedTuple):
 def read_edit(dictionary, features, how, unit, maxima):
     """Return the `Edit` for the arguments of `steer`, in float64 on the CPU."""
     features, values = _read_features(dictionary, features, how)
+    # (s, width), in float64
     directions = dictionary.components(torch.zeros(0, dtype=torch.float64))[features]
     if how == "project_out":
         directions = _basis(directions)
@@ -152,4 +157,5 @@ def _basis(directions):
     """Return an orthonormal basis of the span of some rows, (at most s, width), float64."""
     # Not from QR, which goes wrong where directions repeat each other.
     _, sizes, basis = torch.linalg.svd(directions, full_matrices=False)
+    # Singular vectors of values above the rounding.
     return basis[sizes > sizes[0] * len(directions) * torch.finfo(directions.dtype).eps]

@@ -1,12 +1,33 @@
-"""Steering: features of a sparse autoencoder turned up, down or off in the passes of a model."""
+"""Interventions: passes of a model in which rows of a site are steered or patched."""
+
+import contextlib
+
+import torch
 
 from sksae._modes import own_modes
 from sksae._params import Bool, Option, check_option
 from sksae._threads import threads_of_process
 from sksae.language_models.interventions._feature_edits import read_edit
-from sksae.language_models.interventions._row_edits import Editing, editable
-from sksae.language_models.interventions._token_positions import read_where
-from sksae.language_models.model import TorchDictionary
+from sksae.language_models.interventions._token_positions import Positions, read_where
+from sksae.language_models.model import (
+    SITES,
+    TorchDictionary,
+    base_of,
+    capture,
+    check_fitted_on,
+    find_target,
+    fitted_estimator,
+    inherited_by_threads,
+    interventions_ignored,
+    reconstruct,
+    scope,
+    short_inputs,
+    split_site,
+    text_config,
+    visiting,
+    wide,
+    without_interventions,
+)
 
 _RULES = {
     "how": Option("add", "clamp", "scale", "ablate", "project_out"),
@@ -187,3 +208,262 @@ def steer(
 def _check(**options):
     for name, value in options.items():
         check_option(name, value, _RULES[name])
+
+
+def patch(model, site, sae, *, target_site=None, where="all", with_error=False):
+    """Let a model run on the reconstruction of a site in every pass within a ``with`` block.
+
+    The activation ``x`` of a token becomes what the autoencoder makes of it,
+    ``inverse_transform(transform(x))``. How much worse the model predicts then is what the
+    reconstruction lacks, measured in the model's own terms. A transcoder reads `site`, and what it
+    predicts from it replaces the activations of `target_site`.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        The model whose passes are changed.
+    site : str or (int, str)
+        Where in the model: ``"3.resid_post"`` or ``(3, "resid_post")``, ``"embeddings"``, or the
+        path of a module, or the name of a hook of TransformerLens; see `ActivationExtractor`.
+    sae : estimator
+        A fitted autoencoder, or anything with `transform` and `inverse_transform`: a pipeline, a
+        PCA. Or a `Transcoder`, or another regressor with `transform`.
+    target_site : str or (int, str), default=None
+        Where a transcoder writes. None is the ``mlp_out`` of the block that `site` is in; an
+        autoencoder writes where it reads.
+    where : {"all", "last", "generated"}, array-like of int or of bool, default="all"
+        Which tokens, as for `steer`.
+    with_error : bool, default=False
+        Whether the error, what was there minus what is put there, is added again. The model then
+        predicts what it always does, up to rounding: a test that everything is in its place.
+
+    Returns
+    -------
+    context : context manager
+        Patches from its ``with`` to the end of the block. Then the hooks are gone, also after an
+        error.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a model object, or `sae` cannot reconstruct.
+    ValueError
+        If the model has no such site, `sae` was fitted on rows of another width or not at all, or
+        an option is not one of those above. In a pass: if a position or the mask lies outside of
+        the prompt.
+    RuntimeError
+        If `site` is a module that never runs, and as for `steer`.
+
+    See Also
+    --------
+    steer : Change some features only.
+    sksae.metrics.explained_variance : How much is reconstructed, without the model.
+
+    Notes
+    -----
+    Only tokens that are patched are encoded. Special tokens, and the first position where a model
+    has outliers there, are often not among the rows an autoencoder was fitted on; `where` can leave
+    them out. Gradients do not pass the reconstruction. Threads, contexts that are entered again and
+    compiled models are as for `steer`.
+
+    Examples
+    --------
+    >>> from sksae import TopKSAE
+    >>> from sksae.datasets import load_corpus, load_tiny_lm
+    >>> from sksae.language_models import ActivationExtractor, patch
+    >>> model, tokenizer = load_tiny_lm()
+    >>> texts = load_corpus().data[:8]
+    >>> rows = ActivationExtractor(model, layer=2, tokenizer=tokenizer).transform(texts)
+    >>> sae = TopKSAE(256, k=8, max_iter=3, random_state=0).fit(rows)
+    >>> inputs = tokenizer("Return the mean of the array elements.", return_tensors="pt")
+    >>> inputs["labels"] = inputs["input_ids"]
+    >>> loss = model(**inputs).loss.item()
+    >>> with patch(model, "2.resid_post", sae, where=range(1, inputs["input_ids"].shape[1])):
+    ...     patched = model(**inputs).loss.item()
+    >>> patched > loss
+    True
+    >>> with patch(model, "2.resid_post", sae, with_error=True):
+    ...     exact = model(**inputs).loss.item()
+    >>> abs(exact - loss) < 1e-4
+    True
+    """
+    if not Bool().accepts(with_error):
+        raise ValueError(f"with_error must be {Bool()}. Got {with_error!r} instead.")
+    where = read_where(where)
+    sae = fitted_estimator(sae)
+    target, width, target_width = editable(model, site, sae, target_site)
+    if width is not None:
+        check_fitted_on(sae, width, target_width)
+
+    def edit(rows, source):
+        reconstruction = reconstruct(sae, source, rows.shape[-1])
+        return reconstruction + (rows - reconstruction) if with_error else reconstruction
+
+    return Editing(model, target, where, edit)
+
+
+def editable(model, site, sae, target_site):
+    """Return the `Target` of an estimator, and the widths that it reads and writes.
+
+    A width is None where only a pass would tell.
+
+    Raises
+    ------
+    TypeError
+        If `model` is the name of a model.
+    ValueError
+        If there is no such site, or it runs several times in a pass.
+    RuntimeError
+        If the site is a module that never runs.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            f"The model itself is needed, a PreTrainedModel, not {type(model).__name__}: what is "
+            f"done to it holds for the passes of this object."
+        )
+    target, base = find_target(model, site, sae, target_site), base_of(model)
+    write_width = _width(base, target.site, target.point)
+    if target.source == target.point:
+        return target, write_width, write_width
+    return target, _width(base, split_site(site)[1], target.source), write_width
+
+
+def _width(base, site, point):
+    """Return the columns of a site, None where only a pass would tell."""
+    if site in SITES:
+        return getattr(text_config(base), "hidden_size", None)
+    if getattr(base.config, "is_encoder_decoder", False):
+        return None
+    with without_interventions():
+        return capture(base, {"x": point}, short_inputs(base))["x"].shape[-1]
+
+
+class Editing(contextlib.ContextDecorator):
+    """A context in which a function changes rows of a site.
+
+    It can be entered as often as wanted, also while it is open: then the rows are changed twice, as
+    by two contexts, one inside of the other.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model, with or without a head.
+    target : Target
+        Where.
+    where : str or Tensor
+        Which rows, as from `read_where`.
+    edit : callable
+        ``edit(rows, source)`` gets those rows, (n, width), at least float32, and the rows of the
+        same tokens that codes are made of, and returns rows like the first. Where they are equal,
+        the model's own stay as they are, bit for bit.
+    """
+
+    def __init__(self, model, target, where, edit):
+        self._model = model
+        self._base = base_of(model)
+        self._target = target
+        self._where = where
+        self._edit = edit
+        self._entries = []  # (Scope, ExitStack) of each time that it is open
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(threads_of_process())
+            stack.enter_context(inherited_by_threads())
+            passes = stack.enter_context(scope())
+            positions = Positions(self._where)
+            watch = _Watch(self._base, self._target.point)
+
+            def visit(x, source):
+                if interventions_ignored():
+                    return None
+                watch.visited()
+                with own_modes():
+                    return _edited(x, source, positions.mask(x), self._edit)
+
+            stack.push(watch.check)
+            stack.enter_context(positions.following(self._base, self._target.point.path, passes))
+            stack.enter_context(watch.counting(passes))
+            stack.enter_context(visiting(self._base, self._target.visits(visit)))
+            self._entries.append((passes, stack.pop_all()))
+
+    def __exit__(self, *error):
+        entries = self._entries
+        # Threads and tasks may have entered in between: the last one of this context.
+        last = next((i for i in range(len(entries))[::-1] if entries[i][0].is_here()), -1)
+        return entries.pop(last)[1].__exit__(*error)
+
+
+class _Watch:
+    """Counts of passes and of changes, to notice a block that changes nothing.
+
+    Parameters
+    ----------
+    base : torch.nn.Module
+        The model without its head.
+    point : HookPoint
+        Where it is to be changed.
+    """
+
+    def __init__(self, base, point):
+        self._base = base
+        self._point = point
+        self._n_passes = 0  # that came to their end
+        self._n_visits = 0
+
+    @contextlib.contextmanager
+    def counting(self, here):
+        """Count the passes in the scope `here` while the context is open."""
+
+        def count(*_):
+            if here.is_here() and not interventions_ignored():
+                self._n_passes += 1
+
+        handle = self._base.register_forward_hook(count)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def visited(self):
+        """Record that a tensor passes the hook point.
+
+        Raises
+        ------
+        RuntimeError
+            If it will pass again in a backward pass, which may come after the block.
+        """
+        self._n_visits += 1
+        base = self._base
+        if not (base.training and torch.is_grad_enabled()):
+            return
+        if any(getattr(module, "gradient_checkpointing", False) for module in base.modules()):
+            raise RuntimeError(
+                f"{type(base).__name__} has gradient checkpointing on, which runs blocks once "
+                f"more in the backward pass, where nothing would be changed: switch "
+                f"it off before."
+            )
+
+    def check(self, error, *_):
+        """Raise a RuntimeError at the end of a block in which nothing passed the hook point."""
+        if error is None and self._n_passes and not self._n_visits:
+            raise RuntimeError(
+                f"Nothing was changed: {type(self._base).__name__} ran {self._n_passes} times in "
+                f"the block, and never {self._point}."
+            )
+
+
+def _edited(x, source, mask, edit):
+    """Return `x` with the rows of `mask` edited, or None if that changes nothing."""
+    rows = x[mask].to(wide(x))  # (n, width), at least float32
+    if not len(rows):
+        return None
+    new = edit(rows, rows if source is x else source[mask].to(wide(source)))
+    changed = (new != rows).any(-1)  # (n,)
+    if not changed.any():
+        return None
+    where = mask.clone()  # (batch, n_tokens), where a row changed
+    where[mask] = changed
+    edited = x.clone()
+    edited[where] = new[changed].to(x.dtype)  # rows that stay equal keep their bits
+    return edited

@@ -12,8 +12,9 @@ from sksae.language_models.model import interventions_ignored, plain
 
 WHERE = ("all", "last", "generated")
 
-# Arguments that hold the tokens read before: keys and values, or a state.
-_MEMORIES = ("past_key_values", "cache_params", "state")
+# Arguments that hold the tokens read before: keys and values, or a state. transformers 5.24 calls
+# all of them `cache`.
+_MEMORIES = ("cache", "past_key_values", "cache_params", "state")
 
 
 class _Pass(NamedTuple):
@@ -73,7 +74,7 @@ class Positions:
     @contextlib.contextmanager
     def following(self, base, path, here):
         """Watch what reaches the module at `path` inside of `base`, in passes in a scope."""
-        reader = _reader(base, path)
+        reader = _reader(base, path)  # the module whose arguments say which tokens there are
         if reader is None:
             yield
             return
@@ -98,8 +99,9 @@ class Positions:
             yield
 
     def begin(self, this):
-        """Take note of a pass that begins."""
+        """Record that a pass begins."""
         state = self._state.__dict__
+        # A new prompt, unless the pass goes on with the one before.
         if "prompt" not in state or not this.continues(state["prompt"], state["now"]):
             state["prompt"] = this
         state["now"], state["running"] = this, True
@@ -154,6 +156,7 @@ def read_where(where):
 def _chosen(where, prompt, now):
     """Return the mask of the selected tokens of the pass `now`, padding aside, (n, t) or (t,)."""
     device = now.real.device
+    # Columns of the tokens of this pass, counted over all passes.
     columns = torch.arange(now.first, now.end, device=device)
     if isinstance(where, str):
         if where == "all":
@@ -171,6 +174,7 @@ def _chosen(where, prompt, now):
             f"There is no position {high if high >= prompt.end else low} in a prompt of "
             f"{prompt.end} tokens."
         )
+    # Negative positions count from the end of the prompt.
     return torch.isin(columns, torch.where(where < 0, where + prompt.end, where).to(device))
 
 
@@ -191,6 +195,7 @@ def _masked(mask, prompt, now, columns):
         )
     # Beams repeat each sequence.
     mask = mask.repeat_interleave(n // len(mask), dim=0)
+    # Tokens of the prompt that this pass reads.
     inside = (columns >= prompt.first) & (columns < prompt.end)
     chosen = torch.zeros_like(now.real)
     chosen[:, inside] = mask[:, columns[inside] - prompt.first]

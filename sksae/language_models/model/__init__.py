@@ -1,6 +1,5 @@
 """Models and their inside: sites and hooks, loading, pickling, heads, dictionaries in torch."""
 
-from sksae.language_models.model._head import check_head, final_hidden, logits_of
 from sksae.language_models.model._hooks import (
     HookPoint,
     capture,
@@ -17,11 +16,11 @@ from sksae.language_models.model._model_loading import (
     load_causal,
     load_image_processor,
     load_model,
+    randomized_model,
     share_loaded,
 )
 from sksae.language_models.model._pickling import check_weights, state_by_name
-from sksae.language_models.model._random_weights import randomized_model
-from sksae.language_models.model._readout import find_readout
+from sksae.language_models.model._readout import check_head, final_hidden, find_readout, logits_of
 from sksae.language_models.model._scopes import inherited_by_threads, scope
 from sksae.language_models.model._site_checks import (
     check_runs_once,

@@ -1,6 +1,6 @@
 """Table of model families: the modules inside a block, one row per family.
 
-Checked against transformers 5.23 by `tests/language_models/test_sites.py`, which builds every
+Checked against transformers 5.23 by `tests/language_models/model/test_sites.py`, which builds every
 family with random weights and adds the parts up.
 """
 
@@ -41,13 +41,17 @@ class Family(NamedTuple):
     flat_mlp: bool = False
 
 
+# A norm in front of each sublayer, whose output goes into the stream as it is.
 _LLAMA = Family("self_attn", "mlp", "post_attention_layernorm")
 _GPT2 = Family("attn", "mlp", "ln_2")
-_PARALLEL = Family("self_attn", "mlp", parallel=True)
+_PARALLEL = Family("self_attn", "mlp", parallel=True)  # both sublayers read the input of the block
+# Norms before and after each sublayer.
 _SANDWICH = Family(
     "post_attention_layernorm", "post_feedforward_layernorm", "pre_feedforward_layernorm"
 )
+# Norms after each sublayer, before its output goes into the stream.
 _POST_NORM = Family("post_attention_layernorm", "post_feedforward_layernorm", "mlp")
+# Norms of the sums of stream and sublayer.
 _BERT = Family(
     "attention.output.dense",
     "output.dense",
@@ -55,6 +59,7 @@ _BERT = Family(
     norms=("attention.output.LayerNorm", "output.LayerNorm"),
 )
 _CLIP = Family("self_attn", "mlp", "layer_norm2")
+# Its MLP works on the tokens of all sequences as one.
 _OPT = Family("self_attn", "fc2", "final_layer_norm", flat_mlp=True)
 _OPT_POST_NORM = _OPT._replace(middle="fc1", norms=("self_attn_layer_norm", "final_layer_norm"))
 
@@ -70,6 +75,7 @@ FAMILIES = {
         "self_attention",
         "mlp",
         "post_attention_layernorm",
+        # One of two flags, by the age of the model.
         parallel=("parallel_attn", "new_decoder_architecture"),
     ),
     "gemma": _LLAMA,

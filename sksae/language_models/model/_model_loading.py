@@ -1,17 +1,15 @@
-"""Models and tokenizers by name or path, loaded once and shared.
-
-A loaded model lives as long as an extractor that used it, or a clone of one: a search over layers
-loads the model once, and dropping the extractors frees it. Nothing is kept on the estimators
-themselves, so neither a pickle nor ``__dict__`` ever holds what was loaded.
-"""
+"""Models and tokenizers by name or path, loaded once and shared, or with random weights."""
 
 import os
 import weakref
+from copy import deepcopy
 from pathlib import Path
 
 import torch
+from sklearn.utils import check_random_state
 
 from sksae._arrays import choose_device
+from sksae._params import Bool, Seed, check_option
 from sksae.language_models.model._sites import plain, reads_images
 
 _models = weakref.WeakValueDictionary()
@@ -55,6 +53,7 @@ def load_model(extractor, *, head=False):
     if is_name(model):
         key = _source(model), str(choose_device(extractor.device)), extractor.dtype
         if head:
+            # The model with a head has the other one in it, which is let go.
             box.drop(_load_model)
         head = head or box.holds(_load_causal, *key)
         model = box.get(_load_causal if head else _load_model, *key)
@@ -170,3 +169,86 @@ def _source(name):
     if not isinstance(name, str) or rooted or len(path.parts) > 2 or "\\" in name:
         raise FileNotFoundError(f"There is no folder {str(path)!r} to load a model from.")
     return name
+
+
+def randomized_model(model, tokenizer=None, *, keep_embeddings=False, random_state=None):
+    """Return a language model with weights that are drawn at random, in place of what it learnt.
+
+    Every weight is drawn from the normal distribution with the mean and the standard deviation of
+    its trained entries: the size of activations stays about the same, and all that was learnt is
+    gone. What autoencoders, explanations and probes find in such a model comes from the tokens and
+    the architecture alone [1]_.
+
+    Parameters
+    ----------
+    model : str, Path or :class:`~transformers.PreTrainedModel`
+        A causal language model by name or path, or any model. It is copied, never changed.
+    tokenizer : str, Path or tokenizer, default=None
+        Its tokenizer. None takes that of a model given by name or path.
+    keep_embeddings : bool, default=False
+        Whether the embeddings of tokens keep their trained values, and with them the matrix of the
+        logits where the model shares it.
+    random_state : int, RandomState instance or None, default=None
+        Draws the weights. No global random state is used.
+
+    Returns
+    -------
+    model : :class:`~transformers.PreTrainedModel`
+        A new model of the same class and configuration, in evaluation mode.
+    tokenizer : tokenizer or None
+        The tokenizer, as loaded or as given.
+
+    Raises
+    ------
+    TypeError
+        If `model` is neither a name nor a model.
+    ValueError
+        If weights are not floating-point numbers, as those of a quantised model.
+
+    See Also
+    --------
+    sksae.DummySAE : The baseline of an autoencoder.
+
+    Notes
+    -----
+    The entries of a weight that are all equal, as in the norms of a model without training, stay
+    equal. Weights that two modules share are drawn once. Buffers stay as they are. The draw depends
+    on the shapes of the weights and their order alone, and is the same on every device.
+
+    References
+    ----------
+    .. [1] Heap, T., Lawson, T., Farnik, L. and Aitchison, L. (2025). Sparse autoencoders can
+       interpret randomly initialized transformers. arXiv:2501.17727. There embeddings are drawn
+       again, or kept, as here.
+
+    Examples
+    --------
+    >>> from sksae.datasets import TINY_LM_PATH, load_corpus
+    >>> from sksae.language_models import ActivationExtractor, randomized_model
+    >>> model, tokenizer = randomized_model(TINY_LM_PATH, random_state=0)
+    >>> extractor = ActivationExtractor(model, layer=2, tokenizer=tokenizer)
+    >>> extractor.transform(load_corpus().data[:2]).shape[1]
+    192
+    """
+    check_option("model", model, Loadable("named_parameters", "language model"))
+    check_option("keep_embeddings", keep_embeddings, Bool())
+    check_option("random_state", random_state, Seed())
+    if is_name(model):
+        model, tokenizer = load_causal(model, tokenizer)
+    model = deepcopy(plain(model)).eval()
+    embeddings = model.get_input_embeddings().weight if keep_embeddings else None
+    seed = check_random_state(random_state).randint(2**31 - 1)
+    generator = torch.Generator().manual_seed(int(seed))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():  # each once, though it may be shared
+            if not weight.is_floating_point():
+                raise ValueError(
+                    f"The weight {name!r} has dtype {weight.dtype}: only floating-point numbers "
+                    f"can be drawn. Load the model without quantisation."
+                )
+            if weight is not embeddings:
+                # Over all entries, so that each weight keeps its scale.
+                std, mean = torch.std_mean(weight.double().cpu(), correction=0)
+                drawn = torch.randn(weight.shape, generator=generator)
+                weight.copy_(mean + std * drawn)
+    return model, tokenizer

@@ -111,6 +111,7 @@ def check_weights(extractor, model):
 
     The fingerprint of a loaded model is taken once.
     """
+    # Only for the model it was pickled with.
     name, pickled = vars(extractor).get("_weights", (None, None))
     if pickled is None or extractor.model != name:
         return
@@ -175,7 +176,7 @@ def _tensors(module):
 def _checksum(tensor):
     """Return a checksum of the shape, the dtype and the bytes of a tensor."""
     facts = f"{tuple(tensor.shape)} {tensor.dtype}".encode()
-    values = tensor.detach().contiguous().flatten().view(torch.uint8)
+    values = tensor.detach().contiguous().flatten().view(torch.uint8)  # bytes of the numbers
     return zlib.crc32(values.cpu().numpy(), zlib.crc32(facts))
 
 

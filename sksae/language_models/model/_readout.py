@@ -1,29 +1,32 @@
-"""Readout of the residual stream: the final norm, found by probing, and the unembedding.
-
-The output of the last block becomes, for all families, ``logits = W (gain * C x / s + bias) + b``:
-`C` subtracts the mean (LayerNorm) or does nothing (RMSNorm), `s` is the size of ``C x``, one number
-per token. With `s` held fixed this is linear, so that it can be read for a part of `x` alone.
-
-The gain is measured, not read: Gemma's is one plus its weight, and weights that accelerate has
-offloaded cannot be read at all. Modules are called, which fetches them.
-"""
+"""Logits of hidden states: by the own head of a model, and by its final norm and unembedding."""
 
 import contextlib
+import weakref
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from sksae._modes import own_modes
-from sksae.language_models.model._hooks import own_pass, without_cache, without_interventions
+from sksae.language_models.model._hooks import (
+    is_norm,
+    own_pass,
+    probed_norm,
+    visiting,
+    without_cache,
+    without_interventions,
+)
+from sksae.language_models.model._model_loading import check_causal
 from sksae.language_models.model._scopes import scope
 from sksae.language_models.model._site_checks import short_inputs
-from sksae.language_models.model._sites import base_of, find_blocks, text_config
+from sksae.language_models.model._sites import base_of, find_blocks, input_device, text_config
 from sksae.language_models.model._torch_dictionary import wide
 
-# Beside 64², no norm's epsilon is seen; its square fits into float16, and it is exact in any dtype.
-_PROBE = 64.0
 _ROWS_AT_A_TIME = 64
+
+_passed = weakref.WeakSet()
+_around = weakref.WeakKeyDictionary()
+_ROUNDINGS = 64  # that the two ways to the same logits may differ by; they do the same sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +71,7 @@ class Readout:
 
     def direction(self, d):
         """Return ``gain * C d``: what `d`, (..., width), is behind a norm of scale 1."""
-        d = d.to(self.gain)
+        d = d.to(self.gain)  # a LayerNorm takes the mean of its input away
         return self.gain * (d - d.mean(-1, keepdim=True) if self.centred else d)
 
     @torch.no_grad()
@@ -77,12 +80,14 @@ class Readout:
         if self.norm is None:
             return torch.ones(x.shape[:-1], dtype=self.gain.dtype, device=self.gain.device)
         x = x.to(self.gain.device, self.dtype)
+        # normed = direction / s, solved for s by least squares.
         normed, direction = self.norm(x).to(self.gain) - self.bias, self.direction(x)
         return (direction * direction).sum(-1) / (direction * normed).sum(-1)
 
     def unembed(self, v):
         """Return the logits of `v`, (..., width), behind the norm: linear, without constants."""
         v = v.to(self.gain.device, self.dtype)
+        # Less the biases.
         return self._logits(v).to(wide(v)) - self._logits(v.new_zeros(self.width))
 
     @torch.no_grad()
@@ -101,8 +106,10 @@ class Readout:
             with torch.enable_grad():
                 v = torch.zeros(len(block), self.width, dtype=self.dtype, device=self.gain.device)
                 logits = self._logits(v.requires_grad_())
+                # Gradient of the logit of each id, (n_block, width).
                 parts.append(torch.autograd.grad(logits.gather(1, block[:, None]).sum(), v)[0])
         rows = torch.cat(parts).to(self.gain) * self.gain
+        # Centring is its own transpose.
         return rows - rows.mean(-1, keepdim=True) if self.centred else rows
 
     def _logits(self, v):
@@ -133,13 +140,13 @@ def find_readout(model):
         stream, calls, read, raw, logits = _watched(model)
         chain, end = _chain(stream, calls)
         factor, softcap = _bending(model, raw, logits)
-        norm = chain.pop(0) if chain and _is_norm(chain[0], stream) else None
+        norm = chain.pop(0) if chain and is_norm(chain[0], stream) else None
         before = _ratio(read, end)
         if before is None:
             raise ValueError(_unknown(model, "its unembedding does not read the final norm"))
         if before != 1:
-            chain.append(lambda v: before * v)
-        gain, bias, centred = _probed(norm, stream)
+            chain.append(lambda v: before * v)  # a factor between the norm and the unembedding
+        gain, bias, centred = probed_norm(norm, stream)
         readout = Readout(
             norm=norm,
             tail=tuple(chain),
@@ -176,6 +183,7 @@ def _watched(model):
         output = output[0] if isinstance(output, tuple) else output
         if module is last:
             record.update(stream=output.clone(), calls=[])
+            # The calls before are not behind the last block.
             return
         argument = next(iter((*args, *kwargs.values())), None)
         if not isinstance(argument, torch.Tensor) or not isinstance(output, torch.Tensor):
@@ -232,39 +240,132 @@ def _ratio(x, y):
     x, y = x.to(wide(x)), y.to(x.device, wide(x))
     if torch.equal(x, y):
         return 1.0
-    ratio = float((x * y).sum() / (y * y).sum())
+    ratio = float((x * y).sum() / (y * y).sum())  # least squares
     return ratio if _close(ratio * y, x) else None
-
-
-def _is_norm(module, x):
-    """Whether `module` maps `x` and twice `x` to the same."""
-    once, twice = module(x), module(x + x)
-    return once.shape == x.shape and bool((twice - once).norm() < 0.1 * once.norm())
-
-
-def _probed(norm, stream):
-    """Return ``(gain, bias, centred)`` of a norm, measured on three vectors."""
-    width = stream.shape[-1]
-    pattern = torch.ones(width, dtype=wide(stream), device=stream.device)
-    if norm is None:
-        return pattern, torch.zeros_like(pattern), False
-    constant = _PROBE * pattern
-    # Of mean zero, so that a LayerNorm takes nothing off, and zero nowhere.
-    pattern[1::2] = -1
-    if width % 2:
-        pattern[-3:] = torch.tensor([1.0, 1.0, -2.0])
-    probes = torch.stack([torch.zeros_like(pattern), _PROBE * pattern, constant])
-    bias, swung, flat = norm(probes[None].to(stream.dtype))[0].to(pattern)
-    gain = (swung - bias) * pattern.square().mean().sqrt() / pattern
-    return gain, bias, bool((flat - bias).norm() < 0.5 * gain.norm())
 
 
 def _close(x, y):
     """Whether two tensors are equal up to the rounding of the coarser of them."""
     eps = max(torch.finfo(x.dtype).eps, torch.finfo(y.dtype).eps)
+    # In the wider dtype, with room for sums in the coarser one.
     x, y = x.to(wide(x)), y.to(x.device, wide(y))
     return bool((x - y).abs().max() <= max(1e-4, 16 * eps) * y.abs().max())
 
 
 def _unknown(model, why):
     return f"How {type(model).__name__} makes logits of its last block is not known: {why}."
+
+
+class _Output:
+    """Output of a base as any head reads it: hidden states, and None for all else."""
+
+    def __init__(self, hidden):
+        self.last_hidden_state = hidden
+
+    def __getitem__(self, i):
+        return (self.last_hidden_state,)[i]
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+def final_hidden(model, inputs, visits=()):
+    """Return the final hidden states, (n_sequences, n_positions, width).
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A model that predicts tokens.
+    inputs : dict of str to Tensor
+        Keyword arguments of its forward pass.
+    visits : list of (HookPoint, callable), default=()
+        As for `visiting`.
+    """
+    base = base_of(model)
+    with own_pass(base), visiting(base, visits):
+        return base(**inputs, **without_cache(base))[0]
+
+
+def logits_of(model, hidden):
+    """Return the logits that `model` makes of final hidden states, (..., width): (..., n_tokens).
+
+    `check_head` says whether they are those of a plain pass.
+    """
+    rows = hidden.reshape(1, -1, hidden.shape[-1])
+    base = base_of(model)
+    # These ids are never read; there are as many as rows.
+    ids = torch.zeros(rows.shape[:2], dtype=torch.long, device=input_device(base))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(own_pass(model))
+        stack.enter_context(without_interventions())
+        passes = stack.enter_context(scope())
+        for path in _trunks(model):
+            stack.enter_context(_returning(base.get_submodule(path), _Output(rows), passes))
+        logits = model(input_ids=ids, **without_cache(model))[0]
+    return logits.reshape(*hidden.shape[:-1], logits.shape[-1])
+
+
+def _trunks(model):
+    """Return the paths in the base of the modules around the blocks, which may return the states.
+
+    A head may call what is inside of the base, as OPT's calls the decoder.
+    """
+    if model not in _around:
+        base = base_of(model)
+        try:
+            names = find_blocks(base).split(".")
+        except ValueError:  # several stacks: then the base itself returns them
+            names = [""]
+        _around[model] = [".".join(names[:n]) for n in range(len(names))]
+    return _around[model]
+
+
+@contextlib.contextmanager
+def _returning(module, output, passes):
+    """Let `module` return `output` in passes that belong to a `Scope`, whatever its inputs."""
+    # accelerate has put a forward of its own on the object; it goes back.
+    earlier, plain = vars(module).get("forward"), module.forward
+
+    def forward(*args, **kwargs):
+        return output if passes.is_here() else plain(*args, **kwargs)
+
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if earlier is None:
+            del module.forward
+        else:
+            module.forward = earlier
+
+
+def check_head(model):
+    """Raise a ValueError unless `logits_of` is right for `model`: tried once, on a few tokens."""
+    check_causal(model)
+    if model in _passed:
+        return
+    inputs = short_inputs(base_of(model))
+    with own_modes(), torch.no_grad(), without_interventions(), own_pass(model):
+        expected = model(**inputs, **without_cache(model))[0]
+        try:
+            logits = logits_of(model, final_hidden(model, inputs))
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise ValueError(_cannot(model, why)) from error
+    if logits.shape != expected.shape:
+        shapes = f"of shape {tuple(logits.shape)} instead of {tuple(expected.shape)}"
+        raise ValueError(_cannot(model, f"they are {shapes}"))
+    eps = torch.finfo(expected.dtype).eps
+    logits, expected = logits.to(wide(expected)), expected.to(wide(expected))
+    difference, size = float((logits - expected).abs().max()), float(expected.abs().max())
+    if not difference <= _ROUNDINGS * eps * size:
+        raise ValueError(_cannot(model, f"they differ by {difference:.3g} from those of a pass"))
+    _passed.add(model)
+
+
+def _cannot(model, why):
+    return (
+        f"{type(model).__name__} makes something else of the output of its base than logits, "
+        f"alone and from the last hidden states only: {why}."
+    )

@@ -119,7 +119,7 @@ def check_identities(base, layer, *, inside):
     if inside:
         points |= parts_of(text_config(base), family, block)
         if family.parallel:
-            del points["resid_mid"]
+            del points["resid_mid"]  # a parallel block has no stream between its two parts
         elif family.middle:
             points["middle"] = HookPoint(f"{block}.{family.middle}", "input")
         for name, norm in zip(("attn_sum", "mlp_sum"), family.norms, strict=False):
@@ -142,6 +142,7 @@ def _boundaries(tensors):
 def _parts(tensors, family):
     """Yield ``(violation, tensor, tensor)`` per pair that has to be equal inside a block."""
     pre, post = tensors["resid_pre"], tensors["resid_post"]
+    # On one device, where a model is spread over several.
     attention = pre + tensors["attn_out"].to(pre.device)
     if family.parallel:
         violation = "the input and what attention and MLP add do not sum to the output"
@@ -166,8 +167,9 @@ def _compare(base, violation, left, right):
     if not torch.isfinite(left).all() or not torch.isfinite(right).all():
         raise ValueError(f"{type(base).__name__}: activations of six tokens are not finite.")
     difference = float((left - right).abs().max())
-    size = float(right.square().mean().sqrt())
+    size = float(right.square().mean().sqrt())  # root mean square
     eps = torch.finfo(next(base.parameters()).dtype).eps
+    # A sum of three terms may round a few hundred times.
     if difference > 1000 * eps * (size + float(right.abs().max())):
         raise ValueError(
             f"{type(base).__name__} is not built as expected: {violation} (largest difference "
@@ -185,6 +187,7 @@ def short_inputs(base):
         generator = torch.Generator().manual_seed(0)
         image = torch.randn(1, config.num_channels, height, width, generator=generator)
         return {"pixel_values": image.to(device, dtype)}
+    # Different ids, as far as the vocabulary goes.
     ids = torch.arange(1, 1 + _N_TOKENS) % base.get_input_embeddings().num_embeddings
     inputs = {"input_ids": ids[None].to(device)}
     if takes(base, "attention_mask"):

@@ -60,6 +60,7 @@ class Target(NamedTuple):
             source = memory.__dict__.pop("source", None)
             if source is None:
                 raise RuntimeError(f"{self.source} must pass before {self.point}.")
+            # Tokens as at the target, columns of the source.
             return visit(x, source.to(x.device).reshape(*x.shape[:-1], source.shape[-1]))
 
         return [(self.source, remember), (self.point, change)]
@@ -131,6 +132,7 @@ def _check_order(base, target):
         return
     with without_interventions():
         points = {"source": target.source, "target": target.point}
+        # Tensors come in the order of the pass.
         first = next(iter(capture(base, points, short_inputs(base))))
     if first != "source":
         raise ValueError(

@@ -42,6 +42,7 @@ class TorchDictionary:
                     f"autoencoder itself."
                 )
         if getattr(sae, "sparse_output", False):
+            # On a copy: the caller's estimator stays as it is.
             sae = copy.copy(sae).set_params(sparse_output=False)
         self.sae = sae
         self._components = to_torch(sae.components_, "cpu")
@@ -90,6 +91,7 @@ class TorchDictionary:
 
     def components(self, x):
         """The directions, (n_features, width), on the device of `x` and in its arithmetic."""
+        # Moved once, not for every batch.
         if self._components.device != x.device or self._components.dtype != wide(x):
             self._components = self._components.to(x.device, wide(x))
             self._intercept = self._intercept.to(x.device, wide(x))
@@ -126,7 +128,7 @@ class TorchDictionary:
         intercept = self.intercept(x)
         if self._skip is None:
             return intercept.expand(*x.shape[:-1], -1)
-        return x.to(wide(x)) @ self._skip.to(x.device, wide(x)).T + intercept
+        return x.to(wide(x)) @ self._skip.to(x.device, wide(x)).T + intercept  # (..., width)
 
 
 @torch.no_grad()
@@ -157,9 +159,11 @@ def reconstruct(sae, x, width=None, see_codes=None):
     if not len(rows):
         return torch.zeros(*x.shape[:-1], width, dtype=wide(x), device=x.device)
     predicts = is_transcoder(sae)
+    # A transcoder with a skip connection predicts from rows, not from codes.
     codes = None if predicts and see_codes is None else sae.transform(rows)
     if see_codes is not None:
         see_codes(codes)
+    # (n_rows, width), or (n_rows,) of a single target
     rebuilt = np.asarray(sae.predict(rows) if predicts else sae.inverse_transform(codes))
     rebuilt = rebuilt.reshape(len(rows), -1)  # a single target is one-dimensional
     if rebuilt.shape[1] != width:
@@ -181,6 +185,7 @@ def check_fitted_on(sae, width, target_width=None):
             f"site have {width}."
         )
     if target_width is not None and is_transcoder(sae):
+        # Raises if predictions have another width.
         reconstruct(sae, torch.zeros(1, width), target_width)
 
 

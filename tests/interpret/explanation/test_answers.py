@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sksae.interpret.explanation._answers import (
+from sksae.interpret.explanation._explanation_prompts import (
     read_choice,
     read_description,
     read_flags,

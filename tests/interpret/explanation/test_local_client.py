@@ -5,7 +5,7 @@ import torch
 
 from sksae.datasets import load_tiny_lm
 from sksae.interpret import CachedClient, LocalClient
-from sksae.interpret.explanation._answers import read_description
+from sksae.interpret.explanation._explanation_prompts import read_description
 from tests.cases import each_case
 
 QUESTION = [

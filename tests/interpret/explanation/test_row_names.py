@@ -5,7 +5,7 @@ import pytest
 
 from sksae import TopKSAE
 from sksae.interpret import Explanation, FeatureAtlas, explain, load_explanations, save_explanations
-from sksae.interpret.explanation._row_names import rule_score
+from sksae.interpret.explanation._explaining import rule_score
 from sksae.report import feature_lines
 from sksae.report._listing import Listing
 

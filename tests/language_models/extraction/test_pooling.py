@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sksae.language_models.extraction._pooling import POOLINGS, pool_text, pool_window
+from sksae.language_models.extraction._forward_passes import POOLINGS, pool_text, pool_window
 from tests.cases import each_case
 
 HIDDEN = torch.tensor([[[1.0], [5], [-2], [99]], [[-4], [-3], [99], [99]]])

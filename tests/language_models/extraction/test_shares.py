@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sksae.language_models import ActivationExtractor, TokenTable, load_activations
-from sksae.language_models.extraction import _activation_reader, _shares
+from sksae.language_models.extraction import _activation_reader, _store
 from sksae.language_models.extraction._shards import MANIFEST, STRINGS, TEXTS, TOKENS, read_facts
 from tests.processes import needs_processes, together
 
@@ -27,7 +27,7 @@ TEXTS_OF_X = [
 def _small_parts():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_activation_reader, "CHUNK_TOKENS", 8)
-        patch.setattr(_shares, "_ROWS", 8)
+        patch.setattr(_store, "_COPIED_ROWS", 8)
         yield
 
 
@@ -38,7 +38,7 @@ def extractor(gpt2, bpe):
 
 def written(rank, extractor, texts, folder, fails=False):
     """What each process gets; with `fails` the first one fails while it merges, and tries again."""
-    original = _shares._merged
+    original = _store._merged
 
     def failing(shares, first, last):
         if first > 2:
@@ -46,13 +46,13 @@ def written(rank, extractor, texts, folder, fails=False):
         return original(shares, first, last)
 
     if fails:
-        _shares._merged = failing
+        _store._merged = failing
         try:
             extractor.to_memmap(iter(texts), folder)
         except (KeyError, RuntimeError):
             return "failed"
         finally:
-            _shares._merged = original
+            _store._merged = original
     rows, _ = extractor.to_memmap(iter(texts), folder)
     return {site: np.array(block) for site, block in rows.items()}
 
@@ -121,7 +121,7 @@ def test_shares_are_merged_in_the_order_of_the_texts(n_tokens, n_shares, bounds)
         for i in range(n_shares)
         for own in [text % n_shares == i]
     ]
-    (rows,), merged = _shares._merged(shares, first, last)
+    (rows,), merged = _store._merged(shares, first, last)
     chosen = (text >= first) & (text < last)
     assert rows.tolist() == whole[chosen].tolist()
     assert merged.text.tolist() == (text[chosen] - first).tolist()

@@ -17,7 +17,7 @@ from sklearn.utils import estimator_checks
 from sksae import ActivationExtractor, SAEVectorizer, SparseAutoencoder, TopKSAE
 from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.language_models.extraction import _activation_reader, _vectorizer
-from sksae.language_models.extraction._pooling import POOLINGS, pool_codes
+from sksae.language_models.extraction._forward_passes import POOLINGS, pool_codes
 from tests.cases import each_case
 
 TEXTS = ["The cat sat on the mat.", "", "hello world, hello again", "a", "a dog and a log " * 9]

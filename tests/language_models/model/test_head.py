@@ -4,7 +4,7 @@ import weakref
 import pytest
 import torch
 
-from sksae.language_models.model import _head, base_of, check_head, final_hidden, logits_of
+from sksae.language_models.model import _readout, base_of, check_head, final_hidden, logits_of
 from tests.cases import each_case
 from tests.language_models.families import CAUSAL
 
@@ -137,7 +137,7 @@ def test_a_head_that_reads_something_else_is_found(tiny):
 def test_a_model_is_tried_once_and_not_kept(tiny, monkeypatch):
     model = tiny("gpt2", head=True)
     check_head(model)
-    monkeypatch.setattr(_head, "final_hidden", None)
+    monkeypatch.setattr(_readout, "final_hidden", None)
     check_head(model)
     gone = weakref.ref(model)
     del model
