@@ -116,6 +116,8 @@ class Explanation:
         scores: dict[str, dict[Any, Any]] = ...,
         seen: tuple[Any, ...] = ...,
     ) -> None: ...
+    @property
+    def is_doubted(self) -> Any: ...
 
 class Feature:
     feature: int

@@ -113,7 +113,8 @@ def with_target_site(source, params, explicit):
     else:
         raise ValueError(
             f"It does not say which site it predicts, as transcoders do that were read from a "
-            f"file, or saved with the extractor of both sites: give both sites as site=[...]. What it says is {source}."
+            f"file, or saved with the extractor of both sites: give both sites as site=[...]. "
+            f"What it says is {source}."
         )
     return {**params, "layer": None, "site": [_in_one_piece(params), _in_one_piece(target)]}
 
