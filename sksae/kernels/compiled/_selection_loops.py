@@ -193,7 +193,7 @@ def _write_above(
         counts[r] = place - pointer[r]
 
 
-def refined_above(rough, x, coef, bias, lowered, bound):
+def refined_above(rough, x, coef, bias, *, lowered, bound):
     """The exact entries above a bound, preselected by a rough product.
 
     Parameters

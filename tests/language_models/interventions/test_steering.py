@@ -596,7 +596,7 @@ def test_the_hooks_are_gone_whatever_happens(model, topk):
 def test_the_packaged_model_writes_what_is_turned_up():
     lm, tokenizer = load_tiny_lm()
     extractor = ActivationExtractor(lm, layer=2, tokenizer=tokenizer)
-    rows, tokens = extractor.extract(load_corpus().data[:8])
+    rows, _ = extractor.extract(load_corpus().data[:8])
     topk = TopKSAE(256, k=8, max_iter=3, batch_size=512, random_state=0).fit(rows)
     codes = topk.transform(rows)
     inputs = tokenizer("Return the mean", return_tensors="pt")
@@ -617,12 +617,12 @@ def test_the_packaged_model_writes_what_is_turned_up():
             written += text().count(token) > plain.count(token)
     assert written >= 2
     assert text() == plain
-    feature = int(codes[tokens.string == "Type"].sum(0).argmax())
     # Read back: what the extractor sees inside of the block is what was clamped.
     sentence = "If True, the Type of the array is kept."
+    clean = extractor.transform([sentence])
+    feature = int(topk.transform(clean).max(0).argmax())
     with steer(lm, "2.resid_post", topk, {feature: 0.0}, "clamp"):
         clamped = extractor.transform([sentence])
-    clean = extractor.transform([sentence])
     f = topk.transform(clean)[:, feature]
     assert f.max() > 0
     np.testing.assert_allclose(clean - clamped, f[:, None] * topk.components_[feature], atol=1e-4)
