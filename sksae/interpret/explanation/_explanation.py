@@ -55,6 +55,9 @@ class Explanation:
     >>> by_hand = Explanation(12, "names of rivers")
     >>> print(by_hand)
     names of rivers
+    >>> score = {"value": 0.6, "low": 0.4, "high": 0.8, "baseline": {"random": 0.5}}
+    >>> print(Explanation(12, "names of rivers", scores={"detection": score}))
+    names of rivers (not clearly better than chance)
     """
 
     feature: int
@@ -73,6 +76,11 @@ class Explanation:
         A score is clearly above chance if its interval, or without one its value, is above all of
         its baselines "random", "shuffled" and "chance", or the one number that its baseline is;
         "rule" has to be above 0.5.
+
+        Returns
+        -------
+        is_doubted : bool
+            Whether "(not clearly better than chance)" follows the words.
         """
         scores = self.scores if isinstance(self.scores, Mapping) else {}
         # None: this score cannot say.
