@@ -25,6 +25,7 @@ from circuit_tracer.replacement_model.replacement_model_transformerlens import (
     TransformerLensReplacementModel,
 )
 from circuit_tracer.transcoder import TranscoderSet  # noqa: E402
+from circuit_tracer.transcoder.cross_layer_transcoder import CrossLayerTranscoder  # noqa: E402
 from circuit_tracer.transcoder.single_layer_transcoder import SingleLayerTranscoder  # noqa: E402
 from transformer_lens import HookedTransformer, HookedTransformerConfig  # noqa: E402
 from transformer_lens.pretrained.weight_conversions.gemma import (  # noqa: E402
@@ -72,6 +73,8 @@ CASES = {
         ("mlp.hook_in", "hook_mlp_out", False),
     ),
 }  # fmt: skip
+# The same model as "gpt2", with a cross-layer transcoder.
+CASES["gpt2_across"] = CASES["gpt2"]
 
 
 class Tokenizer:
@@ -109,6 +112,18 @@ def transcoders_of(read, write, skip, generator):
     return TranscoderSet(made, read, write, scan="random")
 
 
+def across_layers(read, write, generator):
+    one = CrossLayerTranscoder(
+        N_LAYERS, N_FEATURES, WIDTH, lazy_decoder=False, feature_input_hook=read,
+        feature_output_hook=write, scan="random", device=torch.device("cpu"), dtype=torch.float32,
+    )  # fmt: skip
+    with torch.no_grad():
+        for x in one.parameters():
+            x.copy_(rounded(torch.randn(x.shape, generator=generator)))
+        one.b_enc -= 2.0
+    return one
+
+
 def main(folder):
     for kind, (config, convert, settings, (read, write, skip)) in CASES.items():
         torch.manual_seed(0)
@@ -131,7 +146,11 @@ def main(folder):
         print(kind, float(difference))
         hooked.tokenizer = Tokenizer()
         hooked.__class__ = TransformerLensReplacementModel
-        transcoders = transcoders_of(read, write, skip, torch.Generator().manual_seed(1))
+        generator = torch.Generator().manual_seed(1)
+        if kind.endswith("across"):
+            transcoders = across_layers(read, write, generator)
+        else:
+            transcoders = transcoders_of(read, write, skip, generator)
         hooked._configure_replacement_model(transcoders)
         arrays = {f"model/{name}": x.half() for name, x in model.state_dict().items()}
         for name, x in transcoders.state_dict().items():

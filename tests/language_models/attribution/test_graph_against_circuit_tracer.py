@@ -30,6 +30,7 @@ CASES = {
     "gpt2": (GPT, "h.{layer}.mlp.input"),
     "llama": (GROUPED, "resid_mid"),
     "gemma2": ({**GROUPED, "query_pre_attn_scalar": 8}, "layers.{layer}.mlp.input"),
+    "gpt2_across": (GPT, "h.{layer}.mlp.input"),  # one cross-layer transcoder
 }
 NAMES = {
     "W_enc": "encoder_coef",
@@ -40,13 +41,30 @@ NAMES = {
 }
 
 
+def across_layers(arrays):
+    """The transcoders of a cross-layer transcoder, which write to their layer and later ones."""
+    transcoders = []
+    for layer in range(3):
+        decoder = arrays[f"transcoders/W_dec.{layer}"]  # (n_features, 3 - layer, width)
+        intercept = np.zeros(decoder.shape[1:], decoder.dtype)
+        intercept[0] = arrays["transcoders/b_dec"][layer]
+        weights = {
+            "encoder_coef": arrays["transcoders/W_enc"][layer],
+            "encoder_intercept": arrays["transcoders/b_enc"][layer],
+            "components": decoder.reshape(len(decoder), -1),
+            "intercept": intercept.ravel(),
+        }
+        transcoders.append(fitted(Transcoder(SparseAutoencoder(12)), weights))
+    return transcoders
+
+
 @pytest.fixture(scope="module", params=CASES)
 def golden(request):
     """Arrays of a case, its model, its transcoders and where they read."""
     settings, site = CASES[request.param]
     with np.load(GOLDEN / f"{request.param}.npz") as file:
         arrays = dict(file)
-    config = transformers.AutoConfig.for_model(request.param, **settings)
+    config = transformers.AutoConfig.for_model(request.param.removesuffix("_across"), **settings)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     state = {
         name.removeprefix("model/"): torch.from_numpy(x).float()
@@ -54,6 +72,8 @@ def golden(request):
         if name.startswith("model/")
     }
     model.load_state_dict(state)
+    if request.param.endswith("across"):
+        return arrays, model, across_layers(arrays), site
     transcoders = []
     for layer in range(3):
         weights = {
