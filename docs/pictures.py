@@ -15,6 +15,7 @@ PICTURES = {
     "choosing_sparsity": ("tables", "choosing_sparsity", 1),
     "comparing": ("tables", "comparing", 1),
     "image_patches": ("tables", "image_patches", 1),
+    "vision_patches": ("language_models", "vision_patches", 1),
     "circuit": ("language_models", "circuit", 2),
     "attribution_graph": ("language_models", "attribution_graph", 1),
 }

@@ -2,6 +2,8 @@
 
 import os
 import reprlib
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,15 @@ CHUNK_ENTRIES = 2**22
 _SMALL_MATRIX = 2**13  # entries up to which float64 costs little more than float32
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+_TIMES = (
+    "date",
+    "time",
+    "duration",
+    "period",
+    "<m8",
+    ">m8",
+)  # how their dtypes begin, in small letters
 
 _FLOATS = {"float16": torch.float32, "float32": torch.float32, "float64": torch.float64}
 
@@ -69,7 +80,9 @@ def as_input(X, name="X"):
     Raises
     ------
     ValueError
-        If X is None, holds texts or has more than two axes.
+        If X is None, holds texts, dates or masked values, or has more than two axes.
+    TypeError
+        If X is no array, such as an iterator or a dict.
     """
     check_rows(X, name)
     if not isinstance(X, torch.Tensor):
@@ -78,12 +91,14 @@ def as_input(X, name="X"):
 
 
 def check_rows(X, name):
-    """Raise a ValueError that names the remedy if X cannot be rows of numbers.
+    """Raise an error that names the remedy if X cannot be rows of numbers.
 
     Of a list only the first rows are checked; scikit-learn checks all of them.
     """
     if X is None:
         raise ValueError(f"{name} is None; rows of numbers are needed, (n_samples, n_features).")
+    _check_container(X, name)
+    _check_kind(X, name)
     if hasattr(X, "get_params") and not isinstance(X, type):
         raise ValueError(f"{name} is an estimator, {type(X).__name__}; rows of numbers are needed.")
     for text in _first_values(X):
@@ -96,6 +111,41 @@ def check_rows(X, name):
     shape = (len(X), *shape) if shape else getattr(X, "shape", ())
     if len(shape) > 2:
         raise ValueError(f"{name} has shape {tuple(shape)}; {name}{two_axes(shape)}.")
+
+
+def _check_container(X, name):
+    """Raise a TypeError if X has no rows of its own, or has them elsewhere."""
+    if isinstance(X, (Mapping, Set, Iterator, Path)) and not sparse.issparse(X):  # dok is a dict
+        raise TypeError(
+            f"{name} is a {type(X).__name__}; rows of numbers are needed, (n_samples, n_features): "
+            "an array, a data frame or a list. partial_fit learns from one such batch at a time."
+        )
+    if type(X).__name__ == "LazyFrame":
+        raise TypeError(f"{name} is a LazyFrame, which is not read yet; {name}.collect() reads it.")
+
+
+def _check_kind(X, name):
+    """Raise a ValueError if X has masked values, named fields, dates, or no columns."""
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            f"{name} has masked values, which would be read as if nothing hid them. "
+            f"{name}.filled(value) replaces them, as an imputer does with NaN."
+        )
+    columns = getattr(X, "dtypes", None)  # of a frame; a series has one, by both names
+    columns = columns if hasattr(columns, "__iter__") else [getattr(X, "dtype", None)]
+    if not len(columns):
+        raise ValueError(f"{name} has no columns; rows of numbers are needed.")
+    for dtype in columns:
+        if getattr(dtype, "names", None):
+            raise ValueError(
+                f"{name} has named fields; numpy.lib.recfunctions.structured_to_unstructured"
+                f"({name}) makes columns of them."
+            )
+        if str(dtype).lower().startswith(_TIMES):
+            raise ValueError(
+                f"{name} holds dates or times, {dtype}; rows of numbers are needed. Make numbers "
+                "of them, such as days since the first, or leave these columns out."
+            )
 
 
 def two_axes(shape):

@@ -125,6 +125,47 @@ def test_three_axes_of_codes_say_so_too(small, atlas):
             unfitted.fit(cube)
 
 
+DATES = np.arange(60).astype("M8[D]")
+NOT_ROWS = {
+    "generator": (lambda: (row for row in X), "X is a generator; rows of numbers are needed"),
+    "dict": (lambda: {"a": X}, "X is a dict; rows of numbers are needed"),
+    "lazy frame": (lambda: pl.DataFrame(X).lazy(), r"X.collect\(\) reads it"),
+    "masked": (lambda: np.ma.masked_greater(X, 1), r"X has masked values.*X.filled\(value\)"),
+    "fields": (lambda: pd.DataFrame(X).to_records(), r"X has named fields.*makes columns of them"),
+    "dates": (lambda: np.stack([DATES] * 8, 1), r"X holds dates or times, datetime64\[D\]"),
+    "durations": (lambda: np.stack([DATES - DATES[0]] * 8, 1), "X holds dates or times, timedelta"),
+    "column of dates": (lambda: pd.DataFrame(X).assign(day=DATES), "X holds dates or times"),
+    "polars dates": (lambda: pl.DataFrame({"day": DATES}), "X holds dates or times, Date"),
+    "empty frame": (pd.DataFrame, "X has no columns"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), NOT_ROWS.values(), ids=NOT_ROWS)
+def test_what_would_be_misread_is_refused_with_the_remedy(small, make, message):
+    for use in (TopKSAE(16).fit, TopKSAE(16).partial_fit, small.transform, small.score):
+        with pytest.raises((TypeError, ValueError), match=message):
+            use(make())
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        X.tolist(),
+        X.astype(object),
+        X.astype(">f4"),
+        np.ma.masked_array(X),
+        np.repeat(X, 2, axis=1)[:, ::2],
+        pd.DataFrame(X).convert_dtypes(),
+        pl.DataFrame(X),
+    ],
+    ids=["lists", "objects", "big-endian", "nothing masked", "strided", "nullable", "polars"],
+)
+def test_forms_of_the_same_numbers_have_the_same_codes(small, same):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "X has feature names")
+        np.testing.assert_allclose(small.transform(same), small.transform(X), rtol=1e-5)
+
+
 def test_none_and_estimators_are_no_rows(small):
     for use in uses_of_rows(small):
         with pytest.raises(ValueError, match="X is None; rows of numbers are needed"):

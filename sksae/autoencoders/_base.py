@@ -28,7 +28,7 @@ from sksae.autoencoders import _inference
 from sksae.autoencoders._fit import Fit
 from sksae.autoencoders._fitted_arrays import SavingMixin
 from sksae.autoencoders._naming import NamedFeaturesMixin, forget_fit
-from sksae.autoencoders._resolved_parameters import work_per_step
+from sksae.autoencoders._resolved_parameters import default_k, work_per_step
 from sksae.autoencoders._training_passes import Passes
 from sksae.callbacks import Checkpoint
 from sksae.training import Batches, default_width
@@ -140,7 +140,8 @@ class BaseSAE(
 
     def _default_width(self, n_samples, n_features):
         """Return the number of latents where neither of its parameters is given."""
-        return default_width(n_samples, n_features)
+        k = (self.k or default_k(n_features)) if "k" in self._param_rules else None
+        return default_width(n_samples, n_features, k)
 
     @property
     def _settings(self):

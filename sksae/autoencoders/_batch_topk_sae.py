@@ -20,7 +20,7 @@ class BatchTopKSAE(TopKSAE):
     n_components : int, default=None
         Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
         number of features; if that is None too, 4 to 8 times it, by the number of rows, but at
-        most half the rows.
+        most half the rows, or all of up to 512.
     k : float, default=None
         Codes kept per row, on average; need not be whole, and is clipped to the width. None takes
         32 from 512 features on and an eighth of the features below.
@@ -34,8 +34,8 @@ class BatchTopKSAE(TopKSAE):
         Rows without firing after which a latent counts as dead during training. None takes
         a tenth of the rows of all passes, at least ten batches and at most 10 million.
     max_iter : int, default=None
-        Passes over the data. None makes as many steps as 30 passes of batches of 32,
-        from 200 to 2000; with ``k=1``, 1000.
+        Passes over the data. None makes 200 to 2000 steps, by the numbers of rows and
+        latents; with ``k=1``, 1000.
     batch_size : int, default=None
         Rows per step. None takes the power of two nearest to the square root of the number of
         rows, from 32 (with ``k=1``, 512) to 4096; in `partial_fit`, 512.

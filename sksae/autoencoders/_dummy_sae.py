@@ -53,8 +53,8 @@ class DummySAE(TopKSAE):
     n_components : int, default=None
         Number of latents, the rows of the dictionary. None takes `expansion_factor` times the
         number of features; if that is None too, 4 to 8 times it, by the number of rows, but at
-        most half the rows. With "pca" there are at most twice as many as features, which is what
-        None takes.
+        most half the rows, or all of up to 512. With "pca" there are at most twice as many as
+        features, which is what None takes.
     strategy : {"random", "data", "pca", "frozen_decoder", "soft_frozen_decoder", \
 "frozen_encoder"}, default="random"
         What is drawn, and what is trained.
@@ -71,8 +71,8 @@ class DummySAE(TopKSAE):
         Rows without firing after which a latent counts as dead during training. None takes
         a tenth of the rows of all passes, at least ten batches and at most 10 million.
     max_iter : int, default=None
-        Passes over the data of the strategies that train. None makes as many steps
-        as 30 passes of batches of 32, from 200 to 2000; with ``k=1``, 1000.
+        Passes over the data of the strategies that train. None makes 200 to 2000 steps, by the
+        numbers of rows and latents; with ``k=1``, 1000.
     batch_size : int, default=None
         Rows per step. None takes the power of two nearest to the square root of the number of
         rows, from 32 (with ``k=1``, 512) to 4096; in `partial_fit`, 512.

@@ -16,9 +16,9 @@ from sksae._arrays import (
     to_torch,
     training_arithmetic,
 )
-from sksae._processes import RowShare, check_same, from_first, gathered, sum_over_processes
+from sksae._processes import RowShare, check_same, from_first, gathered
 from sksae.autoencoders._inference import encoder_of, firing_frequency
-from sksae.autoencoders._resolved_parameters import batch_size, rows_at_once, width_of
+from sksae.autoencoders._resolved_parameters import batch_size, rows_at_once, rows_learnt, width_of
 from sksae.autoencoders._training_passes import described, warn_caller
 from sksae.training import (
     Batches,
@@ -128,9 +128,8 @@ class Fit:
         self._share = RowShare.of(X.shape[0])
         n_features = X.shape[1]
         n_targets = n_features if targets is None else targets.shape[1]
-        # Rows of weight 0 are not there; those of a stream are not all that there will be.
-        n_rows = X.shape[0] if sample_weight is None else int(sample_weight.count_nonzero())
-        n_rows = None if streams else int(sum_over_processes(n_rows))
+        # Those of a stream are not all that there will be.
+        n_rows = None if streams else rows_learnt(self.settings, X, sample_weight)
         self.n_components = width_of(estimator, n_rows, n_features, continues=self.continues)
         self.objective = estimator._make_objective(n_features, self.n_components, n_targets)
         self._row_numbers, held_out = self._split()
@@ -193,7 +192,7 @@ class Fit:
         n_active = self.objective.n_active
         self.batch_size = batch_size(settings, n_samples, n_active, streams=self.streams)
         self.max_iter = int(settings.max_iter or 0) or default_max_iter(
-            n_samples, self.batch_size, n_active, self.objective.fewest_steps
+            n_samples, self.n_components, self.batch_size, n_active, self.objective.fewest_steps
         )
         per_pass = math.ceil(n_samples / self.batch_size)  # optimiser steps in a pass
         self.n_steps = None if self.streams else self.max_iter * per_pass

@@ -4,6 +4,7 @@ import math
 
 from sksae._arrays import rows_per_chunk
 from sksae._params import Float
+from sksae._processes import sum_over_processes
 from sksae.training import default_batch_size
 
 PENALTY_RULES = {
@@ -27,6 +28,16 @@ def batch_size(settings, n_samples, n_active=None, *, streams=False):
     """Rows per step, as the parameters say or by the number of rows where that is known."""
     n_known = None if streams else n_samples
     return min(n_samples, int(settings.batch_size or 0) or default_batch_size(n_known, n_active))
+
+
+def rows_learnt(settings, X, sample_weight):
+    """Number of rows to train on in all processes: without those that early stopping holds out."""
+    # Rows of weight 0 are not there.
+    n_own = X.shape[0] if sample_weight is None else int(sample_weight.count_nonzero())
+    n_rows = int(sum_over_processes(n_own))
+    if not settings.early_stopping:
+        return n_rows
+    return n_rows - math.ceil(n_rows * settings.validation_fraction)
 
 
 def width_of(estimator, n_samples, n_features, *, continues=False):

@@ -12,6 +12,7 @@ from sksae.displays._decoder_map import DecoderMapDisplay
 from sksae.displays._frontier import SparsityFrontierDisplay
 from sksae.displays._heat_map import ActivationHeatmapDisplay
 from sksae.displays._highlighted import HighlightedText
+from sksae.displays._image_examples import ImageExamplesDisplay
 from sksae.displays._training import TrainingCurveDisplay
 from sksae.displays._volcano import ContrastVolcanoDisplay
 
@@ -26,6 +27,7 @@ __all__ = [
     "DecoderMapDisplay",
     "DensityHistogramDisplay",
     "HighlightedText",
+    "ImageExamplesDisplay",
     "L0HistogramDisplay",
     "SparsityFrontierDisplay",
     "TrainingCurveDisplay",

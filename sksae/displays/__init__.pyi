@@ -22,6 +22,7 @@ __all__ = [
     "DecoderMapDisplay",
     "DensityHistogramDisplay",
     "HighlightedText",
+    "ImageExamplesDisplay",
     "L0HistogramDisplay",
     "SparsityFrontierDisplay",
     "TrainingCurveDisplay",
@@ -384,6 +385,29 @@ class HighlightedText:
         width: int = ...,
         **kwargs: dict[Any, Any],
     ) -> HighlightedText: ...
+    def to_html(self) -> str: ...
+
+class ImageExamplesDisplay:
+    axes_: NDArray[Any]
+    figure_: Any
+    images_: list[Any]
+    shades_: list[Any]
+    frames_: list[Any]
+    def __init__(
+        self,
+        examples: Example | list[Example],
+        *,
+        max_activation: float | None = ...,
+    ) -> None: ...
+    @classmethod
+    def from_feature(cls, feature: Feature, *, n_examples: int = ...) -> ImageExamplesDisplay: ...
+    def plot(
+        self,
+        axes: ArrayLike | None = ...,
+        *,
+        n_columns: int = ...,
+        **kwargs: dict[Any, Any],
+    ) -> ImageExamplesDisplay: ...
     def to_html(self) -> str: ...
 
 class L0HistogramDisplay:

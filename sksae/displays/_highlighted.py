@@ -204,6 +204,8 @@ class HighlightedText:
                     f"examples must be objects of sksae.interpret.Example. Got a "
                     f"{type(example).__name__}; for tokens and numbers there is from_tokens."
                 )
+            if getattr(example, "image", None) is not None:
+                raise TypeError("examples are images, which ImageExamplesDisplay shows.")
         return examples
 
     def _top(self, examples):

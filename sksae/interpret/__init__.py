@@ -3,7 +3,13 @@
 from sksae.interpret._examples import Example, max_activating_examples
 from sksae.interpret._feature import Feature, Quantile, Related
 from sksae.interpret._token_cells import PromptCodes, read_prompt
-from sksae.interpret.atlas import FeatureAtlas, RowSample, choose_features
+from sksae.interpret.atlas import (
+    ExampleImage,
+    FeatureAtlas,
+    ImagePatches,
+    RowSample,
+    choose_features,
+)
 from sksae.interpret.contrast import FeatureContrast, auroc, log_odds_z, welch_t
 from sksae.interpret.explanation import (
     CachedClient,
@@ -30,11 +36,13 @@ from sksae.interpret.statements import (
 __all__ = [
     "CachedClient",
     "Example",
+    "ExampleImage",
     "ExampleSide",
     "Explanation",
     "Feature",
     "FeatureAtlas",
     "FeatureContrast",
+    "ImagePatches",
     "LocalClient",
     "OpenAIClient",
     "PromptCodes",

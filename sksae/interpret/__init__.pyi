@@ -12,11 +12,13 @@ from typing import Any, Literal, NamedTuple, Self
 __all__ = [
     "CachedClient",
     "Example",
+    "ExampleImage",
     "ExampleSide",
     "Explanation",
     "Feature",
     "FeatureAtlas",
     "FeatureContrast",
+    "ImagePatches",
     "LocalClient",
     "OpenAIClient",
     "PromptCodes",
@@ -74,8 +76,25 @@ class Example:
         peak: int,
         cut_before: bool = ...,
         cut_after: bool = ...,
+        image: ExampleImage | None = ...,
     ) -> None: ...
     def line(self, *, width: int | None = ..., marks: tuple[str, str] = ...) -> str: ...
+
+class ExampleImage:
+    number: int
+    pixels: NDArray[Any] | None
+    heat: NDArray[Any]
+    peak: tuple[Any, ...] | None
+    def __init__(
+        self,
+        number: int,
+        pixels: NDArray[Any] | None,
+        heat: NDArray[Any],
+        peak: tuple[Any, ...] | None,
+    ) -> None: ...
+    @property
+    def is_whole(self) -> Any: ...
+    def png(self) -> Any: ...
 
 class ExampleSide(NamedTuple):
     top: list[Example]
@@ -161,6 +180,7 @@ class FeatureAtlas(BaseEstimator):
     max_activation_: NDArray[Any]
     mean_activation_: NDArray[Any]
     map_: NDArray[Any] | None
+    image_grid_: tuple[Any, ...] | None
     facts_: dict[Any, Any]
     def __init__(
         self,
@@ -179,7 +199,12 @@ class FeatureAtlas(BaseEstimator):
         random_state: int = ...,
     ) -> None: ...
     def feature(self, feature: int) -> Feature: ...
-    def fit(self, X: ArrayLike | Iterable[Any], tokens: Any = ...) -> Self: ...
+    def fit(
+        self,
+        X: ArrayLike | Iterable[Any],
+        tokens: Any = ...,
+        images: ImagePatches | None = ...,
+    ) -> Self: ...
     @classmethod
     def load(cls, path: str | Path) -> FeatureAtlas: ...
     def row_sample(self, feature: int) -> RowSample: ...
@@ -268,6 +293,17 @@ class FeatureContrast(SelectorMixin, TransformerMixin, BaseEstimator):
         baseline: Any = ...,
     ) -> Self: ...
     def table(self, feature_names: ArrayLike | dict[Any, Any] | None = ...) -> Any: ...
+
+class ImagePatches:
+    def __init__(
+        self,
+        images: Any,
+        grid: tuple[Any, ...] | None = ...,
+        *,
+        image: ArrayLike | None = ...,
+        patch: ArrayLike | None = ...,
+        side: int = ...,
+    ) -> None: ...
 
 class LocalClient:
     name: str

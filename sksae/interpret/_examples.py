@@ -36,6 +36,9 @@ class Example:
         The piece that `row` belongs to.
     cut_before, cut_after : bool, default=False
         Whether the text goes on beyond the window, on either side.
+    image : ExampleImage, default=None
+        The image, where the row is a patch of one or a whole one. The window then is all of the
+        image.
 
     See Also
     --------
@@ -58,6 +61,7 @@ class Example:
     peak: int
     cut_before: bool = False
     cut_after: bool = False
+    image: object = None
 
     def __str__(self):
         return self.line()
@@ -94,8 +98,11 @@ class Example:
         """
         strings = [visible(token) for token in self.tokens]
         peak = strings[self.peak]
-        before = "…" * self.cut_before + "".join(strings[: self.peak])
-        after = "".join(strings[self.peak + 1 :]) + "…" * self.cut_after
+        if self.image is not None:  # the other patches are a picture, not a text
+            before, after = f"image {self.image.number}: ", ""
+        else:
+            before = "…" * self.cut_before + "".join(strings[: self.peak])
+            after = "".join(strings[self.peak + 1 :]) + "…" * self.cut_after
         if width is not None:
             free = width - sum(0 if mark.startswith("\x1b") else columns(mark) for mark in marks)
             peak = fit_columns(peak, free)
@@ -199,7 +206,7 @@ def _different_windows(cells, rows, n_examples, before, after):
         cell = cells.cell[row]
         begin = max(cell - before, cells.begin[cell])
         end = min(cell + after + 1, cells.end[cell])
-        if not cells.labelled:
+        if not cells.distinct:
             content = (cell - begin, *cells.string[begin:end])
             if content in contents:
                 continue

@@ -30,14 +30,14 @@ class TokenCells(NamedTuple):
     end: np.ndarray  # (n_cells,): last cell of the text of each cell, plus one
     cell: np.ndarray  # (n_rows,): the cell of each row
     source: np.ndarray  # (n_rows,): the text of each row, as the table names it
-    labelled: bool  # by one label per row: every row is its own text
+    distinct: bool  # no two windows count as the same: rows with labels, patches of images
 
 
 def read_cells(tokens, n_rows):
     """Return the `TokenCells` of a token table, of one label per row, or of row numbers (None)."""
     if isinstance(tokens, (str, bytes)):
         raise TypeError("tokens must be a token table or one label per row; got one string.")
-    text, string = _column(tokens, "text"), _column(tokens, "string")
+    text, string = column_of(tokens, "text"), column_of(tokens, "string")
     if text is None or string is None:
         if _is_frame(tokens):
             raise ValueError(
@@ -53,19 +53,21 @@ def read_cells(tokens, n_rows):
         if any(label is None for label in labels):
             raise ValueError("tokens has a label that is None; every row needs one.")
         rows = np.arange(n_rows)
-        return _make_cells(rows, objects(map(str, labels)), rows, labelled=True)
+        return _make_cells(rows, objects(map(str, labels)), rows, distinct=True)
     text, string = np.asarray(text), np.asarray(string, dtype=object)
     _check_length(len(text), n_rows)
     _check_strings(text, string)
-    firsts = _cell_starts(text, _column(tokens, "group"), _column(tokens, "position"))
-    return _make_cells(text, _whole_strings(tokens, text, string, firsts), firsts)
+    firsts = _cell_starts(text, column_of(tokens, "group"), column_of(tokens, "position"))
+    # Patches are named by their places, which say nothing of what is there.
+    distinct = getattr(tokens, "policy", {}).get("input") == "image"
+    return _make_cells(text, _whole_strings(tokens, text, string, firsts), firsts, distinct)
 
 
 def labelling(tokens):
     """Return what `tokens` says about rows: "tokens", "labels", or "numbers" for None."""
     if tokens is None:
         return "numbers"
-    is_table = all(_column(tokens, name) is not None for name in ("text", "string"))
+    is_table = all(column_of(tokens, name) is not None for name in ("text", "string"))
     return "tokens" if is_table else "labels"
 
 
@@ -81,7 +83,7 @@ def _check_strings(text, string):
         raise ValueError("The column 'text' of tokens has None; every row needs its text.")
 
 
-def _make_cells(text, string, firsts, labelled=False):
+def _make_cells(text, string, firsts, distinct=False):
     """Return the `TokenCells` that begin at the rows `firsts` and read `string`."""
     first_row = np.append(firsts, len(text))
     source, text = text, text[firsts]  # of each row, and of each cell
@@ -96,7 +98,7 @@ def _make_cells(text, string, firsts, labelled=False):
         end=np.repeat(starts + lengths, lengths),
         cell=np.repeat(np.arange(len(firsts)), np.diff(first_row)),
         source=source,
-        labelled=labelled,
+        distinct=distinct,
     )
 
 
@@ -113,7 +115,7 @@ def _cell_starts(text, group, position):
 
 def _whole_strings(tokens, text, string, firsts):
     """Return the string of each cell, with the text between it and the cell before."""
-    columns = [_column(tokens, name) for name in ("start", "end", "texts")]
+    columns = [column_of(tokens, name) for name in ("start", "end", "texts")]
     if any(column is None for column in columns):
         ends = np.append(firsts[1:], len(string))
         cells = zip(firsts.tolist(), ends.tolist(), strict=True)
@@ -144,7 +146,7 @@ def _names(tokens):
     return list(tokens.keys() if isinstance(tokens, Mapping) else tokens.columns)
 
 
-def _column(tokens, name):
+def column_of(tokens, name):
     """Return a column of a mapping or data frame, or an attribute; None where there is none."""
     if _is_frame(tokens):
         return tokens[name] if name in _names(tokens) else None

@@ -234,7 +234,7 @@ class Objective:
             The loss, a dict of gradients by weight name, and the mask of the latents with a code
             other than 0. None, by default and without numba, if `backward` is to be called.
         """
-        return None
+        return
 
     def fitted_rule(self, fitted):
         """Return the `Rule` of raw pre-activations that are codes at inference, row by row.

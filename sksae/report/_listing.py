@@ -22,15 +22,18 @@ class Listing:
     ----------
     explanations : dict of int to object
         Explanations of some features; `str` of them is shown.
+    pictures : Pictures, default=None
+        The images of the page, where the examples are images.
     """
 
-    def __init__(self, explanations):
-        self.explanations = explanations
+    def __init__(self, explanations, pictures=None):
+        self.explanations, self.pictures = explanations, pictures
         self.flags = []  # names, in the order of their first features; lines hold their indices
         self.columns = {
             name: []
             for name in (
                 *("feature", "label", "tokens", "density", "largest", "score", "doubted", "flags"),
+                *(() if pictures is None else ("crops",)),
             )
         }
         self.score_names = {}
@@ -53,9 +56,11 @@ class Listing:
             "doubted": int(_is_doubted(score)),
             "flags": [self.flags.index(flag) for flag in feature.flags],
         }
+        if self.pictures is not None:
+            line["crops"] = self.pictures.crops(feature.examples)
         for name, value in line.items():
             self.columns[name].append(value)
-        self._focus.append(_focus(feature))
+        self._focus.append(_focus(feature, self.pictures is not None))
 
     def starters(self, density):
         """Return features to start with: without flags, and with different main tokens.
@@ -74,6 +79,7 @@ class Listing:
         chosen, chosen_words = [], set()
         for line in np.argsort(-np.array(self._focus), kind="stable").tolist():
             words = {_word(token) for token in self.columns["tokens"][line][:2]}
+            words = words if self.pictures is None else set()  # places, which tell nothing
             is_dense = self.columns["density"][line] > usual
             if self._focus[line] <= 0 or is_dense or words & chosen_words:
                 continue
@@ -91,11 +97,16 @@ def _is_doubted(score):
     return lowest is not None and bool(baselines) and lowest <= max(baselines)
 
 
-def _focus(feature):
-    """Return the concentration of a feature on few words; 0 if it fires too rarely."""
+def _focus(feature, on_images):
+    """Return the concentration of a feature on few words; 0 if it fires too rarely.
+
+    Of a feature of images, it is its largest activation: there are no words.
+    """
     frequent = feature.n_active >= MIN_ACTIVE and feature.n_texts >= MIN_TEXTS
     if feature.flags or not frequent or not feature.examples:
         return 0.0
+    if on_images:
+        return feature.max_activation
     shares = {}
     for token, share in feature.top_tokens:
         shares[_word(token)] = shares.get(_word(token), 0) + share

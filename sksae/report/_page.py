@@ -23,7 +23,7 @@ from sksae.report._listing import (
     prompt_lines,
     table_cells,
 )
-from sksae.report._parts import encode_part, pack
+from sksae.report._parts import Pictures, encode_part, pack
 from sksae.report._user_frames import TextColumns, statement_lines, tested_texts
 
 PART = 256  # features whose details are read together
@@ -31,8 +31,8 @@ ONE_FILE = 20_000  # features up to which the page is one file
 
 SOURCES = Path(__file__).parent / "page"
 SCRIPTS = (
-    *("reading", "drawing", "texts", "searching", "listing", "feature", "statements", "start"),
-    *("prompts", "routing"),
+    *("reading", "drawing", "texts", "images", "searching", "listing", "feature", "statements"),
+    *("start", "prompts", "routing"),
 )
 STYLES = ("page", "views")
 
@@ -42,6 +42,7 @@ POLICY = (
     "default-src 'none'; script-src {script}; style-src {style}; base-uri 'none'; "
     "form-action 'none'"
 )
+PICTURES = "; img-src data:"  # images that are in the page itself
 NEARBY = "script-src 'unsafe-inline' 'self' file:"
 
 
@@ -66,7 +67,8 @@ def write_page(
     server and fetches nothing. Texts are data: they are never markup, and cannot run.
 
     Its search finds features by their numbers, explanations and tokens, and by the texts of their
-    examples.
+    examples. Where the rows of the atlas are patches of images, or whole images, it shows the
+    images that the atlas kept, with their strongest patches; each is in the file once.
 
     Parameters
     ----------
@@ -143,6 +145,8 @@ def write_page(
         "statements": claims,
         "tested_on": tested_texts(claims, tested_on),
     }
+    if getattr(atlas, "image_grid_", None) is not None:
+        index["image_grid"] = list(atlas.image_grid_)
     text_columns = TextColumns(columns, "columns", atlas.n_texts_)
     _write(path, index, atlas, listed, explanations, text_columns)
     return path
@@ -150,7 +154,8 @@ def write_page(
 
 def _write(path, index, atlas, listed, explanations, text_columns):
     """Write the page; after an error, an earlier one is as it was."""
-    listing, folder = Listing(explanations), path.with_name(f"{path.stem}-features")
+    pictures = Pictures() if "image_grid" in index else None
+    listing, folder = Listing(explanations, pictures), path.with_name(f"{path.stem}-features")
     blocks, names = [], []
     before = set(_parts_in(folder))
     try:
@@ -158,7 +163,7 @@ def _write(path, index, atlas, listed, explanations, text_columns):
             records = [atlas.feature(feature) for feature in listed[begin : begin + PART]]
             for record in records:
                 listing.add(record)
-            part = encode_part(records, explanations, text_columns)
+            part = encode_part(records, explanations, text_columns, pictures)
             if len(listed) <= ONE_FILE:
                 blocks.append(part)
             else:
@@ -170,7 +175,7 @@ def _write(path, index, atlas, listed, explanations, text_columns):
             "columns_of_texts": text_columns.shown(),
             **_overview(atlas, listing),
         }
-        write_text(path, _html(index, blocks))
+        write_text(path, _html(index, blocks, pictures))
     except BaseException:
         _remove(folder, set(names) - before)  # an earlier page does not refer to them
         raise
@@ -247,14 +252,18 @@ def _overview(atlas, listing):
     }
 
 
-def _html(index, blocks):
+def _html(index, blocks, pictures):
     """Return the text of the page."""
     data = {"index": pack(index), **{f"part-{n}": part for n, part in enumerate(blocks)}}
-    beside = bool(index["parts"])
-    return page_text("page.html", index["title"], SCRIPTS, STYLES, data=data, beside=beside)
+    data |= {f"image-{number}": png for number, png in (pictures or {}).items()}
+    policy = POLICY + PICTURES * (pictures is not None)
+    near = bool(index["parts"])
+    return page_text(
+        "page.html", index["title"], SCRIPTS, STYLES, data=data, beside=near, policy=policy
+    )
 
 
-def page_text(template, title, scripts, styles, *, data, texts=None, beside=False):
+def page_text(template, title, scripts, styles, *, data, texts=None, beside=False, policy=POLICY):
     """Return the text of a page with its scripts and styles, which alone may run on it.
 
     Parameters
@@ -271,16 +280,18 @@ def page_text(template, title, scripts, styles, *, data, texts=None, beside=Fals
         The same as JSON, which must have no "<".
     beside : bool
         Whether the page reads scripts that lie beside it.
+    policy : str
+        What the page may do.
     """
     script, style = _source(scripts, "js"), _source(styles, "css")
     allowed = _hash(script) + " 'strict-dynamic'" * beside
-    policies = [POLICY.format(script=allowed, style=_hash(style)), *[NEARBY] * beside]
+    policies = [policy.format(script=allowed, style=_hash(style)), *[NEARBY] * beside]
     blocks = [("octet-stream", name, text) for name, text in data.items()]
     blocks += [("json", name, text) for name, text in (texts or {}).items()]
     return Template((SOURCES / template).read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
         policies="\n".join(
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">' for policy in policies
+            f'<meta http-equiv="Content-Security-Policy" content="{rule}">' for rule in policies
         ),
         style=style,
         data="\n".join(

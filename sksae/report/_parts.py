@@ -2,7 +2,8 @@
 
 A part is base64 of zlib of: the length of its header, little-endian in four bytes; the header,
 which is JSON; the tokens of all examples, numbers in the header's `words`, seven bits per byte, low
-bits first; their activations, one byte each, 255 being the feature's largest.
+bits first; their activations, one byte each, 255 being the feature's largest. An example that is an
+image has one token, the name of its place, and after its activation those of all patches.
 """
 
 import base64
@@ -16,6 +17,7 @@ import numpy as np
 from sksae._signs import visible
 
 N_STRONGEST, N_QUANTILES, N_IN_QUANTILE, N_SILENT = 20, 5, 5, 4
+N_CROPS = 6  # images of a feature in the list
 STEPS = 255  # of an activation, between 0 and the largest of its feature
 
 
@@ -31,7 +33,27 @@ class Words(dict):
         return [visible(string) for string in self]
 
 
-def encode_part(features, explanations, text_columns=None):
+class Pictures(dict):
+    """Images that a page shows, as base64 of PNG files by their numbers, each once."""
+
+    def add(self, image):
+        """Add the image of an example, unless it was not kept."""
+        if image.pixels is not None and image.number not in self:
+            self[image.number] = base64.b64encode(image.png()).decode("ascii")
+
+    def crops(self, examples):
+        """Return ``[image, patch]`` of the examples shown in the list, -1 for no patch."""
+        images = [example.image for example in examples if example.image.pixels is not None]
+        return [[image.number, patch_of(image)] for image in images[:N_CROPS]]
+
+
+def patch_of(image):
+    """Return the number of the patch of an example's row, -1 if it is no patch."""
+    row, column = image.peak or (0, -1)
+    return row * image.heat.shape[1] + column
+
+
+def encode_part(features, explanations, text_columns=None, pictures=None):
     """Return a part of the page: the details of some features.
 
     Parameters
@@ -42,6 +64,8 @@ def encode_part(features, explanations, text_columns=None):
         Explanations of some of them, by feature; their `scores` are shown with the details.
     text_columns : TextColumns, default=None
         Columns beside the texts; it notes which texts are shown.
+    pictures : Pictures, default=None
+        The images of the page, where the examples are images; those of the examples are added.
 
     Returns
     -------
@@ -53,12 +77,23 @@ def encode_part(features, explanations, text_columns=None):
     for feature in features:
         groups = example_groups(feature)
         shown = [example for group in groups for example in group["examples"]]
-        details.append(_details(feature, explanations.get(feature.feature), groups, words))
+        explanation, window = (
+            explanations.get(feature.feature),
+            _window if pictures is None else _picture,
+        )
+        details.append(_details(feature, explanation, groups, words, window))
         for example in shown:
-            tokens += map(words.__getitem__, example.tokens)
+            if pictures is None:
+                strings, activations = example.tokens, example.activations
+            else:
+                pictures.add(example.image)
+                strings = example.tokens[[example.peak]]
+                patches = np.nan_to_num(example.image.heat.ravel())
+                activations = np.append(example.activation, patches)
+            tokens += map(words.__getitem__, strings)
             if text_columns is not None:
                 text_columns.add(example.text)
-            levels.append(activation_levels(example.activations, feature.max_activation))
+            levels.append(activation_levels(activations, feature.max_activation))
     levels = np.concatenate(levels) if levels else np.zeros(0, dtype=np.uint8)
     header = {"words": words.shown(), "features": details}
     return pack(header, seven_bits(tokens) + levels.tobytes())
@@ -127,7 +162,7 @@ def _group(kind, examples, n_found, part=None):
     return {"kind": kind, **bounds, "n_found": n_found, "examples": examples}
 
 
-def _details(feature, explanation, groups, words):
+def _details(feature, explanation, groups, words, window):
     """Return the details of a feature as a JSON value; tokens are numbers of words."""
 
     def shares(pairs):
@@ -149,9 +184,7 @@ def _details(feature, explanation, groups, words):
         "coactive": [[int(r.feature), *map(rounded, r[1:])] for r in feature.coactive],
         "scores": scores_of(explanation),
         "source": visible(str(getattr(explanation, "source", ""))),
-        "groups": [
-            {**group, "examples": list(map(_window, group["examples"]))} for group in groups
-        ],
+        "groups": [{**group, "examples": list(map(window, group["examples"]))} for group in groups],
     }
 
 
@@ -161,6 +194,13 @@ def _window(example):
     name = int(text) if isinstance(text, (int, np.integer)) else visible(str(text))
     cut = int(example.cut_before) + 2 * int(example.cut_after)
     return [len(example.tokens), int(example.peak), cut, rounded(example.activation), name]
+
+
+def _picture(example):
+    """Return the same of an example that is an image, its patch and the number of known patches."""
+    n_known = int(np.isfinite(example.image.heat).sum())
+    activation = rounded(example.activation)
+    return [1, 0, 0, activation, example.image.number, patch_of(example.image), n_known]
 
 
 def scores_of(explanation):

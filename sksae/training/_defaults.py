@@ -11,20 +11,23 @@ MINIMUM_STEPS = 2000
 _FEWEST_PER_FEATURE, _MOST_PER_FEATURE = 4, 8  # latents
 _NARROW = 128  # latents up to which there are the most per feature
 _ROWS_PER_LATENT, _ENOUGH_PER_LATENT = 2, 16  # rows at least, and rows that allow more latents
+_LEARNT_BY_HEART = 512  # rows up to which a latent for each of them is better than half as many
 _SMALL = 64  # rows up to which nothing depends on their number, and a step takes all of them
 _LARGEST_BATCH = 4096
 _MANY = 1500  # rows from which on the smallest batch has 64 of them, and 32 below
 _WHOLE = 512  # rows up to which a step takes all of them, where that is better
-_PASSES = 30
+_PASSES = 30  # of few rows with a latent for each; of many rows, with latents for half of them
+_STEPS = 480  # between the two
 _STEPS_OF_A_CLUSTERING = 1000
 _MOST_STEPS = 2000
 
 
-def default_width(n_samples, n_features):
+def default_width(n_samples, n_features, k=None):
     """Latents: eight per feature up to 128, then four, and eight again where rows are many.
 
     A latent has at least two rows, as it could learn a single one by heart; from 16 rows per
-    latent on there may be up to eight latents per feature. Tables of less than 64 rows count as
+    latent on there may be up to eight latents per feature. Where rows keep several codes, up to
+    512 rows are best learnt by heart, and may have a latent each. Tables of up to 64 rows count as
     64, so that to repeat a row is the same as to double its weight.
 
     Parameters
@@ -33,6 +36,8 @@ def default_width(n_samples, n_features):
         Number of rows; None where it is not known.
     n_features : int
         Number of columns.
+    k : float, default=None
+        Codes kept per row; None where a penalty decides.
 
     Returns
     -------
@@ -43,7 +48,10 @@ def default_width(n_samples, n_features):
     if n_samples is None:
         return most
     width = max(_FEWEST_PER_FEATURE * n_features, _NARROW, n_samples // _ENOUGH_PER_LATENT)
-    return min(width, most, max(n_samples, _SMALL) // _ROWS_PER_LATENT)
+    allowed = max(n_samples, _SMALL) // _ROWS_PER_LATENT
+    if k is not None and k > 1 and n_samples > _SMALL:
+        allowed = max(allowed, min(n_samples, _LEARNT_BY_HEART))
+    return min(width, most, allowed)
 
 
 def default_batch_size(n_samples, n_active=None):
@@ -75,15 +83,19 @@ def default_batch_size(n_samples, n_active=None):
     return min(n_samples, max(smallest, min(_LARGEST_BATCH, nearest)))
 
 
-def default_max_iter(n_samples, batch_size, n_active=None, fewest_steps=200):
-    """Passes over the data: as many steps as 30 passes of the smallest batches, at most 2000.
+def default_max_iter(n_samples, n_components, batch_size, n_active=None, fewest_steps=200):
+    """Passes over the data, by the number of steps that many latents can make before they overfit.
 
-    With a single code per row, 1000 steps.
+    With a latent for every row that is 30 passes of batches of 32, up to 480 steps, or as many as
+    15 passes of batches of 64. With two rows or more per latent it is twice as many. It is between
+    200 and 2000, and 1000 with a single code per row.
 
     Parameters
     ----------
-    n_samples, batch_size : int
-        Rows of a pass and of a step.
+    n_samples, n_components : int
+        Rows of a pass, and latents.
+    batch_size : int
+        Rows of a step.
     n_active : float, default=None
         Codes per row, where they are known.
     fewest_steps : int, default=200
@@ -94,7 +106,8 @@ def default_max_iter(n_samples, batch_size, n_active=None, fewest_steps=200):
     max_iter : int
         At least 1.
     """
-    n_steps = min(_PASSES * n_samples / _smallest_batch(n_samples), _MOST_STEPS)
+    n_steps = min(_PASSES * n_samples / 32, max(_STEPS, _PASSES / 2 * n_samples / 64))
+    n_steps = min(_MOST_STEPS, n_steps * min(2, max(1, n_samples / n_components)))
     if _is_clustering(n_active):
         n_steps = _STEPS_OF_A_CLUSTERING
     n_steps = max(n_steps, fewest_steps)

@@ -51,7 +51,7 @@ def test_histogram_and_quantiles_are_those_of_the_codes(tmp_path, atlases):
     assert histogram.sum() == pytest.approx(200, abs=1e-3)
     np.testing.assert_allclose(histogram[2:-3], 4, atol=1.5)
     np.testing.assert_allclose(even["quantile_values"], 2 * np.arange(1, 100), rtol=0.13, atol=2)
-    assert sum(rare["histogram"]) == pytest.approx(1)
+    assert sum(rare["histogram"]) == pytest.approx(1, abs=1e-5)  # of rounded numbers
     assert max(rare["quantile_values"]) <= 2.5 == rare["act_max"]
 
 

@@ -132,10 +132,13 @@ def test_gemma_scope_transcoders(hub, get):
     read = get("gemma-scope-2b-pt-transcoders", place)
     assert type(read) is Transcoder
     assert read.source_["hook_name_out"] == "blocks.3.hook_mlp_out"
-    with pytest.raises(ValueError, match=r"reads 'blocks\.3\.ln2\.hook_normalized'.*site="):
-        ActivationExtractor.for_sae(read)
-    extractor = ActivationExtractor.for_sae(read, site="layers.3.pre_feedforward_layernorm")
+    extractor = ActivationExtractor.for_sae(read)
+    assert (extractor.layer, extractor.site) == (None, "blocks.3.ln2.hook_normalized")
     assert extractor.model == "google/gemma-2-2b"
+    assert ActivationExtractor.for_sae(read, with_target=True).site == [
+        "blocks.3.ln2.hook_normalized",
+        (3, "mlp_out"),
+    ]
 
 
 def test_transcoders_of_circuit_tracer(hub, get):

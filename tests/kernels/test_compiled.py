@@ -123,6 +123,29 @@ def test_a_rough_product_does_not_decide(m, k, seed, kind):
         torch.testing.assert_close(values.sort(1).values, largest, rtol=1e-5, atol=1e-5)
 
 
+@settings(max_examples=30)
+@given(m=st.integers(1, 40), cut=st.floats(-2, 4), seed=st.integers(0, 99))
+def test_all_above_a_bound(m, cut, seed):
+    """A bound per latent, and then one for all; rows without any entry are empty."""
+    x, coef = (random(n, 6, seed=seed + n, dtype=torch.float32) for n in (5, m + 5))
+    bias, bound = torch.zeros(m + 5), cut + 0.1 * random(m + 5, seed=seed, dtype=torch.float32)
+    exact = x @ coef.T
+    options = {"lowered": (bound - 0.1).bfloat16(), "bound": bound}
+    rough = (exact + 0.05).bfloat16()
+    values, columns, counts = loops.refined_above(rough, x, coef, bias, **options)
+    mask = exact > bound
+    if not ((exact - bound).abs() < 1e-5).any():  # sums in another order, on another side
+        assert torch.equal(columns, mask.nonzero()[:, 1])
+        assert torch.equal(counts, mask.sum(1))
+        torch.testing.assert_close(values, exact[mask], rtol=1e-4, atol=1e-5)
+    pointer = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    kept, latents, new_pointer = loops.keep_above(values, columns, pointer, cut)
+    assert torch.equal(kept, values[values > cut])
+    assert torch.equal(latents, columns[values > cut])
+    rows = torch.repeat_interleave(torch.arange(5), counts)[values > cut]
+    assert torch.equal(new_pointer.diff(), torch.bincount(rows, minlength=5))
+
+
 def test_what_a_rough_product_hides_is_searched_for():
     """Errors as large as those of the candidates, and larger than all differences."""
     rng = np.random.default_rng(0)

@@ -26,22 +26,26 @@ def seven_bit_numbers(stream, count):
     return numbers, stream[at:]
 
 
-def read_part(text):
-    """The features of a part; examples are dicts with their tokens and levels."""
+def read_part(text, n_patches=0):
+    """The features of a part; examples are dicts with their tokens and levels.
+
+    An example that is an image has a level more for each patch.
+    """
     header, stream = unpacked(text)
     words, features = header["words"], header["features"]
     windows = [w for f in features for group in f["groups"] for w in group["examples"]]
     numbers, levels = seven_bit_numbers(stream, sum(window[0] for window in windows))
-    assert len(levels) == len(numbers)
-    shown, at = {}, 0
+    assert len(levels) == len(numbers) + n_patches * len(windows)
+    names = ("peak", "cut", "activation", "text", *(("patch", "n_known") if n_patches else ()))
+    shown, at, at_level = {}, 0, 0
     for window in windows:
-        end = at + window[0]
+        end, end_level = at + window[0], at_level + window[0] + n_patches
         shown[id(window)] = {
             "tokens": [words[number] for number in numbers[at:end]],
-            "levels": list(levels[at:end]),
-            **dict(zip(("peak", "cut", "activation", "text"), window[1:], strict=True)),
+            "levels": list(levels[at_level:end_level]),
+            **dict(zip(names, window[1:], strict=True)),
         }
-        at = end
+        at, at_level = end, end_level
     for feature in features:
         for group in feature["groups"]:
             group["examples"] = [shown[id(window)] for window in group["examples"]]
@@ -73,4 +77,5 @@ def read_features(path):
         said, text = re.fullmatch(r'sksaePart\("([^"]*)","([^"]*)"\)\n', call).groups()
         assert said == name
         texts.append(text)
-    return [feature for text in texts for feature in read_part(text)]
+    rows, columns = index.get("image_grid", (0, 0))
+    return [feature for text in texts for feature in read_part(text, rows * columns)]

@@ -12,6 +12,7 @@ from sksae._signs import visible
 from sksae.interpret import FeatureAtlas
 from sksae.report import write_page
 from tests.report.decoding import read_features, read_index
+from tests.report.planted_images import planted_atlas
 from tests.report.synthetic_atlas import SyntheticAtlas
 
 pytestmark = pytest.mark.browser
@@ -127,7 +128,7 @@ def page(driver):
     page.viewport(1280, 900)
     yield page
     assert [line for line in driver.get_log("browser") if line["level"] == "SEVERE"] == []
-    assert {url.split(":")[0] for url in page.requests()} <= {"about", "file"}
+    assert {url.split(":")[0] for url in page.requests()} <= {"about", "file", "data"}
 
 
 @pytest.fixture(scope="module")
@@ -599,3 +600,38 @@ def test_a_script_of_somebody_else_does_not_run(driver, written, tmp_path):
     page = Page(driver).open(path)
     assert page.js("document.title") == EVIL[0]
     assert any("Content Security Policy" in line for line in page.log())
+
+
+LIT = """[...document.querySelectorAll('.group.strongest .example')].map(example => {
+  const shades = [...example.querySelectorAll('.overlay rect:not(.peak)')];
+  const dark = shade => Number(shade.getAttribute('opacity'));
+  const box = shades.reduce((a, b) => dark(a) < dark(b) ? a : b).getBBox();
+  const frame = example.querySelector('.peak').getBBox();
+  const image = example.querySelector('img');
+  return [Number(image.alt.match(/image (\\d+)/)[1]), 4 * box.y + box.x, shades.length,
+    Math.hypot(frame.x + frame.width / 2 - box.x - 0.5, frame.y + frame.height / 2 - box.y - 0.5),
+    image.naturalWidth];
+})"""
+
+
+def test_images_are_lit_where_the_feature_fires(page, tmp_path):
+    atlas, places = planted_atlas()
+    page.open(write_page(tmp_path / "index.html", atlas), "#feature/1")
+    page.wait("[...document.images].length > 19 && [...document.images].every(i => i.complete)")
+    lit = page.js(LIT)
+    assert [number for number, *_ in lit] == [*range(23, 3, -1)]
+    for number, patch, n_shades, off_frame, width in lit:
+        assert (patch, n_shades, width) == (places[number, 1], 12, 32)
+        assert off_frame < 1e-3
+    cuttings = "[...document.querySelectorAll('#window .cutting')]"
+    sources = page.js(f"{cuttings}.map(cutting => cutting.style.backgroundImage.slice(0, 26))")
+    assert sources == ['url("data:image/png;base64'] * 12
+    page.click(".examples .chip")
+    fill = "getComputedStyle(document.querySelector('.overlay rect:not(.peak)')).fill"
+    assert page.js(fill) == "rgba(0, 0, 0, 0)"
+    for width in (1300, 390):
+        page.viewport(width, 900)
+        assert page.js("document.documentElement.scrollWidth <= innerWidth")
+        overlay = "document.querySelector('.overlay').getBoundingClientRect()"
+        image = "document.querySelector('.picture img').getBoundingClientRect()"
+        assert page.js(f"Math.abs({overlay}.height - {image}.height) < 1")

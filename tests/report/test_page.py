@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,7 @@ from sksae.interpret import FeatureAtlas
 from sksae.report import _page, write_page
 from tests.cases import each_case
 from tests.report.decoding import blocks_of, read_features, read_index
+from tests.report.planted_images import COLOURS, PATCH, planted_atlas
 from tests.report.synthetic_atlas import SyntheticAtlas
 
 EVIL = [
@@ -149,6 +151,35 @@ def test_the_sources_make_no_markup_of_data_and_ask_nobody():
     for file in [*folder.glob("*.css"), *folder.glob("*.html")]:
         text = file.read_text(encoding="utf-8")
         assert not re.search(r"url\(|@import|https?:", text), file.name
+
+
+def test_a_page_of_images_has_each_once_and_where_it_fires(tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    atlas, places = planted_atlas()
+    path = write_page(tmp_path / "index.html", atlas)
+    page = path.read_text(encoding="utf-8")
+    index, blocks = read_index(page), blocks_of(page)
+    assert index["image_grid"] == [3, 4]
+    assert index["columns"]["crops"][0] == [[i, places[i, 0]] for i in range(23, 17, -1)]
+    assert "; img-src data:" in page.split("Content-Security-Policy")[1].split(">")[0]
+    for feature, colour in COLOURS.items():
+        (strongest, *_) = read_features(path)[feature]["groups"]
+        assert [example["text"] for example in strongest["examples"]] == [*range(23, 3, -1)]
+        for example in strongest["examples"]:
+            patch = places[example["text"], feature]
+            assert (example["patch"], example["n_known"]) == (patch, 12)
+            share = (1 + example["text"] / 24) / (1 + 23 / 24)
+            levels = [round(255 * share), *[0] * 12]
+            levels[1 + patch] = levels[0]
+            assert example["levels"] == levels
+            png = base64.b64decode(blocks[f"image-{example['text']}"], validate=True)
+            pixels = np.asarray(pillow.open(io.BytesIO(png)))
+            row, column = np.array(divmod(patch, 4)) * PATCH
+            assert (pixels[row : row + PATCH, column : column + PATCH] == colour).all()
+    only = write_page(tmp_path / "one.html", atlas, features=[1])
+    shown = {name for name in blocks_of(only.read_text(encoding="utf-8")) if "image" in name}
+    groups = read_features(only)[0]["groups"]
+    assert shown == {f"image-{example['text']}" for g in groups for example in g["examples"]}
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, TopKSAE
+from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, TopKSAE, Transcoder
 from sksae.autoencoders import Fit
 from sksae.training import (
     default_batch_size,
@@ -13,40 +15,76 @@ from sksae.training import (
 
 
 @pytest.mark.parametrize(
-    ("shape", "width", "batch", "steps"),
+    ("shape", "width", "width_of_several", "batch", "steps"),
     [
-        ((1, 5), 32, 1, 200),
-        ((45, 10), 32, 45, 200),
-        ((124, 13), 62, 32, 200),  # half the rows
-        ((398, 30), 128, 32, 377),
-        ((1257, 64), 256, 32, 1200),  # four per feature
-        ((2002, 10), 80, 64, 960),  # eight per feature, as they are few
-        ((20_000, 192), 1250, 128, 2041),  # a latent for 16 rows
-        ((10**5, 768), 6144, 256, 2346),
-        ((10**6, 768), 6144, 1024, 2931),
-        ((10**8, 768), 6144, 4096, 24_415),
+        ((1, 5), 32, 32, 1, 200),
+        ((64, 40), 32, 32, 64, 200),
+        ((124, 13), 62, 104, 32, 200),  # half the rows; eight per feature
+        ((301, 192), 150, 301, 32, 290),  # a latent per row, and 30 passes
+        ((398, 30), 128, 128, 32, 754),  # nearly 60 passes
+        ((980, 192), 490, 512, 32, 930),
+        ((1257, 64), 256, 256, 32, 960),  # four per feature
+        ((2002, 10), 80, 80, 64, 960),  # eight per feature, as they are few
+        ((20_000, 192), 1250, 1250, 128, 2041),  # a latent for 16 rows
+        ((10**5, 768), 6144, 6144, 256, 2346),
+        ((10**6, 768), 6144, 6144, 1024, 2931),
+        ((10**8, 768), 6144, 6144, 4096, 24_415),
     ],
 )
-def test_defaults_follow_the_data(shape, width, batch, steps):
+def test_defaults_follow_the_data(shape, width, width_of_several, batch, steps):
     n_samples, _ = shape
     assert default_width(*shape) == width
+    assert default_width(*shape, 3) == width_of_several
     assert default_batch_size(n_samples) == batch
-    assert default_max_iter(n_samples, batch) * -(-n_samples // batch) == steps
+    n_batches = -(-n_samples // batch)
+    assert default_max_iter(n_samples, width_of_several, batch) * n_batches == steps
+
+
+@given(st.integers(1, 10**6), st.integers(1, 2000), st.sampled_from([None, 1, 1.5, 8]))
+def test_more_rows_never_have_fewer_latents(n_samples, n_features, k):
+    width, wider = (default_width(n, n_features, k) for n in (n_samples, n_samples + 1))
+    assert 1 <= width <= wider
+    assert width <= min(8 * n_features, max(n_samples, 32))
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_components", "max_iter"),
+    [
+        (490, 490, 29),  # 459 steps of 30 passes of batches of 32
+        (490, 245, 58),  # two rows per latent: twice as many
+        (490, 49, 58),  # and no more
+        (1952, 1952, 8),  # 480 steps
+        (1952, 1301, 12),  # half as many again
+        (1952, 10**5, 8),
+    ],
+)
+def test_latents_with_few_rows_make_fewer_steps(n_samples, n_components, max_iter):
+    assert default_max_iter(n_samples, n_components, 32) == max_iter
 
 
 def test_defaults_of_a_single_code_per_row():
+    assert default_width(124, 13, 1) == 62
+    assert default_width(124, 13, 1.5) == 104
     assert default_batch_size(309, 1) == 309
     assert default_batch_size(10**4, 1) == 512
-    assert default_max_iter(309, 309, 1) == 1000
-    assert default_max_iter(20, 20, 1) == 1000
+    assert default_max_iter(309, 80, 309, 1) == 1000
+    assert default_max_iter(20, 32, 20, 1) == 1000
     assert default_batch_size(309, 2) == 32
 
 
-def test_penalties_need_more_steps_of_few_rows():
+def test_penalties_need_more_steps_and_fewer_latents_of_few_rows():
     X = np.random.default_rng(0).normal(size=(100, 16))
-    assert default_max_iter(100, 32, None, 2000) == 500
-    assert Fit(TopKSAE(k=2), X).n_steps == 200
-    assert Fit(GatedSAE(target_l0=2.0), X).n_steps == 2001  # 667 passes of 3 batches: 90 rows
+    assert default_max_iter(100, 50, 32, None, 2000) == 500
+    topk, gated = Fit(TopKSAE(k=2), X), Fit(GatedSAE(target_l0=2.0), X)
+    assert (topk.n_components, topk.n_steps) == (100, 200)
+    assert (gated.n_components, gated.n_steps) == (50, 2001)  # 667 passes of 3 batches: 90 rows
+
+
+def test_rows_held_out_have_no_latents():
+    X = np.random.default_rng(0).normal(size=(101, 16))
+    fit = Fit(TopKSAE(k=2, early_stopping=True), X)
+    assert fit.n_components == fit.rows.n_samples == 90
+    assert Fit(Transcoder(TopKSAE(k=2)), X, X[:, :3]).n_components == 101
 
 
 def test_defaults_of_a_stream():
@@ -58,7 +96,7 @@ def test_estimators_take_the_defaults_by_rows_that_count():
     X = np.random.default_rng(0).normal(size=(100, 16))
     weight = np.repeat([1.0, 0.0], [80, 20])
     sae = TopKSAE(k=2, max_iter=1).fit(X, sample_weight=weight)
-    assert (sae.n_components_, sae.batch_size_, sae.n_steps_) == (40, 32, 3)
+    assert (sae.n_components_, sae.batch_size_, sae.n_steps_) == (80, 32, 3)
     assert TopKSAE(k=1, max_iter=1).fit(X).batch_size_ == 100
     assert BatchTopKSAE(k=1.5, max_iter=1).fit(X).batch_size_ == 32
     assert JumpReLUSAE(alpha=1.0, max_iter=1).fit(X).batch_size_ == 32

@@ -10,13 +10,18 @@ downloaded. What its latents find is what such a model lets through: colours, br
 coarse texture. Give the name of a trained model, and the same lines find what that has learnt.
 """
 
-import matplotlib.pyplot as plt
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import torch
 from sklearn.datasets import load_sample_images
 from transformers import ViTConfig, ViTModel
 
 from sksae import ActivationExtractor, TopKSAE
+from sksae.displays import ImageExamplesDisplay
+from sksae.interpret import FeatureAtlas, ImagePatches
+from sksae.report import write_page
 
 SIDE, PATCH = 192, 12
 torch.manual_seed(0)
@@ -55,19 +60,37 @@ print(f"explained variance {sae.score(rows):.3f} with 6 of 128 latents per patch
 # %%
 # Where latents fire
 # ------------------
-# Four latents that fire on a few patches in a hundred, each in the two images in which it is
-# strongest. Patches on which it does not fire are dimmed.
+# An atlas is given the images as they are shown. The extractor says which patch each row is; a
+# class token or a register would have no place in the image, and would shift nothing. Each example
+# is the whole image: a patch is darker the weaker the latent fires on it, and the strongest has a
+# frame.
 
-grid = SIDE // PATCH
-density = (codes > 0).mean(axis=0)
-candidates = np.flatnonzero((density > 0.02) & (density < 0.1))
-strongest = candidates[np.argsort(-codes[:, candidates].max(axis=0))[:4]]
-figure, axes = plt.subplots(2, 4, figsize=(9, 4.8), layout="constrained")
-for column, latent in zip(axes.T, strongest, strict=True):
-    maps = codes[:, latent].reshape(len(crops), grid, grid)
-    images = np.argsort(-maps.sum(axis=(1, 2)))[:2]
-    for ax, image in zip(column, images, strict=True):
-        lit = (maps[image] / maps.max()).repeat(PATCH, axis=0).repeat(PATCH, axis=1)
-        ax.imshow((crops[image] / 255 * (0.2 + 0.8 * np.sqrt(lit))[:, :, None]).clip(0, 1))
-        ax.axis("off")
-    column[0].set_title(f"latent {latent}: {density[latent]:.1%} of patches", fontsize=9)
+atlas = FeatureAtlas(sae, extractor=extractor).fit(pixels, images=ImagePatches(crops))
+usual = np.flatnonzero((atlas.density_ > 0.02) & (atlas.density_ < 0.1))
+first, second = usual[np.argsort(-atlas.max_activation_[usual])[:2]].tolist()
+print(f"latent {first} fires on {atlas.density_[first]:.1%} of the patches")
+display = ImageExamplesDisplay.from_feature(atlas.feature(first), n_examples=8).plot()
+
+# %%
+# Another one:
+
+print(f"latent {second} fires on {atlas.density_[second]:.1%} of the patches")
+display = ImageExamplesDisplay.from_feature(atlas.feature(second), n_examples=8).plot()
+
+# %%
+# The activation of every patch of an example, as numbers:
+
+image = atlas.feature(first).examples[0].image
+print(f"image {image.number}, strongest at {image.peak} of {image.heat.shape}")
+image.heat[image.peak[0] - 1 : image.peak[0] + 2].round(1)
+
+# %%
+# All latents on a page
+# ---------------------
+# The page is one file, with the images in it. Its list shows the patches on which each latent fires
+# most; hold the pointer over a patch to see the activation.
+
+with TemporaryDirectory() as folder:
+    page = write_page(Path(folder) / "patches.html", atlas, title="Patches of two photographs")
+    size = page.stat().st_size
+print(f"{size / 1e6:.1f} MB for {atlas.n_components_} latents; images: {atlas.facts_['images']}")

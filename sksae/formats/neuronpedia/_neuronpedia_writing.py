@@ -111,8 +111,8 @@ def write_neuronpedia(
     FileExistsError
         If the folder exists already.
     ValueError
-        If a name cannot be one of Neuronpedia's, a field or a feature does not exist, or a value
-        is not finite.
+        If a name cannot be one of Neuronpedia's, a field or a feature does not exist, a value is
+        not finite, or the atlas has images.
 
     See Also
     --------
@@ -141,6 +141,8 @@ def write_neuronpedia(
     ['activations', 'explanations', 'features']
     """
     check_is_fitted(atlas, "n_components_")
+    if getattr(atlas, "image_grid_", None) is not None:
+        raise ValueError("The atlas has images, and Neuronpedia's files have texts only.")
     check_option("n_quantiles", n_quantiles, Int(1))
     check_option("batch_size", batch_size, Int(1))
     check_option("overwrite", overwrite, Bool())

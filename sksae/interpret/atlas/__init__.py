@@ -2,9 +2,10 @@
 
 from sksae.interpret.atlas._atlas import FeatureAtlas
 from sksae.interpret.atlas._choice import choose_features
+from sksae.interpret.atlas._images import ExampleImage, ImagePatches
 from sksae.interpret.atlas._row_columns import RowSample
 
-__all__ = ["FeatureAtlas", "RowSample", "choose_features"]
+__all__ = ["ExampleImage", "FeatureAtlas", "ImagePatches", "RowSample", "choose_features"]
 
 
 def __dir__():

@@ -20,6 +20,7 @@ from sksae.interpret._strongest import check_features
 from sksae.interpret._token_cells import labelling
 from sksae.interpret.atlas._atlas_file import PARAMETERS, read_atlas, write_atlas
 from sksae.interpret.atlas._collection import N_OCTAVES, Collection, coded_chunks
+from sksae.interpret.atlas._images import KeptImages
 from sksae.interpret.atlas._neighbors import neighbor_arrays
 from sksae.interpret.atlas._row_columns import column_arrays, row_sample
 from sksae.interpret.atlas._tallies import EDGES, PER_OCTAVE
@@ -58,7 +59,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
     n_silent : int, default=10
         Windows per feature and kind in which it is silent.
     before, after : int, default=24 and 8
-        Pieces of text shown on either side.
+        Pieces of text shown on either side; of images, all is shown.
     n_neighbors : int, default=10
         Features with similar directions, and features on the same rows, per feature.
     n_tokens : int, default=10
@@ -80,6 +81,8 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         Largest code, and mean of the positive codes; 0 for a feature that never fires.
     map_ : ndarray of shape (n_components_, 2) or None
         The directions in two dimensions, by PCA. None without directions.
+    image_grid_ : tuple of int (n_rows, n_columns) or None
+        Patches of an image, down and across. None where the rows are no patches of images.
     facts_ : dict
         Description of the pass: the model and the site, the autoencoder, the rows. Numbers,
         strings, booleans and None only.
@@ -88,11 +91,13 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
     --------
     max_activating_examples : The strongest windows alone, for codes in memory.
     explain : Explanations of the features of an atlas.
+    ImagePatches : Images of which the rows are patches.
     sksae.report.write_page : A page to browse an atlas.
 
     Notes
     -----
-    Memory is bounded by the number of features, except for four bytes per token. Counts, maxima,
+    Memory is bounded by the number of features, except for four bytes per token, six per patch of
+    an image, and 32 MiB for images. Counts, maxima,
     the strongest windows and the histograms are exact. Sampled windows are random among the
     *different* contexts of eight pieces of text, so that frequent repetitions do not displace other
     contexts; `Feature.n_unique` estimates the number of contexts. Sums per feature and piece are
@@ -157,7 +162,7 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         self.random_state = random_state
 
     @on_a_draft
-    def fit(self, X, tokens=None):
+    def fit(self, X, tokens=None, images=None):
         """Compute the atlas in one pass over the data.
 
         Parameters
@@ -170,6 +175,10 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
             line per row, or one label per row. None labels rows by their numbers. Rows without a
             token table are whole rows: if `X` is a data frame, or `sae` was fitted on one, the
             atlas has their columns as well, for :func:`explain`.
+        images : ImagePatches, default=None
+            Images of which the rows are patches, or which are the rows. Examples then have an
+            `image`, and their windows are all of the image, whatever `before` and `after` are for
+            texts.
 
         Returns
         -------
@@ -179,10 +188,10 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         Raises
         ------
         TypeError
-            If `tokens` is a single string, or X is a token table.
+            If `tokens` is a single string, X is a token table, or `images` are not ImagePatches.
         ValueError
             If a parameter is wrong, shapes do not fit together, there are no rows, a row has no
-            string, or a code is not finite.
+            string, a code is not finite, or the rows do not fit the images.
 
         Warns
         -----
@@ -192,20 +201,26 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         check_params(self)
         coder = None if self.sae is None else sparse_coder(self.sae)
         labels = "tokens" if self.extractor is not None else labelling(tokens)
+        labels = "numbers" if images is not None and labels == "tokens" else labels
         lens = self._lens(coder)  # before the long pass: it fails early if the model does not fit
         encode, n_components, chunks = coded_chunks(X, tokens, coder, self.extractor)
         sizes = ("n_examples", "n_per_octave", "n_silent", "before", "after")
         sizes = {name: getattr(self, name) for name in sizes}
-        collection = Collection(n_components, **sizes, seed=self.random_state)
+        collection = Collection(n_components, **sizes, seed=self.random_state, images=images)
         collection.read(encode, chunks)
         components = getattr(coder, "components_", None)
         arrays = collection.arrays()
         arrays |= neighbor_arrays(collection.coactivation, components, self.n_neighbors)
         arrays |= _logit_arrays(lens, collection.strings)
-        if labels != "tokens" and coder is not None:
+        if labels != "tokens" and coder is not None and self.extractor is None:
             arrays |= column_arrays(X, coder, arrays, collection.strings)
+        image_facts = {}
+        if images is not None:
+            shown, image_facts["images"] = collection.image_arrays(arrays)
+            arrays |= shown
         facts = {
             **collection.policy,
+            **image_facts,
             "sae": None if self.sae is None else re.sub(r"\s+", " ", repr(self.sae)),
             "n_rows": collection.tallies.n_rows,
             "n_texts": collection.tallies.n_texts,
@@ -240,7 +255,8 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
             tables of places, sorted by bucket, of which `*_window` is the line of `window_bounds`;
             `activity_*`, the shared windows in which each feature fires; `nearest*` and
             `partner*`, `promoted*` and `suppressed*`, lists of each feature; `column_*` and
-            `kept_*`, the named columns of whole rows and their values on some rows.
+            `kept_*`, the named columns of whole rows and their values on some rows; `image_*`, the
+            images kept, and `cell_patch`, the patch of each cell.
         strings, sources : list
             Names of strings and texts by number.
         facts : dict
@@ -255,6 +271,8 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         self.mean_activation_ = arrays["total"] / np.maximum(self.n_active_, 1)
         self.map_ = arrays.get("map")
         self._flags = _flags(arrays, self.n_rows_, facts["n_first"])
+        self._images = KeptImages(arrays) if "image_grid" in arrays else None
+        self.image_grid_ = self._images.grid if self._images else None
         return self
 
     def feature(self, feature):
@@ -343,8 +361,10 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
         columns = ("row", "cell", "text", "value", "window")
         row, cell, text, value, window = (arrays[f"{name}_{column}"][lines] for column in columns)
         text_begin, text_end = arrays["text_bounds"][text], arrays["text_bounds"][text + 1]
-        begin = np.maximum(cell - self.before, text_begin)
-        end = np.minimum(cell + self.after + 1, text_end)
+        begin, end = text_begin, text_end
+        if self._images is None:
+            begin = np.maximum(cell - self.before, text_begin)
+            end = np.minimum(cell + self.after + 1, text_end)
         # Window -1, where a feature is silent, runs from the last bound to the first: no entries.
         first, last = arrays["window_bounds"][window], arrays["window_bounds"][window + 1]
         cut_before, cut_after = begin > text_begin, end < text_end
@@ -356,8 +376,11 @@ class FeatureAtlas(ShortRepr, BaseEstimator):
             activations = np.zeros(end - begin)
             activations[arrays["window_offset"][first:last]] = arrays["window_value"][first:last]
             source = self._sources[text]
+            image = None
+            if self._images is not None:
+                image = self._images.of_example(source, slice(begin, end), activations, peak)
             examples.append(
-                Example(row, source, value, tokens, activations, peak, cut_before, cut_after)
+                Example(row, source, value, tokens, activations, peak, cut_before, cut_after, image)
             )
         return examples
 

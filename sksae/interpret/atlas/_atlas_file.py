@@ -6,6 +6,7 @@ import numpy as np
 
 from sksae._files import as_path, damage_named, digest_of, most_unpacked, opened_npz, replacing
 from sksae._params import Int
+from sksae.interpret.atlas._images import MOST_PATCHES
 from sksae.interpret.atlas._tallies import EDGES
 
 VERSION = 1
@@ -100,6 +101,8 @@ def read_atlas(path):
             joined[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts, ends, strict=True)
         ]
         _check_arrays(arrays, len(strings), len(sources))
+        if "image_grid" in arrays:
+            _check_images(arrays, sources)
     return header["parameters"], arrays, strings, sources, header["facts"]
 
 
@@ -162,6 +165,17 @@ def _check_arrays(arrays, n_strings, n_texts):
         _check(len(arrays["kept_row"]) > 0 and (np.diff(arrays["kept_row"]) > 0).all(), "kept_row")
 
 
+def _check_images(arrays, sources):
+    """Raise a ValueError if the arrays about images point beyond each other."""
+    grid, shape, number = (arrays[f"image_{name}"] for name in ("grid", "shape", "number"))
+    _check(grid.min() > 0 and grid.prod() <= MOST_PATCHES, "image_grid")
+    _check_range(arrays["cell_patch"], int(grid.prod()), "cell_patch", -1)
+    _check(not shape.size or shape.min() > 0, "image_shape")
+    _check(shape.prod(axis=1).sum() * 3 == len(arrays["image_pixels"]), "image_shape")
+    _check((np.diff(number) > 0).all(), "image_number")
+    _check(all(isinstance(source, int) for source in sources), "sources")
+
+
 def _expected(arrays):
     """Return the kinds of dtype and the shape that each array should have, by name.
 
@@ -202,7 +216,21 @@ def _expected(arrays):
         expected["kept_value"] = ("f", rows + columns)
         if "column_loading" in arrays:
             expected["column_loading"] = ("f", features + columns)
+    if "image_grid" in arrays:
+        expected |= _expected_images(arrays)
     return expected
+
+
+def _expected_images(arrays):
+    """Return the same of the arrays about images."""
+    images = arrays["image_number"].shape[:1]
+    return {
+        "image_grid": ("iu", (2,)),
+        "image_number": ("iu", images),
+        "image_shape": ("iu", (*images, 2)),
+        "image_pixels": ("u", arrays["image_pixels"].shape[:1]),
+        "cell_patch": ("i", arrays["cell_string"].shape[:1]),
+    }
 
 
 def _check_bounds(arrays, name, n_parts, stop):

@@ -79,7 +79,7 @@ def make_block(codes, parts, starts):
     return Block(codes, feature, key, parts["cell"][codes.indices], **parts, **starts)
 
 
-def cut_blocks(tokens, n_rows, strings):
+def cut_blocks(tokens, n_rows, strings, first_cell=0):
     """Yield ``(rows, parts)`` for runs of about `BLOCK_ROWS` rows, cut between texts.
 
     Only a text that is longer by itself is cut inside.
@@ -92,6 +92,8 @@ def cut_blocks(tokens, n_rows, strings):
         Rows that the table should have.
     strings : Strings
         New strings are added.
+    first_cell : int, default=0
+        Number of the first cell in the whole pass.
     """
     cells = read_cells(tokens, n_rows)
     number = strings.number(cells.string.tolist())
@@ -106,8 +108,8 @@ def cut_blocks(tokens, n_rows, strings):
         end = np.minimum(cells.end[part], stop) - start
         rows = slice(int(cells.first_row[start]), int(cells.first_row[stop]))
         text_begin, text = np.unique(begin, return_inverse=True)
-        if cells.labelled:  # rows with the same label are different rows
-            gram = mixed(np.arange(start, stop).astype(np.uint64))
+        if cells.distinct:  # rows that read the same are different rows
+            gram = mixed(np.arange(start + first_cell, stop + first_cell).astype(np.uint64))
         else:
             gram = grams(hashes[number[part]], begin)
         yield (

@@ -7,7 +7,8 @@ from sksae._arrays import two_axes
 from sksae._coding import sparse_codes
 from sksae._runs import joined_ranges, ranks_in_runs, run_starts
 from sksae.interpret._strongest import StrongestPool, check_codes, taken
-from sksae.interpret.atlas._blocks import Strings, cut_blocks, make_block, mixed
+from sksae.interpret.atlas._blocks import BLOCK_ROWS, Strings, cut_blocks, make_block, mixed
+from sksae.interpret.atlas._images import ImagePatches, image_arrays, placed_rows
 from sksae.interpret.atlas._neighbors import Coactivation
 from sksae.interpret.atlas._places import (
     SampledPlaces,
@@ -97,9 +98,21 @@ class Collection:
     before, after : int
         Cells of a window on either side.
     seed : int
+    images : ImagePatches, default=None
+        The images of which the rows are patches.
     """
 
-    def __init__(self, n_components, *, n_examples, n_per_octave, n_silent, before, after, seed):
+    def __init__(
+        self, n_components, *, n_examples, n_per_octave, n_silent, before, after, seed, images=None
+    ):
+        if images is not None:
+            if not isinstance(images, ImagePatches):
+                raise TypeError(
+                    f"images must be ImagePatches, as in images=ImagePatches(images, grid=(14, "
+                    f"14)). Got {type(images).__name__} instead."
+                )
+            before = after = BLOCK_ROWS  # all of an image
+        self.images, self.grid = images, None
         self.n_components, self.seed = n_components, int(mixed(np.array([seed], np.uint64))[0])
         self.policy = {}
         self.strings = Strings()
@@ -113,15 +126,20 @@ class Collection:
         self.lexical = LexicalWindows(n_components, n_silent, before, after, self.seed)
         self.coactivation = Coactivation(n_components)
         self._cell_strings = []  # one array per block
+        self._patches = []  # one array per chunk
         self._text_bounds = [0]  # in cells of the whole pass
         self._string_rows = np.zeros(0, dtype=np.int64)  # (n_strings,): rows of each string
 
     def read(self, encode, chunks):
         """Add all chunks, as `coded_chunks` returns them."""
         for first_text, rows, tokens in chunks:
+            if self.images is not None:
+                tokens = self._placed(tokens, rows.shape[0], first_text)
             # How special tokens and long texts were treated; tables of one pass agree.
             self.policy = self.policy or dict(getattr(tokens, "policy", {}))
-            for part, parts in cut_blocks(tokens, rows.shape[0], self.strings):
+            for part, parts in cut_blocks(
+                tokens, rows.shape[0], self.strings, self.tallies.n_cells
+            ):
                 if first_text:
                     parts["source"] = parts["source"] + first_text
                 starts = {
@@ -132,6 +150,25 @@ class Collection:
                 self._add(make_block(encode(rows[part]), parts, starts))
         if not self.tallies.n_rows:
             raise ValueError("X has no rows: there is nothing to look at.")
+
+    def _placed(self, tokens, n_rows, first_image):
+        """Return the rows of a chunk at their places in the images; each is one cell."""
+        placed = placed_rows(self.images, tokens, n_rows, first_image)
+        self.grid = self.grid or placed.grid
+        if placed.grid != self.grid:
+            raise ValueError(f"All images must have one grid. Got {self.grid} and {placed.grid}.")
+        self._patches.append(placed.position.astype(np.int16))
+        return placed
+
+    def image_arrays(self, arrays):
+        """Return the arrays of an atlas about images, and a fact that says what was kept."""
+        n_read = max(self.sources) + 1
+        if n_read < len(self.images.images) and self.images.image is None:
+            raise ValueError(
+                f"images has {len(self.images.images)} images, but the rows are of {n_read}."
+            )
+        patches = np.concatenate(self._patches)
+        return image_arrays(self.images, self.grid, patches, arrays, self.sources)
 
     def _add(self, block):
         self._keep_text(block)

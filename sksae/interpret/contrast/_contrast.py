@@ -254,8 +254,9 @@ class FeatureContrast(DocLinked, SelectorMixin, BaseEstimator):
     >>> contrast = FeatureContrast().fit(codes, label)
     >>> contrast.get_support(indices=True)
     array([7])
-    >>> contrast.table().loc[7, ["firing_rate_pos", "firing_rate_neg", "auroc"]].round(2).tolist()
-    [0.47, 0.08, 0.7]
+    >>> contrast.table().loc[[7], ["firing_rate_pos", "firing_rate_neg", "auroc"]].round(2)
+       firing_rate_pos  firing_rate_neg  auroc
+    7             0.47             0.08    0.7
 
     A rating with the length of the text as a covariate:
 

@@ -94,10 +94,12 @@ def warn_of_failures(answers, *, stacklevel):
     errors = [answer for answer in answers if isinstance(answer, Exception)]
     if not errors:
         return
-    reason = f"{type(errors[0]).__name__}: {errors[0]}"
+    # The first question may not have been asked: others can fail while its thread waits.
+    first = min(errors, key=lambda error: isinstance(error, NotAskedError))
+    reason = f"{type(first).__name__}: {first}"
     if len(errors) == len(answers):
         message = f"None of {len(answers)} questions got an answer; {reason}"
-        raise RuntimeError(message) from errors[0]
+        raise RuntimeError(message) from first
     warnings.warn(
         f"{len(errors)} of {len(answers)} questions got no answer and count as failed, the first "
         f"with {reason}. With a CachedClient a second call asks these only.",

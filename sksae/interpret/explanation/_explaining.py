@@ -16,7 +16,7 @@ from sksae.interpret.explanation._candidates import CandidateQuestions
 from sksae.interpret.explanation._client_calls import ask, check_client
 from sksae.interpret.explanation._explanation import CHANCE, Explanation
 from sksae.interpret.explanation._explanation_prompts import read_description
-from sksae.interpret.explanation._splitting import key_of, split_examples
+from sksae.interpret.explanation._splitting import check_texts, key_of, split_examples
 from sksae.interpret.explanation._token_statistics import describe
 
 N_EXAMPLES = 20
@@ -101,7 +101,8 @@ def explain(
     TypeError
         If `client` cannot be asked.
     ValueError
-        If there is no such feature, an option is out of range, or `rows` does not fit the atlas.
+        If there is no such feature, an option is out of range, `rows` does not fit the atlas, or a
+        client is to read patches of images.
     RuntimeError
         If there was no answer for any feature.
 
@@ -147,6 +148,7 @@ def explain(
     features = features_of(atlas, features)
     if client is not None:
         check_client(client)
+        check_texts(atlas)
     elif features:
         kind = kind_of_rows(atlas) if rows == "auto" else rows
         if kind != "tokens":

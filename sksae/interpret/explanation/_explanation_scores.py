@@ -38,7 +38,7 @@ from sksae.interpret.explanation._explanation_tests import (
     score_simulation,
     simulation,
 )
-from sksae.interpret.explanation._splitting import ExampleSide, joined, split_examples
+from sksae.interpret.explanation._splitting import ExampleSide, check_texts, joined, split_examples
 
 EMBEDDING = "embedding"
 TESTS = {
@@ -167,8 +167,8 @@ def score_explanations(
     TypeError
         If `client` cannot be asked, or `baseline` is no pair.
     ValueError
-        If there is no such feature or method, here or in `baseline`, or a method needs a client and
-        there is none.
+        If there is no such feature or method, here or in `baseline`, a method needs a client and
+        there is none, or the rows of the atlas are patches of images.
     RuntimeError
         If no question got an answer.
 
@@ -225,6 +225,7 @@ def score_explanations(
     check_option("baselines", baselines, Bool())
     check_baseline(baseline)
     methods = _checked_methods(methods, client)
+    check_texts(atlas)
     explanations = as_explanations(explanations)
     features_of(atlas, list(explanations))
     subjects = _Subjects(atlas, explanations, min_examples, baselines, random_state)

@@ -10,6 +10,16 @@ from sksae._params import Int, check_option
 N_ATTEMPTS = 8  # random ways to distribute the texts, of which the best is taken
 
 
+def check_texts(atlas):
+    """Raise a ValueError if the windows of an atlas are patches of images, not texts to read."""
+    grid = getattr(atlas, "image_grid_", None)
+    if grid is not None and grid != (1, 1):
+        raise ValueError(
+            "The rows of this atlas are patches of images; no client for texts can read them. "
+            "ImageExamplesDisplay and the page show them."
+        )
+
+
 class ExampleSide(NamedTuple):
     """The windows of a feature on one of two sides, which share no text.
 

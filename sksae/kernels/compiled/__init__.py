@@ -6,7 +6,13 @@ called, and keeps it on disk. Only `sksae.kernels.compiled_for` imports this pac
 """
 
 from sksae.kernels.compiled._row_loops import by_latent, dots, error_and_pulls, segment_sums
-from sksae.kernels.compiled._selection_loops import nth_largest, refined_top_k, top_k
+from sksae.kernels.compiled._selection_loops import (
+    keep_above,
+    nth_largest,
+    refined_above,
+    refined_top_k,
+    top_k,
+)
 from sksae.kernels.compiled._small_step import top_k_gradients
 from sksae.kernels.compiled._update_loops import project, update, update_at_once
 
@@ -14,8 +20,10 @@ __all__ = [
     "by_latent",
     "dots",
     "error_and_pulls",
+    "keep_above",
     "nth_largest",
     "project",
+    "refined_above",
     "refined_top_k",
     "segment_sums",
     "top_k",

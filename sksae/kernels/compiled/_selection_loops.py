@@ -162,6 +162,118 @@ def bits_of(floats):
 
 
 @compiled
+def _count_above(rough, lowered, counts, start, stop):
+    keys = np.empty(rough.shape[1], rough.dtype)
+    for r in range(start, stop):
+        _order(rough[r], keys)
+        n_above = np.int32(0)
+        for j in range(len(keys)):
+            n_above = np.int32(n_above + (keys[j] > lowered[j]))
+        counts[r] = n_above
+
+
+@compiled
+def _write_above(
+    rough, lowered, x, coef, bias, bound, pointer, latents, values, counts, start, stop
+):
+    keys = np.empty(rough.shape[1], rough.dtype)
+    columns = np.empty(rough.shape[1], np.int64)
+    for r in range(start, stop):
+        _order(rough[r], keys)
+        n_found = 0
+        for j in range(len(keys)):
+            columns[n_found] = j  # written over by the next, unless it counts
+            n_found += keys[j] > lowered[j]
+        place = pointer[r]
+        for column in columns[:n_found]:
+            value = bias[column] + dot(x[r], coef[column])
+            if value > bound[column]:
+                latents[place], values[place] = column, value
+                place += 1
+        counts[r] = place - pointer[r]
+
+
+def refined_above(rough, x, coef, bias, *, lowered, bound):
+    """The exact entries above a bound, preselected by a rough product.
+
+    Parameters
+    ----------
+    rough : Tensor of bfloat16 of shape (n, m)
+        ``x coef^T + bias``, about, and not below it by more than `lowered` is below `bound`.
+    x : Tensor of float32 of shape (n, d)
+    coef : Tensor of float32 of shape (m, d)
+    bias : Tensor of float32 of shape (m,)
+    lowered : Tensor of bfloat16 of shape (m,)
+    bound : Tensor of float32 of shape (m,)
+
+    Returns
+    -------
+    values : Tensor of shape (nnz,)
+    columns : Tensor of int64 of shape (nnz,)
+        Ascending within a row.
+    counts : Tensor of int64 of shape (n,)
+        Entries of every row.
+    """
+    n, m = rough.shape
+    rough, lowered = rough.view(torch.int16).numpy(), lowered.view(torch.int16).numpy()
+    lowest, counts = np.empty_like(lowered), np.empty(n, np.int64)
+    _order(lowered, lowest)
+    by_rows(_count_above, n, n * m, rough, lowest, counts)
+    # Each row has room for all of its candidates; what is left of it is closed up.
+    pointer = np.concatenate([[0], counts.cumsum()])
+    latents, values = np.empty(pointer[-1], np.int64), np.empty(pointer[-1], np.float32)
+    arrays = [tensor.numpy() for tensor in (x, coef, bias, bound)]
+    outputs = pointer, latents, values, counts
+    by_rows(_write_above, n, n * m, rough, lowest, *arrays, *outputs)
+    n_entries = _close_up(*outputs)
+    return tuple(map(torch.from_numpy, (values[:n_entries], latents[:n_entries], counts)))
+
+
+@compiled
+def _close_up(pointer, latents, values, counts):
+    """Move the first entries of every row to the front; return how many there are."""
+    place = 0
+    for r in range(len(counts)):
+        for i in range(pointer[r], pointer[r] + counts[r]):
+            latents[place], values[place] = latents[i], values[i]
+            place += 1
+    return place
+
+
+@compiled
+def _keep_above(values, latents, pointer, cut, kept_values, kept_latents, kept_pointer):
+    place, kept_pointer[0] = 0, 0
+    for r in range(len(pointer) - 1):
+        for i in range(pointer[r], pointer[r + 1]):
+            if values[i] > cut:
+                kept_values[place], kept_latents[place] = values[i], latents[i]
+                place += 1
+        kept_pointer[r + 1] = place
+    return place
+
+
+def keep_above(values, latents, pointer, cut):
+    """The entries of compressed rows with values above a number.
+
+    Parameters
+    ----------
+    values : Tensor of shape (nnz,)
+    latents : Tensor of int64 of shape (nnz,)
+    pointer : Tensor of int64 of shape (n + 1,)
+    cut : float
+
+    Returns
+    -------
+    values, latents, pointer : Tensor
+        As given, of the entries that are kept.
+    """
+    arrays = [tensor.numpy() for tensor in (values, latents, pointer)]
+    kept = [np.empty_like(array) for array in arrays]
+    n_kept = _keep_above(*arrays, arrays[0].dtype.type(cut), *kept)
+    return tuple(map(torch.from_numpy, (kept[0][:n_kept], kept[1][:n_kept], kept[2])))
+
+
+@compiled
 def _nth_largest(values, bits, n):
     keys = np.empty(len(bits), bits.dtype)
     _order(bits, keys)

@@ -67,7 +67,8 @@ class ActivationExtractor(ShortRepr, TransformerMixin, BaseEstimator):
         - ``"attn_out"``, ``"mlp_out"``: what attention and MLP add to the stream;
         - ``"embeddings"``: what enters the first block, positions and all;
         - any other string is the path of a module whose output is wanted (or its input, as in
-          ``"h.3.attn.c_proj.input"``), from ``model.named_modules()``, as ``"h.3.mlp.act"``;
+          ``"h.3.attn.c_proj.input"``), from ``model.named_modules()``, as ``"h.3.mlp.act"``; of a
+          norm, ``"h.3.ln_2.normalized"`` is what it makes before it multiplies by its weights;
         - a name of TransformerLens, as ``"blocks.3.hook_resid_post"``, has layer and site.
 
         With a list rows have a block of columns per site, side by side, layer by layer. Without

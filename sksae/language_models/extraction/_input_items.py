@@ -20,6 +20,7 @@ _BESIDE = {
     "messages": ("chat_template_kwargs", "documents", "functions", "tools"),
     "input_ids": (
         "bbox",
+        "cache",
         "cache_params",
         "decoder_input_ids",
         "entity_ids",

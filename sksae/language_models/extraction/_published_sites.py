@@ -31,8 +31,8 @@ _MODULES = {
     ("gemma", "attn.hook_z"): "layers.{}.self_attn.o_proj.input",
     ("llama", "attn.hook_z"): "layers.{}.self_attn.o_proj.input",
 }
-# Hooks that are a side of the MLP in every model, which `ActivationExtractor` knows by name.
-_OF_MLP = re.compile(r"blocks\.\d+\.mlp\.hook_(in|out)")
+# Hooks that `ActivationExtractor` knows by name in every model that has them.
+_BY_NAME = re.compile(r"blocks\.\d+\.(mlp\.hook_(in|out)|ln2\.hook_normalized)")
 _OTHER_NAMES = {"context_size": "max_length"}
 
 
@@ -171,7 +171,7 @@ def _location(source, location, model):
         return {"site": match[1] + match[2].removesuffix(".output")}
     if module := _module(hook, model):
         return {"site": module}
-    if _OF_MLP.fullmatch(hook):
+    if _BY_NAME.fullmatch(hook):
         return {"site": hook}
     if hook:
         raise ValueError(

@@ -273,6 +273,7 @@ class ImageSource:
         self.extractor = extractor
         self.policy = policy
         self._lengths = {}  # size of an image: number of positions
+        self.is_cropped = False  # whether the processor cut an image to its middle
         for name in ("position_ids", "prepend_bos"):
             if getattr(policy, name):
                 raise ValueError(f"{name}=True, but {type(base).__name__} reads images.")
@@ -301,7 +302,8 @@ class ImageSource:
         )
         names = [f"[REG{i}]" if i else "[CLS]" for i in range(n_special)]
         names += [f"row {i // n_columns}, column {i % n_columns}" for i in range(n_patches)]
-        return ImageReading(self, windows, values, first, size, objects(names))
+        grid = f"{n_rows} x {n_columns}"
+        return ImageReading(self, windows, values, first, size, objects(names), grid)
 
     def trial(self):
         """Return three images of noise to try the model with."""
@@ -338,6 +340,7 @@ class ImageSource:
                 f"height, width) and then passed to the model as it is."
             )
         processor = load_image_processor(self.extractor)
+        self.is_cropped |= bool(getattr(processor, "do_center_crop", False))
         processed = processor([image], input_data_format="channels_last", return_tensors="np")
         return np.asarray(processed["pixel_values"][0])
 
@@ -366,6 +369,7 @@ class ImageReading(NamedTuple):
     first: int  # index in X of the first image
     size: tuple  # of the pixels of each image
     names: np.ndarray  # (n_positions,): names of the positions of an image
+    grid: str  # rows and columns of patches of an image, "14 x 14"
 
     @property
     def n_texts(self):
@@ -390,6 +394,9 @@ class ImageReading(NamedTuple):
         """Return the `TokenTable` of the rows of `windows`, which are patches."""
         position = windows.source[windows.keep]
         nowhere = np.full(len(position), -1)
+        policy = {**policy, "grid": self.grid}
+        if self.source.is_cropped:
+            policy["cropped"] = True  # patches are of the middle of an image
         return TokenTable(
             text=text_of_rows(windows),
             position=position,

@@ -12,8 +12,9 @@ from sksae.language_models.model import interventions_ignored, plain
 
 WHERE = ("all", "last", "generated")
 
-# Arguments that hold the tokens read before: keys and values, or a state.
-_MEMORIES = ("past_key_values", "cache_params", "state")
+# Arguments that hold the tokens read before: keys and values, or a state. transformers 5.24 calls
+# all of them `cache`.
+_MEMORIES = ("cache", "past_key_values", "cache_params", "state")
 
 
 class _Pass(NamedTuple):

@@ -10,11 +10,15 @@ import torch
 from sksae._modes import evaluation, uncompiled
 from sksae._threads import threads_of_process
 from sksae.language_models.model._scopes import is_inherited, scope
+from sksae.language_models.model._torch_dictionary import wide
 
 # Training flags and the forward of a base are changed for a pass: they belong to the model.
 one_pass_at_a_time = threading.RLock()
 
 _this_thread = threading.local()
+
+# Beside 64², no norm's epsilon is seen; its square fits into float16, and it is exact in any dtype.
+_PROBE = 64.0
 
 
 class HookPoint(NamedTuple):
@@ -29,8 +33,9 @@ class HookPoint(NamedTuple):
     ----------
     path : str
         The module.
-    side : {"input", "output"}, default="output"
-        Which tensor of the module.
+    side : {"input", "output", "normalized"}, default="output"
+        Which tensor of the module; "normalized" for what a norm makes before it multiplies by its
+        weights and adds its bias.
     scale : float, default=1.0
         The factor that the model multiplies it with.
     earlier : HookPoint, default=None
@@ -46,7 +51,8 @@ class HookPoint(NamedTuple):
     sign: int = 0
 
     def __str__(self):
-        return f"the {self.side} of the module {self.path!r}"
+        side = "normalized input" if self.side == "normalized" else self.side
+        return f"the {side} of the module {self.path!r}"
 
     def value(self, tensor, earlier):
         """The tensor of this hook point, from the tensors at its module and at `earlier`."""
@@ -176,7 +182,9 @@ def _attach(model, point, change, passes):
     """Register the hook of one module, for passes that belong to a `Scope`; return its handle."""
     module = model.get_submodule(point.path)
     _refuse_scripted(model, point)
-    if point.side == "output":
+    if point.side == "normalized":
+        change = _before_weights(module, point, change)
+    if point.side != "input":
 
         def after(_module, _args, output):
             if not passes.is_here():
@@ -202,6 +210,66 @@ def _attach(model, point, change, passes):
         return args, {**kwargs, "hidden_states": new}
 
     return module.register_forward_pre_hook(before, with_kwargs=True)
+
+
+def _before_weights(module, point, change):
+    """Return the change of a norm's output that `change` of what its weights multiply makes."""
+    parts = []
+
+    def changed(output):
+        x = output.to(wide(output))
+        if not parts:
+            with torch.no_grad():
+                parts.extend(_parts_of_norm(module, point, x))
+        gain, bias = parts
+        new = change(((x - bias) / gain).to(output.dtype))
+        return None if new is None else (new.to(x) * gain + bias).to(output.dtype)
+
+    return changed
+
+
+def _parts_of_norm(module, point, x):
+    """Return weights and bias of a norm, or raise a ValueError if they cannot be taken off."""
+    probe = torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype, device=x.device)[None]
+    # Hooks belong to calls of the module, and not to those of its forward.
+    if not is_norm(module.forward, probe.to(_dtype_of(module, x))):
+        raise ValueError(f"There is no {point}: {type(module).__name__} is no norm.")
+    gain, bias, _ = probed_norm(module.forward, probe.to(_dtype_of(module, x)))
+    if not bool((gain.abs() > 1e-6 * gain.abs().max()).all()):
+        raise ValueError(f"{point} cannot be read: some of its weights are 0.")
+    return gain, bias
+
+
+def _dtype_of(module, x):
+    return next((weight.dtype for weight in module.parameters()), x.dtype)
+
+
+def is_norm(function, x):
+    """Whether a function maps `x` and twice `x` to the same."""
+    once, twice = function(x), function(x + x)
+    # A norm takes the scale away, a linear module doubles.
+    return once.shape == x.shape and bool((twice - once).norm() < 0.1 * once.norm())
+
+
+def probed_norm(norm, stream):
+    """Return ``(gain, bias, centred)`` of a norm, measured on three vectors."""
+    width = stream.shape[-1]
+    pattern = torch.ones(width, dtype=wide(stream), device=stream.device)
+    if norm is None:
+        return pattern, torch.zeros_like(pattern), False
+    constant = _PROBE * pattern
+    # Of mean zero, so that a LayerNorm takes nothing off, and zero nowhere.
+    pattern[1::2] = -1
+    if width % 2:
+        # Of an odd number of entries, the last three have mean zero.
+        pattern[-3:] = torch.tensor([1.0, 1.0, -2.0])
+    probes = torch.stack([torch.zeros_like(pattern), _PROBE * pattern, constant])
+    # What the norm makes of zero is its bias.
+    bias, swung, flat = norm(probes[None].to(stream.dtype))[0].to(pattern)
+    # Of a probe with root mean square p the norm makes gain * probe / p + bias.
+    gain = (swung - bias) * pattern.square().mean().sqrt() / pattern
+    # A LayerNorm makes its bias of a constant, an RMSNorm its gain and bias.
+    return gain, bias, bool((flat - bias).norm() < 0.5 * gain.norm())
 
 
 def _refuse_scripted(model, point):

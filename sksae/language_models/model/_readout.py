@@ -9,7 +9,9 @@ from torch import nn
 
 from sksae._modes import own_modes
 from sksae.language_models.model._hooks import (
+    is_norm,
     own_pass,
+    probed_norm,
     visiting,
     without_cache,
     without_interventions,
@@ -20,8 +22,6 @@ from sksae.language_models.model._site_checks import short_inputs
 from sksae.language_models.model._sites import base_of, find_blocks, input_device, text_config
 from sksae.language_models.model._torch_dictionary import wide
 
-# Beside 64², no norm's epsilon is seen; its square fits into float16, and it is exact in any dtype.
-_PROBE = 64.0
 _ROWS_AT_A_TIME = 64
 
 _passed = weakref.WeakSet()
@@ -140,13 +140,13 @@ def find_readout(model):
         stream, calls, read, raw, logits = _watched(model)
         chain, end = _chain(stream, calls)
         factor, softcap = _bending(model, raw, logits)
-        norm = chain.pop(0) if chain and _is_norm(chain[0], stream) else None
+        norm = chain.pop(0) if chain and is_norm(chain[0], stream) else None
         before = _ratio(read, end)
         if before is None:
             raise ValueError(_unknown(model, "its unembedding does not read the final norm"))
         if before != 1:
             chain.append(lambda v: before * v)  # a factor between the norm and the unembedding
-        gain, bias, centred = _probed(norm, stream)
+        gain, bias, centred = probed_norm(norm, stream)
         readout = Readout(
             norm=norm,
             tail=tuple(chain),
@@ -242,34 +242,6 @@ def _ratio(x, y):
         return 1.0
     ratio = float((x * y).sum() / (y * y).sum())  # least squares
     return ratio if _close(ratio * y, x) else None
-
-
-def _is_norm(module, x):
-    """Whether `module` maps `x` and twice `x` to the same."""
-    once, twice = module(x), module(x + x)
-    # A norm takes the scale away, a linear module doubles.
-    return once.shape == x.shape and bool((twice - once).norm() < 0.1 * once.norm())
-
-
-def _probed(norm, stream):
-    """Return ``(gain, bias, centred)`` of a norm, measured on three vectors."""
-    width = stream.shape[-1]
-    pattern = torch.ones(width, dtype=wide(stream), device=stream.device)
-    if norm is None:
-        return pattern, torch.zeros_like(pattern), False
-    constant = _PROBE * pattern
-    # Of mean zero, so that a LayerNorm takes nothing off, and zero nowhere.
-    pattern[1::2] = -1
-    if width % 2:
-        # Of an odd number of entries, the last three have mean zero.
-        pattern[-3:] = torch.tensor([1.0, 1.0, -2.0])
-    probes = torch.stack([torch.zeros_like(pattern), _PROBE * pattern, constant])
-    # What the norm makes of zero is its bias.
-    bias, swung, flat = norm(probes[None].to(stream.dtype))[0].to(pattern)
-    # Of a probe with root mean square p the norm makes gain * probe / p + bias.
-    gain = (swung - bias) * pattern.square().mean().sqrt() / pattern
-    # A LayerNorm makes its bias of a constant, an RMSNorm its gain and bias.
-    return gain, bias, bool((flat - bias).norm() < 0.5 * gain.norm())
 
 
 def _close(x, y):

@@ -22,6 +22,11 @@ SITES = (*IN_BLOCKS, "embeddings")
 
 # Hooks of TransformerLens that are a side of a module: its path in a block, whichever is there.
 _POINTS = {
+    "ln2.hook_normalized": (
+        "pre_feedforward_layernorm.normalized",
+        "ln_2.normalized",
+        "post_attention_layernorm.normalized",
+    ),
     "mlp.hook_in": ("mlp.input",),
     "mlp.hook_out": ("mlp",),
     "mlp.hook_post": ("mlp.act", "mlp.down_proj.input"),
@@ -64,7 +69,8 @@ def find_hook_point(model, layer, site):
         module paths.
     site : str
         One of `SITES`, or the path of a module whose output is wanted, or its input if the path is
-        followed by ``".input"``, or the name of a hook of TransformerLens, which has its layer.
+        followed by ``".input"``, or of a norm what its weights multiply, if it is followed by
+        ``".normalized"``, or the name of a hook of TransformerLens, which has its layer.
 
     Returns
     -------
@@ -277,7 +283,7 @@ def _module_of_hook(base, hook, paths):
         blocks = find_blocks(base)
         block = f"{blocks}.{_check_layer(base, blocks, layer)}"
         for path in _POINTS[point]:
-            if f"{block}.{path.removesuffix('.input')}" in paths:
+            if f"{block}.{_split_side(path)[0]}" in paths and _is_read(base, path):
                 return f"{block}.{path}"
     hooks = ", ".join([*(f"hook_{site}" for site in IN_BLOCKS), *_POINTS])
     raise ValueError(
@@ -287,16 +293,31 @@ def _module_of_hook(base, hook, paths):
     )
 
 
+def _split_side(site):
+    """Return the path of a module, and the side of it that is meant."""
+    for side in ("input", "normalized"):
+        if site.endswith(f".{side}"):
+            return site.removesuffix(f".{side}"), side
+    return site, "output"
+
+
+def _is_read(base, path):
+    """Whether a norm that a hook's name leads to is the one in front of the MLP."""
+    module, side = _split_side(path)
+    family = family_of(text_config(base))
+    return side != "normalized" or (family is not None and family.middle == module)
+
+
 def _path(base, site):
     """Return a side of the module at a path, written with or without the head's prefix."""
     paths = {path for path, _ in base.named_modules() if path}
     if point_of_hook(site) and site not in paths:
         site = _module_of_hook(base, site, paths)
-    module = site.removesuffix(".input")
+    module, side = _split_side(site)
     relative = module.removeprefix(f"{getattr(base, 'base_model_prefix', '')}.")
     for path in (module, relative):
         if path in paths:
-            return HookPoint(path, "output" if module == site else "input")
+            return HookPoint(path, side)
     near = difflib.get_close_matches(site, [*SITES, *sorted(paths)], n=3)
     raise ValueError(
         f"site={site!r} is neither one of {', '.join(SITES)} nor a module of "

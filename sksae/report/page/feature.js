@@ -36,7 +36,8 @@ async function showFeature(feature) {
   if (route.feature !== feature) return undefined;  // another was opened while this one was read
   return view.replaceChildren(make("article", { class: "feature" },
     headingOf(line), doubtOf(line), statementOf(feature), scoresOf(details), figuresOf(line, details), warningsOf(line),
-    effectsOf(details), examplesIn(line, details), relatedTo(details)));
+    onImages() ? [examplesIn(line, details), effectsOf(details)] : [effectsOf(details), examplesIn(line, details)],
+    relatedTo(details)));
 }
 
 function message(title, text) {
@@ -52,7 +53,7 @@ function headingOf(line) {
     }, sign);
   };
   const said = line.label ? make("bdi", null, line.label)
-    : line.tokens.length ? line.tokens.slice(0, 4).map(chip) : make("span", { class: "soft" }, "never fires");
+    : line.tokens.length ? sampleOf(line) : make("span", { class: "soft" }, "never fires");
   return make("header", { class: "heading" },
     make("p", { class: "over" }, make("span", null, `Feature ${line.feature}`),
       make("span", { class: "steps" }, step(-1, "←", "Previous feature"), step(1, "→", "Next feature"))),
@@ -104,12 +105,12 @@ function scoreNote({ value, low, high, baselines, n, n_failed: failed, note, qua
 function figuresOf(line, details) {
   const figures = [
     [percent(line.density), `of rows (${count(details.active)})`],
-    [count(details.texts), details.texts === 1 ? "text" : "texts"],
-    [count(details.unique), "different contexts"],
+    [count(details.texts), (onImages() ? "image" : "text") + (details.texts === 1 ? "" : "s")],
+    !onImages() && [count(details.unique), "different contexts"],
     [short(line.largest), "strongest activation"],
     [short(details.mean), "mean when it fires"],
   ];
-  return make("ul", { class: "figures" }, figures.map(([value, name]) => make("li", null, make("b", null, value), " ", name)));
+  return make("ul", { class: "figures" }, figures.filter(Boolean).map(([value, name]) => make("li", null, make("b", null, value), " ", name)));
 }
 
 function warningsOf(line) {
@@ -133,7 +134,7 @@ function effectsOf(details) {
   const digits = effect < 0.1 ? short : number => number.toFixed(effect < 10 ? 2 : 1);
   const signed = value => `${value > 0 ? "+" : value < 0 ? "−" : ""}${digits(Math.abs(value))}`;
   return make("div", { class: "panels" },
-    tokenBars("Fires on", "share of all its activation", tokens, Math.max(...tokens.map(t => t[1]), 1e-30), percent, "warm"),
+    tokenBars(onImages() && nPatches() > 1 ? "Where it fires" : "Fires on", "share of all its activation", onImages() && nPatches() === 1 && tokens.every(([token]) => /^\d+$/.test(token)) ? [] : tokens, Math.max(...tokens.map(t => t[1]), 1e-30), percent, "warm"),
     counts.length > 0 && make("section", null, make("h2", null, "How strongly"), make("p", { class: "soft" }, "rows by activation, without those where it is silent"), activationFigure(details, 150),
       make("p", { class: "soft caption" }, "how often, among all features"), densityFigure({ height: 110, mine: index.columns.density[placeOf.get(details.feature)] })),
     tokenBars("Makes likelier", "next tokens whose logits its direction raises", promoted, effect, signed, "up"),
@@ -151,17 +152,18 @@ function examplesIn(line, details) {
       make("h3", null, title, " ", make("span", { class: "soft" }, hint)),
       make("ol", null, group.examples.map(example => exampleLine(example, line.largest))));
   });
-  const all = make("button", { type: "button", class: "chip", "aria-pressed": "false", onclick: () => {
+  const all = onImages() ? overlayButton() : make("button", { type: "button", class: "chip", "aria-pressed": "false", onclick: () => {
     const whole = all.getAttribute("aria-pressed") !== "true";
     all.setAttribute("aria-pressed", String(whole));
     for (const example of document.querySelectorAll(".example")) setExpanded(example, whole);
   } }, "whole windows");
   return make("section", { class: "examples" }, make("div", { class: "title-line" }, make("h2", null, "Examples"),
-    make("span", { class: "legend soft", "aria-hidden": "true" }, "weak", make("i"), "strong"), all), groups);
+    !(onImages() && nPatches() === 1) && make("span", { class: onImages() ? "legend soft light" : "legend soft", "aria-hidden": "true" }, onImages() ? "silent" : "weak", make("i"), "strong"), all), groups);
 }
 
 function groupTitle(group, part, quantiles) {
-  if (group.kind === "strongest") return ["Strongest", "one a text, all different"];
+  if (group.kind === "strongest") return ["Strongest", onImages() ? nPatches() > 1 && "one patch per image" : "one a text, all different"];
+  if (group.kind === "silent" && onImages()) return ["Silent", "images in which it fires nowhere"];
   if (group.kind === "silent") return ["Silent", "the token it fires on most is there, but it does not fire"];
   const names = { 1: "Strong", [quantiles]: "Weak", [(quantiles + 1) / 2]: "Middling" };
   const range = `${short(group.low, 2)} to ${short(group.high, 2)}`;
@@ -186,6 +188,6 @@ function relatedTo(details) {
 function featureLink(feature) {
   if (!placeOf.has(feature)) return make("span", { class: "soft" }, `${feature} (not on this page)`);
   const line = lineOf(feature);
-  const said = line.label ? make("bdi", { class: "meaning" }, line.label) : line.tokens.slice(0, 3).map(chip);
+  const said = line.label ? make("bdi", { class: "meaning" }, line.label) : sampleOf(line, 3);
   return make("a", { href: `#feature/${feature}` }, make("span", { class: "number" }, String(feature)), " ", said);
 }

@@ -9,7 +9,7 @@ const COLUMNS = [
   { name: "score", title: "score", first: true, hint: "score of the explanation" },
 ];
 const byId = id => document.getElementById(id);
-const rowHeight = () => index.labelled ? 56 : 38;
+const rowHeight = () => index.labelled ? 56 : onImages() ? 46 : 38;
 
 function prepareList() {
   const { label: labels, tokens, feature } = index.columns;
@@ -122,7 +122,7 @@ function listRow(at, height) {
   const hit = searching.hits.get(list.order[at]);
   const tokens = hit
     ? make("bdi", { class: "snippet" }, hit[0], make("b", null, hit[1]), hit[2])
-    : make("span", { class: "tokens" }, line.tokens.slice(0, 4).map(chip));
+    : make("span", { class: "tokens" }, sampleOf(line, 6));
   const flags = line.flags.map(flag => make("span", { class: "flag" }, index.flags[flag]));
   const named = line.label
     ? [make("bdi", { class: "meaning", title: line.label }, line.label), make("span", { class: "second" }, flags, tokens)]

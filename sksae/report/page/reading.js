@@ -7,6 +7,9 @@ const lineOfText = new Map();  // from the number of a text to its place among t
 const parts = new Map();       // from the number of a part to the promise of its features
 const awaited = new Map();     // from the name of a part beside the page to what takes its text
 
+const onImages = () => Boolean(index.image_grid);  // whether rows are images or patches of them
+const nPatches = () => index.image_grid[0] * index.image_grid[1];
+
 function bytesOf(base64) {
   const characters = atob(base64);
   const bytes = new Uint8Array(characters.length);
@@ -48,7 +51,7 @@ function readNumber(bytes, cursor) {
   return number;
 }
 
-/* Numbers of words; then one byte of activation for each of them. */
+/* Numbers of words; then one byte of activation for each of them, and for each patch of an image. */
 async function readPart(base64) {
   const [part, rest] = await unpack(base64);
   const windows = part.features.flatMap(f => f.groups.flatMap(g => g.examples));
@@ -56,9 +59,10 @@ async function readPart(base64) {
   const tokens = windows.map(([length]) =>
     Array.from({ length }, () => part.words[readNumber(rest, cursor)]));
   windows.forEach((example, i) => {
-    const [length, peak, cut, activation, text] = example;
+    const [length, peak, cut, activation, text, patch, known] = example;
     const levels = rest.subarray(cursor.at, cursor.at += length);
-    examplesOf.set(example, { tokens: tokens[i], levels, peak, cut, activation, text });
+    const heat = onImages() ? rest.subarray(cursor.at, cursor.at += nPatches()) : null;
+    examplesOf.set(example, { tokens: tokens[i], levels, peak, cut, activation, text, patch, known, heat });
   });
   const words = pairs => pairs.map(([number, value]) => [part.words[number], value]);
   for (const feature of part.features) {

@@ -7,7 +7,9 @@ async function showStart() {
     make("h1", { tabindex: "-1" }, index.title),
     make("p", { class: "lead" }, `A sparse autoencoder took ${plural(index.n_rows, "row")} of activations apart into ` +
       `${plural(index.n_components, "feature")}.${some} Each is a direction that only some rows use; what it ` +
-      "stands for shows in the texts it fires on. The stronger the colour, the stronger it fires."),
+      `stands for shows in the ${onImages() ? "images" : "texts"} it fires on. The ` +
+      (onImages() && nPatches() > 1 ? "lighter a patch, the stronger it fires." : onImages() ? "strongest come first."
+        : "stronger the colour, the stronger it fires.")),
     survivingStatements(),
     make("div", { id: "starters" }),
     make("div", { class: "panels wide" },
@@ -36,10 +38,10 @@ async function fillStarters(box) {
     }
     if (!cards.isConnected) return;
     const line = lineOf(feature);
-    const shown = details.groups[0].examples.slice(0, 2).map(example => exampleLine(example, line.largest));
+    const shown = details.groups[0].examples.slice(0, onImages() ? 4 : 2).map(example => exampleLine(example, line.largest));
     cards.append(make("a", { class: "card", href: `#feature/${feature}` },
       make("span", { class: "card-head" }, make("span", { class: "number" }, String(feature)),
-        line.label ? make("bdi", { class: "meaning" }, line.label) : line.tokens.slice(0, 3).map(chip)),
+        line.label ? make("bdi", { class: "meaning" }, line.label) : !onImages() && line.tokens.slice(0, 3).map(chip)),
       make("ol", null, shown)));
   }
 }

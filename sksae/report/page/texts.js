@@ -24,6 +24,7 @@ const chip = token => make("bdi", { class: "token" }, signs(token));
 
 /* One example: its activation, and the text coloured by how strongly each piece fires. */
 function exampleLine(example, largest) {
+  if (example.heat) return imageLine(example, largest);
   const { tokens, levels, peak, cut } = example;
   const low = Math.max(0, peak - BEFORE), high = Math.min(tokens.length, peak + AFTER + 1);
   const far = i => i < low || i >= high;

@@ -3,7 +3,12 @@ import time
 
 import pytest
 
-from sksae.interpret.explanation._client_calls import ask, check_client, warn_of_failures
+from sksae.interpret.explanation._client_calls import (
+    NotAskedError,
+    ask,
+    check_client,
+    warn_of_failures,
+)
 from tests.cases import each_case
 
 
@@ -81,6 +86,9 @@ def test_progress_is_shown_on_one_line(capsys):
 def test_some_failures_are_a_warning():
     with pytest.warns(UserWarning, match="1 of 2 questions got no answer and count as failed"):
         warn_of_failures(["a", ValueError("b")], stacklevel=1)
+    # The first may wait while others fail.
+    with pytest.raises(RuntimeError, match="None of 2 questions got an answer; KeyError: 'gone'"):
+        warn_of_failures([NotAskedError("late"), KeyError("gone")], stacklevel=1)
     warn_of_failures(["a"], stacklevel=1)
 
 

@@ -244,7 +244,9 @@ def test_negatives_hold_the_token_where_the_feature_is_silent(atlas):
     client = Recording()
     client.answer = lambda system, user: "[]"
     with pytest.warns(UserWarning, match="could not be read"):
-        score_explanations(atlas, {0: "tea"}, client, methods="detection", baselines=False)
+        score_explanations(
+            atlas, {0: "tea"}, client, methods="detection", baselines=False, max_concurrency=1
+        )
     lines = [line for m in client.asked for line in lines_of(m[1]["content"])]
     _, side = split_examples(atlas.feature(0))
     lexical = {prompts.line_of(e) for e in side.silent["lexical"]}

@@ -328,7 +328,7 @@ def test_the_mean_baseline_is_the_mean_of_the_background(models, go, bpe):
     assert set(active) <= set(features.feature)
     found = dict(zip(features.feature[order], features.baseline_activation[order], strict=True))
     np.testing.assert_allclose([found[j] for j in active], codes[active], rtol=1e-5)
-    assert table.completeness["1.resid_post"] == pytest.approx(1, abs=0.02)
+    assert table.completeness["1.resid_post"] == pytest.approx(1, abs=0.03)
     # The whole site at its baseline: every position but the first has the mean activation.
     mean = torch.from_numpy(extractor.transform(texts).mean(0, dtype=np.float64))
     point = find_hook_point(model, 1, "resid_post")

@@ -105,7 +105,7 @@ def by_hand(kind, model, transcoders, graph):
         gradients = torch.autograd.grad(value, leaves, retain_graph=True, materialize_grads=True)
         for source in np.flatnonzero(graph.kind != "logit"):
             gradient = gradients[int(graph.layer[source]) + 1][int(graph.position[source])]
-            adjacency[target, source] = float(gradient @ vectors[source])
+            adjacency[target, source] = float((gradient @ vectors[source]).detach())
     return adjacency
 
 

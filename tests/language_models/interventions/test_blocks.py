@@ -298,6 +298,7 @@ def test_the_stance_of_the_compiler_is_put_back(lm, topk):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")  # from torch 2.14 on
 def test_scripted_modules_are_refused(topk):
     model = build("gpt2")
     model.h[1].mlp = torch.jit.trace(model.h[1].mlp, torch.zeros(1, 2, 16))

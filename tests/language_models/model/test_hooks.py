@@ -267,6 +267,7 @@ def test_passes_of_other_threads_are_not_visited():
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")  # from torch 2.14 on
 def test_scripted_code_is_refused():
     model = Steps()
     model.steps[0] = torch.jit.trace(model.steps[0], torch.zeros(2))

@@ -21,6 +21,7 @@ from sksae.language_models.model import (
     find_hook_point,
     short_inputs,
     split_site,
+    visiting,
 )
 from tests.cases import each_case
 from tests.language_models.families import HEADLESS, IMAGES, KINDS, MASKED, PARALLEL, POST_NORM
@@ -303,6 +304,53 @@ def test_hooks_of_transformer_lens_are_what_the_last_weights_of_a_part_read(tiny
         found = capture(base, points, short_inputs(base))
         with torch.no_grad():
             assert_close(base.get_submodule(path)(found["hook"]), found["made"])
+
+
+def test_what_the_weights_of_a_norm_multiply(tiny):
+    """By the formulas of LayerNorm and RMSNorm, and changed, by the product with the weights."""
+    norms = {
+        "gpt2": "h.1.ln_2",
+        "llama": "layers.1.post_attention_layernorm",
+        "gemma2": "layers.1.pre_feedforward_layernorm",
+    }
+    for kind, path in norms.items():
+        base = tiny(kind)
+        norm = base.get_submodule(path)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for weight in norm.parameters():  # fresh weights are ones and zeros
+                weight.copy_(torch.rand(weight.shape, generator=generator) + 0.5)
+        hook = find_hook_point(base, None, "blocks.1.ln2.hook_normalized")
+        assert hook == HookPoint(path, "normalized")
+        assert hook == find_hook_point(base, None, f"{path}.normalized")
+        read, made = HookPoint(path, "input"), HookPoint(path)
+        points = {"hook": hook, "read": read, "made": made}
+        found = capture(base, points, short_inputs(base))
+        x = found["read"] - found["read"].mean(-1, keepdim=True) * (kind == "gpt2")
+        eps = 1e-5 if kind == "gpt2" else 1e-6
+        assert_close(found["hook"], x * (x.square().mean(-1, keepdim=True) + eps).rsqrt())
+        gain = found["made"] - (norm.bias if kind == "gpt2" else 0)
+        gain = (gain / found["hook"]).mean((0, 1))
+        changed = []
+        visits = [(hook, lambda x: x + 1), (made, changed.append)]
+        with visiting(base, visits), torch.no_grad():
+            base(**short_inputs(base))
+        assert_close(changed[0], found["made"] + gain, rtol=1e-3, atol=1e-4)
+
+
+def test_what_no_norm_reads_is_refused(tiny):
+    """OLMo 2 has norms behind its parts only."""
+    with pytest.raises(ValueError, match=r"The hook 'blocks\.1\.ln2\.hook_normalized' of Tr"):
+        find_hook_point(tiny("olmo2"), None, "blocks.1.ln2.hook_normalized")
+    base = tiny("gpt2")
+    point = find_hook_point(base, None, "h.1.mlp.normalized")
+    with pytest.raises(ValueError, match="GPT2MLP is no norm"):
+        capture(base, {"x": point}, short_inputs(base))
+    with torch.no_grad():
+        base.get_submodule("h.1.ln_2").weight[0] = 0
+    point = find_hook_point(base, None, "h.1.ln_2.normalized")
+    with pytest.raises(ValueError, match="some of its weights are 0"):
+        capture(base, {"x": point}, short_inputs(base))
 
 
 def test_whatever_takes_a_site_takes_the_name_of_a_hook(tiny, bpe):
