@@ -246,7 +246,7 @@ def test_rows_with_labels_are_shown_by_their_labels():
 def reading():
     """The packaged model, an autoencoder, some texts."""
     extractor = ActivationExtractor(TINY_LM_PATH, layer=3)
-    texts = load_corpus().data[:15]
+    texts = [text[:400] for text in load_corpus().data[:15]]
     X = extractor.transform(texts)
     return extractor, TopKSAE(96, k=6, max_iter=4, random_state=0).fit(X), texts
 
