@@ -27,6 +27,7 @@ import sklearn
 import torch
 
 from sksae.datasets import _corpus
+from tests.cases import tries
 from tests.estimators import REPRESENTATIVES, SAES, instances, name_of
 
 PASSES = 5
@@ -35,6 +36,7 @@ PASSES = 5
 # How fast a machine is decides over no test.
 hypothesis.settings.register_profile(
     "sksae",
+    max_examples=tries(100),
     database=None,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],

@@ -29,7 +29,7 @@ from sksae.formats import (
     write_saelens,
     write_sparsify,
 )
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.estimators import arrays_of, wide
 from tests.formats.golden_files import (
     FORMULAS,
@@ -201,7 +201,7 @@ def test_what_is_no_fitted_autoencoder_is_refused(write, X, tmp_path):
 sizes = st.integers(1, 6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(n=sizes, d=sizes, seed=st.integers(0, 2**32 - 1), dtype=st.sampled_from(["f4", "f8"]))
 def test_weights_of_any_shape_survive(tmp_path_factory, n, d, seed, dtype):
     """Also a decoder of any norm, and one row or one column."""

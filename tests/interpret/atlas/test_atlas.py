@@ -12,7 +12,7 @@ from sksae import ActivationExtractor, TopKSAE
 from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.interpret import FeatureAtlas, max_activating_examples
 from sksae.interpret.atlas import _blocks
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 
 def random_codes(seed, n_rows=600, width=12, density=0.1):
@@ -149,7 +149,7 @@ def test_what_fires_together_is_counted(codes, table):
                 assert i not in found
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=tries(15), deadline=None)
 @given(seed=st.integers(0, 10**6), size=st.integers(20, 400))
 def test_the_result_does_not_depend_on_how_rows_are_cut(seed, size):
     codes, table = random_codes(seed, 300), random_table(seed + 1, 300, n_strings=6)

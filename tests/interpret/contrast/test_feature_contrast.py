@@ -24,7 +24,7 @@ from sksae import ActivationExtractor, SAEVectorizer, TopKSAE
 from sksae.datasets import TINY_LM_PATH, load_corpus
 from sksae.interpret import Explanation, FeatureContrast, auroc, log_odds_z, welch_t
 from sksae.interpret.contrast._statistics import exchange_skewness, exchange_z, skewed_pvalues
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 SCORES = ["log_odds", "welch_t", "auroc", "mean_difference", "specificity"]
 BEYOND = [
@@ -628,7 +628,7 @@ VALUES = st.sampled_from([-2.0, -1.0, 0.0, 0.0, 0.0, 0.5, 1.0, 3.0])
 TABLES = arrays(np.float64, st.tuples(st.integers(6, 12), st.integers(1, 4)), elements=VALUES)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 @given(TABLES, st.integers(2, 4), st.randoms(use_true_random=False))
 def test_scores_know_neither_the_order_of_rows_nor_the_container(X, n_pos, random):
     y = np.arange(len(X)) < n_pos
@@ -644,7 +644,7 @@ def test_scores_know_neither_the_order_of_rows_nor_the_container(X, n_pos, rando
             np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 @given(TABLES, st.integers(2, 4))
 def test_swapped_labels_turn_the_signs(X, n_pos):
     y = np.arange(len(X)) < n_pos
@@ -656,7 +656,7 @@ def test_swapped_labels_turn_the_signs(X, n_pos):
         np.testing.assert_allclose(score(X, y)[0], score(X, ~y)[0], atol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 @given(TABLES, st.integers(2, 4))
 def test_auroc_is_the_share_of_pairs_in_order(X, n_pos):
     y = np.arange(len(X)) < n_pos
