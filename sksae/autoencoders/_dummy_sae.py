@@ -86,7 +86,7 @@ class DummySAE(TopKSAE):
     betas : tuple of two floats, default=(0.9, 0.99)
         Adam's decay rates of the running mean and the running square.
     max_grad_norm : float, default=1.0
-        Bound on the norm of the whole gradient. None does not clip.
+        Bound on the norm of the gradient of what is trained. None does not clip.
     normalize : {"rms", "anthropic", "unit", None}, default="rms"
         Internal unit of training; fitted attributes and codes are in the unit of X whatever it
         is. "rms" centres and scales to a mean squared norm of `n_features_in_`, "anthropic"

@@ -1,7 +1,7 @@
 """`Fit`: one fit of an estimator, from rows to fitted attributes."""
 
 import math
-from functools import partial
+from functools import cached_property, partial
 from numbers import Real
 
 import numpy as np
@@ -419,11 +419,15 @@ class Fit:
         l0 : float
             Non-zero codes per row.
         """
+        weights = self.run.weights
+        return self._sample.explained_variance(weights), self._sample.l0(weights)
+
+    @cached_property
+    def _sample(self):
+        """The rows of `measures`, made where it is first called: at most `_SAMPLE` in memory."""
         rows = self._batches(self._row_numbers, rows_at_once(self.n_components)).thinned(_SAMPLE)
         # An engine of its own, so that looking changes no later step.
-        measured = HeldOut(self._engine(), rows.normalize(self.normalization))
-        weights = self.run.weights
-        return measured.explained_variance(weights), measured.l0(weights)
+        return HeldOut(self._engine(), rows.normalize(self.normalization))
 
     def _state(self):
         """Everything that the next call of `partial_fit` depends on, as numpy."""

@@ -13,7 +13,10 @@ from sksae.formats._publishing import push_to_hub, save_card
 from sksae.formats._reading import read
 from sksae.formats._row_normalizer import RowNormalizer
 from sksae.formats._saelens import read_saelens, write_saelens
-from sksae.formats._sentence_transformers import read_sentence_transformers
+from sksae.formats._sentence_transformers import (
+    read_sentence_transformers,
+    write_sentence_transformers,
+)
 from sksae.formats._sksae import load
 from sksae.formats._sparsify import read_sparsify, write_sparsify
 from sksae.formats._torch_files import read_goodfire, read_openai, read_qwen_scope
@@ -49,6 +52,7 @@ __all__ = [
     "write_gemma_scope",
     "write_neuronpedia",
     "write_saelens",
+    "write_sentence_transformers",
     "write_sparsify",
 ]
 

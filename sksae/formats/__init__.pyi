@@ -42,6 +42,7 @@ __all__ = [
     "write_gemma_scope",
     "write_neuronpedia",
     "write_saelens",
+    "write_sentence_transformers",
     "write_sparsify",
 ]
 
@@ -215,5 +216,7 @@ def write_neuronpedia(
 ) -> Path: ...
 
 def write_saelens(path: str | Path, sae: Any, *, metadata: dict[Any, Any] | None = ...) -> Path: ...
+
+def write_sentence_transformers(path: str | Path, sae: Any, *, codes_only: bool = ...) -> Path: ...
 
 def write_sparsify(path: str | Path, sae: TopKSAE | Transcoder) -> Path: ...

@@ -116,6 +116,8 @@ class Explanation:
         scores: dict[str, dict[Any, Any]] = ...,
         seen: tuple[Any, ...] = ...,
     ) -> None: ...
+    @property
+    def is_doubted(self) -> bool: ...
 
 class Feature:
     feature: int

@@ -59,13 +59,13 @@ def nearest_atoms(dictionary, other=None, *, absolute=False):
     array([1, 0])
     """
     atoms = unit_rows(dictionary, "dictionary")
-    others = atoms if other is None else unit_rows(other, "other")
+    other_atoms = atoms if other is None else unit_rows(other, "other")
     if other is None and len(atoms) == 1:
         raise ValueError("dictionary has a single atom; there is no other to compare it with.")
-    check_widths(atoms, others, "dictionary", "other")
+    check_widths(atoms, other_atoms, "dictionary", "other")
     similarities, indices = np.empty(len(atoms)), np.empty(len(atoms), dtype=np.intp)
-    for rows in gen_batches(len(atoms), max(1, BLOCK_SIZE // len(others))):
-        cosines = atoms[rows] @ others.T  # (b, m_other)
+    for rows in gen_batches(len(atoms), max(1, BLOCK_SIZE // len(other_atoms))):
+        cosines = atoms[rows] @ other_atoms.T  # (b, m_other)
         if absolute:
             np.abs(cosines, out=cosines)
         if other is None:  # no atom is its own neighbour
@@ -232,9 +232,9 @@ def matched_cosines(dictionary, other, *, absolute=False):
     >>> matched_cosines([[1, 0], [0, 2]], [[0, 1], [3, 0]])
     array([1., 1.])
     """
-    atoms, others = unit_rows(dictionary, "dictionary"), unit_rows(other, "other")
-    check_widths(atoms, others, "dictionary", "other")
-    cosines = atoms @ others.T  # (m, m_other)
+    atoms, other_atoms = unit_rows(dictionary, "dictionary"), unit_rows(other, "other")
+    check_widths(atoms, other_atoms, "dictionary", "other")
+    cosines = atoms @ other_atoms.T  # (m, m_other)
     cosines = np.abs(cosines) if absolute else cosines
     # The Hungarian method.
     return cosines[linear_sum_assignment(cosines, maximize=True)]

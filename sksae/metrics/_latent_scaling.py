@@ -91,10 +91,10 @@ class LatentScaling:
             ``"shared"``, ``"exclusive"``, ``"shrunken"``, ``"decoupled"``, or ``"silent"`` for a
             latent that never fires.
         """
-        others = np.arange(len(self.blocks)) != self.norms.argmax(1)[:, None]
+        is_weaker = np.arange(len(self.blocks)) != self.norms.argmax(1)[:, None]
 
         def most(ratios):
-            return np.where(others, ratios, -np.inf).max(1)
+            return np.where(is_weaker, ratios, -np.inf).max(1)
 
         strongest = self.norms.max(1)
         with np.errstate(invalid="ignore"):
@@ -251,13 +251,13 @@ def _ratios(chunks, parts, strongest):
             sums += np.einsum("mbw,mw->mb", by_latent, directions)
         squares += np.bincount(codes.indices, codes.data**2, minlength=m)
         n_active += np.bincount(codes.indices, minlength=m)
-    own = np.einsum("mbw,mw->mb", parts, directions)  # <d_b, d>
+    overlap = np.einsum("mbw,mw->mb", parts, directions)  # <d_b, d>
     norms = np.linalg.norm(parts, axis=2)
-    cosine = own / (norms * norms.max(1, keepdims=True)).clip(min=_NO_SCALE)
+    cosine = overlap / (norms * norms.max(1, keepdims=True)).clip(min=_NO_SCALE)
     with np.errstate(invalid="ignore", divide="ignore"):
         # An error leaves out what the latent itself adds to the block, f d_b. The betas are these
         # over <d, d>, which the ratios do not need.
-        betas = of_error / squares[:, None] + own, of_reconstruction / squares[:, None]
+        betas = of_error / squares[:, None] + overlap, of_reconstruction / squares[:, None]
         error, reconstruction = (
             beta / np.abs(beta[np.arange(m), strongest, None]).clip(min=_NO_SCALE) for beta in betas
         )

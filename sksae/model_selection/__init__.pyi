@@ -135,5 +135,6 @@ def sparse_probing(
     cv: Any = ...,
     scoring: str | Callable[..., Any] | None = ...,
     baseline: Any = ...,
+    n_draws: int = ...,
     random_state: int | random.RandomState | None = ...,
 ) -> ScoreTable: ...

@@ -322,9 +322,9 @@ def feature_stability(estimator, X, *, n_seeds=3, threshold=0.9, random_state=No
         seeds.add(int(rng.randint(np.iinfo(np.int32).max)))
     seeds = sorted(seeds)
     estimators = [clone(estimator).set_params(**dict.fromkeys(names, s)).fit(X) for s in seeds]
-    first, *others = (_components(fitted) for fitted in estimators)
+    reference, *refitted = (_components(fitted) for fitted in estimators)
     # (n_seeds - 1, n_components)
-    cosines = np.array([matched_cosines(first, other) for other in others])
+    cosines = np.array([matched_cosines(reference, components) for components in refitted])
     return Bunch(
         share=float((cosines >= threshold).mean()),
         cosines=cosines,

@@ -31,6 +31,7 @@ def sparse_probing(
     cv=None,
     scoring=None,
     baseline=None,
+    n_draws=5,
     random_state=None,
 ):
     """Measure how well few latents predict a class, beside what else predicts it.
@@ -59,6 +60,8 @@ def sparse_probing(
         Estimators whose latents are probed in the same way, such as a :class:`~sksae.DummySAE` of
         the same width and `k`. Those that are not fitted yet are cloned, and fitted to X. Those
         without a name have that of their class, with a number where a class occurs again.
+    n_draws : int, default=5
+        Draws of the random latents, so that what they reach is not the luck of one draw.
     random_state : int, RandomState instance or None, default=None
         Draws the random latents.
 
@@ -74,10 +77,12 @@ def sparse_probing(
         k : ndarray of int
             Number of columns that the probe reads.
         mean, std : ndarray of float
-            Mean and sample standard deviation of the score over the splits; NaN for one split.
+            Mean and sample standard deviation of the score over the splits; NaN for one split. Of
+            the random latents, over draws of the mean over splits; NaN for one draw.
         low, high : ndarray of float
             The mean less and plus two standard errors. Splits share rows, so that this interval is
-            too narrow, as all of cross-validation are.
+            too narrow, as all of cross-validation are. Of the random latents, the mean less and
+            plus two standard deviations: what lies above is more than a draw reaches by luck.
 
     Raises
     ------
@@ -88,8 +93,8 @@ def sparse_probing(
 
     Notes
     -----
-    The random latents are one draw, and so is a baseline of random directions: their intervals do
-    not tell how much draws differ. Give several baselines with a `random_state` each.
+    A baseline of random directions is one draw: its interval does not tell how much draws differ.
+    Give several baselines with a `random_state` each.
 
     References
     ----------
@@ -114,36 +119,52 @@ def sparse_probing(
         check_option("k", number, Int(1))
     if type_of_target(y) not in ("binary", "multiclass"):
         raise ValueError("sparse_probing needs classes in y, and got numbers or several columns.")
-    others = _baseline_codes(baseline, X)
+    check_option("n_draws", n_draws, Int(1))
+    baseline_codes = _baseline_codes(baseline, X)
     codes, X = _codes_and_rows(estimator, X)
     splits = list(check_cv(cv, y, classifier=True).split(X, y))
     rng = check_random_state(random_state)
-    drawn = rng.permutation(codes.shape[1])
+    orders = [rng.permutation(codes.shape[1]) for _ in range(n_draws)]
     rows = []
     for number in numbers:
         n_codes, n_columns = min(number, codes.shape[1]), min(number, X.shape[1])
         n_principal = min(n_columns, *(len(train) for train, _ in splits))
+        # Sorted, so that draws of all latents are equal.
+        draws = [codes[:, np.sort(order[:n_codes])] for order in orders]
         rows += [
             _best("latents", codes, number),
             _best("columns", X, number),
             ("principal components", n_principal, _probe(X, PCA(n_principal, random_state=0)), X),
-            ("random latents", n_codes, _probe(codes), codes[:, drawn[:n_codes]]),
-            *(_best(f"latents of {name}", other, number) for name, other in others.items()),
+            ("random latents", n_codes, _probe(codes), draws),
+            *(_best(f"latents of {n}", values, number) for n, values in baseline_codes.items()),
         ]
     rows.append(("all columns", X.shape[1], _probe(X), X))
     options = {"cv": splits, "scoring": scoring}
-    scores = np.array([cross_val_score(probe, values, y, **options) for *_, probe, values in rows])
-    mean = scores.mean(axis=1)
-    std = scores.std(axis=1, ddof=1) if len(splits) > 1 else np.full(len(mean), np.nan)
-    error = std / np.sqrt(len(splits))
+    mean, std, margin = np.transpose([_scored(probe, x, y, options) for *_, probe, x in rows])
     return ScoreTable(
         probe=np.array([name for name, *_ in rows]),
         k=np.array([number for _, number, *_ in rows]),
         mean=mean,
         std=std,
-        low=mean - 2 * error,
-        high=mean + 2 * error,
+        low=mean - margin,
+        high=mean + margin,
     )
+
+
+def _scored(probe, columns, y, options):
+    """Return mean, standard deviation and margin of the score of a probe.
+
+    Of one matrix of columns these are over splits, with two standard errors as the margin; of a
+    list of draws, over the means of the draws, with two standard deviations.
+    """
+    if isinstance(columns, list):
+        scores = np.array([cross_val_score(probe, x, y, **options).mean() for x in columns])
+        n_averaged = 1
+    else:
+        scores = cross_val_score(probe, columns, y, **options)
+        n_averaged = len(scores)
+    std = scores.std(ddof=1) if len(scores) > 1 else np.nan
+    return scores.mean(), std, 2 * std / np.sqrt(n_averaged)
 
 
 def _baseline_codes(baseline, X):

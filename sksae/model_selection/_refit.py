@@ -454,13 +454,13 @@ def choice_report(rule, cv_results):
     chosen = int(rule(cv_results))
     indices = np.array([int(rule(_alone(scores, cv_results))) for scores in splits.values()])
     params = cv_results["params"]
-    others = Counter(indices[indices != chosen].tolist()).most_common(1)
+    second_choice = Counter(indices[indices != chosen].tolist()).most_common(1)
     return Bunch(
         index=chosen,
         params=params[chosen],
         split_indices=indices,
         agreement=float(np.mean(indices == chosen)),
-        runner_up=params[others[0][0]] if others else None,
+        runner_up=params[second_choice[0][0]] if second_choice else None,
         interval=[params[index] for index in np.unique(indices)],
         at_edge=_is_extreme(cv_results.get("mean_test_neg_l0"), chosen),
     )

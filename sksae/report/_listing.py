@@ -7,6 +7,7 @@ import numpy as np
 
 from sksae._coding import as_csr
 from sksae._signs import visible
+from sksae.interpret import Explanation
 from sksae.report._parts import rounded, scores_of
 
 BINS_PER_DECADE = 4
@@ -53,7 +54,7 @@ class Listing:
             "density": rounded(feature.density),
             "largest": rounded(feature.max_activation),
             "score": score["value"],
-            "doubted": int(_is_doubted(score)),
+            "doubted": int(_is_doubted(explanation)),
             "flags": [self.flags.index(flag) for flag in feature.flags],
         }
         if self.pictures is not None:
@@ -90,11 +91,10 @@ class Listing:
         return chosen
 
 
-def _is_doubted(score):
-    """Whether a score with baselines, in the form of `scores_of`, is not clearly above them."""
-    lowest = score.get("low") if score.get("low") is not None else score["value"]
-    baselines = [value for _, value in score.get("baselines", ())]
-    return lowest is not None and bool(baselines) and lowest <= max(baselines)
+def _is_doubted(explanation):
+    """Whether the scores of an explanation, of any class, leave its words in doubt."""
+    scores = getattr(explanation, "scores", None) or {}
+    return Explanation(0, str(explanation), scores=scores).is_doubted
 
 
 def _focus(feature, on_images):

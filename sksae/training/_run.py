@@ -33,7 +33,7 @@ class TrainingRun:
     betas : tuple of float
         Adam's.
     rate_scales : dict of float
-        Multipliers of the learning rate, by weight name.
+        Multipliers of the learning rate, by weight name; 0 freezes a weight.
     unit_norm : tuple of str
         Matrices whose rows keep the norm 1.
     blocks : tuple of int
@@ -69,6 +69,8 @@ class TrainingRun:
         self.engine, self.schedule = engine, schedule
         self.learning_rate, self.betas = learning_rate, betas
         self.rate_scales = rate_scales or {}
+        # Weights of rate 0 are frozen: their gradients are not made, and count in no norm.
+        self._trained = [name for name in self.weights if self.rate_scales.get(name, 1.0) != 0]
         self.unit_norm, self.blocks, self.nonnegative = unit_norm, blocks, nonnegative
         self.max_grad_norm = max_grad_norm
         self.dead_window = dead_window
@@ -145,20 +147,25 @@ class TrainingRun:
 
     def _update(self, gradient, rate):
         """Project, clip, step, renormalise: everything at once if it is small, else in blocks."""
+        if not self._trained:
+            return
         loops = compiled_for(self.weights["components"])
         if loops and self.weights["components"].numel() <= _AT_ONCE and not self.blocks:
             self._update_at_once(loops, gradient, rate)
             return
+        vectors = {name: gradient.vectors[name] for name in self._trained if name not in MATRICES}
         # Clipping needs the norm of the whole gradient before the first row moves: its blocks are
         # kept if they are small, and made twice if not.
         factor, blocks = 1.0, None
         if self.max_grad_norm is not None:
             if self._keeps_blocks():
                 blocks = list(self._blocks(gradient))
-            factor = self._clip_factor(blocks or self._blocks(gradient), gradient.vectors)
+            factor = self._clip_factor(blocks or self._blocks(gradient), vectors)
         # Matrices whose gradient has to be made; the others were updated from sums over entries.
-        by_gradient = [n for n in MATRICES if not self._update_by_sums(n, gradient, factor, rate)]
-        vectors = [(name, slice(None), grad) for name, grad in gradient.vectors.items()]
+        by_gradient = [
+            n for n in self._matrices if not self._update_by_sums(n, gradient, factor, rate)
+        ]
+        vectors = [(name, slice(None), grad) for name, grad in vectors.items()]
         if blocks is None:
             for block in self._blocks(gradient, by_gradient):
                 self._move([block], factor, rate)
@@ -170,11 +177,11 @@ class TrainingRun:
 
     def _update_at_once(self, loops, gradient, rate):
         """Update small weights by one compiled loop."""
-        n_latents, names = len(self.since_fired), list(self.weights)
-        matrices = {name: gradient.rows(name, 0, n_latents) for name in MATRICES}
+        n_latents, names = len(self.since_fired), self._trained
+        matrices = {name: gradient.rows(name, 0, n_latents) for name in self._matrices}
         grads = {**gradient.vectors, **matrices}
         loops.update_at_once(
-            list(self.weights.values()),
+            [self.weights[name] for name in names],
             [grads[name] for name in names],
             [self.moments[name] for name in names],
             learning_rates=[self._rate_of(name, rate) for name in names],
@@ -185,6 +192,10 @@ class TrainingRun:
         )
         for name in self.nonnegative:
             self.weights[name].clamp_(min=0)
+
+    @property
+    def _matrices(self):
+        return [name for name in MATRICES if name in self._trained]
 
     def _rate_of(self, name, rate):
         return self.learning_rate * self.rate_scales.get(name, 1.0) * rate
@@ -204,7 +215,7 @@ class TrainingRun:
             unit_norm=name in self.unit_norm,
         )
 
-    def _blocks(self, gradient, names=MATRICES):
+    def _blocks(self, gradient, names=None):
         """Yield ``(name, rows, gradient)`` of the matrices; of unit norm, along the sphere alone.
 
         Renormalising would only undo a step across it.
@@ -214,7 +225,7 @@ class TrainingRun:
         step = max(1, _BLOCK_ENTRIES // d)
         for start in range(0, m, step):
             rows = slice(start, min(start + step, m))
-            for name in names:
+            for name in self._matrices if names is None else names:
                 grad = gradient.rows(name, rows.start, rows.stop)
                 if name in self.unit_norm:
                     self._project(grad, self.weights[name][rows])

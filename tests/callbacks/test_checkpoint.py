@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from sksae import (
     BatchTopKSAE,
+    DummySAE,
     GatedSAE,
     JumpReLUSAE,
     SparseAutoencoder,
@@ -28,6 +29,10 @@ FITS = [
     SparseAutoencoder(24, target_l0=4, max_iter=6, batch_size=60),
     GatedSAE(24, max_iter=4, batch_size=60, early_stopping=True, n_iter_no_change=2),
     JumpReLUSAE(24, max_iter=50, batch_size=50, dead_window=60),
+    *(
+        DummySAE(24, strategy=strategy, k=3, max_iter=4, batch_size=50)
+        for strategy in ("frozen_decoder", "soft_frozen_decoder", "frozen_encoder")
+    ),
 ]
 QUIET = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

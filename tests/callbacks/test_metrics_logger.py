@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sksae import GatedSAE, TopKSAE, Transcoder
+from sksae.autoencoders import _fit
 from sksae.callbacks import Checkpoint, MetricsLogger
 from sksae.datasets import make_superposition
 from tests.cases import each_case
@@ -77,6 +78,24 @@ def test_a_fit_with_it_ends_in_the_same_bits():
     watched = small().set_callbacks(MetricsLogger(lambda metrics, step: None, every=1)).fit(X)
     assert (plain.components_ == watched.components_).all()
     assert plain.loss_curve_ == watched.loss_curve_
+
+
+def test_the_rows_that_are_measured_are_made_once(monkeypatch):
+    made = []
+
+    class Counted(_fit.HeldOut):
+        def __init__(self, *args):
+            made.append(args)
+            super().__init__(*args)
+
+    monkeypatch.setattr(_fit, "HeldOut", Counted)
+    X, _, _ = make_superposition(5000, 8, 16, random_state=0)
+    lines = []
+    logger = MetricsLogger(lambda metrics, step: lines.append(metrics), every=1)
+    TopKSAE(16, k=2, max_iter=2, batch_size=1000).set_callbacks(logger).fit(X)
+    assert len(lines) == 10
+    ((_, rows),) = made
+    assert rows.n_samples == 2048
 
 
 def test_validation_scores_are_sent_after_every_pass():

@@ -19,7 +19,7 @@ from sksae import (
 )
 from sksae.autoencoders import fitted
 from sksae.datasets import TINY_LM_PATH
-from sksae.formats import from_pretrained, read, read_circuit_tracer, write_circuit_tracer
+from sksae.formats import from_pretrained, load, read, read_circuit_tracer, write_circuit_tracer
 from tests.cases import each_case, tries
 from tests.formats.golden_files import FORMULAS
 
@@ -157,6 +157,29 @@ def test_the_two_sites_of_a_transcoder(tmp_path):
         assert_array_equal(Y, direct)
         single = ActivationExtractor.for_sae(read(path)[1])
         assert_array_equal(single.transform(texts), read_site)
+
+
+def test_a_transcoder_that_was_saved_with_the_extractor_of_both_sites(tmp_path):
+    texts = ["sparse features of texts", "and what a transcoder predicts"]
+    places = (
+        {"site": [(1, "resid_mid"), (1, "mlp_out")]},
+        {"layer": 1, "site": ["resid_mid", "mlp_out"]},
+    )
+    for number, place in enumerate(places):
+        extractor = ActivationExtractor(TINY_LM_PATH, **place)
+        X, Y = extractor.split(extractor.transform(texts)).values()
+        model = Transcoder(TopKSAE(8, k=2, max_iter=1, random_state=0)).fit(X, Y)
+        again = load(model.save(tmp_path / f"{number}.safetensors", extractor=extractor))
+        both = ActivationExtractor.for_sae(again, with_target=True)
+        read_rows, target_rows = both.split(both.transform(texts)).values()
+        assert_array_equal(read_rows, X)
+        assert_array_equal(target_rows, Y)
+        single = ActivationExtractor.for_sae(again)
+        assert (single.layer, single.site) == (1, "resid_mid")
+    three = ActivationExtractor(TINY_LM_PATH, layer=1, site=["resid_mid", "attn_out", "mlp_out"])
+    again = load(model.save(tmp_path / "three.safetensors", extractor=three))
+    with pytest.raises(ValueError, match="saved with an extractor of 3"):
+        ActivationExtractor.for_sae(again)
 
 
 def test_sites_that_are_not_known():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.pipeline import make_pipeline
 
 from sksae import (
     BatchTopKSAE,
@@ -18,6 +19,7 @@ from sksae.formats import (
     write_circuit_tracer,
     write_dictionary_learning,
     write_saelens,
+    write_sentence_transformers,
     write_sparsify,
 )
 from tests.cases import each_case
@@ -55,8 +57,6 @@ def test_saelens(cls, X, tmp_path):
 @pytest.mark.parametrize("method", ["layer_norm", "norm"])
 def test_saelens_that_normalises_rows(method, X, tmp_path):
     sae_lens = pytest.importorskip("sae_lens")
-    from sklearn.pipeline import make_pipeline
-
     X = X.astype(np.float32)
     model = make_pipeline(RowNormalizer(method), wide(TopKSAE, max_iter=3)).fit(X)
     theirs = sae_lens.SAE.load_from_disk(write_saelens(tmp_path, model))
@@ -81,6 +81,21 @@ def test_sparsify(X, tmp_path):
         values, places, _ = theirs.encode(rows)
         codes = torch.zeros(len(X), 64).scatter(1, places, values).numpy()
         assert_same(sae, X, codes, codes @ theirs.W_dec.numpy() + theirs.b_dec.numpy())
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_sentence_transformers(normalize, X, tmp_path):
+    modules = pytest.importorskip("sentence_transformers.sparse_encoder.models")
+    X = X.astype(np.float32)
+    model = wide(TopKSAE, max_iter=3)
+    model = make_pipeline(RowNormalizer(), model).fit(X) if normalize else model.fit(X)
+    sae = model[-1] if normalize else model
+    sae.encoder_coef_ = sae.components_
+    theirs = modules.SparseAutoEncoder.load(str(write_sentence_transformers(tmp_path, model)))
+    with torch.no_grad():
+        outputs = theirs.eval()({"sentence_embedding": torch.from_numpy(X)})
+    codes, rows = outputs["sentence_embedding"], outputs["decoded_embedding_k"]
+    assert_same(model, X, codes.numpy(), rows.numpy())
 
 
 @each_case("cls", CLASSES)

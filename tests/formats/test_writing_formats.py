@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sksae import (
     BatchTopKSAE,
+    DummySAE,
     GatedSAE,
     JumpReLUSAE,
     SparseAutoencoder,
@@ -27,6 +28,7 @@ from sksae.formats import (
     write_dictionary_learning,
     write_gemma_scope,
     write_saelens,
+    write_sentence_transformers,
     write_sparsify,
 )
 from tests.cases import each_case, tries
@@ -44,6 +46,7 @@ WRITERS = {
     "dictionary_learning": write_dictionary_learning,
     "sparsify": write_sparsify,
     "gemma_scope": write_gemma_scope,
+    "sentence_transformers": write_sentence_transformers,
 }
 HAVE_WRITERS = [folder for folder in READ if folder.parent.name in WRITERS]
 
@@ -173,6 +176,8 @@ def test_where_it_is_from_goes_along(X, tmp_path):
         (write_sparsify, SparseAutoencoder, "made by a ReLU"),
         (write_sparsify, GatedSAE, "made by a gate"),
         (write_gemma_scope, TopKSAE, "made by the k largest of a row"),
+        (write_sentence_transformers, BatchTopKSAE, "made by a threshold per latent"),
+        (write_sentence_transformers, TopKSAE, "transposed encoder, but components_ are not"),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused(write, cls, reason, X, tmp_path):
@@ -192,13 +197,44 @@ def test_what_is_no_fitted_autoencoder_is_refused(write, X, tmp_path):
     with pytest.raises(ValueError, match="StandardScaler changes the rows"):
         write(tmp_path, scaled)
     normalized = make_pipeline(RowNormalizer(), wide(TopKSAE, max_iter=1)).fit(X)
-    if write is not write_saelens:
+    if write not in (write_saelens, write_sentence_transformers):
         with pytest.raises(ValueError, match="no place for RowNormalizer"):
             write(tmp_path, normalized)
     assert not list(tmp_path.iterdir())
 
 
+@each_case("dtype", [np.float32, np.float64])
+@each_case("cls", [TopKSAE, DummySAE])
+def test_an_encoder_alone_keeps_all_codes(cls, dtype, X, tmp_path):
+    """sentence-transformers has one matrix for encoder and decoder."""
+    sae, X = wide(cls, max_iter=3).fit(X.astype(dtype)), X.astype(dtype)
+    again = read(write_sentence_transformers(tmp_path, sae, codes_only=True))
+    assert repr(again) == repr(TopKSAE(64, k=5))
+    assert_array_equal(again.encoder_coef_, sae.encoder_coef_)
+    near = {"rtol": 1e-5, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-12}
+    assert_allclose(again.transform(X), sae.transform(X), **near)
+    theirs, _ = FORMULAS["sentence_transformers"](tmp_path, X.astype(np.float64))
+    assert_allclose(theirs, sae.transform(X), rtol=1e-5, atol=1e-5)
+
+
 sizes = st.integers(1, 6)
+
+
+@settings(max_examples=tries(25), deadline=None)
+@given(n=sizes, d=sizes, seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_one_matrix_survives_sentence_transformers(tmp_path_factory, n, d, seed, data):
+    """Of any shape and k; where nothing is subtracted the bias is the same bits, too."""
+    rng, dtype = np.random.default_rng(seed), data.draw(st.sampled_from(["f4", "f8"]))
+    matrix = rng.normal(size=(n, d)).astype(dtype)
+    weights = {"components": matrix, "encoder_coef": matrix}
+    weights["encoder_intercept"] = rng.normal(size=n).astype(dtype)
+    weights["intercept"] = np.zeros(d, dtype)
+    sae = fitted(TopKSAE(n, k=data.draw(st.integers(1, n))), weights)
+    again = read(write_sentence_transformers(tmp_path_factory.mktemp("any"), sae))
+    assert repr(again) == repr(sae)
+    for name, value in weights.items():
+        assert_array_equal(getattr(again, name + "_"), value)
+        assert getattr(again, name + "_").dtype == value.dtype
 
 
 @settings(max_examples=tries(25), deadline=None)
@@ -264,7 +300,7 @@ def test_transcoders_that_a_format_cannot_hold(X, tmp_path):
         write_saelens(tmp_path, model)
     with pytest.raises(ValueError, match="largest of a row"):
         write_sparsify(tmp_path, transcoder(X, SparseAutoencoder, skip=False))
-    for write in (write_gemma_scope, write_dictionary_learning):
+    for write in (write_gemma_scope, write_dictionary_learning, write_sentence_transformers):
         with pytest.raises(ValueError, match="other activations are predicted"):
             write(tmp_path, model)
     assert not list(tmp_path.iterdir())

@@ -37,11 +37,35 @@ def test_one_latent_is_enough_where_it_is_the_class(planted):
     assert scores["random latents", 1] < 0.65
     assert len(probes.to_frame()) == 9
     assert (probes.low <= probes["mean"]).all()
+    assert scores["latents", 1] > probes.high[3]  # above what draws reach by luck
     sparse_codes = scores_of(
         sparse_probing(sparse.csr_array(codes), X, y, k=(1, 4), random_state=0)
     )
     assert sparse_codes["latents", 1] == 1.0
     assert sparse_codes["columns", 1] == scores["columns", 1]
+
+
+def test_random_latents_are_the_mean_of_several_draws(planted):
+    """By the draws one by one: each is the beginning of a permutation of the latents."""
+    codes, X, y = planted
+    rng, options = np.random.RandomState(3), {"k": 2, "cv": 4, "random_state": 3}
+    drawn = [np.sort(rng.permutation(20)[:2]) for _ in range(6)]
+    singles = [
+        scores_of(sparse_probing(codes[:, two], X, y, k=2, cv=4))["latents", 2] for two in drawn
+    ]
+    table = sparse_probing(codes, X, y, n_draws=6, **options)
+    assert table.probe[3] == "random latents"
+    spread = np.std(singles, ddof=1)
+    np.testing.assert_allclose(table["mean"][3], np.mean(singles))
+    np.testing.assert_allclose(table["std"][3], spread)
+    np.testing.assert_allclose(table.high[3] - table.low[3], 4 * spread)
+    one = sparse_probing(codes, X, y, n_draws=1, **options)
+    np.testing.assert_allclose(one["mean"][3], singles[0])
+    assert np.isnan(one["std"][3])
+    everything = sparse_probing(codes, X, y, k=20, cv=2, n_draws=2, random_state=0)
+    assert everything["std"][3] == 0
+    with pytest.raises(ValueError, match="n_draws must be"):
+        sparse_probing(codes, X, y, n_draws=0)
 
 
 def test_the_selection_does_not_see_the_test_rows():
@@ -75,7 +99,7 @@ def test_estimators_and_what_cannot_be_probed(planted):
     by_name = TopKSAE(16, k=2, max_iter=2, random_state=0).fit(named)
     framed = sparse_probing(by_name, named, y, k=iter([16]), cv=ShuffleSplit(1, random_state=0))
     assert framed.k.tolist() == sparse_probing(by_name, named, y, k=16, cv=2).k.tolist()
-    assert np.isnan(framed.std).all()
+    assert np.isnan(framed.std).tolist() == [True, True, True, False, True]
     assert not np.isnan(framed["mean"]).any()
     with pytest.raises(TypeError, match="'Ridge' has no method 'transform'"):
         sparse_probing(sae, X, y, baseline=Ridge())

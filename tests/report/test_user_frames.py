@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from sksae._signs import visible
-from sksae.interpret import validate
+from sksae.interpret import Explanation, validate
 from sksae.report import write_page
 from tests.cases import each_case
 from tests.report.decoding import read_features, read_index
@@ -117,12 +117,19 @@ class Scored(str):
         return scored
 
 
-def test_scores_that_do_not_beat_their_baselines_are_doubted(tmp_path):
+def test_words_are_doubted_by_the_rule_of_explanations(tmp_path):
+    """Whatever their class; by all scores, not by the one that the list shows."""
+    weak = {"value": 0.6, "low": 0.4, "baseline": {"random": 0.5}}
+    clear = {"value": 0.9, "low": 0.8, "baseline": {"random": 0.5}}
     explanations = {
         0: Scored(value=0.9, low=0.7, baseline={"random": 0.6, "shuffled": 0.65}),
         1: Scored(value=0.9, low=0.6, baseline={"random": 0.6, "shuffled": 0.5}),
         2: Scored(value=0.55, baseline=0.5),
         3: Scored(value=0.4),
+        4: Explanation(4, "rivers", scores={"fuzzing": weak, "detection": clear}),
     }
     path = write_page(tmp_path / "index.html", SyntheticAtlas(5), explanations=explanations)
     assert index_of(path)["columns"]["doubted"] == [0, 1, 0, 0, 0]
+    explanations[4] = Explanation(4, "rivers", scores={"fuzzing": weak})
+    path = write_page(tmp_path / "other.html", SyntheticAtlas(5), explanations=explanations)
+    assert index_of(path)["columns"]["doubted"] == [0, 1, 0, 0, 1]

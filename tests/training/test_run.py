@@ -5,7 +5,7 @@ import torch
 
 from sksae.kernels import Rule
 from sksae.objectives import Objective
-from sksae.training import AllEntries, Engine, SparsityController, Stopping, TrainingRun
+from sksae.training import AllEntries, Engine, SparsityController, Stopping, TrainingRun, _run
 
 
 def weights(seed=0):
@@ -76,6 +76,33 @@ def test_steps_are_adam_on_the_projected_clipped_gradient():
         expected["components"] /= expected["components"].norm(dim=1, keepdim=True)
     for name, value in expected.items():
         torch.testing.assert_close(run.weights[name].detach(), value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("at_once", [2**30, 0], ids=["at once", "in blocks"])
+@pytest.mark.parametrize("frozen", ["components", "encoder_coef"])
+def test_clipping_goes_by_the_gradient_of_trained_weights(frozen, at_once, monkeypatch):
+    monkeypatch.setattr(_run, "_AT_ONCE", at_once)
+    start, (x, w), unit = weights(), batch(), "components"
+    leaves = {name: value.clone().requires_grad_() for name, value in start.items()}
+    entries = AllEntries(x, w, leaves, rule(leaves), pre_bias=False)
+    objective(entries, 0.0, None)[0].backward()
+    g = {name: leaf.grad for name, leaf in leaves.items()}
+    g[unit] = g[unit] - (g[unit] * start[unit]).sum(1, keepdim=True) * start[unit]
+    del g[frozen]
+    norm = math.sqrt(sum(float(v.square().sum()) for v in g.values()))
+    assert norm > 1
+    run = run_of(start, learning_rate=0.01, rate_scales={frozen: 0.0})
+    run.step(x, w)
+    for name, value in g.items():
+        torch.testing.assert_close(run.moments[name][0], 0.1 * value / (norm + 1e-6))
+    assert torch.equal(run.weights[frozen], weights()[frozen])
+    assert not run.moments[frozen][0].any()
+
+
+def test_where_all_is_frozen_nothing_moves():
+    run = run_of(weights(), learning_rate=0.01, rate_scales=dict.fromkeys(weights(), 0.0))
+    run.step(*batch())
+    assert all(torch.equal(run.weights[name], value) for name, value in weights().items())
 
 
 def test_dead_latents_are_counted_in_rows():

@@ -56,7 +56,8 @@ ax.set_title("share of the texts on which a feature fires", fontsize=10)
 # --------------------------------
 # ``sparse_probing`` chooses the k features with the largest F statistic inside each split, and
 # fits a logistic regression on them. The same number of raw columns, principal components, or
-# random features shows what that is worth; all columns show what there is to predict. With so few
+# random features (the mean of several draws, and two standard deviations of a draw) shows what that
+# is worth; all columns show what there is to predict. With so few
 # texts, columns and principal components predict at least as well: what the features add is that
 # one can say what they are about. Look at such a picture before you take features for the better
 # predictors.

@@ -27,11 +27,8 @@ class Explanation:
     """A description of a feature in a few words, with its scores.
 
     As a string it is those words, on one line and without characters that steer a terminal: they
-    may come from a file, or from a language model that has read anybody's text. If none of its
-    scores is clearly above chance, "(not clearly better than chance)" follows. The interval of
-    "rule", the score of a name that :func:`explain` has made from whole rows, has to be above 0.5;
-    that of another score above its baselines "random" and "shuffled" or "chance", where it has
-    them.
+    may come from a file, or from a language model that has read anybody's text. If they are
+    doubted (`is_doubted`), "(not clearly better than chance)" follows.
 
     Parameters
     ----------
@@ -58,6 +55,9 @@ class Explanation:
     >>> by_hand = Explanation(12, "names of rivers")
     >>> print(by_hand)
     names of rivers
+    >>> score = {"value": 0.6, "low": 0.4, "high": 0.8, "baseline": {"random": 0.5}}
+    >>> print(Explanation(12, "names of rivers", scores={"detection": score}))
+    names of rivers (not clearly better than chance)
     """
 
     feature: int
@@ -67,15 +67,26 @@ class Explanation:
     seen: tuple = ()
 
     def __str__(self):
-        return visible(self.text) + ("" if self._beats_chance() else _MARK)
+        return visible(self.text) + (_MARK if self.is_doubted else "")
 
-    def _beats_chance(self):
-        """Whether a score is clearly above chance, where there are scores that can say so."""
+    @property
+    def is_doubted(self):
+        """Whether there are scores that chance can be held against, and none is clearly above it.
+
+        A score is clearly above chance if its interval, or without one its value, is above all of
+        its baselines "random", "shuffled" and "chance", or the one number that its baseline is;
+        "rule" has to be above 0.5.
+
+        Returns
+        -------
+        is_doubted : bool
+            Whether "(not clearly better than chance)" follows the words.
+        """
         scores = self.scores if isinstance(self.scores, Mapping) else {}
         # None: this score cannot say.
         verdicts = [_is_above_chance(name, score) for name, score in scores.items()]
         verdicts = [is_above for is_above in verdicts if is_above is not None]
-        return any(verdicts) or not verdicts  # without any score that says so, nothing is doubted
+        return bool(verdicts) and not any(verdicts)
 
 
 def _is_above_chance(name, score):
@@ -85,7 +96,7 @@ def _is_above_chance(name, score):
     if name == "rule":
         return score.get("low", math.nan) > CHANCE
     baseline = score.get("baseline")
-    baseline = baseline if isinstance(baseline, Mapping) else {}
+    baseline = baseline if isinstance(baseline, Mapping) else {"chance": baseline}
     # Without an interval the value itself has to be above.
     low = score.get("low")
     low = score.get("value") if low is None else low

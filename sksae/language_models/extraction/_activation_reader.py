@@ -291,7 +291,7 @@ def hook_points_of(extractor, model):
         come with layers.
     """
     points = {}
-    for layer, site in _places(extractor.layer, extractor.site):
+    for layer, site in places_of(extractor.layer, extractor.site):
         point = checked_hook_point(model, layer, site)
         label = site_label(base_of(model), layer, site)
         if point in points.values():
@@ -300,7 +300,7 @@ def hook_points_of(extractor, model):
     return points
 
 
-def _places(layers, sites):
+def places_of(layers, sites):
     """Return pairs of a layer and a site."""
     if isinstance(sites, str) and _is_layer_or_none(layers):
         return [(layers, sites)]

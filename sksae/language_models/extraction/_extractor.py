@@ -214,8 +214,9 @@ class ActivationExtractor(ShortRepr, TransformerMixin, BaseEstimator):
             A fitted autoencoder, a pipeline that ends with one, a search over one, or a
             `FrozenEstimator` of any of these.
         with_target : bool, default=False
-            Whether to read both sites of a transcoder that was read from a file: ``site`` is a list
-            of what it encodes and what it predicts, blocks that `split` takes apart.
+            Whether to read both sites of a transcoder that was read from a file, or saved with the
+            extractor of its rows and targets: ``site`` is a list of what it encodes and what it
+            predicts, blocks that `split` takes apart. False reads what it encodes.
         **params
             Parameters of the extractor; they win over what the autoencoder says.
 

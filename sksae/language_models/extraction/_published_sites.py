@@ -8,6 +8,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from sksae._hook_names import IN_BLOCKS, site_of_hook
+from sksae.language_models.extraction._activation_reader import places_of
+from sksae.language_models.model import is_transcoder
 
 # Names that TransformerLens has for models, and what the hub calls them.
 _MODELS = [
@@ -98,7 +100,9 @@ def with_target_site(source, params, explicit):
     """
     if {"layer", "site"} & set(explicit):
         raise ValueError("With layer or site, give both sites as site=[...], without with_target.")
-    if "module_out" in source:
+    if "target" in source:
+        target = dict(zip(("layer", "site"), source["target"], strict=True))
+    elif "module_out" in source:
         target = {"site": source["module_out"]}
     elif "hook_name_out" in source:
         hook = source["hook_name_out"]
@@ -109,7 +113,8 @@ def with_target_site(source, params, explicit):
     else:
         raise ValueError(
             f"It does not say which site it predicts, as transcoders do that were read from a "
-            f"file: give both sites as site=[...]. What it says is {source}."
+            f"file, or saved with the extractor of both sites: give both sites as site=[...]. "
+            f"What it says is {source}."
         )
     return {**params, "layer": None, "site": [_in_one_piece(params), _in_one_piece(target)]}
 
@@ -142,7 +147,25 @@ def source_of(sae):
                 f"{name} does not say what it was trained on: it has no source_, as autoencoders "
                 f"have that were read from a file. Use ActivationExtractor(model, layer, site)."
             )
-    return wrapped.source_
+    return _target_apart(wrapped.source_) if is_transcoder(wrapped) else wrapped.source_
+
+
+def _target_apart(source):
+    """Return the origin of a transcoder with the site that it reads, and with that it predicts.
+
+    One that was saved with the extractor of its rows and targets has a list of both.
+    """
+    layer, site = source.get("layer"), source.get("site", "resid_post")
+    if not isinstance(site, list | tuple) and not isinstance(layer, list | tuple):
+        return source
+    places = places_of(layer, site)
+    if len(places) != 2:
+        raise ValueError(
+            f"A transcoder reads one site and predicts another, but was saved with an extractor of "
+            f"{len(places)}: give the sites as site=[...]. What it says is {source}."
+        )
+    (layer, site), target = places
+    return {**source, "layer": layer, "site": site, "target": target}
 
 
 def hub_name(model):

@@ -410,8 +410,13 @@ def test_features_are_scored_a_few_at_a_time(atlas, monkeypatch):
             False,
         ),
         ({"rule": {"value": 0.6, "low": 0.5}}, True),
+        # A baseline that is one number is chance.
+        ({"detection": {"value": 0.6, "low": 0.5, "baseline": 0.5}}, True),
+        ({"detection": {"value": 0.6, "low": 0.55, "baseline": 0.5}, "other": 0.1}, False),
     ],
 )
 def test_words_that_no_score_lifts_above_chance_are_marked(scores, is_marked):
-    marked = str(Explanation(3, "rivers", scores=scores))
+    explanation = Explanation(3, "rivers", scores=scores)
+    assert explanation.is_doubted == is_marked
+    marked = str(explanation)
     assert marked == "rivers" + " (not clearly better than chance)" * is_marked

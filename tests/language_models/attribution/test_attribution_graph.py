@@ -57,6 +57,34 @@ def traced(kind, skip, bpe, **options):
 CASES = (("gpt2", False), ("llama", True), ("gemma2", False))
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "gemma2"])
+def test_a_graph_of_what_the_weights_of_norms_multiply(kind, bpe):
+    """That of what the MLPs read, by encoders into which gain and bias of the norms are folded."""
+    model, transcoders = build(kind, head=True), transcoders_for(False)
+    folded = []
+    for layer, transcoder in enumerate(transcoders):
+        path = {"gpt2": "h.{}.ln_2", "gemma2": "layers.{}.pre_feedforward_layernorm"}[kind]
+        norm = model.base_model.get_submodule(path.format(layer))
+        gain = norm.weight.detach().numpy() + (kind == "gemma2")
+        bias = norm.bias.detach().numpy() if kind == "gpt2" else np.zeros_like(gain)
+        coef = transcoder.encoder_coef_
+        arrays = {
+            "encoder_coef": coef * gain,
+            "encoder_intercept": transcoder.encoder_intercept_ + coef @ bias,
+            "components": transcoder.components_,
+            "intercept": transcoder.intercept_,
+        }
+        folded.append(fitted(Transcoder(TopKSAE(N_FEATURES, k=4)), arrays))
+    options = {"max_logits": 3, "tokenizer": bpe}
+    hook = "blocks.{layer}.ln2.hook_normalized"
+    graphs = [
+        attribution_graph(model, site, saes, PROMPT, **options)
+        for site, saes in ((SITES[kind], transcoders), (hook, folded))
+    ]
+    assert (graphs[0].feature == graphs[1].feature).all()
+    np.testing.assert_allclose(graphs[0].adjacency, graphs[1].adjacency, rtol=1e-4, atol=1e-3)
+
+
 @pytest.fixture(scope="module", params=CASES, ids=[kind for kind, _ in CASES])
 def case(request, bpe):
     kind, skip = request.param

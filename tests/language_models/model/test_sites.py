@@ -38,6 +38,14 @@ SUMS = {
 }
 
 
+# Attention and MLP share a norm there, or the norms come after the parts.
+NO_NORM_OF_THE_MLP = (
+    *(kind for kind in PARALLEL if kind != "neox_parallel"),
+    *POST_NORM,
+    "olmo2",
+)
+
+
 def sites(model, layer, *names):
     base = base_of(model)
     points = {name: find_hook_point(model, layer, name) for name in names}
@@ -336,6 +344,27 @@ def test_what_the_weights_of_a_norm_multiply(tiny):
         with visiting(base, visits), torch.no_grad():
             base(**short_inputs(base))
         assert_close(changed[0], found["made"] + gain, rtol=1e-3, atol=1e-4)
+
+
+def test_the_norm_of_every_family_that_has_one_before_its_mlp(kind, model):
+    """Its mean square is that of a normalised row, v / (v + eps), whatever its weights."""
+    hook = "blocks.1.ln2.hook_normalized"
+    if kind in NO_NORM_OF_THE_MLP:
+        with pytest.raises(ValueError, match=r"The hook 'blocks\.1\.ln2\.hook_normalized' of Tr"):
+            find_hook_point(model, None, hook)
+        return
+    base = base_of(model)
+    point = find_hook_point(base, None, hook)
+    read = seen(model, point.path, "input")
+    found = capture(base, {"x": point}, short_inputs(base))["x"].square().mean(-1)
+    centred = torch.layer_norm(read, read.shape[-1:], eps=0) * read.std(
+        -1, keepdim=True, correction=0
+    )
+    sizes = [x.square().mean(-1) for x in (read, centred)]
+    norm = base.get_submodule(point.path)
+    eps = getattr(norm, "eps", getattr(norm, "variance_epsilon", None))
+    size = sizes[isinstance(norm, torch.nn.LayerNorm)]
+    assert_close(found, size / (size + eps), rtol=1e-4, atol=1e-4)
 
 
 def test_what_no_norm_reads_is_refused(tiny):
