@@ -1,10 +1,21 @@
-"""Cases of one test that are told apart only by values: one test id runs them all."""
+"""Cases of one test that are told apart only by values, and the number of random ones."""
 
 import functools
 import inspect
+import os
 from contextlib import ExitStack
 
 import pytest
+
+ALL_EXAMPLES = os.environ.get("SKSAE_EXAMPLES") == "all"
+
+
+def tries(n):
+    """Return how many random examples a property is tried on: `n`, in the default run a third.
+
+    The environment variable ``SKSAE_EXAMPLES=all`` asks for `n`, as `.ci/run` does.
+    """
+    return n if ALL_EXAMPLES else min(n, max(10, n // 3))
 
 
 def each_case(names, cases):

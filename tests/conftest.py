@@ -7,6 +7,7 @@ included, and this file imports scipy last.
 """
 
 import functools
+import gc
 import importlib.util
 import os
 import sys
@@ -26,6 +27,7 @@ import sklearn
 import torch
 
 from sksae.datasets import _corpus
+from tests.cases import tries
 from tests.estimators import REPRESENTATIVES, SAES, instances, name_of
 
 PASSES = 5
@@ -34,6 +36,7 @@ PASSES = 5
 # How fast a machine is decides over no test.
 hypothesis.settings.register_profile(
     "sksae",
+    max_examples=tries(100),
     database=None,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
@@ -77,6 +80,12 @@ def installed_fonts(monkeypatch):
     known = [*font_manager.fontManager.ttflist, *INSTALLED_FONTS]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", known)
     return {font.name for font in known}
+
+
+def pytest_collection_finish():
+    """Leave what the imports made, a million objects, out of every later search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc):

@@ -61,22 +61,30 @@ def level_of(package):
     return {"__init__": INIT, "__main__": MAIN, **LEVELS}.get(package, UPPER)
 
 
+@functools.cache
+def nodes(tree):
+    return list(ast.walk(tree))
+
+
+@functools.cache
 def imports(tree):
     """Every imported name with its dots: ``sksae._arrays.to_torch``, ``numpy``."""
-    for node in ast.walk(tree):
+    names = []
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
 
 
 def functions(tree):
-    return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [n for n in nodes(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
 def classes(tree):
-    return [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
+    return [n for n in nodes(tree) if isinstance(n, ast.ClassDef)]
 
 
 def own_imports():
@@ -182,7 +190,7 @@ def test_only_objectives_and_formats_name_the_weights_of_a_variant():
 
     def check(path):
         own = where(path).startswith(("training/", "autoencoders/")) or path.stem == "_sksae"
-        for node in ast.walk(TREES[path]):
+        for node in nodes(TREES[path]):
             if own and isinstance(node, ast.Constant) and node.value in names:
                 yield f"line {node.lineno}: {node.value}"
 
@@ -253,7 +261,7 @@ def test_module_docstrings_are_noun_phrases():
 
 def test_sources_change_no_global_state_and_validate_without_assert():
     def check(path):
-        for node in ast.walk(TREES[path]):
+        for node in nodes(TREES[path]):
             if isinstance(node, ast.Assert):
                 yield f"line {node.lineno}: assert"
             if isinstance(node, ast.Name | ast.Attribute):
@@ -284,7 +292,7 @@ def test_suppressions_give_a_reason_and_nothing_is_left_to_do():
 
 def test_only_the_command_line_and_progress_print():
     def check(path):
-        for node in ast.walk(TREES[path]):
+        for node in nodes(TREES[path]):
             prints = isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
             if prints and where(path) not in PRINTERS:
                 yield f"line {node.lineno}"
@@ -301,7 +309,7 @@ def code_lines(path):
         for token in tokenize.generate_tokens(stream.readline):
             if token.type not in skipped:
                 lines.update(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(TREES[path]):
+    for node in nodes(TREES[path]):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             lines -= set(range(node.lineno, node.end_lineno + 1))
     return lines

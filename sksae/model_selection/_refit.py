@@ -293,7 +293,7 @@ class DiminishingReturns:
     >>> from sksae.metrics import sae_scorer
     >>> from sksae.model_selection import DiminishingReturns
     >>> X, _, _ = make_superposition(1500, 24, 48, density=3 / 48, random_state=0)
-    >>> sae = TopKSAE(48, max_iter=15, random_state=0)
+    >>> sae = TopKSAE(48, max_iter=10, random_state=0)
     >>> search = GridSearchCV(
     ...     sae, {"k": [1, 2, 3, 5, 8]}, scoring=sae_scorer, refit=DiminishingReturns(), cv=2
     ... )

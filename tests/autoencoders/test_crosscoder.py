@@ -32,7 +32,7 @@ from sksae.metrics import latent_scaling
 from sksae.training import Normalization, _engine, row_norms
 from sksae.training._entries import norm_gradients
 from tests.autoencoders.fixture_a import FREE, assert_close, loss_and_gradients, tensor, weights
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.estimators import arrays_of
 
 AUTOENCODERS = [
@@ -99,7 +99,7 @@ def test_a_penalty_weighs_codes_by_the_sum_of_their_norms_in_the_blocks():
     assert_close(pull, 0.5 * third * tensor([1 - 0.6, 1 - 0.8]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=tries(50), deadline=None)
 @given(seed=st.integers(0, 10**6), blocks=st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_gradients_of_norms_are_those_of_autograd(seed, blocks):
     rows = torch.randn(5, sum(blocks), generator=torch.Generator().manual_seed(seed)).double()
@@ -109,7 +109,7 @@ def test_gradients_of_norms_are_those_of_autograd(seed, blocks):
     torch.testing.assert_close(norm_gradients(rows.detach(), tuple(blocks)), rows.grad)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=tries(50), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     blocks=st.lists(st.integers(1, 4), min_size=2, max_size=4),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sksae.objectives import Objective, Weight
 from sksae.training import Batches, Normalization
 from tests.autoencoders.fixture_a import assert_close, tensor
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 X = tensor([[3, 1], [1, 3], [2, 5], [6, 3]])
 
@@ -84,7 +84,7 @@ def test_a_zero_row_is_left_and_silenced():
     assert folded["encoder_intercept"][1] == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=tries(50), deadline=None)
 @given(seed=st.integers(0, 10**6), pre_bias=st.booleans(), scale=st.floats(1e-2, 1e2))
 def test_fold_and_unfold_are_the_same_function(seed, pre_bias, scale):
     """Reconstruction in raw units is the same before the fold, after it, and after the way back."""

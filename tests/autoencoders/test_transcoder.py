@@ -35,7 +35,7 @@ from tests.autoencoders.fixture_a import (
     loss_and_gradients,
     tensor,
 )
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.estimators import arrays_of
 
 AUTOENCODERS = [TopKSAE, BatchTopKSAE, SparseAutoencoder, JumpReLUSAE, GatedSAE]
@@ -106,7 +106,7 @@ def test_predictions_of_the_fixture():
         assert model.n_features_in_ == 2
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=tries(50), deadline=None)
 @given(seed=st.integers(0, 10**6), scales=st.tuples(st.floats(1e-2, 1e2), st.floats(1e-2, 1e2)))
 def test_fold_and_unfold_of_two_units_are_the_same_function(seed, scales):
     rng = np.random.default_rng(seed)

@@ -24,7 +24,7 @@ LABELS = ["numpy", "scipy", "scikit-learn", "torch", "transformers", "Python"]
 LONG = "A sentence of documentation that is told again and again until it is long enough. "
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def read_anew(monkeypatch):
     """Read the installed packages at every call, which other tests do once."""
     monkeypatch.setattr(_corpus, "_corpus_documents", _corpus._corpus_documents.__wrapped__)
@@ -66,6 +66,7 @@ def test_module_names_fit_the_labels(corpus):
         assert top == package if package else top not in SOURCES.values()
 
 
+@pytest.mark.usefixtures("read_anew")
 def test_two_calls_agree(corpus):
     again = load_corpus()
     assert again.data == corpus.data
@@ -162,6 +163,7 @@ def test_tests_are_not_read():
     assert not any("tests" in name.split(".") for name in modules)
 
 
+@pytest.mark.usefixtures("read_anew")
 def test_a_missing_module_is_skipped(monkeypatch):
     some = {**CORPUS_MODULES, "numpy": ("numpy.gone", *CORPUS_MODULES["numpy"][-1:])}
     monkeypatch.setattr(_corpus, "CORPUS_MODULES", some)
@@ -169,12 +171,14 @@ def test_a_missing_module_is_skipped(monkeypatch):
     assert {m for m in corpus.module if m.startswith("numpy")} == {"numpy.lib.recfunctions"}
 
 
+@pytest.mark.usefixtures("read_anew")
 def test_a_source_without_modules_is_an_error(monkeypatch):
     monkeypatch.setattr(_corpus, "CORPUS_MODULES", {**CORPUS_MODULES, "torch": ("torch.gone",)})
     with pytest.raises(ModuleNotFoundError, match="none of the torch modules"):
         load_corpus()
 
 
+@pytest.mark.usefixtures("read_anew")
 def test_a_missing_package_is_an_error(monkeypatch):
     from sksae.datasets import _corpus
 

@@ -145,10 +145,11 @@ def test_padding_changes_no_result(tiny_lm):
     torch.testing.assert_close(together, single, rtol=0, atol=1e-3)
 
 
-def test_held_out_loss(tiny_lm):
+@pytest.mark.parametrize("n_documents", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_held_out_loss(tiny_lm, n_documents):
     """Documents of modules that it was not trained on, equally many of each source."""
     corpus = load_corpus()
-    chosen = [np.flatnonzero(corpus.target == label)[::6][:10] for label in range(6)]
+    chosen = [np.flatnonzero(corpus.target == label)[::6][:n_documents] for label in range(6)]
     texts = [corpus.data[i] for i in np.concatenate(chosen)]
     assert token_losses(*tiny_lm, texts).mean() < HELD_OUT_LOSS
 

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from sksae.datasets import _superposition, make_superposition
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 
 def forest(n_components, n_roots, n_children):
@@ -52,7 +52,7 @@ def test_toy_b_in_time():
     assert_allclose(X, codes @ dictionary, atol=2e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(
     n_samples=st.integers(1, 40),
     n_features=st.integers(1, 12),

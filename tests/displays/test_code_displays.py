@@ -23,7 +23,7 @@ from sksae.displays import (
     DensityHistogramDisplay,
     L0HistogramDisplay,
 )
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.displays.labels import check_labels
 
 CODES = np.array([[0, 1.5, 0, 0], [2, 1, 0, 0], [3, 0, 0, 4], [1, 0, 0, 0]], dtype=np.float32)
@@ -95,7 +95,7 @@ def test_the_densities_of_training_need_no_rows(model):
     assert sum(heights(display.bars_)) + display.dead_bar_.get_height() == 20
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(st.lists(st.one_of(st.just(0.0), st.floats(1e-9, 1)), min_size=1), st.integers(1, 10**9))
 def test_every_latent_is_in_one_bar(density, n_rows):
     import matplotlib.pyplot as plt
@@ -165,7 +165,7 @@ def test_negative_codes_count_by_magnitude():
     np.testing.assert_allclose(display.edges, [1, 4])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(some_codes, st.integers(1, 50))
 def test_every_code_is_in_one_bar(codes, n_bins):
     import matplotlib.pyplot as plt

@@ -13,7 +13,7 @@ from sksae._signs import columns, drawn, visible
 from sksae.displays import AttributionDisplay, HighlightedText
 from sksae.interpret import FeatureAtlas, max_activating_examples
 from sksae.language_models import Attribution
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 tokens_and_values = st.lists(
     st.tuples(st.text(max_size=6), st.one_of(st.just(0.0), st.floats(-9, 9))), min_size=1
@@ -24,7 +24,7 @@ def words(text):
     return html.unescape(re.sub("<[^<>]*>", "", text.to_html()))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=tries(50), deadline=None)
 @given(tokens_and_values)
 def test_html_is_the_text_and_nothing_else(pairs):
     tokens, values = zip(*pairs, strict=True)
@@ -119,7 +119,7 @@ def test_text_is_drawn_on_lines_that_fit():
     text.figure_.canvas.draw()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(tokens_and_values, st.integers(4, 30))
 def test_no_drawn_line_is_too_long_and_no_character_is_lost(pairs, width):
     import matplotlib.pyplot as plt

@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from sksae import SAEVectorizer, TopKSAE
 from sksae.datasets import TINY_LM_PATH
 from sksae.language_models import ActivationExtractor
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.estimators import fitted, wide
 
 # Of code that all classes share: two of them stand for it in the default run.
@@ -123,7 +123,7 @@ def test_names_are_one_clean_line(X):
         | st.text(min_size=1).filter(str.strip),
     )
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=tries(50), deadline=None)
 def test_names_are_always_unique_and_clean(names):
     sae = TopKSAE(10)
     sae.components_ = np.eye(10)

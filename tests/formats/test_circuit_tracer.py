@@ -20,7 +20,7 @@ from sksae import (
 from sksae.autoencoders import fitted
 from sksae.datasets import TINY_LM_PATH
 from sksae.formats import from_pretrained, load, read, read_circuit_tracer, write_circuit_tracer
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.formats.golden_files import FORMULAS
 
 D, N, K = 5, 7, 3
@@ -67,7 +67,7 @@ def folder(tmp_path):
     return write_circuit_tracer(tmp_path / "set", [transcoder(seed=n) for n in range(3)], **PLACE)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=tries(15), deadline=None)
 @given(
     kind=st.sampled_from(list(ESTIMATORS)),
     skip=st.booleans(),

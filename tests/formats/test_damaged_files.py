@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.pipeline import Pipeline
 
 from sksae.formats import read
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.estimators import arrays_of
 from tests.formats.golden_files import FILES, GOLDEN, READ, file_of, name_of
 
@@ -78,7 +78,7 @@ def test_a_truncated_file_is_named(folder, keep, tmp_path):
 
 
 @one_each
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_is_named_or_read(folder, data, tmp_path_factory):
     path, weights = copy(folder, tmp_path_factory.mktemp("damaged"))

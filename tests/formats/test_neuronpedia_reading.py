@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sksae.formats import read_neuronpedia, read_neuronpedia_features, write_neuronpedia
 from sksae.interpret import Explanation, FeatureAtlas
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def clean(value):
         min_size=1,
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 def test_what_was_written_is_read(tmp_path_factory, found):
     atlas = FeatureAtlas().fit([[0, 1, 2, 0], [2, 0, 0, 0]])
     explanations = {
@@ -244,7 +244,7 @@ def test_what_was_written_is_read(tmp_path_factory, found):
 
 
 @given(data=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 def test_no_content_makes_it_fail_otherwise(tmp_path_factory, data):
     """Whatever a file holds, it is read or refused by name."""
     path = tmp_path_factory.getbasetemp() / "any.jsonl"

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sksae.formats import RowNormalizer
+from tests.cases import tries
 
 
 @parametrize_with_checks([RowNormalizer()])
@@ -39,7 +40,7 @@ def test_constant_rows_are_no_accident(method):
     assert_allclose(normalizer.restore(normalizer.transform(X), X), X)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(
     method=st.sampled_from(["layer_norm", "norm"]),
     seed=st.integers(0, 2**32 - 1),

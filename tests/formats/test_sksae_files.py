@@ -23,7 +23,7 @@ from sksae._files import digest_of
 from sksae.datasets import TINY_LM_PATH
 from sksae.formats._sksae import check_generator
 from sksae.interpret import Explanation
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.estimators import FAMILY, PREDICTORS, SAES, wide
 
 SOURCE = {"model": "gpt2", "layer": 3, "hook_name": "blocks.3.hook_resid_post"}
@@ -438,7 +438,9 @@ def outcome(path):
 
 
 FIXTURE = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=tries(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

@@ -31,7 +31,7 @@ from sksae.formats import (
     write_sentence_transformers,
     write_sparsify,
 )
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.estimators import arrays_of, wide
 from tests.formats.golden_files import (
     FORMULAS,
@@ -220,7 +220,7 @@ def test_an_encoder_alone_keeps_all_codes(cls, dtype, X, tmp_path):
 sizes = st.integers(1, 6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(n=sizes, d=sizes, seed=st.integers(0, 2**32 - 1), data=st.data())
 def test_one_matrix_survives_sentence_transformers(tmp_path_factory, n, d, seed, data):
     """Of any shape and k; where nothing is subtracted the bias is the same bits, too."""
@@ -237,7 +237,7 @@ def test_one_matrix_survives_sentence_transformers(tmp_path_factory, n, d, seed,
         assert getattr(again, name + "_").dtype == value.dtype
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(n=sizes, d=sizes, seed=st.integers(0, 2**32 - 1), dtype=st.sampled_from(["f4", "f8"]))
 def test_weights_of_any_shape_survive(tmp_path_factory, n, d, seed, dtype):
     """Also a decoder of any norm, and one row or one column."""

@@ -10,7 +10,7 @@ from scipy import sparse
 from sksae._signs import columns, visible
 from sksae.interpret import Example, _strongest, max_activating_examples
 from sksae.language_models import TokenTable
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 
 @st.composite
@@ -48,7 +48,7 @@ def brute_force(codes, table, feature, n_examples, before, after, one_per_text):
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(
     codes_and_table(),
     st.integers(1, 3),

@@ -13,7 +13,7 @@ from sksae.autoencoders import Fit
 from sksae.kernels import ActiveSet, _active, compiled_for
 from sksae.kernels import top_k as torch_top_k
 from sksae.training import Engine
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 loops = pytest.importorskip("sksae.kernels.compiled")
 
@@ -57,7 +57,7 @@ def test_a_compiler_that_fails_is_done_without(monkeypatch):
             assert find() is None
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(
     n=st.integers(1, 4),
     m=st.integers(1, 150),
@@ -84,7 +84,7 @@ def test_the_k_largest(n, m, k, seed, kind, dtype):
     assert torch.equal(values, z.gather(1, columns))
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(n=st.integers(1, 90), place=st.integers(1, 90), seed=st.integers(0, 99), dtype=DTYPES)
 def test_the_nth_largest(n, place, seed, dtype):
     values, place = (3 * random(n, seed=seed, dtype=dtype)).round() + 0.0, min(place, n)
@@ -94,7 +94,7 @@ def test_the_nth_largest(n, place, seed, dtype):
     assert loops.nth_largest(values, place) == float(values.sort().values[n - place])
 
 
-@settings(max_examples=40)
+@settings(max_examples=tries(40))
 @given(
     m=st.integers(2, 120),
     k=st.integers(1, 30),
@@ -123,7 +123,7 @@ def test_a_rough_product_does_not_decide(m, k, seed, kind):
         torch.testing.assert_close(values.sort(1).values, largest, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=30)
+@settings(max_examples=tries(30))
 @given(m=st.integers(1, 40), cut=st.floats(-2, 4), seed=st.integers(0, 99))
 def test_all_above_a_bound(m, cut, seed):
     """A bound per latent, and then one for all; rows without any entry are empty."""
@@ -166,7 +166,7 @@ def entries(seed, n=6, m=9, dtype=torch.float64):
     return active, random(len(active), seed=seed + 1, dtype=dtype)
 
 
-@settings(max_examples=20)
+@settings(max_examples=tries(20))
 @given(seed=st.integers(0, 99), dtype=DTYPES, d=st.integers(1, 9))
 def test_products_over_entries(seed, dtype, d):
     active, values = entries(seed, dtype=dtype)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sksae.kernels import ActiveSet, Rule, Search, _search, _selection, top_k
 from sksae.kernels._selection import grouped_top_k
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 SHAPES = {
     "n": st.integers(1, 30),
@@ -49,7 +49,7 @@ def exact(x, coef, bias):
     return ActiveSet.from_rows(every, m).dots(x, coef, bias).view(n, m)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(k=st.integers(1, 40), **SHAPES)
 def test_the_k_largest(k, n, d, m, seed, kind):
     x, coef, bias = problem(n, d, m, seed, kind)
@@ -62,7 +62,7 @@ def test_the_k_largest(k, n, d, m, seed, kind):
     assert torch.equal(torch.where(values > 0, z.gather(1, latents), 0.0), values.clamp(min=0))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(k=st.integers(1, 40), **SHAPES)
 def test_the_k_largest_by_magnitude(k, n, d, m, seed, kind):
     """The signed entries with the largest absolute values, as a whole sort finds them."""
@@ -85,7 +85,7 @@ def test_rules_that_contradict_themselves():
             Rule(pooled=True, **options)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(bound=st.floats(-2, 2), per_latent=st.booleans(), **SHAPES)
 def test_all_above_a_bound(bound, per_latent, n, d, m, seed, kind):
     x, coef, bias = problem(n, d, m, seed, kind)
@@ -97,7 +97,7 @@ def test_all_above_a_bound(bound, per_latent, n, d, m, seed, kind):
     assert torch.equal(values, z[expected])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 @given(k=st.floats(0.1, 5), weighted=st.booleans(), **SHAPES)
 def test_the_largest_of_a_batch(k, weighted, n, d, m, seed, kind):
     """Twice, so that the second search starts from the first one's guess."""

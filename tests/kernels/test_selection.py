@@ -12,9 +12,10 @@ from sksae.kernels import (
     where_positive,
     where_top_k,
 )
+from tests.cases import tries
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(
     z=arrays(
         np.float64, st.tuples(st.integers(1, 6), st.integers(1, 12)), elements=st.integers(-3, 3)
@@ -76,7 +77,7 @@ def test_selection_by_numpy_is_that_of_torch():
         assert all(len(set(row)) == 9 for row in columns.tolist())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(
     arrays(
         np.float32, (3, 7), elements=st.sampled_from([-np.inf, -1.5, -0.0, 0.0, 0.5, 2.0, np.inf])

@@ -14,7 +14,7 @@ import sksae.kernels
 from sksae import JumpReLUSAE, TopKSAE
 from sksae.kernels import _active, _selection, _update
 from sksae.training import Batches, Engine, TrainingRun
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 HALVES = [torch.float16, torch.bfloat16]
@@ -142,7 +142,7 @@ SPECIAL = [float("-inf"), -1.0, -1e-40, -0.0, 0.0, 1e-40, 6e-8, 1.0, 1.000976562
 NUMBERS = st.sampled_from(SPECIAL) | st.floats(width=16, allow_nan=False)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(data=st.data(), dtype=st.sampled_from(SORTED))
 def test_top_k_is_a_stable_sort(kernels, data, dtype):
     """Ties, zeros of both signs, subnormal numbers and infinities; k from 1 to m."""
@@ -206,7 +206,7 @@ def problems(draw):
     return counts, *chosen, draw(st.integers(0, 2**31))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(problem=problems())
 def test_dots(kernels, problem):
     counts, m, d, dtype, seed = problem
@@ -219,7 +219,7 @@ def test_dots(kernels, problem):
     assert_near(values, terms.sum(1), terms.abs().sum(1))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(problem=problems())
 def test_segment_sums(kernels, problem):
     counts, n_rows, d, dtype, seed = problem
@@ -346,7 +346,7 @@ class PlainAdam:
         return state["exp_avg"], state["exp_avg_sq"]
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=tries(15), deadline=None, derandomize=True)
 @given(
     counts=st.lists(st.sampled_from([0, 1, 7, 30]), min_size=1, max_size=4),
     d=st.sampled_from(WIDTHS),

@@ -16,7 +16,7 @@ from sksae.metrics import (
     mean_squared_reconstruction_error,
     relative_reconstruction_bias,
 )
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 METRICS = [
     explained_variance,
@@ -178,7 +178,7 @@ def test_unknown_per():
         mean_squared_reconstruction_error(X, X_HAT, per="sample")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(
     n=st.integers(2, 40), d=st.integers(1, 8), seed=st.integers(0, 99), scale=st.floats(0.01, 100)
 )

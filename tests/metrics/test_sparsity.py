@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from sksae.metrics import dead_fraction, dense_fraction, l0, l0_per_row, l1, latent_density
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 METRICS = [l0, l0_per_row, l1, latent_density, dead_fraction, dense_fraction]
 KINDS = [
@@ -107,7 +107,7 @@ def test_bad_input(metric):
         metric(torch.eye(3).to_sparse())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(n=st.integers(1, 30), m=st.integers(1, 30), p=st.floats(0, 1), seed=st.integers(0, 99))
 def test_the_counts_agree_with_each_other(n, m, p, seed):
     rng = np.random.default_rng(seed)

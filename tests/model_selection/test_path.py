@@ -21,7 +21,7 @@ def X():
 
 
 def topk(**settings):
-    return TopKSAE(16, **{"max_iter": 40, "batch_size": 100, "random_state": 0, **settings})
+    return TopKSAE(16, **{"max_iter": 16, "batch_size": 100, "random_state": 0, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_the_path_is_the_fits_one_after_another(X):
     weight = np.r_[np.ones(400), np.zeros(200)]
     sae = topk(k=4).fit(X, sample_weight=weight)
     expected = [sae_scorer(sae, X[400:])]
-    sae.set_params(k=1, warm_start=True, max_iter=10).fit(X, sample_weight=weight)
+    sae.set_params(k=1, warm_start=True, max_iter=4).fit(X, sample_weight=weight)
     expected.insert(0, sae_scorer(sae, X[400:]))
     for name in expected[0]:
         column = search.cv_results_[f"mean_test_{name}"]

@@ -16,7 +16,7 @@ import sksae.report
 from sksae._signs import visible
 from sksae.interpret import FeatureAtlas
 from sksae.report import _page, write_page
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.report.decoding import blocks_of, read_features, read_index
 from tests.report.planted_images import COLOURS, PATCH, planted_atlas
 from tests.report.synthetic_atlas import SyntheticAtlas
@@ -326,7 +326,7 @@ def test_the_same_input_gives_the_same_page(tmp_path):
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=8)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=tries(15), deadline=None)
 @given(tokens=st.lists(TEXTS, min_size=1, max_size=12), label=TEXTS, title=TEXTS)
 def test_any_text_survives_as_it_can_be_shown(tmp_path_factory, tokens, label, title):
     codes = np.arange(1, len(tokens) + 1, dtype=float)[:, None]

@@ -14,7 +14,7 @@ from sksae.report._parts import (
     seven_bits,
     trimmed,
 )
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.report.decoding import seven_bit_numbers, unpacked
 
 
@@ -24,13 +24,13 @@ def test_seven_bits_a_byte():
     assert seven_bits([]) == b""
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=tries(50), deadline=None)
 @given(st.lists(st.integers(0, 2**32 - 1)))
 def test_numbers_come_back(numbers):
     assert seven_bit_numbers(seven_bits(numbers) + b"rest", len(numbers)) == (numbers, b"rest")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(st.text(), st.binary())
 def test_a_part_comes_back(text, rest):
     assert unpacked(pack({"text": text}, rest)) == ({"text": text}, rest)

@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 
 from sksae._processes import NEGLIGIBLE, RowShare
 from sksae.training import Batches, Normalization, geometric_median
+from tests.cases import tries
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=tries(50), deadline=None)
 @given(n=st.integers(1, 60), batch_size=st.integers(1, 70), seed=st.integers(0, 99))
 def test_a_pass_sees_every_row_once(n, batch_size, seed):
     X = np.arange(n, dtype=np.float64)[:, None]
@@ -23,7 +24,7 @@ def test_a_pass_sees_every_row_once(n, batch_size, seed):
     assert sorted(torch.cat(seen).tolist()) == list(range(n))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 20), min_size=1, max_size=4),
     batch_size=st.integers(1, 30),

@@ -21,7 +21,7 @@ from sksae.datasets import make_superposition
 from sksae.kernels import Rule, _search
 from sksae.objectives import Objective, TopK, reconstruction_loss
 from sksae.training import Engine, resample
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 STEPS = 20
 
@@ -227,7 +227,7 @@ def test_codes_that_grow_sparse_are_computed_sparsely():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of more latents than rows, or k than latents
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(
     n=st.integers(1, 40),
     d=st.integers(1, 9),

@@ -144,7 +144,7 @@ def attribute(
     >>> from sksae import TopKSAE
     >>> from sksae.datasets import TINY_LM_PATH, load_corpus
     >>> from sksae.language_models import ActivationExtractor, attribute
-    >>> rows = ActivationExtractor(TINY_LM_PATH, layer=2).transform(load_corpus().data[:8])
+    >>> rows = ActivationExtractor(TINY_LM_PATH, layer=2).transform(load_corpus().data[:4])
     >>> sae = TopKSAE(256, k=8, max_iter=3, random_state=0).fit(rows)
     >>> table = attribute(
     ...     TINY_LM_PATH, "2.resid_post", sae, "Return the mean of the array", (" of", " to"),

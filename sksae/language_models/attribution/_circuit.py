@@ -128,8 +128,9 @@ def feature_circuit(
     >>> from sksae.datasets import TINY_LM_PATH, load_corpus
     >>> from sksae.language_models import ActivationExtractor, feature_circuit
     >>> sites, saes = [(1, "resid_post"), (3, "resid_post")], []
+    >>> texts = load_corpus().data[:4]
     >>> for layer, site in sites:
-    ...     rows = ActivationExtractor(TINY_LM_PATH, layer).transform(load_corpus().data[:8])
+    ...     rows = ActivationExtractor(TINY_LM_PATH, layer).transform(texts)
     ...     saes.append(TopKSAE(256, k=8, max_iter=3, random_state=0).fit(rows))
     >>> circuit = feature_circuit(
     ...     TINY_LM_PATH, sites, saes, "Return the mean of the array", (" of", " to"),

@@ -130,7 +130,7 @@ def downstream_metrics(extractor, sae, texts, *, mean=None):
     >>> from sksae.datasets import TINY_LM_PATH, load_corpus
     >>> from sksae.language_models import ActivationExtractor, downstream_metrics
     >>> extractor = ActivationExtractor(TINY_LM_PATH, layer=2)
-    >>> texts = load_corpus().data[:12]
+    >>> texts = [text[:500] for text in load_corpus().data[:12]]
     >>> sae = TopKSAE(256, k=8, max_iter=5, random_state=0).fit(extractor.transform(texts[4:]))
     >>> metrics = downstream_metrics(extractor, sae, texts[:4])
     >>> metrics["ce_clean"] < metrics["ce_patched"] < metrics["ce_zero"]
@@ -298,7 +298,7 @@ def make_downstream_scorer(extractor, texts, metric="ce_recovered", *, mean=None
     >>> from sksae.language_models import ActivationExtractor, make_downstream_scorer
     >>> from sksae.model_selection import OneStandardError
     >>> extractor = ActivationExtractor(TINY_LM_PATH, layer=2)
-    >>> texts = load_corpus().data[:8]
+    >>> texts = [text[:500] for text in load_corpus().data[:8]]
     >>> rows = extractor.transform(texts[2:])
     >>> search = GridSearchCV(
     ...     TopKSAE(64, max_iter=5, random_state=0),

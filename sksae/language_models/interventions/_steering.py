@@ -177,7 +177,7 @@ def steer(
     >>> from sksae.language_models import ActivationExtractor, steer
     >>> model, tokenizer = load_tiny_lm()
     >>> extractor = ActivationExtractor(model, layer=2, tokenizer=tokenizer)
-    >>> rows = extractor.transform(load_corpus().data[:8])
+    >>> rows = extractor.transform(load_corpus().data[:4])
     >>> sae = TopKSAE(256, k=8, max_iter=3, random_state=0).fit(rows)
     >>> codes = sae.transform(rows)
     >>> feature = codes.sum(axis=0).argmax()
@@ -273,7 +273,7 @@ def patch(model, site, sae, *, target_site=None, where="all", with_error=False):
     >>> from sksae.datasets import load_corpus, load_tiny_lm
     >>> from sksae.language_models import ActivationExtractor, patch
     >>> model, tokenizer = load_tiny_lm()
-    >>> texts = load_corpus().data[:8]
+    >>> texts = load_corpus().data[:4]
     >>> rows = ActivationExtractor(model, layer=2, tokenizer=tokenizer).transform(texts)
     >>> sae = TopKSAE(256, k=8, max_iter=3, random_state=0).fit(rows)
     >>> inputs = tokenizer("Return the mean of the array elements.", return_tensors="pt")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sksae._files import digest_of
 from sksae.interpret import FeatureAtlas
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_the_file_holds_no_pickle(file):
         assert all(arrays[name].dtype != object for name in arrays.files)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(keep=st.floats(0, 0.999))
 def test_a_truncated_file_is_refused(file, tmp_path_factory, keep):
     raw = file.read_bytes()

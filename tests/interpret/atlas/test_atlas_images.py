@@ -24,7 +24,7 @@ from sksae.interpret import (
 from sksae.interpret.atlas import _images
 from sksae.language_models import ActivationExtractor, TokenTable
 from sksae.language_models.extraction import _activation_reader
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.interpret.atlas.test_atlas_files import rewritten
 
 GRID, N_IMAGES = (3, 4), 12  # not square: rows are not columns
@@ -243,7 +243,7 @@ def test_reduced_images_have_the_means_of_their_pixels():
     np.testing.assert_array_equal(example.image.pixels[:, :, 0], expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))))
 def test_a_png_has_the_pixels(pixels):
     pillow = pytest.importorskip("PIL.Image")

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from sksae.interpret import FeatureAtlas
 from sksae.interpret.atlas import _blocks
+from tests.cases import tries
 
 GRAM = 8
 VALUES = [0.125, 0.5, 1.0, 1.5, 2.0, 3.0, 40.0]
@@ -147,7 +148,7 @@ FORMS = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 @given(
     case=cases(),
     form=st.sampled_from(sorted(FORMS)),
@@ -193,7 +194,7 @@ def assert_shows(shown, plain, feature):
     assert (shown.cut_before, shown.cut_after) == tuple(run == plain.run[cell] for run in runs)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 @given(case=cases(), around=st.sampled_from([(24, 8), (0, 0), (2, 1)]), n_silent=st.integers(0, 60))
 def test_silent_windows_are_those_of_plain_loops(case, around, n_silent):
     codes, table = case
@@ -213,7 +214,7 @@ def test_silent_windows_are_those_of_plain_loops(case, around, n_silent):
         assert len(silent["lexical"]) >= min(len(there), n_silent, 1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(case=cases(max_rows=25), block_rows=st.integers(1, 30))
 def test_blocks_change_nothing_where_no_text_is_cut(case, block_rows):
     codes, table = case
@@ -223,7 +224,7 @@ def test_blocks_change_nothing_where_no_text_is_cut(case, block_rows):
             np.testing.assert_array_equal(whole._arrays[name], parts._arrays[name], err_msg=name)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(case=cases(max_rows=30), block_rows=st.integers(1, 12))
 def test_a_text_longer_than_a_block_is_read_as_several(case, block_rows):
     codes, table = case
@@ -246,7 +247,7 @@ def test_a_text_longer_than_a_block_is_read_as_several(case, block_rows):
             assert len(cells) <= block_rows + 2  # of a character of several rows
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(
     case=cases(values=[1e-30, 1e-8, 1.0, 2.0**24, 1e30, 1e300]),
     dtype=st.sampled_from(["float64", "float32"]),
@@ -267,7 +268,7 @@ def test_tiny_and_huge_codes_are_counted_and_shown(case, dtype):
         assert all(a.low >= b.high for a, b in pairwise(feature.quantiles(3)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     n_rows=st.integers(1, 60),

@@ -80,7 +80,8 @@ def test_one_feature_has_no_neighbours():
 def test_features_that_all_fire_together_keep_their_partners(monkeypatch):
     """More pairs than are kept, none of them worse than another."""
     monkeypatch.setattr(_blocks, "BLOCK_ROWS", 1)
-    atlas = FeatureAtlas(n_neighbors=3).fit(np.ones((5, 2100)))
+    monkeypatch.setattr("sksae.interpret.atlas._neighbors._MOST_PAIRS", 2**16)
+    atlas = FeatureAtlas(n_neighbors=3).fit(np.ones((5, 300)))
     assert [(r.feature, r.jaccard) for r in atlas.feature(7).coactive] == [(0, 1), (1, 1), (2, 1)]
 
 
@@ -106,12 +107,12 @@ def test_texts_in_chunks_are_numbered_through(chunk, monkeypatch):
     monkeypatch.setattr(_activation_reader, "CHUNK_TOKENS", chunk)
     extractor = ActivationExtractor(TINY_LM_PATH, layer=3)
     start, end = (text[:200] for text in load_corpus().data[:2])
-    texts = ["", start, "", "곰 🌊 희", *(text[:400] for text in load_corpus().data[2:9]), end, ""]
+    texts = ["", start, "", "곰 🌊 희", *(text[:250] for text in load_corpus().data[2:7]), end, ""]
     rows, tokens = extractor.extract(texts)
     fitted = TopKSAE(16, k=4, max_iter=1, random_state=0).fit(rows)
     whole = FeatureAtlas(fitted).fit(rows, tokens=tokens)
     parts = FeatureAtlas(fitted, extractor=extractor).fit(text for text in texts)
-    assert (parts.n_rows_, parts.n_texts_) == (len(rows), 10)
+    assert (parts.n_rows_, parts.n_texts_) == (len(rows), 8)
     for j in range(16):
         one, other = whole.feature(j), parts.feature(j)
         for kind in ("examples", "sampled"):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sksae.interpret import CachedClient
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 
 class Counter:
@@ -71,7 +71,7 @@ def test_errors_and_what_is_no_string_are_not_kept(tmp_path):
     assert (tmp_path / "a").read_bytes() == b""
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(st.integers(1, 400), st.binary(max_size=20))
 def test_a_file_cut_anywhere_loses_its_last_answer_at_most(tmp_path_factory, cut, rubbish):
     path = tmp_path_factory.mktemp("cut") / "a"

@@ -10,7 +10,7 @@ from sksae.interpret.explanation._explanation_prompts import (
     read_flags,
     read_levels,
 )
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 
 @each_case(
@@ -152,7 +152,7 @@ def test_a_long_answer_is_read_in_one_go(unit):
         read_description(unit * (500_000 // len(unit)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 @given(st.text())
 def test_any_answer_is_read_or_refused(answer):
     for read in (

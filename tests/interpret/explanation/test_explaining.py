@@ -21,7 +21,7 @@ from sksae.interpret import (
 )
 from sksae.interpret.explanation import _explanation_prompts as prompts
 from sksae.interpret.explanation._candidates import CandidateQuestions
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.interpret.explanation.planted import (
     WORDS,
     Constant,
@@ -169,7 +169,7 @@ def test_any_iterable_of_features_will_do():
     assert explain(atlas, features=()) == {}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 @given(EXPLANATIONS)
 def test_what_was_saved_is_what_is_loaded(tmp_path_factory, explanations):
     path = tmp_path_factory.mktemp("saved") / "e.json"

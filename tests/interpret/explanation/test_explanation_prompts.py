@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sksae.interpret import Example, FeatureAtlas
 from sksae.interpret.explanation import _explanation_prompts as prompts
+from tests.cases import tries
 
 PIECES = st.text(st.sampled_from("<>a1.\n\r\u2028[] 한🫖\u202e"), min_size=1, max_size=4)
 
@@ -21,7 +22,7 @@ def windows(draw):
     return Example(0, 0, values[peak], np.array(tokens, dtype=object), np.array(values), peak, *cut)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 @given(windows())
 def test_a_text_cannot_forge_marks_or_lines(example):
     line = prompts.marked(example)

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sksae.interpret import Example, Feature, split_examples
+from tests.cases import tries
 
 
 def example(row, text, activation=1.0, word=None):
@@ -35,7 +36,7 @@ def shown(side):
     return side.windows() + [e for some in side.silent.values() for e in some]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 @given(features(), st.integers(1, 5), st.integers(0, 9))
 def test_no_text_is_on_both_sides_and_nothing_is_lost(one, n_quantiles, seed):
     sides = split_examples(one, n_quantiles=n_quantiles, random_state=seed)
@@ -48,7 +49,7 @@ def test_no_text_is_on_both_sides_and_nothing_is_lost(one, n_quantiles, seed):
     assert sorted(rows) == sorted(given_)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 @given(st.integers(2, 60), st.integers(1, 5), st.integers(0, 9))
 def test_every_part_is_on_both_sides_where_it_has_two_texts(n, n_quantiles, seed):
     one = feature([], [example(i, i, 99.0 - i) for i in range(n)])

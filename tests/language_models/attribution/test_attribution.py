@@ -12,7 +12,7 @@ from sksae.language_models.attribution._decomposed_prompt import decompose
 from sksae.language_models.attribution._logit_metrics import read_metric
 from sksae.language_models.attribution._splicing import in_order
 from sksae.language_models.model import TorchDictionary, base_of, find_hook_point, visiting
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 PROMPT, OTHER = [5, 9, 30, 7, 44, 12], [5, 9, 31, 7, 40, 12]
 KINDS = ("gpt2", "llama", "gemma2", "neox_parallel")
@@ -187,7 +187,7 @@ def test_places_are_put_in_the_order_of_the_pass(models):
     ]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=tries(20), deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 150), st.integers(0, 40))
 def test_derivatives_along_features_are_a_product(seed, n_tokens, n):
     rng = np.random.default_rng(seed)

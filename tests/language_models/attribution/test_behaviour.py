@@ -12,7 +12,7 @@ from sksae import TopKSAE
 from sksae.datasets import load_corpus, load_tiny_lm
 from sksae.language_models import ActivationExtractor, describe_behaviour, logit_lens
 from sksae.language_models.model import base_of, find_hook_point, visiting
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.language_models.conftest import byte_level
 from tests.language_models.families import CAUSAL, build
 
@@ -183,7 +183,7 @@ def test_what_is_verified_is_an_ablation(kind, site, bpe):
         assert table.exact[i] == pytest.approx(table.value - value, abs=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=tries(15), deadline=None)
 @given(
     n_features=st.integers(1, N),
     max_density=st.none() | st.floats(0, 1),

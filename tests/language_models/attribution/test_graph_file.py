@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from sksae._hook_names import cantor, uncantor
 from sksae.language_models import AttributionGraph
+from tests.cases import tries
 from tests.language_models.small_graph import TOKENS, graph_of
 
 
@@ -35,7 +36,7 @@ def test_a_graph_comes_back_exactly(tmp_path, dtype):
     assert_equal(pruned, AttributionGraph.from_json(tmp_path / "pruned.json"))
 
 
-@settings(max_examples=30)
+@settings(max_examples=tries(30))
 @given(weights=arrays(np.float32, (2, 10), elements=st.floats(-(2.0**100), 2.0**100, width=32)))
 def test_any_weights_come_back(tmp_path_factory, weights):
     graph = graph_of()

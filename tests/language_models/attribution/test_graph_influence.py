@@ -13,6 +13,7 @@ from sksae.language_models.attribution._graph_influence import (
     shares,
     strongest,
 )
+from tests.cases import tries
 from tests.language_models.small_graph import graph_of
 
 
@@ -24,7 +25,7 @@ def consistent(seed):
     return replace(graph, influence=influence, cumulative_influence=cumulative(influence)), weights
 
 
-@settings(max_examples=30)
+@settings(max_examples=tries(30))
 @given(seed=st.integers(0, 10**6))
 def test_influence_is_the_sum_over_all_paths(seed):
     graph, weights = consistent(seed)
@@ -49,7 +50,7 @@ def test_circles_are_refused():
         influence_of(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1.0, 0.0]))
 
 
-@settings(max_examples=30)
+@settings(max_examples=tries(30))
 @given(
     scores=st.lists(st.integers(0, 50), min_size=1, max_size=30), share=st.sampled_from([0, 0.5, 1])
 )
@@ -66,7 +67,7 @@ def test_the_strongest_have_the_share_and_no_fewer_do(scores, share):
     assert kept[kept > kept.min()].sum() <= share * scores.sum() + 1e-9
 
 
-@settings(max_examples=30)
+@settings(max_examples=tries(30))
 @given(seed=st.integers(0, 10**6), node=st.floats(0, 1), edge=st.floats(0, 1))
 def test_a_pruned_graph_is_part_of_the_graph_and_hangs_together(seed, node, edge):
     graph, _ = consistent(seed)

@@ -13,7 +13,7 @@ from sksae import TopKSAE
 from sksae.language_models import logit_lens
 from sksae.language_models.attribution._logit_lens import token_strings
 from sksae.language_models.model import base_of, find_hook_point, short_inputs, visiting
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.language_models.families import build
 
 
@@ -110,7 +110,7 @@ def test_a_row_of_the_unembedding_promotes_its_token(bpe):
     np.testing.assert_allclose(opposite.suppressed_logits, -lens.promoted_logits, atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=tries(20), deadline=None)
 @given(block_size=st.integers(1, 40), n_tokens=st.integers(1, 12))
 def test_blocks_and_length_do_not_change_the_ranking(llama, bpe, block_size, n_tokens):
     sae = Directions(drawn(33))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sksae.language_models.extraction import TextReading, _tokenizing, batches, padded
 from sksae.language_models.extraction._context_windows import cut, rows_of, text_of_rows
 from sksae.language_models.extraction._tokenizing import Encoding, Frame, encode, frame_of, with_bos
+from tests.cases import tries
 
 ALPHABET = "ab the\n  특징은é👩‍🚀ㅎ\u1112\u1161"
 
@@ -120,7 +121,7 @@ def test_a_prepended_token_is_there_once(trained):
     drop_first=st.booleans(),
     include_special=st.booleans(),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 def test_windows_hold_each_token_once(
     lengths, max_length, prefix, suffix, drop_first, include_special
 ):
@@ -176,7 +177,7 @@ def tokenizer(request, trained):
 
 
 @given(texts=st.lists(st.text(ALPHABET, max_size=20), max_size=4), window=st.integers(2, 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 def test_groups_of_byte_level_tokens_rebuild_the_texts(tokenizer, texts, window):
     tokens = table(tokenizer, texts, window)
     merged, _ = tokens.merged()

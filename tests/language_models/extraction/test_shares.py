@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sksae.language_models import ActivationExtractor, TokenTable, load_activations
 from sksae.language_models.extraction import _activation_reader, _store
 from sksae.language_models.extraction._shards import MANIFEST, STRINGS, TEXTS, TOKENS, read_facts
+from tests.cases import tries
 from tests.processes import needs_processes, together
 
 pytestmark = needs_processes
@@ -99,7 +100,7 @@ def test_a_merge_that_was_interrupted_goes_on(extractor, tmp_path, n):
     assert_written_as_one(folder, expected)
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(
     n_tokens=st.lists(st.integers(0, 4), min_size=1, max_size=12),
     n_shares=st.integers(1, 5),

@@ -19,7 +19,7 @@ from sksae import TopKSAE
 from sksae.language_models import ActivationExtractor, load_activations
 from sksae.language_models.extraction import _activation_reader
 from sksae.language_models.extraction._shards import FILES, MANIFEST, TOKEN, read_facts, write_facts
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 TEXTS = [
     "The cat sat on the mat.",
@@ -75,7 +75,7 @@ def test_the_file_has_the_rows_and_their_table(extractor, tmp_path, dtype):
 
 
 @given(texts=st.lists(st.text("ab the\n\r\u2028특é👩", max_size=12), max_size=6))
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=tries(25), deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_is_read_is_what_was_written(extractor, tmp_path_factory, texts):
     rows, tokens = extractor.extract(texts)
     stored, table = extractor.to_memmap(texts, tmp_path_factory.mktemp("x"), "float32")

@@ -9,6 +9,7 @@ from sksae.language_models.extraction._tokenizing import (
     give_back_spaces,
     outer_spaces,
 )
+from tests.cases import tries
 
 
 def spans(tokenizer, text):
@@ -42,7 +43,7 @@ def test_outer_spaces(bpe):
 
 
 @given(st.text(alphabet="ab 특징é👩\n", max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 def test_decoded_spans_of_single_bytes(text):
     import transformers
 

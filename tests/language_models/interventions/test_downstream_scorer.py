@@ -52,7 +52,8 @@ def topk(extractor):
 @pytest.fixture(scope="module")
 def packaged():
     """The packaged model, some rows of it, and held-out texts."""
-    extractor, texts = ActivationExtractor(TINY_LM_PATH, 2), load_corpus().data[:14]
+    extractor = ActivationExtractor(TINY_LM_PATH, 2)
+    texts = [text[:500] for text in load_corpus().data[:14]]
     return extractor, extractor.transform(texts[4:]), texts[:4]
 
 

@@ -13,7 +13,7 @@ from sksae import TopKSAE
 from sksae.datasets import load_corpus, load_tiny_lm
 from sksae.language_models import ActivationExtractor, logit_lens, steer
 from sksae.language_models.model import HookPoint, capture, find_hook_point
-from tests.cases import each_case
+from tests.cases import each_case, tries
 from tests.language_models.families import build
 
 IDS = torch.tensor([[5, 9, 30, 7, 21], [8, 8, 2, 11, 3]])
@@ -256,7 +256,7 @@ def test_sites_of_one_model_are_checked_as_if_nothing_was_steered(topk):
         pass
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=tries(15), deadline=None)
 @given(st.floats(-20, 20), st.floats(-20, 20))
 def test_adding_is_linear(model, topk, v, w):
     lm = model("gpt2")

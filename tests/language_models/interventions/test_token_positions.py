@@ -11,7 +11,7 @@ from torch import nn
 
 from sksae.language_models.interventions._token_positions import Positions, read_where
 from sksae.language_models.model import interventions_ignored, scope, without_interventions
-from tests.cases import each_case
+from tests.cases import each_case, tries
 
 
 class Reader(nn.Module):
@@ -164,7 +164,7 @@ def test_beams_repeat_each_sequence():
         )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 @given(
     st.integers(1, 5),
     st.integers(0, 4),
