@@ -25,6 +25,7 @@ compiled = numba.njit(**_OPTIONS)
 inlined = numba.njit(inline="always", **_OPTIONS)  # a call with arrays takes as long as a short row
 
 _SHARED = 2**20  # multiplications from which on rows are divided among threads
+_PARTS = 16  # per thread
 
 
 @cache
@@ -42,10 +43,17 @@ def by_rows(loop, n_rows, n_operations, *arguments):
     if n_threads < 2 or n_operations < _SHARED:
         loop(*arguments, 0, n_rows)
         return
-    bounds = [n_rows * i // n_threads for i in range(n_threads + 1)]
-    first, *parts = pairwise(bounds)
-    others = [_pool(n_threads).submit(loop, *arguments, *part) for part in parts]
-    loop(*arguments, *first)
+    n_parts = min(_PARTS * n_threads, n_rows)
+    parts = pairwise([n_rows * i // n_parts for i in range(n_parts + 1)])
+
+    def take_parts():
+        # One iterator for all: whoever is free takes the next part. The threads of torch wait
+        # for work in a busy loop for a while, which slows down those that share their cores.
+        for part in parts:
+            loop(*arguments, *part)
+
+    others = [_pool(n_threads).submit(take_parts) for _ in range(n_threads - 1)]
+    take_parts()
     for other in others:
         other.result()
 
