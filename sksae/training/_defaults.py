@@ -57,7 +57,7 @@ def default_width(n_samples, n_features, k=None):
 def default_batch_size(n_samples, n_active=None):
     """Rows per step: the power of two nearest to ``sqrt(n_samples)``, from 32 to 4096.
 
-    Up to 64 rows a step takes all of them, and from 1500 rows on at least 64.
+    Up to 64 rows each step takes all of them, and from 1500 rows on at least 64.
 
     A single code per row is a clustering of the rows, which small batches disturb: there a step
     takes at least 512 rows.
