@@ -117,16 +117,12 @@ def read_circuit_tracer(path, *, layer=None, dtype=None):
     folder = path if path.is_dir() else path.parent
     config, where = _configuration(folder)
     if config.get("model_kind") == _ACROSS:
-        n_layers = count_layers(folder)
         if not path.is_dir():
             layer = _layer_of(path, layer, ACROSS_FILE)
-        check_option("layer", layer, Int(0, n_layers - 1, none=True))
-        chosen = range(n_layers) if layer is None else (layer,)
-        across = [
-            read_across(folder, i, n_layers, _source(config, range(i, n_layers)), dtype)
-            for i in chosen
-        ]
-        return across if layer is None else across[0]
+        if layer is not None:
+            return _across(config, folder, layer, None, dtype)
+        n_layers = count_layers(folder)
+        return [_across(config, folder, i, n_layers, dtype) for i in range(n_layers)]
     files = _layer_files(folder)
     if not path.is_dir():
         layer = _layer_of(path, layer)
@@ -291,7 +287,8 @@ def _layer_of(path, layer, pattern=LAYER_FILE):
     """Return the layer in the name of a file."""
     match = pattern.fullmatch(regular(path).name)
     if match is None:
-        raise ValueError(f"{path} must be a folder, or be named as layer_0.safetensors.")
+        example = "layer_0" if pattern is LAYER_FILE else "W_enc_0"
+        raise ValueError(f"{path} must be a folder, or be named as {example}.safetensors.")
     if layer not in (None, int(match[1])):
         raise ValueError(f"layer={layer} is not the layer of {path}.")
     return int(match[1])
@@ -331,6 +328,14 @@ def _transcoder(config, where, path, layer, dtype):
     source = _source(config, layer)
     k = take(config, "k", SIZE, where) if activation == "topk" else None
     return estimator(activation, weights, source, k=k, transcoder=True)
+
+
+def _across(config, folder, layer, n_layers, dtype):
+    """Return the estimator of one layer of a cross-layer transcoder."""
+    activation, weights = read_across(folder, layer, n_layers, dtype)
+    n_written = weights["components"].shape[1] // weights["encoder_coef"].shape[1]
+    source = _source(config, range(layer, layer + n_written))
+    return estimator(activation, weights, source, transcoder=True)
 
 
 def _source(config, layer):

@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from sksae._files import regular, write_safetensors
-from sksae.formats._raw_units import estimator, raw_units
+from sksae.formats._raw_units import raw_units
 from sksae.formats._tensors import read_tensors
 
 ACROSS_FILE = re.compile(r"W_(?:enc|dec)_(\d+)\.safetensors")
@@ -31,16 +31,22 @@ def count_layers(folder):
     return n_layers
 
 
-def read_across(folder, layer, n_layers, source, dtype):
-    """Return the estimator of one layer of a cross-layer transcoder.
+def read_across(folder, layer, n_layers, dtype):
+    """Return the activation and the weights of one layer of a cross-layer transcoder.
 
     Parameters
     ----------
     folder : Path
-    layer, n_layers : int
-    source : dict
-        Where it is from.
+    layer : int
+    n_layers : int or None
+        None goes by the file of the decoder.
     dtype : dtype or None
+
+    Returns
+    -------
+    activation : {"relu", "jumprelu"}
+    weights : dict of str to ndarray
+        As from `raw_units`.
     """
     names = {name: f"{name}_{layer}" for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")}
     axes = {"W_enc": "n d", "b_enc": "n", "b_dec": "d", "threshold": "n"}
@@ -51,7 +57,9 @@ def read_across(folder, layer, n_layers, source, dtype):
     if threshold is not None and (threshold < 0).any():
         raise ValueError(f"{path} has thresholds below 0, so that codes can be negative.")
     # Axis l: the layer itself and those behind it.
-    sizes = dict(zip("nld", (len(encoder), n_layers - layer, encoder.shape[1]), strict=True))
+    sizes = {"n": len(encoder), "d": encoder.shape[1]}
+    if n_layers is not None:
+        sizes["l"] = n_layers - layer
     path = folder / f"{names['W_dec']}.safetensors"
     decoder = read_tensors(path, {names["W_dec"]: "n l d"}, sizes=sizes, dtype=encoder.dtype.name)
     decoder, intercept = decoder[names["W_dec"]].reshape(len(encoder), -1), arrays[names["b_dec"]]
@@ -65,8 +73,7 @@ def read_across(folder, layer, n_layers, source, dtype):
         threshold=threshold,
         path=path,
     )
-    activation = "relu" if threshold is None else "jumprelu"
-    return estimator(activation, weights, source, transcoder=True)
+    return "relu" if threshold is None else "jumprelu", weights
 
 
 def are_across(records):

@@ -232,7 +232,7 @@ def _place(repo, name, files):
     if name in places:
         return name
     if name in files:
-        is_layer = LAYER_FILE.fullmatch(PurePosixPath(name).name)
+        is_layer = _layer_of(PurePosixPath(name)) is not None
         return parent if parent in places and not is_layer else name
     near = difflib.get_close_matches(name, places, n=5, cutoff=0.5)
     inside = [place for place in places if place.startswith(name + "/")]
@@ -273,27 +273,31 @@ def _needed(place, files, written_by="auto", layer=None):
     """
     folder = PurePosixPath(place)
     if place in files:
-        beside = (CONFIG, *TRAINING_CONFIGS) if LAYER_FILE.fullmatch(folder.name) else ()
+        beside = (CONFIG, *TRAINING_CONFIGS) if _layer_of(folder) is not None else ()
+        if match := ACROSS_FILE.fullmatch(folder.name):
+            # The encoder and the decoder of a layer are files of their own.
+            beside += tuple(f"W_{part}_{match[1]}.safetensors" for part in ("enc", "dec"))
         candidates = [_join(folder.parent, name) for name in beside]
-        return [place, *(file for file in candidates if file in files)]
+        return [place, *(file for file in candidates if file in files and file != place)]
     own_file = _join(folder, OWN_FILE)
     if own_file in files and written_by in ("auto", "sksae"):
         return [own_file]
     names = {sign for _, signs in SIGNS for sign in signs} | set(_BESIDE)
     if FOLDER.fullmatch(folder.name):
         names |= set(WEIGHTS)
-    if layer is None:
-        names |= {
-            path.name for path in map(PurePosixPath, files) if LAYER_FILE.fullmatch(path.name)
-        }
-    else:
-        names = {n for n in names if not LAYER_FILE.fullmatch(n)} | {f"layer_{layer}.safetensors"}
-    # How many layers there are is told by the files of all of them.
-    names |= {path.name for path in map(PurePosixPath, files) if ACROSS_FILE.fullmatch(path.name)}
+    names |= {path.name for path in map(PurePosixPath, files) if _layer_of(path) is not None}
+    if layer is not None:
+        names = {name for name in names if _layer_of(PurePosixPath(name)) in (None, layer)}
     candidates = [_join(folder, name) for name in sorted(names)]
     if _join(folder, "sae.safetensors") in files:  # sparsify: the run says which model it was
         candidates.append(_join(folder.parent, "config.json"))
     return [file for file in candidates if file in files]
+
+
+def _layer_of(path):
+    """Return the layer in the name of a file of a set of transcoders, or None."""
+    match = LAYER_FILE.fullmatch(path.name) or ACROSS_FILE.fullmatch(path.name)
+    return match and int(match[1])
 
 
 def _join(folder, file):

@@ -12,6 +12,7 @@ from sksae.formats._circuit_tracer import (
     TRAINING_CONFIGS,
     read_circuit_tracer,
 )
+from sksae.formats._cross_layer import ACROSS_FILE
 from sksae.formats._dictionary_learning import read_dictionary_learning
 from sksae.formats._gemma_scope import read_gemma_scope
 from sksae.formats._llama_scope import read_llama_scope
@@ -63,6 +64,7 @@ SIGNS = (  # the files that tell a folder
 )
 FILES = (  # the names that tell a file
     ("circuit_tracer", LAYER_FILE),
+    ("circuit_tracer", ACROSS_FILE),
     ("gemma_scope", re.compile(r"params\.(npz|safetensors)")),
     ("goodfire", GOODFIRE_FILE),
     ("qwen_scope", QWEN_FILE),

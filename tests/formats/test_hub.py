@@ -185,7 +185,13 @@ def test_transcoders_across_layers_and_elsewhere(hub, get):
         decoder = {f"W_dec_{layer}": np.ones((2, 2 - layer, 2))}
         save_file(decoder, folder / f"W_dec_{layer}.safetensors")
     (folder / "features.bin").write_bytes(b"huge")
+    ones = [get("mn/clt", layer=1), get("mn/clt", "W_dec_1.safetensors")]
+    names = ["W_dec_1.safetensors", "W_enc_1.safetensors", "config.yaml"]
+    assert sorted({path.rpartition("/")[2] for path in hub.given}) == names
     both = get("mn/clt")
+    for one in ones:
+        assert_array_equal(one.components_, both[1].components_)
+        assert one.source_["layer"] == 1
     assert [one.predict([[1.0, -3.0]]).tolist() for one in both] == [[[3.0, 3, 2, 2]], [[3.0, 3]]]
     assert not any(path.endswith("features.bin") for path in hub.given)
     folder = hub.root / "mw/gemma-scope"

@@ -124,6 +124,7 @@ def decompose(
     nodes = []
     for site, pair, changed_pair in zip(sites, pairs, changed_pairs, strict=True):
         site.dictionary.check_width(pair[1].shape[-1])
+        site.dictionary.check_target_width(pair[0].shape[-1])
         if kind == "patch":
             baseline = Baseline(site, *changed_pair)
         elif kind == "zero":

@@ -74,6 +74,7 @@ class TorchDictionary:
             raise ValueError(
                 f"{type(self.sae).__name__} has directions of {self._components.shape[1]} columns, "
                 f"but the activations of its target site have {width}."
+                + _several_layers(self._components.shape[1], width)
             )
 
     def check_features(self, features):
@@ -169,8 +170,19 @@ def reconstruct(sae, x, width=None, see_codes=None):
     if rebuilt.shape[1] != width:
         raise ValueError(
             f"{type(sae).__name__} makes {rebuilt.shape[1]} columns of the {width} of the site."
+            + _several_layers(rebuilt.shape[1], width)
         )
     return to_torch(rebuilt, x.device, wide(x)).reshape(*x.shape[:-1], width)
+
+
+def _several_layers(n_columns, width):
+    """Return the end of a message about columns that may be those of several sites."""
+    if n_columns % width:
+        return ""
+    return (
+        f" If they are those of {n_columns // width} layers side by side, it is of use in "
+        f"attribution_graph only, for the layer with so many from it to the last."
+    )
 
 
 def check_fitted_on(sae, width, target_width=None):

@@ -127,5 +127,8 @@ def test_what_is_wrong_is_named(model, exact, bpe):
     narrow = Transcoder(topk).fit(np.eye(16), np.eye(16)[:, :5])
     with pytest.raises(ValueError, match=r"directions of 5 columns.*target site have 16"):
         attribute(model, SOURCE, narrow, PROMPT, PAIR, **options)
+    layers = Transcoder(topk).fit(np.eye(16), np.eye(48)[:16])  # of three layers, side by side
+    with pytest.raises(ValueError, match=r"directions of 48 columns.*16.*of 3 layers side by side"):
+        attribute(model, SOURCE, layers, PROMPT, PAIR, baseline="zero", tokenizer=bpe)
     with pytest.raises(ValueError, match=r"directions of 5 columns.*target site have 16"):
         describe_behaviour(model, SOURCE, narrow, PROMPT, tokenizer=bpe)
