@@ -174,5 +174,5 @@ def test_defaults_on_tabular_data(cls):
     X = rng.normal(size=(500, 5)) @ rng.normal(size=(5, 20)) + 0.1 * rng.normal(size=(500, 20))
     sae = cls(random_state=0).fit(X)
     assert sae.components_.shape == (128, 20)
-    assert (sae.batch_size_, sae.n_steps_) == (32, 480 if cls is TopKSAE else 2000)
+    assert (sae.batch_size_, sae.n_steps_) == (32, 944 if cls is TopKSAE else 2000)
     assert sae.score(X) > 0.7
