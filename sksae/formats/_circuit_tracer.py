@@ -12,6 +12,7 @@ from sksae.autoencoders import Transcoder
 from sksae.formats._activations import read_fitted
 from sksae.formats._cross_layer import (
     ACROSS_FILE,
+    THRESHOLD,
     are_across,
     count_files,
     count_layers,
@@ -26,7 +27,6 @@ CONFIG = "config.yaml"
 TRAINING_CONFIGS = ("wandb-config.yaml", "wanb-config.yaml")  # the second is on the hub as it is
 LAYER_FILE = re.compile(r"layer_(\d+)\.safetensors")
 _MOST_BYTES = 2**20  # of a configuration, which has about 300
-_THRESHOLD = "activation_function.threshold"
 # Axes: n latents, d features of the residual stream. Every matrix multiplies from the left.
 _LAYOUT = {
     "W_enc": "n d",
@@ -34,7 +34,7 @@ _LAYOUT = {
     "b_enc": "n",
     "b_dec": "d",
     "W_skip": "d d",
-    _THRESHOLD: "n",
+    THRESHOLD: "n",
 }
 _ACTIVATIONS = {"relu": "relu", "topk": "topk", "jumprelu": "jumprelu", "jump_relu": "jumprelu"}
 _HOOKS = ("feature_input_hook", "feature_output_hook")
@@ -306,14 +306,14 @@ def _check_complete(folder, files):
 def _transcoder(config, where, path, layer, dtype):
     """Return the estimator of one layer."""
     name = take(config, "activation", Option(*_ACTIVATIONS, None), where, default=None)
-    optional = ("W_skip", _THRESHOLD)
+    optional = ("W_skip", THRESHOLD)
     arrays = read_tensors(path, _LAYOUT, optional=optional, dtype=dtype)
-    threshold = arrays.get(_THRESHOLD)
+    threshold = arrays.get(THRESHOLD)
     stored = "relu" if threshold is None else "jumprelu"
     activation = stored if name is None else _ACTIVATIONS[name]
     if (activation == "jumprelu") != (stored == "jumprelu"):
         has = "no" if threshold is None else "a"
-        raise ValueError(f"{where} has the activation {name!r}, but {path} has {has} {_THRESHOLD}.")
+        raise ValueError(f"{where} has the activation {name!r}, but {path} has {has} {THRESHOLD}.")
     if threshold is not None and (threshold < 0).any():
         raise ValueError(f"{path} has thresholds below 0, so that codes can be negative.")
     weights = raw_units(
@@ -439,7 +439,7 @@ def _tensors(record):
     }
     if "threshold" in arrays:
         # What is not above 0 is no code here, and would be one there.
-        tensors[_THRESHOLD] = np.maximum(arrays["threshold"], 0)
+        tensors[THRESHOLD] = np.maximum(arrays["threshold"], 0)
     if "skip_coef" in arrays:
         tensors["W_skip"] = arrays["skip_coef"]
     return tensors

@@ -14,7 +14,7 @@ from sksae.formats._raw_units import raw_units
 from sksae.formats._tensors import read_tensors
 
 ACROSS_FILE = re.compile(r"W_(?:enc|dec)_(\d+)\.safetensors")
-_THRESHOLD = "activation_function.threshold"  # as in files of single layers
+THRESHOLD = "activation_function.threshold"  # in files of single layers
 
 
 def count_files(folder):
@@ -117,7 +117,7 @@ def write_across(path, records, tensors):
         encoder[f"b_dec_{layer}"] = intercepts[layer]
         if has_thresholds:
             none = np.zeros_like(arrays["b_enc"])
-            encoder[f"threshold_{layer}"] = arrays.get(_THRESHOLD, none)
+            encoder[f"threshold_{layer}"] = arrays.get(THRESHOLD, none)
         decoder = arrays["W_dec"].reshape(len(arrays["b_enc"]), -1, d)
         write_safetensors(path / f"W_enc_{layer}.safetensors", encoder)
         write_safetensors(path / f"W_dec_{layer}.safetensors", {f"W_dec_{layer}": decoder})

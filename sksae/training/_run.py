@@ -140,6 +140,8 @@ class TrainingRun:
         self.n_steps += 1
         with torch.no_grad():
             self._update(gradient, rate)
+            for name in self.nonnegative:
+                self.weights[name].clamp_(min=0)
         # Counted in rows, so that the dead window does not depend on the batch size.
         self.since_fired += len(x) if gradient.n_rows is None else gradient.n_rows
         self.since_fired.masked_fill_(gradient.fired, 0)
@@ -172,8 +174,6 @@ class TrainingRun:
             self._move(vectors, factor, rate)
         else:
             self._move([b for b in blocks if b[0] in by_gradient] + vectors, factor, rate)
-        for name in self.nonnegative:
-            self.weights[name].clamp_(min=0)
 
     def _update_at_once(self, loops, gradient, rate):
         """Update small weights by one compiled loop."""
@@ -190,8 +190,6 @@ class TrainingRun:
             step=self.n_steps,
             betas=self.betas,
         )
-        for name in self.nonnegative:
-            self.weights[name].clamp_(min=0)
 
     @property
     def _matrices(self):
