@@ -1,6 +1,7 @@
 """Compiled loops against torch: uncompiled in the default run, and compiled where asked for."""
 
 import os
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -296,6 +297,31 @@ def test_threads_do_not_change_results(monkeypatch, in_use):
             assert torch.equal(found, one)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("openmp", [True, False])
+def test_work_is_shared_with_the_threads_of_torch(openmp, monkeypatch):
+    from sksae.kernels.compiled import _torch_threads
+
+    if not openmp:
+        monkeypatch.setattr(_torch_threads, "_openmp", lambda: None)
+    elif _torch_threads._openmp() is None:
+        pytest.skip("torch's OpenMP is not GNU's")
+    work, done, both = iter(range(100)), [], Barrier(2)
+
+    def take_all():
+        both.wait(timeout=60)  # no thread begins before there are two
+        done.extend(work)
+
+    _torch_threads.on_threads(take_all, 2)
+    assert sorted(done) == list(range(100))
+
+    def fail():
+        both.wait(timeout=60)
+        raise KeyboardInterrupt("by the user")
+
+    with pytest.raises(KeyboardInterrupt, match="by the user"):
+        _torch_threads.on_threads(fail, 2)
 
 
 def test_the_whole_run_is_small(in_use):

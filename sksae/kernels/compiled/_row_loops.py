@@ -5,14 +5,13 @@ lie in compressed rows, as in `sksae.kernels.ActiveSet`: those of row r are ``po
 ``pointer[r + 1]``.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
 
 import numba
 import numpy as np
 import torch
+
+from sksae.kernels.compiled._torch_threads import on_threads
 
 # Sums may be reordered, but NaN and infinity mean what they say.
 _OPTIONS = {
@@ -25,16 +24,7 @@ compiled = numba.njit(**_OPTIONS)
 inlined = numba.njit(inline="always", **_OPTIONS)  # a call with arrays takes as long as a short row
 
 _SHARED = 2**20  # multiplications from which on rows are divided among threads
-_PARTS = 16  # per thread
-
-
-@cache
-def _pool(n_threads):
-    return ThreadPoolExecutor(n_threads)
-
-
-if hasattr(os, "register_at_fork"):  # the threads of a process do not live on in its copies
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+_PARTS = 2  # per thread: more even than one, where other programs run
 
 
 def by_rows(loop, n_rows, n_operations, *arguments):
@@ -47,15 +37,10 @@ def by_rows(loop, n_rows, n_operations, *arguments):
     parts = pairwise([n_rows * i // n_parts for i in range(n_parts + 1)])
 
     def take_parts():
-        # One iterator for all: whoever is free takes the next part. The threads of torch wait
-        # for work in a busy loop for a while, which slows down those that share their cores.
-        for part in parts:
+        for part in parts:  # one iterator for all: whoever is free takes the next part
             loop(*arguments, *part)
 
-    others = [_pool(n_threads).submit(take_parts) for _ in range(n_threads - 1)]
-    take_parts()
-    for other in others:
-        other.result()
+    on_threads(take_parts, n_threads)
 
 
 @inlined

@@ -9,7 +9,7 @@ import torch
 
 from sksae.kernels.compiled._row_loops import by_rows, compiled, dot, inlined
 
-_GROUP = 16  # entries of a row of which the largest is looked at first
+_GROUP = 16  # entries of a row of which the largest is looked at first: four halvings
 _BESIDE = 6  # candidates beyond k that a rough product proposes, at least
 _FEW = 48  # keys that are compared with each other
 
@@ -62,18 +62,29 @@ def _border(keys, count):
 
 
 @compiled
+def _halve(numbers, halves):
+    """Write the larger of every two numbers, and the last where it has none beside it."""
+    for j in range(len(numbers) // 2):
+        left, right = numbers[2 * j], numbers[2 * j + 1]
+        halves[j] = left if left > right else right
+    if len(numbers) % 2:
+        halves[len(halves) - 1] = numbers[len(numbers) - 1]
+
+
+@compiled
 def _candidates(keys, count, largest, columns):
     """Write the columns of at least `count` largest keys, ascending; return how many, and a bound.
 
     All keys that reach the bound are among them.
     """
-    m, n_groups = len(keys), 0
-    for first in range(0, m, _GROUP):
-        highest = keys[first]
-        for j in range(first, min(m, first + _GROUP)):
-            highest = keys[j] if keys[j] > highest else highest
-        largest[n_groups] = highest
-        n_groups += 1
+    m = len(keys)
+    # From the front to the back and to the front again: a loop that writes where it reads is slow.
+    front, back, size = largest[: (m + 3) // 4], largest[m - (m + 1) // 2 :], (m + 7) // 8
+    _halve(keys, back)
+    _halve(back, front)
+    _halve(front, back[:size])
+    n_groups = (m + _GROUP - 1) // _GROUP
+    _halve(back[:size], largest[:n_groups])
     # If so many groups reach it, so do at least as many keys.
     border = _border(largest[:n_groups], count) if n_groups >= count else _border(keys, count)
     return _reaching(keys, largest, border, columns), border
@@ -82,13 +93,22 @@ def _candidates(keys, count, largest, columns):
 @compiled
 def _reaching(keys, largest, border, columns):
     """Write the ascending columns of the keys that reach `border`; return how many there are."""
-    m, n_found = len(keys), 0
-    for first in range(0, m, _GROUP):
-        if largest[first // _GROUP] >= border:
-            for j in range(first, min(m, first + _GROUP)):
-                columns[n_found] = j  # written over by the next, unless it counts
-                n_found += keys[j] >= border
+    m, n_reaching, n_found = len(keys), 0, 0
+    groups = columns[m:]  # of which one key reaches it at least
+    for group in range((m + _GROUP - 1) // _GROUP):
+        groups[n_reaching] = group  # written over by the next, unless it counts
+        n_reaching += largest[group] >= border
+    for group in groups[:n_reaching]:
+        for j in range(_GROUP * group, min(m, _GROUP * (group + 1))):
+            columns[n_found] = j
+            n_found += keys[j] >= border
     return n_found
+
+
+@compiled
+def _room_for_columns(m):
+    """Return room for the columns of a row, and for one more number per group of them."""
+    return np.empty(m + (m + _GROUP - 1) // _GROUP, np.int64)
 
 
 @compiled
@@ -113,7 +133,7 @@ def _keep_largest(keys, k, columns, kept):
 def room_for(bits):
     """Return what `largest_columns` works in, for rows like this one."""
     m = len(bits)
-    return np.empty(m, bits.dtype), np.empty(m, bits.dtype), np.empty(m, np.int64)
+    return np.empty(m, bits.dtype), np.empty(m, bits.dtype), _room_for_columns(m)
 
 
 @compiled
@@ -312,7 +332,7 @@ def _refine(x, coef, bias, columns, exact, bits, keys):
 def _refined_rows(rough, x, coef, bias, k, values, latents, start, stop):
     m = rough.shape[1]
     rough_keys, largest = np.empty(m, np.int16), np.empty(m, np.int16)
-    columns, exact, keys = np.empty(m, np.int64), np.empty(m, np.float32), np.empty(m, np.int32)
+    columns, exact, keys = _room_for_columns(m), np.empty(m, np.float32), np.empty(m, np.int32)
     exact_bits = exact.view(np.int32)
     number_bits = np.empty(1, np.int32)
     number = number_bits.view(np.float32)
