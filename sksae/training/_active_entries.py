@@ -182,21 +182,21 @@ class ActiveEntries(_LeafEntries):
         above = torch.relu(self.z - self.at(threshold)) * self.norms()
         return self._all_norms() @ below + self.row_mean(above)
 
-    def rows_of(self, latents):
-        """The dictionary rows of these latents, and their pre-activations (n, n_latents)."""
+    def rows_of(self, latents, step=1):
+        """The dictionary rows of these latents, and their pre-activations in every step-th row."""
         # Latents that may have no active entry: a dense product with their rows alone.
         rows = {name: matrix[latents].requires_grad_() for name, matrix in self._matrices.items()}
         self._restricted.append((latents, rows))
-        z = self.centred @ rows["encoder_coef"].T
+        z = self.centred[::step] @ rows["encoder_coef"].T
         if self.rule.bias is not None:
             z = z + self.weights[self.rule.bias].index_select(0, latents)
         return rows["components"], z
 
-    def rows_backward(self, latents, components, z):
-        """Take the gradients of what ``rows_of(latents)`` returned."""
+    def rows_backward(self, latents, components, z, step=1):
+        """Take the gradients of what ``rows_of(latents, step)`` returned."""
         _, rows = self._restricted[-1]
         totals = z.sum(0)
-        rows["components"].grad, rows["encoder_coef"].grad = components, z.T @ self.centred
+        rows["components"].grad, rows["encoder_coef"].grad = components, z.T @ self.centred[::step]
         if self.rule.bias is not None:
             bias = self.weights[self.rule.bias]
             self._add(self.rule.bias, torch.zeros_like(bias).index_add_(0, latents, totals))

@@ -15,6 +15,7 @@ _RESAMPLING_FRACTIONS = (0.1, 0.2, 0.3, 0.4)  # of the steps of a fit
 _RESAMPLING_ROWS = 8192  # among which the badly reconstructed ones are drawn
 _REVIVALS = 40  # parts of a fit, with a revival after each until `last`
 _REVIVAL_ROWS = 4096
+_REVIVING = 2**17  # pre-activations of dead latents that the auxiliary loss looks at, at most
 _SHORT = 200  # steps of a fit that leaves a revived latent no time to learn
 
 
@@ -47,9 +48,10 @@ def auxiliary_k_loss(entries, reconstruction, *, dead, k_aux):
     if len(latents) == 0:
         return reconstruction.new_zeros(())
     residual = (entries.x - reconstruction).detach()
-    components, z = entries.rows_of(latents)
-    error = _strongest(z, k_aux) @ components - residual
-    return row_mean(error.square().sum(1), entries.w) / _spread(residual, entries)
+    step = _step(len(residual), len(latents))
+    components, z = entries.rows_of(latents, step)
+    error = _strongest(z, k_aux) @ components - residual[::step]
+    return row_mean(error.square().sum(1), entries.w[::step]) / _spread(residual, entries)
 
 
 def auxiliary_k_backward(entries, error, *, dead, k_aux, factor):
@@ -72,15 +74,23 @@ def auxiliary_k_backward(entries, error, *, dead, k_aux, factor):
     latents = dead.nonzero().flatten()
     if len(latents) == 0:
         return 0.0
-    components, z = entries.rows_of(latents)
+    step = _step(len(error), len(latents))
+    components, z = entries.rows_of(latents, step)
     # The gradient of  factor / spread * sum_i w_i |error_i|^2 / sum w  with respect to its parts.
     factor = factor / _spread(error, entries)
     codes = _strongest(z, k_aux)
     # The residual is the error with the opposite sign.
-    error = torch.addmm(error, codes, components)
-    loss, pull = squared_norms(error, factor * entries.share)
-    entries.rows_backward(latents, codes.T @ pull, where_positive(codes, pull @ components.T))
+    share = entries.share[::step]
+    error = torch.addmm(error[::step], codes, components)
+    loss, pull = squared_norms(error, factor * share / share.sum())
+    z = where_positive(codes, pull @ components.T)
+    entries.rows_backward(latents, codes.T @ pull, z, step)
     return loss
+
+
+def _step(n_rows, n_latents):
+    """Every which row the auxiliary loss is estimated on."""
+    return max(1, min(n_rows, n_rows * n_latents // _REVIVING))
 
 
 def _strongest(z, k_aux):

@@ -165,9 +165,9 @@ class AllEntries:
         """Weighted mean over rows of ``sum_j |D_j| relu(threshold_j - z_j)``."""
         return self.row_mean(torch.relu(threshold - self.z) * self.norms())
 
-    def rows_of(self, latents):
-        """The dictionary rows of these latents, and their pre-activations (n, n_latents)."""
-        z = self.centred @ self.weights["encoder_coef"][latents].T
+    def rows_of(self, latents, step=1):
+        """The dictionary rows of these latents, and their pre-activations in every step-th row."""
+        z = self.centred[::step] @ self.weights["encoder_coef"][latents].T
         if self.rule.bias is not None:
             z = z + self.weights[self.rule.bias][latents]
         return self.weights["components"][latents], z
@@ -218,9 +218,9 @@ class DenseEntries(AllEntries):
         """``codes D + intercept``."""
         return torch.addmm(self._offset(frozen), codes, self.weights["components"])
 
-    def rows_of(self, latents):
-        """The dictionary rows of these latents, and their pre-activations (n, n_latents)."""
-        return self.weights["components"][latents], self.z[:, latents]
+    def rows_of(self, latents, step=1):
+        """The dictionary rows of these latents, and their pre-activations in every step-th row."""
+        return self.weights["components"][latents], self.z[::step, latents]
 
     def fired(self, codes):
         """Mask of shape (m,) of the latents with a code other than 0."""
@@ -243,15 +243,16 @@ class DenseEntries(AllEntries):
         """Take the gradient of ``at(weights[name])``, per entry."""
         self._add(name, grad.sum(0))
 
-    def rows_backward(self, latents, components, z):
-        """Take the gradients of what ``rows_of(latents)`` returned."""
+    def rows_backward(self, latents, components, z, step=1):
+        """Take the gradients of what ``rows_of(latents, step)`` returned."""
         self.gradients["components"].index_add_(0, latents, components)
-        self._restricted.append((latents, z))
+        self._restricted.append((latents, z, step))
 
     def encode_backward(self, z):
         """Take the gradient of the pre-activations, after all others."""
-        for latents, restricted in self._restricted:
-            z = z.index_add(1, latents, restricted)
+        for latents, restricted, step in self._restricted:
+            z = z.clone()
+            z[::step].index_add_(1, latents, restricted)
         self._encoded_backward(z.T @ self.centred, z.sum(0))
 
     def _encoded_backward(self, grad, totals):

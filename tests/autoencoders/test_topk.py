@@ -6,7 +6,7 @@ import torch
 
 from sksae import TopKSAE
 from sksae.objectives import TopK
-from sksae.training import auxiliary_k_loss
+from sksae.training import auxiliary_k_loss, total_variance
 from tests.autoencoders.fixture_a import W, assert_close, entries_of, loss_and_gradients, tensor
 
 X = tensor([[1, 2], [1.5, -0.5]])
@@ -45,6 +45,20 @@ def test_auxiliary_loss():
     assert_close(w["encoder_intercept"].grad, [0, 0, 0.1389373126, 0])
     assert_close(w["components"].grad, [zero, zero, [-0.0027892058, 0.1478279060], zero])
     assert_close(w["intercept"].grad, [-0.0694686563, -0.0694686563])
+
+
+def test_auxiliary_loss_of_many_rows_is_that_of_some(monkeypatch):
+    """Of 2 x 2 pre-activations two are looked at, those of the first row."""
+    w = {name: weight.detach() for name, weight in weights().items()}
+    entries = entries_of(TopK(k=1), w, X)
+    reconstruction = entries.decode(entries.kept(torch.relu(entries.z)))
+    residual = X - reconstruction
+    monkeypatch.setattr("sksae.training._dead_latents._REVIVING", 2)
+    loss = auxiliary_k_loss(entries, reconstruction, dead=DEAD, k_aux=1)
+    z = entries.z[0, 2:].relu()
+    strongest = int(z.argmax())
+    error = z[strongest] * w["components"][2 + strongest] - residual[0]
+    assert_close(loss, float(error.square().sum() / total_variance(residual, entries)))
 
 
 @pytest.mark.parametrize(("normalize", "total"), [("unit", 0.7591726902), ("rms", 0.8422953804)])

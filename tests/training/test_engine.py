@@ -177,6 +177,20 @@ def test_bfloat16_is_near(variant, monkeypatch):
     assert losses != expected
 
 
+@pytest.mark.parametrize("small", [0, 2**20])
+def test_an_estimated_auxiliary_loss_has_its_gradients(small, monkeypatch):
+    monkeypatch.setattr("sksae.training._engine._SMALL", small)
+    monkeypatch.setattr("sksae.objectives._topk.compiled_for", lambda x: None)
+    sae = TopKSAE(96, k=4, auxk_alpha=0.5, k_aux=3)
+    (_, of_all_rows), _ = both(sae, np.float64, weighted=True, sparse=True)
+    monkeypatch.setattr("sksae.training._dead_latents._REVIVING", 300)
+    (plain, expected), (fast, losses) = both(sae, np.float64, weighted=True, sparse=True)
+    assert losses == pytest.approx(expected, rel=1e-10)
+    assert expected != of_all_rows
+    for name, value in plain.weights.items():
+        torch.testing.assert_close(fast.weights[name], value, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "made twice"])
 def test_blocks_of_latents_change_nothing(kept, monkeypatch):
     monkeypatch.setattr("sksae.training._run._BLOCK_ENTRIES", 24 * 7)
