@@ -4,10 +4,8 @@ import math
 from functools import cached_property, partial
 from numbers import Real
 
-import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils import check_random_state
 
 from sksae._arrays import (
     compute_dtype,
@@ -18,7 +16,13 @@ from sksae._arrays import (
 )
 from sksae._processes import RowShare, check_same, from_first, gathered
 from sksae.autoencoders._inference import encoder_of, firing_frequency
-from sksae.autoencoders._resolved_parameters import batch_size, rows_at_once, rows_learnt, width_of
+from sksae.autoencoders._resolved_parameters import (
+    batch_size,
+    randomness,
+    rows_at_once,
+    rows_learnt,
+    width_of,
+)
 from sksae.autoencoders._training_passes import described, warn_caller
 from sksae.training import (
     Batches,
@@ -32,6 +36,7 @@ from sksae.training import (
     default_learning_rate,
     default_max_iter,
     hold_out,
+    principal_axes,
 )
 
 _CONTROLS = 200  # measurements of a controlled L0 per fit
@@ -122,7 +127,7 @@ class Fit:
         names = ("n_iter_", "n_steps_", "loss_curve_", "validation_scores_")
         before = vars(estimator) if self.continues else {}
         self._before = {name: before[name] for name in names if name in before}
-        self.seed, self._generator = _randomness(self.settings, state, seed)
+        self.seed, self._generator = randomness(self.settings, state, seed)
         # Rows are numbered over all processes, where there are several.
         check_same(lambda: {"the number of features": X.shape[1], "the dtype of X": str(X.dtype)})
         self._share = RowShare.of(X.shape[0])
@@ -136,9 +141,7 @@ class Fit:
         self._resolve(state)
         self.rows = self._batches(self._row_numbers, self.batch_size, generator=self._generator)
         if normalization is None:
-            normalization = _kept_unit(state) or Normalization.from_rows(
-                self.rows, self.settings.normalize
-            )
+            normalization = _unit_of(self) if state is None else _kept_unit(state)
         self.normalization = normalization
         self.rows.normalize(normalization)
         if not streams:
@@ -441,22 +444,19 @@ class Fit:
         }
 
 
-def _randomness(settings, state, seed):
-    """Return the seed of a fit, and its one source of randomness, a generator on the CPU."""
-    generator = torch.Generator()
-    if state is not None:
-        return None, generator.set_state(torch.from_numpy(state["generator"].copy()))
-    if seed is None:
-        # numpy's generator draws one seed, and torch's all that follows.
-        state = check_random_state(settings.random_state)
-        seed = from_first(lambda: int(state.randint(np.iinfo(np.int32).max)))
-    return seed, generator.manual_seed(seed)
+def _unit_of(fit):
+    """Measure the internal unit of a fit, along axes of its choice."""
+    settings, objective = fit.settings, fit.objective
+    unit = Normalization.from_rows(fit.rows, settings.normalize)
+    may_turn = objective.turns and not objective.linear_maps and settings.normalize == "rms"
+    # What is continued has axes already, and a stream's first rows are not all.
+    if not may_turn or fit.continues or fit.streams:
+        return unit
+    return unit._replace(axes=principal_axes(fit.rows.normalize(unit), fit.n_components))
 
 
 def _kept_unit(state):
-    """Return the internal unit of the stream that is continued, None if there is none."""
-    if state is None:
-        return None
+    """Return the internal unit of the stream that is continued."""
     scale = state["scale"]
-    scale = torch.from_numpy(scale.copy()) if isinstance(scale, np.ndarray) else scale
+    scale = scale if isinstance(scale, float) else torch.from_numpy(scale.copy())
     return Normalization(torch.from_numpy(state["mean"].copy()), scale)

@@ -1,10 +1,14 @@
-"""Parameters that follow the data: sizes of a fit, and the sparsity of its codes."""
+"""Parameters that follow the data, the size of a fit and its sparsity, and its randomness."""
 
 import math
 
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
 from sksae._arrays import rows_per_chunk
 from sksae._params import Float
-from sksae._processes import sum_over_processes
+from sksae._processes import from_first, sum_over_processes
 from sksae.training import default_batch_size
 
 PENALTY_RULES = {
@@ -83,3 +87,15 @@ def auxk_options(sae, n_targets):
         "k_aux": int(sae.k_aux or 0) or max(1, n_targets // 2),
         "variance": variances.get(sae.normalize),
     }
+
+
+def randomness(settings, state, seed):
+    """Return the seed of a fit, and its one source of randomness, a generator on the CPU."""
+    generator = torch.Generator()
+    if state is not None:
+        return None, generator.set_state(torch.from_numpy(state["generator"].copy()))
+    if seed is None:
+        # numpy's generator draws one seed, and torch's all that follows.
+        state = check_random_state(settings.random_state)
+        seed = from_first(lambda: int(state.randint(np.iinfo(np.int32).max)))
+    return seed, generator.manual_seed(seed)

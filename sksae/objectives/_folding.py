@@ -1,9 +1,9 @@
 """Conversion of weights from the internal unit of training to raw units, and back, in float64.
 
-Training sees ``x~ = scale (x - mean)``, block of columns by block. Folding absorbs that affine map,
-and the norms of the dictionary's rows, into the weights: codes, dictionary and biases then act on
-raw rows, and nothing of the training unit survives the fit. Weights are handled by their
-declarations.
+Training sees ``x~ = scale (x - mean)``, block of columns by block, or such rows along other axes.
+Folding absorbs that affine map, and the norms of the dictionary's rows, into the weights: codes,
+dictionary and biases then act on raw rows, and nothing of the training unit survives the fit.
+Weights are handled by their declarations.
 """
 
 import torch
@@ -37,6 +37,8 @@ def fold(weights, declared, normalization, *, pre_bias=True, blocks=()):
     """
     # Copies, worked on in place: of a wide dictionary there should be as few as can be.
     w = {name: value.detach().cpu().to(torch.float64, copy=True) for name, value in weights.items()}
+    if normalization.axes is not None:
+        w = _turned(w, declared, normalization.axes.T)
     inputs, targets = _sides(w, normalization)
     read_scale, read_factors = inputs.relative()
     scale, factors = targets.relative()
@@ -103,7 +105,13 @@ def unfold(folded, declared, normalization, *, pre_bias=True, blocks=()):
             weights[name] = _mapped(f[name], inputs, targets, back=True)
         else:
             weights[name] = scale * norms * f[name] if weight.unit == "code" else f[name]
-    return weights
+    return weights if normalization.axes is None else _turned(weights, declared, normalization.axes)
+
+
+def _turned(weights, declared, axes):
+    """Weights along other axes of the rows."""
+    along = {name for name, weight in declared.items() if weight.axes in ("d", "t", "md", "mt")}
+    return {name: w @ axes if name in along else w for name, w in weights.items()}
 
 
 def _mapped(coef, inputs, targets, *, back=False):

@@ -63,6 +63,7 @@ class FrozenTopK(TopK):
     """
 
     strategy: str = "random"
+    turns = False  # a frozen dictionary is that of the rows as they are
     _start: torch.Tensor | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self):

@@ -52,6 +52,7 @@ class Gated(Objective):
     unit_norm: bool = True
 
     resolved = ("alpha",)
+    turns = True
     weights = {
         "gate_intercept": Weight("m"),
         "log_gain": Weight("m", fitted=False),

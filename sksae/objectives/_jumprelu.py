@@ -63,6 +63,7 @@ class JumpReLU(Objective):
     pre_activation_alpha: float = 3e-6
 
     resolved = ("alpha",)
+    turns = True
     weights = {"threshold": Weight("m", unit="code", nonnegative=True)}
 
     def __post_init__(self):

@@ -103,6 +103,9 @@ class Objective:
         in them. Empty where all columns are one.
     pre_bias : bool
         Whether the bias of the dictionary is subtracted before encoding (Bricken et al. 2023).
+    turns : bool
+        Whether large data are trained on along their principal axes, with weights along these;
+        False by default. The loss has to be the same along any orthogonal axes.
     encoder_scale : float
         First encoder rows over first dictionary rows.
     rates : dict of float
@@ -142,6 +145,7 @@ class Objective:
     unit_norm = True
     blocks = {}
     pre_bias = True
+    turns = False
     encoder_scale = 0.3
     rates = {"encoder_coef": 0.5}
     alpha = 0.0

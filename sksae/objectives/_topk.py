@@ -48,6 +48,7 @@ class TopK(Objective):
     variance: float | None = None
 
     resolved = ("k",)
+    turns = True
     fewest_steps = 200
 
     @property

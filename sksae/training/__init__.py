@@ -26,6 +26,7 @@ from sksae.training._defaults import (
 from sksae.training._early_stopping import HeldOut, Stopping, hold_out
 from sksae.training._engine import Engine
 from sksae.training._entries import AllEntries, row_norms
+from sksae.training._principal_axes import principal_axes
 from sksae.training._run import TrainingRun
 from sksae.training._schedule import Schedule, SparsityController, ramp_down, ramp_up
 
@@ -53,6 +54,7 @@ __all__ = [
     "draw_rows",
     "geometric_median",
     "hold_out",
+    "principal_axes",
     "ramp_down",
     "ramp_up",
     "resample",

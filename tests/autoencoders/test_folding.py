@@ -36,13 +36,13 @@ def normalization(method="rms"):
     "method, scale", [("rms", 0.6030226892), ("anthropic", 0.3071385370), ("unit", 0.2062842493)]
 )
 def test_normalization(method, scale):
-    mean, measured, _ = normalization(method)
+    mean, measured, *_ = normalization(method)
     assert_close(measured, scale)
     assert_close(mean, [3, 3] if method == "rms" else [0, 0])
 
 
 def test_no_normalization():
-    mean, scale, _ = normalization(None)
+    mean, scale, *_ = normalization(None)
     assert scale == 1.0
     assert_close(mean, [0, 0])
 
