@@ -8,6 +8,8 @@ from sksae.objectives import _folding
 from sksae.objectives._start import directions
 from sksae.training import row_mean, row_norms
 
+_CENTRED = 2**15  # rows of which the first intercept is the mean, at most
+
 
 class Weight(NamedTuple):
     """Declaration of a weight, read by everything that handles weights.
@@ -273,7 +275,7 @@ class Objective:
             Unit rows of the dictionary near rows of the data, `encoder_scale` times them as
             encoder, biases of 0, and the declared weights at their initial value.
         """
-        centre = rows.average(lambda x: x)
+        centre = rows.thinned(_CENTRED).average(lambda x: x)
         inputs, components = directions(rows, n_components, centre, generator)
         if self.widths_of_blocks:
             components = components / row_norms(components, self.widths_of_blocks)[:, None]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sksae.autoencoders import Fit
-from tests.benchmarks import atlas, cuda, extraction, floor, growth, peers, processes, timing
+from tests.benchmarks import atlas, cuda, extraction, fits, floor, growth, peers, processes, timing
 from tests.benchmarks.arguments import VARIANTS, parse
 from tests.benchmarks.data import CONFIGS, Shape, superposition
 from tests.benchmarks.ours import ESTIMATORS, OURS, Ours
@@ -80,6 +80,25 @@ def test_a_race_against_a_peer():
     assert {"sksae", "a peer"} < names
     assert all(np.isfinite(record["score"]) for record in result["best"])
     assert "as fit" in peers._race_table(**result)
+
+
+def test_whole_fits_against_a_peer(tmp_path, monkeypatch, capsys):
+    x, _ = superposition(900, TINY.features, 16)
+    monkeypatch.setitem(fits.DATA, "tiny", (lambda: x, TINY.width, TINY.k))
+    monkeypatch.setattr(fits, "HELD_OUT", 100)
+    monkeypatch.setattr(fits, "PEER_ROWS", TINY.rows)
+    monkeypatch.setattr(fits, "installed", lambda names: dict.fromkeys(names, Ours))
+    options = ["--data", "tiny", "--cache", str(tmp_path), "--json", str(tmp_path / "raw.json")]
+    for steps, reached in (("20", True), ("1", False)):
+        fits.main([*options, "--peer-steps", "4", "--steps", steps, "--rates", "1e-3"])
+        assert ("not reached" not in capsys.readouterr().out) == reached
+    assert "tiny" in json.loads((tmp_path / "raw.json").read_text())["raw"]
+
+
+def test_the_fewest_steps_are_found(monkeypatch):
+    monkeypatch.setattr(fits, "one_fit", lambda x, held_out, n_steps: (n_steps / 10, 0.0))
+    for target, expected in ((0.35, 4), (0.4, 4), (0.0, 1), (0.8, 8), (0.81, None)):
+        assert fits.shortest_fit(None, None, target, (1, 2, 4, 8)) == expected
 
 
 def test_growth_along_every_axis():
