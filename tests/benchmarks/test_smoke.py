@@ -89,8 +89,8 @@ def test_whole_fits_against_a_peer(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fits, "PEER_ROWS", TINY.rows)
     monkeypatch.setattr(fits, "installed", lambda names: dict.fromkeys(names, Ours))
     options = ["--data", "tiny", "--cache", str(tmp_path), "--json", str(tmp_path / "raw.json")]
-    for steps, reached in (("20", True), ("1", False)):
-        fits.main([*options, "--peer-steps", "4", "--steps", steps, "--rates", "1e-3"])
+    for peer_steps, steps, reached in (("1", "100", True), ("100", "1", False)):
+        fits.main([*options, "--peer-steps", peer_steps, "--steps", steps, "--rates", "3e-3"])
         assert ("not reached" not in capsys.readouterr().out) == reached
     assert "tiny" in json.loads((tmp_path / "raw.json").read_text())["raw"]
 
