@@ -144,6 +144,7 @@ class Objective:
     unit_norm: bool
     blocks: dict[str, int]
     pre_bias: bool
+    turns: bool
     encoder_scale: float
     rates: dict[str, float]
     alpha: float
