@@ -41,7 +41,6 @@ from sksae.training import (
 
 _CONTROLS = 200  # measurements of a controlled L0 per fit
 _SAMPLE = 2048
-_MEASURED = 2**15  # rows on which thresholds are calibrated and the firing of latents is counted
 _BLOCK = 1024
 
 
@@ -326,7 +325,7 @@ class Fit:
         space, dtype = space_of(self._X), compute_dtype(self._X, torch.device("cpu"))
         objective, run = self.objective, self.run
         # In an order of its own, so that looking at the weights changes no later step.
-        sample = self.rows.thinned(_MEASURED).shuffled(0)
+        sample = self.rows.thinned().shuffled(0)
         weights = objective.calibrated(run.weights, run.engine, sample)
         folded = objective.fold(weights, self.normalization)
         # Far from the origin, what the encoder's rows lose by rounding the intercept makes up for.
@@ -393,7 +392,7 @@ class Fit:
             rows_at_once(self.n_components),
             with_targets=False,
             dtype=encoder.dtype,
-        ).thinned(_MEASURED)
+        ).thinned()
         frequency = firing_frequency(encoder, rows)
         dtype = compute_dtype(self._X, torch.device("cpu"))
         attributes["activation_frequency_"] = from_torch(frequency.to(dtype), space_of(self._X))

@@ -1,4 +1,4 @@
-"""Parameters that follow the data, the size of a fit and its sparsity, and its randomness."""
+"""Resolved parameters of a fit: its sizes, the sparsity of its codes, and its randomness."""
 
 import math
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sksae._arrays import row_chunks, rows_per_chunk
+from sksae._arrays import rows_per_chunk
 from sksae.objectives._start import drawn_rows, sample
 from sksae.objectives._topk import TopK
+from sksae.training import covariance
 
 _FROZEN = {
     "random": ("components", "encoder_coef", "encoder_intercept", "intercept"),
@@ -165,11 +166,8 @@ def _principal(rows, n_components, centre):
             f"n_components={n_components} is more than there are principal components and their "
             f"opposites: {2 * d} of {d} features."
         )
-    covariance = torch.zeros(d, d, dtype=torch.float64)
-    for chunk in row_chunks(rows.n_samples, 4 * d):
-        x, w = (part.cpu().double() for part in rows.take(torch.arange(chunk.start, chunk.stop)))
-        covariance += ((x - centre) * w[:, None]).T @ (x - centre)
-    variances, vectors = torch.linalg.eigh(covariance)  # in ascending order, vectors as columns
+    # In ascending order, vectors as columns.
+    variances, vectors = torch.linalg.eigh(covariance(rows, centre))
     variances, vectors = variances.flip(0), vectors.T.flip(0)
     # The largest entry is positive, whatever the library of linear algebra returns.
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))

@@ -8,8 +8,6 @@ from sksae.objectives import _folding
 from sksae.objectives._start import directions
 from sksae.training import row_mean, row_norms
 
-_CENTRED = 2**15  # rows of which the first intercept is the mean, at most
-
 
 class Weight(NamedTuple):
     """Declaration of a weight, read by everything that handles weights.
@@ -87,7 +85,8 @@ class Objective:
     ``entries.norms()``                  norms of the dictionary's rows, at the entries
     ``entries.row_mean(values)``         mean over rows of the sum of `values` over latents
     ``entries.shortfall(threshold)``     mean over rows of ``sum_j |D_j| relu(threshold_j - z_j)``
-    ``entries.rows_of(latents)``         dictionary rows and all pre-activations of some latents
+    ``entries.rows_of(latents, step)``   dictionary rows of some latents, and their pre-activations
+                                         in every step-th row, in all by default
     ==================================== =========================================================
 
     Attributes
@@ -275,7 +274,7 @@ class Objective:
             Unit rows of the dictionary near rows of the data, `encoder_scale` times them as
             encoder, biases of 0, and the declared weights at their initial value.
         """
-        centre = rows.thinned(_CENTRED).average(lambda x: x)
+        centre = rows.thinned().average(lambda x: x)
         inputs, components = directions(rows, n_components, centre, generator)
         if self.widths_of_blocks:
             components = components / row_norms(components, self.widths_of_blocks)[:, None]

@@ -14,7 +14,8 @@ class TopK(Objective):
     """Reconstruction loss of the k largest codes of every row, and AuxK for dead latents.
 
     ``|x - x^|^2 + auxk_alpha variance |e - e^|^2 / Var(e)``, where ``e^`` is the reconstruction of
-    the detached residual ``e = x - x^`` by the `k_aux` strongest dead latents.
+    the detached residual ``e = x - x^`` by the `k_aux` strongest dead latents. Where these
+    are many, it is estimated on some of the rows (`sksae.training.auxiliary_k_loss`).
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ from sksae.training._defaults import (
 from sksae.training._early_stopping import HeldOut, Stopping, hold_out
 from sksae.training._engine import Engine
 from sksae.training._entries import AllEntries, row_norms
-from sksae.training._principal_axes import principal_axes
+from sksae.training._principal_axes import covariance, principal_axes
 from sksae.training._run import TrainingRun
 from sksae.training._schedule import Schedule, SparsityController, ramp_down, ramp_up
 
@@ -46,6 +46,7 @@ __all__ = [
     "alive_norm",
     "auxiliary_k_backward",
     "auxiliary_k_loss",
+    "covariance",
     "default_batch_size",
     "default_dead_window",
     "default_learning_rate",

@@ -12,7 +12,7 @@ from sksae._arrays import row_chunks, to_torch
 from sksae._processes import NEGLIGIBLE, RowShare, sum_over_processes
 
 _KEPT = 2**20  # entries of an array up to which its rows are prepared once
-_MEASURED = 2**15  # rows from which the internal unit of training is measured, at most
+_MEASURED = 2**15  # rows that stand for all where something is measured before or after training
 _MAX_SHUFFLED = 10_000_000  # rows that are permuted one by one
 _BLOCK = 4096  # consecutive rows that move together beyond that
 _SMALLEST = 1e-300  # sizes below it are not scaled: the scale would overflow
@@ -54,7 +54,7 @@ class Normalization(NamedTuple):
 
         Every block of columns is measured by itself, on at most 32 768 rows.
         """
-        rows = rows.thinned(_MEASURED)
+        rows = rows.thinned()
         # One pass over the rows for the mean, and another per block for its size.
         mean = rows.average(lambda x: x)
         units = [cls._measured(rows, method, columns, mean[columns]) for columns in rows.blocks]
@@ -201,8 +201,8 @@ class Batches:
     def normalize(self, normalization):
         """Yield rows in the internal unit from now on; return self."""
         self._normalization, self._whole = normalization, None
-        if normalization.axes is not None:
-            self._axes = normalization.axes.to(self.dtype).to(self.device)
+        axes = normalization.axes
+        self._axes = None if axes is None else axes.to(self.dtype).to(self.device)
         self._shift = normalization.mean.to(self.read_dtype).to(self.device)
         # In two factors: a scale that makes up for subnormal rows is no number in their dtype.
         self._scales = [
@@ -217,7 +217,7 @@ class Batches:
         batches._generator = torch.Generator().manual_seed(seed)
         return batches
 
-    def thinned(self, most):
+    def thinned(self, most=_MEASURED):
         """Return the same batches of at most `most` rows, one drawn from each of as many spans."""
         n = self.n_samples
         if n <= most:
@@ -293,7 +293,8 @@ class Batches:
             x = self._read(index).cpu().double()
             if self._normalization is not None:
                 x = (x - self._normalization.mean) * self._normalization.scale
-                x = x if self._axes is None else x @ self._normalization.axes
+                axes = self._normalization.axes
+                x = x if axes is None else x @ axes
             w = self._weights_of(index, is_none)
             total = total + w.double() @ function(x)
             weight += float(w.sum())

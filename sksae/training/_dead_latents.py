@@ -15,7 +15,7 @@ _RESAMPLING_FRACTIONS = (0.1, 0.2, 0.3, 0.4)  # of the steps of a fit
 _RESAMPLING_ROWS = 8192  # among which the badly reconstructed ones are drawn
 _REVIVALS = 40  # parts of a fit, with a revival after each until `last`
 _REVIVAL_ROWS = 4096
-_REVIVING = 2**17  # pre-activations of dead latents that the auxiliary loss looks at, at most
+_REVIVING = 2**17  # pre-activations; the auxiliary loss looks at fewer than twice as many
 _SHORT = 200  # steps of a fit that leaves a revived latent no time to learn
 
 
@@ -30,6 +30,9 @@ def auxiliary_k_loss(entries, reconstruction, *, dead, k_aux):
     The `k_aux` largest pre-activations among the dead latents decode, without bias, an estimate of
     the detached residual ``e``; the loss is its squared error over the variance of ``e``, so that
     it is 1 for latents that explain nothing.
+
+    Where dead latents have 2^18 pre-activations or more in the batch, the squared error is
+    estimated on every second row, every third and so on, so that these are fewer.
 
     Parameters
     ----------
@@ -89,7 +92,7 @@ def auxiliary_k_backward(entries, error, *, dead, k_aux, factor):
 
 
 def _step(n_rows, n_latents):
-    """Every which row the auxiliary loss is estimated on."""
+    """Distance of the rows on which the auxiliary loss is estimated; 1 takes all."""
     return max(1, min(n_rows, n_rows * n_latents // _REVIVING))
 
 

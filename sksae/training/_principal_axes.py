@@ -17,6 +17,28 @@ _PER_LATENT = 32  # rows, as well, per latent or per column where there are more
 _NOTHING = 1e-10  # share of the largest variance up to which there is none
 
 
+def covariance(rows, centre=0.0):
+    """Return the weighted sum of the products of all pairs of columns, on the CPU.
+
+    Parameters
+    ----------
+    rows : Batches
+    centre : Tensor of shape (d,) or float, default=0.0
+        Subtracted from the rows.
+
+    Returns
+    -------
+    products : Tensor of shape (d, d), float64
+        The covariance times the weight of all rows.
+    """
+    d = rows.n_features
+    products = torch.zeros(d, d, dtype=torch.float64)
+    for chunk in row_chunks(rows.n_samples, 4 * d):
+        x, w = (part.cpu().double() for part in rows.take(torch.arange(chunk.start, chunk.stop)))
+        products += ((x - centre) * w[:, None]).T @ (x - centre)
+    return products
+
+
 def principal_axes(rows, n_components):
     """Return the principal axes of rows, where these are many for the latents to be learnt.
 
@@ -34,16 +56,10 @@ def principal_axes(rows, n_components):
         few, fewer than 32 768 or than 32 per latent or column; where they have targets or blocks of
         columns; and where all are equal.
     """
-    d = rows.n_features
-    fewest = max(_FEWEST, _PER_LATENT * max(n_components, d))
+    fewest = max(_FEWEST, _PER_LATENT * max(n_components, rows.n_features))
     if rows.n_samples < fewest or len(rows.blocks) > 1:
         return None
-    sample = rows.thinned(_MEASURED)
-    covariance = torch.zeros(d, d, dtype=torch.float64)
-    for chunk in row_chunks(sample.n_samples, 4 * d):
-        x, w = (part.cpu().double() for part in sample.take(torch.arange(chunk.start, chunk.stop)))
-        covariance += (w[:, None] * x).T @ x
-    variances, axes = torch.linalg.eigh(covariance)
+    variances, axes = torch.linalg.eigh(covariance(rows.thinned(_MEASURED)))
     if variances[-1] <= 0:
         return None
     # Nothing but rounding errors would be learnt there, in steps of the same length.

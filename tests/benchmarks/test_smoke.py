@@ -86,7 +86,7 @@ def test_whole_fits_against_a_peer(tmp_path, monkeypatch, capsys):
     x, _ = superposition(900, TINY.features, 16)
     monkeypatch.setitem(fits.DATA, "tiny", (lambda: x, TINY.width, TINY.k))
     monkeypatch.setattr(fits, "HELD_OUT", 100)
-    monkeypatch.setattr(fits, "PEER_ROWS", TINY.rows)
+    monkeypatch.setattr(fits, "ROWS", TINY.rows)
     monkeypatch.setattr(fits, "installed", lambda names: dict.fromkeys(names, Ours))
     options = ["--data", "tiny", "--cache", str(tmp_path), "--json", str(tmp_path / "raw.json")]
     for peer_steps, steps, reached in (("1", "100", True), ("100", "1", False)):

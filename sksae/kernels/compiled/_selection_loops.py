@@ -75,7 +75,7 @@ def _halve(numbers, halves):
 def _candidates(keys, count, largest, columns):
     """Write the columns of at least `count` largest keys, ascending; return how many, and a bound.
 
-    All keys that reach the bound are among them.
+    All keys that reach the bound are among them. `columns` is `_room_for_columns`.
     """
     m = len(keys)
     # From the front to the back and to the front again: a loop that writes where it reads is slow.
@@ -83,7 +83,7 @@ def _candidates(keys, count, largest, columns):
     _halve(keys, back)
     _halve(back, front)
     _halve(front, back[:size])
-    n_groups = (m + _GROUP - 1) // _GROUP
+    n_groups = len(columns) - m
     _halve(back[:size], largest[:n_groups])
     # If so many groups reach it, so do at least as many keys.
     border = _border(largest[:n_groups], count) if n_groups >= count else _border(keys, count)
@@ -95,7 +95,7 @@ def _reaching(keys, largest, border, columns):
     """Write the ascending columns of the keys that reach `border`; return how many there are."""
     m, n_reaching, n_found = len(keys), 0, 0
     groups = columns[m:]  # of which one key reaches it at least
-    for group in range((m + _GROUP - 1) // _GROUP):
+    for group in range(len(groups)):
         groups[n_reaching] = group  # written over by the next, unless it counts
         n_reaching += largest[group] >= border
     for group in groups[:n_reaching]:

@@ -1,13 +1,13 @@
 """The threads of torch, lent to a Python function.
 
 torch's threads wait for work in a busy loop. Threads of our own would share the cores with them;
-those of torch that call us take our work at once. GNU's OpenMP starts a function on them by
-``GOMP_parallel``, which LLVM's and Intel's have as well.
+torch's own take work at once. GNU's OpenMP starts a function on them by ``GOMP_parallel``, which
+LLVM's and Intel's have as well; where there is none, a pool of threads does the work.
 """
 
 import ctypes
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 
 _REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -49,21 +49,20 @@ def on_threads(function, n_threads):
     BaseException
         What the first call to fail raised, once all have returned.
     """
-    start = _openmp()
-    if start is None:
-        others = [_pool(n_threads).submit(function) for _ in range(n_threads - 1)]
-        function()
-        for other in others:
-            other.result()
-        return
     errors = []
 
-    def guarded(_):
+    def guarded(_=None):
         try:
             function()
         except BaseException as error:  # C has no exceptions
             errors.append(error)
 
-    start(_REGION(guarded), None, n_threads, 0)
+    start = _openmp()
+    if start is not None:
+        start(_REGION(guarded), None, n_threads, 0)
+    else:
+        others = [_pool(n_threads).submit(guarded) for _ in range(n_threads - 1)]
+        guarded()
+        wait(others)
     if errors:
         raise errors[0]
