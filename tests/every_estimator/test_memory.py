@@ -17,8 +17,8 @@ block = rng.normal(size=(20_000, 256)).astype(np.float16)
 for start in range(0, n, 20_000):
     rows[start : start + 20_000] = block
 del rows
-warm = {cls}(16, {own}max_iter=1, batch_size=4096, random_state=0, device="cpu")
-warm.set_params(sparse_output=True).fit_transform(rng.normal(size=(5000, 256)).astype(np.float16))
+warm = {cls}(16, {own}max_iter=1, batch_size=4096, sparse_output=True, random_state=0, device="cpu")
+warm.fit(block[:5000]).transform(block)
 
 X = np.load(path, mmap_mode="r")
 mapped = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize")]
@@ -45,8 +45,8 @@ print("done")
 def test_rows_larger_than_memory(cls, own, tmp_path):
     """A float16 file of 123 MB with 115 MB of memory to spare: neither it nor a cast of it fits.
 
-    The allocator has one arena and gives large blocks back, so that no more than what is in use
-    counts against the limit.
+    The allocator has one arena and gives large blocks back, and loops are compiled before the limit
+    is set, so that no more than what is in use counts against it.
     """
     script = SCRIPT.format(cls=cls, own=own, n=240_000, headroom=110 * 2**20)
     run = subprocess.run(
