@@ -128,13 +128,15 @@ class Instance:
 
 
 class Pair:
-    """A tuple or list of two values that each satisfy `rule`."""
+    """A tuple or list of two values that satisfy `rule`; ``none=True`` also allows None."""
 
-    def __init__(self, rule):
-        self.rule = rule
+    def __init__(self, rule, *, none=False):
+        self.rule, self.none = rule, none
 
     def accepts(self, value):
         """Whether `value` satisfies the rule."""
+        if value is None:
+            return self.none
         return (
             isinstance(value, (tuple, list))
             and len(value) == 2
@@ -142,7 +144,7 @@ class Pair:
         )
 
     def __str__(self):
-        return f"a pair, each {self.rule}"
+        return f"a pair, each {self.rule}{', or None' * self.none}"
 
 
 def _interval(low, high, opening, closing):

@@ -1,4 +1,4 @@
-"""The gain of training along the principal axes of the rows: the tables of ``docs/defaults.md``.
+"""The gain of principal axes and of longer steps, by many rows: the tables of ``docs/defaults.md``.
 
 Run as ``python docs/experiments/axes.py``; ``--data`` and ``--variants`` take some. Every fit is
 made twice, along the columns of the data and along their principal axes, and is scored by the
@@ -17,13 +17,21 @@ import tables
 from sklearn.datasets import load_sample_images
 from sklearn.feature_extraction.image import extract_patches_2d
 
-from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, SparseAutoencoder, TopKSAE
+from sksae import (
+    BatchTopKSAE,
+    GatedSAE,
+    JumpReLUSAE,
+    MatryoshkaSAE,
+    SparseAutoencoder,
+    TopKSAE,
+)
 from sksae.datasets import make_superposition
 from sksae.training import _principal_axes
 
 VARIANTS = {
     "TopKSAE": lambda k: TopKSAE(k=k),
     "BatchTopKSAE": lambda k: BatchTopKSAE(k=k),
+    "MatryoshkaSAE": lambda k: MatryoshkaSAE(k=k),
     "GatedSAE": lambda k: GatedSAE(target_l0=k),
     "JumpReLUSAE": lambda k: JumpReLUSAE(target_l0=k),
     "SparseAutoencoder": lambda k: SparseAutoencoder(target_l0=k),
@@ -48,16 +56,11 @@ LARGE = {
     "tokens, 192 columns": (lambda: tables.activations()[0], 1536, 16),
     "superposition, 384 columns": (superposition, 1536, 32),
 }
-SHORT = {"batch_size": 1024, "max_iter": 2}
+SMALL = {"learning_rate": 6e-3, "betas": (0.9, 0.99)}  # the steps that few rows take
 SETTINGS = {
-    "196 steps": SHORT,
-    "196 steps, rate 1e-2": {**SHORT, "learning_rate": 1e-2},
-    "196 steps, rate 1e-2, betas .8 and .95": {
-        **SHORT,
-        "learning_rate": 1e-2,
-        "betas": (0.8, 0.95),
-    },
-    "784 steps": {"batch_size": 512, "max_iter": 4},
+    f"{n_steps} steps{', small' * bool(steps)}": {"batch_size": rows, "max_iter": passes, **steps}
+    for n_steps, rows, passes in ((196, 1024, 2), (784, 512, 4))
+    for steps in ({}, SMALL)
 }
 N_ROWS = 100_352  # of large data
 
@@ -65,7 +68,7 @@ N_ROWS = 100_352  # of large data
 def score(sae, X, held_out, *, turned):
     """Return the explained variance of held-out rows after a fit along given axes."""
     objective = type(sae._make_objective(X.shape[1], 8, X.shape[1]))
-    fewest = {"_FEWEST": 0 if turned else math.inf, "_PER_LATENT": 0}  # rows that are turned
+    fewest = {"MANY_ROWS": 0 if turned else math.inf, "_PER_LATENT": 0}  # rows that are turned
     with patch.multiple(_principal_axes, **fewest), patch.object(objective, "turns", True):
         sae.fit(X)
     return sae.score(held_out)

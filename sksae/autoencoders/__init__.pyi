@@ -84,7 +84,7 @@ class BatchTopKSAE(TopKSAE):
     learning_rate: float | None
     learning_rate_warm_up: float
     learning_rate_decay: float
-    betas: tuple[float, float]
+    betas: tuple[float, float] | None
     max_grad_norm: float
     normalize: Literal["rms", "anthropic", "unit", None]
     tol: float
@@ -127,7 +127,7 @@ class BatchTopKSAE(TopKSAE):
         learning_rate: float | None = ...,
         learning_rate_warm_up: float = ...,
         learning_rate_decay: float = ...,
-        betas: tuple[float, float] = ...,
+        betas: tuple[float, float] | None = ...,
         max_grad_norm: float = ...,
         normalize: Literal["rms", "anthropic", "unit", None] = ...,
         tol: float = ...,
@@ -194,7 +194,7 @@ class DummySAE(TopKSAE):
     learning_rate: float | None
     learning_rate_warm_up: float
     learning_rate_decay: float
-    betas: tuple[float, float]
+    betas: tuple[float, float] | None
     max_grad_norm: float
     normalize: Literal["rms", "anthropic", "unit", None]
     tol: float
@@ -237,7 +237,7 @@ class DummySAE(TopKSAE):
         learning_rate: float | None = ...,
         learning_rate_warm_up: float = ...,
         learning_rate_decay: float = ...,
-        betas: tuple[float, float] = ...,
+        betas: tuple[float, float] | None = ...,
         max_grad_norm: float = ...,
         normalize: Literal["rms", "anthropic", "unit", None] = ...,
         tol: float = ...,
@@ -265,7 +265,8 @@ class Fit:
     max_iter: int
     n_steps: int
     dead_window: int
-    learning_rate: float
+    learning_rate: float | tuple[float, ...]
+    betas: float | tuple[float, ...]
     def __init__(
         self,
         estimator: BaseSAE,
@@ -297,7 +298,7 @@ class GatedSAE(BaseSAE):
     learning_rate: float | None
     learning_rate_warm_up: float
     learning_rate_decay: float
-    betas: tuple[float, float]
+    betas: tuple[float, float] | None
     max_grad_norm: float
     normalize: Literal["rms", "anthropic", "unit", None]
     tol: float
@@ -343,7 +344,7 @@ class GatedSAE(BaseSAE):
         learning_rate: float | None = ...,
         learning_rate_warm_up: float = ...,
         learning_rate_decay: float = ...,
-        betas: tuple[float, float] = ...,
+        betas: tuple[float, float] | None = ...,
         max_grad_norm: float = ...,
         normalize: Literal["rms", "anthropic", "unit", None] = ...,
         tol: float = ...,
@@ -375,7 +376,7 @@ class JumpReLUSAE(BaseSAE):
     learning_rate: float | None
     learning_rate_warm_up: float
     learning_rate_decay: float
-    betas: tuple[float, float]
+    betas: tuple[float, float] | None
     max_grad_norm: float
     normalize: Literal["rms", "anthropic", "unit", None]
     tol: float
@@ -423,7 +424,7 @@ class JumpReLUSAE(BaseSAE):
         learning_rate: float | None = ...,
         learning_rate_warm_up: float = ...,
         learning_rate_decay: float = ...,
-        betas: tuple[float, float] = ...,
+        betas: tuple[float, float] | None = ...,
         max_grad_norm: float = ...,
         normalize: Literal["rms", "anthropic", "unit", None] = ...,
         tol: float = ...,
@@ -451,7 +452,7 @@ class MatryoshkaSAE(BatchTopKSAE):
     learning_rate: float | None
     learning_rate_warm_up: float
     learning_rate_decay: float
-    betas: tuple[float, float]
+    betas: tuple[float, float] | None
     max_grad_norm: float
     normalize: Literal["rms", "anthropic", "unit", None]
     tol: float
@@ -496,7 +497,7 @@ class MatryoshkaSAE(BatchTopKSAE):
         learning_rate: float | None = ...,
         learning_rate_warm_up: float = ...,
         learning_rate_decay: float = ...,
-        betas: tuple[float, float] = ...,
+        betas: tuple[float, float] | None = ...,
         max_grad_norm: float = ...,
         normalize: Literal["rms", "anthropic", "unit", None] = ...,
         tol: float = ...,
@@ -525,7 +526,7 @@ class SparseAutoencoder(BaseSAE):
     learning_rate: float | None
     learning_rate_warm_up: float
     learning_rate_decay: float
-    betas: tuple[float, float]
+    betas: tuple[float, float] | None
     max_grad_norm: float
     normalize: Literal["rms", "anthropic", "unit", None]
     tol: float
@@ -568,7 +569,7 @@ class SparseAutoencoder(BaseSAE):
         learning_rate: float | None = ...,
         learning_rate_warm_up: float = ...,
         learning_rate_decay: float = ...,
-        betas: tuple[float, float] = ...,
+        betas: tuple[float, float] | None = ...,
         max_grad_norm: float = ...,
         normalize: Literal["rms", "anthropic", "unit", None] = ...,
         tol: float = ...,
@@ -595,7 +596,7 @@ class TopKSAE(BaseSAE):
     learning_rate: float | None
     learning_rate_warm_up: float
     learning_rate_decay: float
-    betas: tuple[float, float]
+    betas: tuple[float, float] | None
     max_grad_norm: float
     normalize: Literal["rms", "anthropic", "unit", None]
     tol: float
@@ -637,7 +638,7 @@ class TopKSAE(BaseSAE):
         learning_rate: float | None = ...,
         learning_rate_warm_up: float = ...,
         learning_rate_decay: float = ...,
-        betas: tuple[float, float] = ...,
+        betas: tuple[float, float] | None = ...,
         max_grad_norm: float = ...,
         normalize: Literal["rms", "anthropic", "unit", None] = ...,
         tol: float = ...,

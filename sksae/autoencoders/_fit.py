@@ -25,6 +25,7 @@ from sksae.autoencoders._resolved_parameters import (
 )
 from sksae.autoencoders._training_passes import described, warn_caller
 from sksae.training import (
+    MANY_ROWS,
     Batches,
     Engine,
     HeldOut,
@@ -32,6 +33,7 @@ from sksae.training import (
     Schedule,
     SparsityController,
     TrainingRun,
+    default_betas,
     default_dead_window,
     default_learning_rate,
     default_max_iter,
@@ -87,8 +89,8 @@ class Fit:
         Returns the quality of the weights so far in words; None where nothing is to be printed.
     batch_size, max_iter, n_steps, dead_window : int
         Resolved parameters; `n_steps` is None in a stream.
-    learning_rate : float
-        Resolved learning rate.
+    learning_rate, betas : float, tuple of float
+        Resolved parameters of Adam.
 
     See Also
     --------
@@ -130,8 +132,7 @@ class Fit:
         # Rows are numbered over all processes, where there are several.
         check_same(lambda: {"the number of features": X.shape[1], "the dtype of X": str(X.dtype)})
         self._share = RowShare.of(X.shape[0])
-        n_features = X.shape[1]
-        n_targets = n_features if targets is None else targets.shape[1]
+        n_features, n_targets = X.shape[1], (X if targets is None else targets).shape[1]
         # Those of a stream are not all that there will be.
         n_rows = None if streams else rows_learnt(self.settings, X, sample_weight)
         self.n_components = width_of(estimator, n_rows, n_features, continues=self.continues)
@@ -198,14 +199,15 @@ class Fit:
         )
         per_pass = math.ceil(n_samples / self.batch_size)  # optimiser steps in a pass
         self.n_steps = None if self.streams else self.max_iter * per_pass
-        self.learning_rate = float(
-            settings.learning_rate or default_learning_rate(self.n_components)
-        )
-        self.dead_window = int(settings.dead_window or 0) or default_dead_window(
+        # Few rows take small steps, and so does a stream, whose rate never falls.
+        known = 0 if self.streams or n_samples < MANY_ROWS else self.batch_size
+        rate = settings.learning_rate or default_learning_rate(self.n_components, known)
+        self.learning_rate = float(rate)
+        self.betas = tuple(settings.betas or default_betas(known))
+        dead_window = settings.dead_window if state is None else state["dead_window"]
+        self.dead_window = int(dead_window or 0) or default_dead_window(
             self.batch_size, n_samples, 1 if self.streams else self.max_iter
         )
-        if state is not None:
-            self.dead_window = state["dead_window"]
 
     def _check_sense(self):
         """Warn of settings that can be fitted but are probably not intended."""
@@ -277,7 +279,7 @@ class Fit:
             {name: w.to(rows.device, rows.dtype, copy=True) for name, w in weights.items()},
             self._engine(),
             learning_rate=self.learning_rate,
-            betas=tuple(settings.betas),
+            betas=self.betas,
             rate_scales=objective.rate_scales(reach),
             unit_norm=("components",) if objective.unit_norm else (),
             blocks=objective.widths_of_blocks,

@@ -45,7 +45,6 @@ class BatchTopK(TopK):
     """
 
     weights = {"threshold": Weight("m", unit="code", trained=False)}
-    turns = False
 
     def rule(self, weights):
         """Return the rule of the ``k n`` largest positive entries of a batch."""

@@ -16,8 +16,10 @@ from sksae.training._dead_latents import (
     total_variance,
 )
 from sksae.training._defaults import (
+    MANY_ROWS,
     MINIMUM_STEPS,
     default_batch_size,
+    default_betas,
     default_dead_window,
     default_learning_rate,
     default_max_iter,
@@ -31,6 +33,7 @@ from sksae.training._run import TrainingRun
 from sksae.training._schedule import Schedule, SparsityController, ramp_down, ramp_up
 
 __all__ = [
+    "MANY_ROWS",
     "MINIMUM_STEPS",
     "AllEntries",
     "Batches",
@@ -48,6 +51,7 @@ __all__ = [
     "auxiliary_k_loss",
     "covariance",
     "default_batch_size",
+    "default_betas",
     "default_dead_window",
     "default_learning_rate",
     "default_max_iter",

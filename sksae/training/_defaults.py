@@ -8,12 +8,15 @@ import math
 MINIMUM_STEPS = 2000
 """Optimiser steps over which the rises of a stream go, whose end is not known."""
 
+MANY_ROWS = 2**15
+"""Rows from which on a fit takes longer steps, along axes of its own."""
+
 _FEWEST_PER_FEATURE, _MOST_PER_FEATURE = 4, 8  # latents
 _NARROW = 128  # latents up to which there are the most per feature
 _ROWS_PER_LATENT, _ENOUGH_PER_LATENT = 2, 16  # rows at least, and rows that allow more latents
 _LEARNT_BY_HEART = 512  # rows up to which a latent for each of them is better than half as many
 _SMALL = 64  # rows up to which nothing depends on their number, and a step takes all of them
-_LARGEST_BATCH = 4096
+_LARGE_BATCH, _LARGEST_BATCH = 256, 4096
 _MANY = 1500  # rows from which on the smallest batch has 64 of them, and 32 below
 _WHOLE = 512  # rows up to which a step takes all of them, where that is better
 _PASSES = 30  # of few rows with a latent for each; of many rows, with latents for half of them
@@ -122,13 +125,43 @@ def _is_clustering(n_active):
     return n_active is not None and n_active <= 1
 
 
-def default_learning_rate(n_components):
-    """Return ``3e-3 sqrt(2^14 / m)``, at most 6e-3.
+def default_learning_rate(n_components, batch_size=0):
+    """Return ``3e-3 sqrt(2^14 / m)``, at most ``6e-3 sqrt(B / 256)`` for B rows per step, or 6e-3.
 
     The law in the width is that of Gao et al. (2024). Their constant, 2e-4, is for runs of 10^5
-    steps; fits of a few thousand steps leave much of the variance unexplained with it.
+    steps; fits of a few thousand steps leave much of the variance unexplained with it. Gradients of
+    more rows bear longer steps, by the square root (Malladi et al. 2022).
+
+    Parameters
+    ----------
+    n_components : int
+    batch_size : int, default=0
+        Rows per step of a fit of `MANY_ROWS`; 0 of a fit of fewer, or of a stream.
+
+    Returns
+    -------
+    rate : float
     """
-    return min(6e-3, 3e-3 * math.sqrt(2**14 / n_components))
+    largest = 6e-3 * math.sqrt(max(1.0, batch_size / _LARGE_BATCH))
+    return min(largest, 3e-3 * math.sqrt(2**14 / n_components))
+
+
+def default_betas(batch_size=0):
+    """Return Adam's decay rates: (0.9, 0.99), or (0.8, 0.97) with 256 rows per step or more.
+
+    Gradients of more rows need fewer steps for a smooth mean, which then follows faster: Malladi et
+    al. (2022) scale ``1 - beta`` with the rows of a step.
+
+    Parameters
+    ----------
+    batch_size : int, default=0
+        Rows per step of a fit of `MANY_ROWS`; 0 of a fit of fewer, or of a stream.
+
+    Returns
+    -------
+    betas : tuple of float
+    """
+    return (0.8, 0.97) if batch_size >= _LARGE_BATCH else (0.9, 0.99)
 
 
 def default_dead_window(batch_size, n_samples, max_iter=1):

@@ -10,9 +10,9 @@ import torch
 
 from sksae._arrays import row_chunks
 from sksae._processes import copy_from_first
+from sksae.training._defaults import MANY_ROWS
 
 _MEASURED = 2**14  # rows of which the covariance is taken, at most
-_FEWEST = 2**15  # rows from which on the axes are worth it
 _PER_LATENT = 32  # rows, as well, per latent or per column where there are more of these
 _NOTHING = 1e-10  # share of the largest variance up to which there is none
 
@@ -56,7 +56,7 @@ def principal_axes(rows, n_components):
         few, fewer than 32 768 or than 32 per latent or column; where they have targets or blocks of
         columns; and where all are equal.
     """
-    fewest = max(_FEWEST, _PER_LATENT * max(n_components, rows.n_features))
+    fewest = max(MANY_ROWS, _PER_LATENT * max(n_components, rows.n_features))
     if rows.n_samples < fewest or len(rows.blocks) > 1:
         return None
     variances, axes = torch.linalg.eigh(covariance(rows.thinned(_MEASURED)))

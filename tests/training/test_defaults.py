@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, TopKSAE, Transcoder
 from sksae.autoencoders import Fit
 from sksae.training import (
+    MANY_ROWS,
     default_batch_size,
+    default_betas,
     default_dead_window,
     default_learning_rate,
     default_max_iter,
@@ -108,7 +110,32 @@ def test_default_learning_rate():
     assert default_learning_rate(2**14) == pytest.approx(3e-3)
     assert default_learning_rate(2**16) == pytest.approx(1.5e-3)
     assert default_learning_rate(2**12) == pytest.approx(6e-3)
-    assert default_learning_rate(32) == 6e-3
+    assert default_learning_rate(32) == default_learning_rate(32, 256) == 6e-3
+    # Four times the rows, twice the rate, up to what the width allows.
+    assert default_learning_rate(32, 1024) == pytest.approx(12e-3)
+    assert default_learning_rate(2**12, 1024) == pytest.approx(6e-3)
+
+
+def test_default_betas():
+    assert default_betas() == default_betas(255) == (0.9, 0.99)
+    assert default_betas(256) == (0.8, 0.97)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "streams", "rate", "betas"),
+    [
+        (MANY_ROWS, False, 12e-3, (0.8, 0.97)),
+        (MANY_ROWS - 1, False, 6e-3, (0.9, 0.99)),
+        (MANY_ROWS, True, 6e-3, (0.9, 0.99)),
+    ],
+)
+def test_a_fit_of_many_rows_takes_longer_steps(n_rows, streams, rate, betas):
+    X = np.random.default_rng(0).normal(size=(n_rows, 4))
+    fit = Fit(TopKSAE(8, k=2, batch_size=1024, random_state=0), X, streams=streams)
+    assert (fit.run.learning_rate, fit.run.betas) == (pytest.approx(rate), betas)
+    given = TopKSAE(8, k=2, batch_size=1024, learning_rate=1e-3, betas=[0.5, 0.75])
+    run = Fit(given, X, streams=streams).run
+    assert (run.learning_rate, run.betas) == (1e-3, (0.5, 0.75))
 
 
 def test_default_dead_window():

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, TopKSAE, Transcoder
+from sksae import (
+    BatchTopKSAE,
+    GatedSAE,
+    JumpReLUSAE,
+    MatryoshkaSAE,
+    SparseAutoencoder,
+    TopKSAE,
+    Transcoder,
+)
 from sksae.autoencoders import Fit
 from sksae.training import Batches, Normalization, principal_axes
 
@@ -13,7 +21,7 @@ WHERE = "sksae.training._principal_axes"
 
 @pytest.fixture
 def on_few_rows(monkeypatch):
-    monkeypatch.setattr(WHERE + "._FEWEST", 0)
+    monkeypatch.setattr(WHERE + ".MANY_ROWS", 0)
     monkeypatch.setattr(WHERE + "._PER_LATENT", 0)
 
 
@@ -57,17 +65,19 @@ def test_what_does_not_vary_has_no_axis(on_few_rows):
 
 
 def test_few_rows_keep_their_axes(monkeypatch):
-    monkeypatch.setattr(WHERE + "._FEWEST", 600)
+    monkeypatch.setattr(WHERE + ".MANY_ROWS", 600)
     monkeypatch.setattr(WHERE + "._PER_LATENT", 50)
     made = batches(rows())
     assert principal_axes(made, 12) is not None
     assert principal_axes(made, 13) is None
-    monkeypatch.setattr(WHERE + "._FEWEST", 601)
+    monkeypatch.setattr(WHERE + ".MANY_ROWS", 601)
     assert principal_axes(made, 12) is None
 
 
 TURNED = [
     TopKSAE(12, k=2, early_stopping=True),
+    BatchTopKSAE(12, k=2),
+    MatryoshkaSAE(12, k=2),
     GatedSAE(12, alpha=0.1),
     JumpReLUSAE(12, alpha=0.01),
 ]
@@ -111,7 +121,7 @@ def test_what_is_not_turned(on_few_rows):
     assert Fit(TopKSAE(12, k=2), X, streams=True).normalization.axes is None
     assert Fit(TopKSAE(12, k=2, normalize="unit"), X).normalization.axes is None
     assert Fit(TopKSAE(12, k=2, warm_start=True).fit(X), X).normalization.axes is None
-    assert Fit(BatchTopKSAE(12, k=2), X).normalization.axes is None
+    assert Fit(SparseAutoencoder(12, alpha=1.0), X).normalization.axes is None
     with pytest.warns(UserWarning, match="nothing to learn"):
         assert Fit(TopKSAE(12, k=2), np.ones((600, 6))).normalization.axes is None
     transcoder = Transcoder(TopKSAE(12, k=2, max_iter=1)).fit(X, X)
