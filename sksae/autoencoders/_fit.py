@@ -25,7 +25,6 @@ from sksae.autoencoders._resolved_parameters import (
 )
 from sksae.autoencoders._training_passes import described, warn_caller
 from sksae.training import (
-    MANY_ROWS,
     Batches,
     Engine,
     HeldOut,
@@ -35,6 +34,7 @@ from sksae.training import (
     TrainingRun,
     default_betas,
     default_dead_window,
+    default_haste,
     default_learning_rate,
     default_max_iter,
     hold_out,
@@ -199,11 +199,10 @@ class Fit:
         )
         per_pass = math.ceil(n_samples / self.batch_size)  # optimiser steps in a pass
         self.n_steps = None if self.streams else self.max_iter * per_pass
-        # Few rows take small steps, and so does a stream, whose rate never falls.
-        known = 0 if self.streams or n_samples < MANY_ROWS else self.batch_size
-        rate = settings.learning_rate or default_learning_rate(self.n_components, known)
+        haste = default_haste(n_samples, self.batch_size, self.n_steps)
+        rate = settings.learning_rate or default_learning_rate(self.n_components, haste)
         self.learning_rate = float(rate)
-        self.betas = tuple(settings.betas or default_betas(known))
+        self.betas = tuple(settings.betas or default_betas(haste))
         dead_window = settings.dead_window if state is None else state["dead_window"]
         self.dead_window = int(dead_window or 0) or default_dead_window(
             self.batch_size, n_samples, 1 if self.streams else self.max_iter

@@ -49,15 +49,15 @@ class GatedSAE(BaseSAE):
         rows, from 32 (with ``target_l0=1``, 512) to 4096; in `partial_fit`, 512.
     learning_rate : float, default=None
         Adam's step size, halved for the encoder. None takes ``3e-3 sqrt(2^14 / n_components)``,
-        at most 6e-3; a fit of 32 768 rows or more, in batches of more than 256, at most
+        at most 6e-3; up to 400 steps of a fit of 32 768 rows or more, at most
         ``6e-3 sqrt(batch_size / 256)``.
     learning_rate_warm_up : float, default=0.0
         Share of the steps over which the learning rate rises from 0.
     learning_rate_decay : float, default=0.4
         Share of the steps, at the end, over which the learning rate falls to 0.
     betas : tuple of two floats, default=None
-        Adam's decay rates of the running mean and the running square. None takes (0.9, 0.99); a
-        fit of 32 768 rows or more, in batches of 256 or more, takes (0.8, 0.97).
+        Adam's decay rates of the running mean and the running square. None takes (0.9, 0.99); up
+        to 400 steps of a fit of 32 768 rows or more, in batches of 256 or more, take (0.8, 0.97).
     max_grad_norm : float, default=1.0
         Bound on the norm of the whole gradient. None does not clip.
     normalize : {"rms", "anthropic", "unit", None}, default="rms"

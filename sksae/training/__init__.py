@@ -16,11 +16,11 @@ from sksae.training._dead_latents import (
     total_variance,
 )
 from sksae.training._defaults import (
-    MANY_ROWS,
     MINIMUM_STEPS,
     default_batch_size,
     default_betas,
     default_dead_window,
+    default_haste,
     default_learning_rate,
     default_max_iter,
     default_width,
@@ -33,7 +33,6 @@ from sksae.training._run import TrainingRun
 from sksae.training._schedule import Schedule, SparsityController, ramp_down, ramp_up
 
 __all__ = [
-    "MANY_ROWS",
     "MINIMUM_STEPS",
     "AllEntries",
     "Batches",
@@ -53,6 +52,7 @@ __all__ = [
     "default_batch_size",
     "default_betas",
     "default_dead_window",
+    "default_haste",
     "default_learning_rate",
     "default_max_iter",
     "default_width",

@@ -10,6 +10,7 @@ import torch
 
 from sksae._arrays import row_chunks, to_torch
 from sksae._processes import NEGLIGIBLE, RowShare, sum_over_processes
+from sksae.kernels import compiled_for
 
 _KEPT = 2**20  # entries of an array up to which its rows are prepared once
 _MEASURED = 2**15  # rows that stand for all where something is measured before or after training
@@ -177,7 +178,10 @@ class Batches:
         ]
         self._weight, self._rows = sample_weight, rows
         self.dtype, self.device, self._generator = dtype, torch.device(device), generator
-        self.read_dtype = self._widest()
+        # Rows are centred in float64 where the inputs have it, and the device.
+        is_exact = to_torch(self._arrays[0][:0]).dtype == torch.float64
+        self.read_dtype = torch.float64 if is_exact and self.device.type != "mps" else dtype
+        self._looped = _looped(self._arrays, self.read_dtype)
         n_rows = int(read[0].shape[0])
         self._share = RowShare(0, n_rows, n_rows) if share is None else share
         self.n_samples = self._share.total if rows is None else len(rows)
@@ -193,22 +197,20 @@ class Batches:
         self.position, self._before, self._resumed = 0, None, None
         self._n_entries, self._whole = n_rows * self.n_features, None
 
-    def _widest(self):
-        """The dtype in which rows are centred: float64 where the inputs have it, and the device."""
-        exact = to_torch(self._arrays[0][:0]).dtype == torch.float64
-        return torch.float64 if exact and self.device.type != "mps" else self.dtype
-
     def normalize(self, normalization):
         """Yield rows in the internal unit from now on; return self."""
         self._normalization, self._whole = normalization, None
-        axes = normalization.axes
-        self._axes = None if axes is None else axes.to(self.dtype).to(self.device)
         self._shift = normalization.mean.to(self.read_dtype).to(self.device)
         # In two factors: a scale that makes up for subnormal rows is no number in their dtype.
         self._scales = [
             part.to(self.read_dtype).to(self.device) if torch.is_tensor(part) else part
             for part in _factors(normalization.scale)
         ]
+        axes = self._axes = normalization.axes
+        if axes is not None:
+            if len(self._scales) == 1:  # one product scales and turns
+                axes = axes * self._scales.pop()
+            self._axes = axes.to(self.dtype).to(self.device)
         return self
 
     def shuffled(self, seed):
@@ -342,6 +344,19 @@ class Batches:
 
     def _prepared(self, index):
         """Return rows in the unit and the dtype of training, and their weights."""
+        x = self._centred(index).to(self.dtype)
+        if self._axes is not None:
+            x = x @ self._axes
+        if self._weight is None:
+            return x, torch.ones(len(x), dtype=self.dtype, device=self.device)
+        return x, self._weight[index].to(self.dtype).to(self.device)
+
+    def _centred(self, index):
+        """Return rows in the unit of training and the dtype of reading."""
+        if self._normalization is not None and (loops := compiled_for(self._shift)):
+            scales = self._scales or [1.0]
+            if self._looped is not None and len(scales) == 1 and isinstance(scales[0], float):
+                return loops.centred_rows(self._looped, index, self._shift, *scales)
         x = self._read(index)
         if self.device.type == "cuda" and x.device.type == "cpu":
             x = x.pin_memory()  # so that the host does not wait for the copy
@@ -351,12 +366,7 @@ class Batches:
             x.sub_(self._shift)  # `x` is ours: `_read` copies
             for scale in self._scales:
                 x.mul_(scale)
-        x = x.to(self.dtype)
-        if self._axes is not None:
-            x = x @ self._axes
-        if self._weight is None:
-            return x, torch.ones(len(x), dtype=self.dtype, device=self.device)
-        return x, self._weight[index].to(self.dtype).to(self.device)
+        return x
 
     def _read(self, index):
         if len(self._arrays) == 1:
@@ -372,6 +382,26 @@ def _listed(arrays):
     if arrays is None:
         return []
     return list(arrays) if isinstance(arrays, (list, tuple)) else [arrays]
+
+
+def _looped(arrays, dtype):
+    """Return the array whose rows compiled loops can read: one of `dtype`, row after row; or None.
+
+    Parameters
+    ----------
+    arrays : list of ndarray or Tensor
+    dtype : torch.dtype
+
+    Returns
+    -------
+    array : ndarray or None
+    """
+    array = arrays[0]
+    if len(arrays) > 1 or to_torch(array[:0]).dtype != dtype:
+        return None
+    if isinstance(array, torch.Tensor):
+        return array.detach().numpy() if array.is_cpu and array.is_contiguous() else None
+    return np.asarray(array) if array.flags.c_contiguous and array.dtype.isnative else None
 
 
 def _factors(scale):

@@ -9,20 +9,21 @@ MINIMUM_STEPS = 2000
 """Optimiser steps over which the rises of a stream go, whose end is not known."""
 
 MANY_ROWS = 2**15
-"""Rows from which on a fit takes longer steps, along axes of its own."""
+"""Rows from which on a fit takes axes of its own, and longer steps if it is short."""
 
 _FEWEST_PER_FEATURE, _MOST_PER_FEATURE = 4, 8  # latents
 _NARROW = 128  # latents up to which there are the most per feature
 _ROWS_PER_LATENT, _ENOUGH_PER_LATENT = 2, 16  # rows at least, and rows that allow more latents
 _LEARNT_BY_HEART = 512  # rows up to which a latent for each of them is better than half as many
 _SMALL = 64  # rows up to which nothing depends on their number, and a step takes all of them
-_LARGE_BATCH, _LARGEST_BATCH = 256, 4096
+_LARGEST_BATCH = 4096
 _MANY = 1500  # rows from which on the smallest batch has 64 of them, and 32 below
 _WHOLE = 512  # rows up to which a step takes all of them, where that is better
 _PASSES = 30  # of few rows with a latent for each; of many rows, with latents for half of them
 _STEPS = 480  # between the two
 _STEPS_OF_A_CLUSTERING = 1000
 _MOST_STEPS = 2000
+_SHORT = 400  # steps up to which a fit of many rows makes haste
 
 
 def default_width(n_samples, n_features, k=None):
@@ -125,43 +126,48 @@ def _is_clustering(n_active):
     return n_active is not None and n_active <= 1
 
 
-def default_learning_rate(n_components, batch_size=0):
-    """Return ``3e-3 sqrt(2^14 / m)``, at most ``6e-3 sqrt(B / 256)`` for B rows per step, or 6e-3.
+def default_haste(n_samples, batch_size, n_steps):
+    """Return how much longer than usual the steps of a fit may be: ``sqrt(B / 256)``, or 0.
+
+    Gradients of more rows bear longer steps, by the square root, and need fewer of them for a
+    smooth mean (Malladi et al. 2022). Up to 400 steps learn more in this way; of more, which get
+    far enough, some learn less, and haste falls as their number grows.
+
+    Parameters
+    ----------
+    n_samples : int
+        Rows; fewer than 32 768 allow no haste.
+    batch_size : int
+        Rows per step, B.
+    n_steps : int or None
+        None of a stream, whose end is not known: no haste.
+
+    Returns
+    -------
+    haste : float
+
+    References
+    ----------
+    .. [1] S. Malladi, K. Lyu, A. Panigrahi and S. Arora, "On the SDEs and scaling rules for
+       adaptive gradient algorithms", NeurIPS 2022, arXiv:2205.10287.
+    """
+    if n_steps is None or n_samples < MANY_ROWS:
+        return 0.0
+    return math.sqrt(batch_size / 256) * min(1.0, _SHORT / n_steps)
+
+
+def default_learning_rate(n_components, haste=0.0):
+    """Return ``3e-3 sqrt(2^14 / m)``, at most 6e-3, or 6e-3 times a haste above 1.
 
     The law in the width is that of Gao et al. (2024). Their constant, 2e-4, is for runs of 10^5
-    steps; fits of a few thousand steps leave much of the variance unexplained with it. Gradients of
-    more rows bear longer steps, by the square root (Malladi et al. 2022).
-
-    Parameters
-    ----------
-    n_components : int
-    batch_size : int, default=0
-        Rows per step of a fit of `MANY_ROWS`; 0 of a fit of fewer, or of a stream.
-
-    Returns
-    -------
-    rate : float
+    steps; fits of a few thousand steps leave much of the variance unexplained with it.
     """
-    largest = 6e-3 * math.sqrt(max(1.0, batch_size / _LARGE_BATCH))
-    return min(largest, 3e-3 * math.sqrt(2**14 / n_components))
+    return min(6e-3 * max(1.0, haste), 3e-3 * math.sqrt(2**14 / n_components))
 
 
-def default_betas(batch_size=0):
-    """Return Adam's decay rates: (0.9, 0.99), or (0.8, 0.97) with 256 rows per step or more.
-
-    Gradients of more rows need fewer steps for a smooth mean, which then follows faster: Malladi et
-    al. (2022) scale ``1 - beta`` with the rows of a step.
-
-    Parameters
-    ----------
-    batch_size : int, default=0
-        Rows per step of a fit of `MANY_ROWS`; 0 of a fit of fewer, or of a stream.
-
-    Returns
-    -------
-    betas : tuple of float
-    """
-    return (0.8, 0.97) if batch_size >= _LARGE_BATCH else (0.9, 0.99)
+def default_betas(haste=0.0):
+    """Return Adam's decay rates: (0.9, 0.99), or (0.8, 0.97) in haste."""
+    return (0.8, 0.97) if haste >= 1 else (0.9, 0.99)
 
 
 def default_dead_window(batch_size, n_samples, max_iter=1):

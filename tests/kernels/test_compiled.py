@@ -13,7 +13,7 @@ from sksae import BatchTopKSAE, MatryoshkaSAE, TopKSAE
 from sksae.autoencoders import Fit
 from sksae.kernels import ActiveSet, _active, compiled_for
 from sksae.kernels import top_k as torch_top_k
-from sksae.training import Engine
+from sksae.training import Batches, Engine, Normalization
 from tests.cases import each_case, tries
 
 loops = pytest.importorskip("sksae.kernels.compiled")
@@ -221,6 +221,71 @@ def test_adam(on_sphere, clip):
                 with torch.no_grad():
                     expected[i] /= expected[i].norm(dim=1, keepdim=True)
             torch.testing.assert_close(weight, expected[i].detach())
+
+
+@each_case("n_threads, max_norm", [(1, 0.5), (3, 0.5), (3, 1e9)])
+def test_weights_updated_at_once_are_those_updated_in_turn(n_threads, max_norm, monkeypatch):
+    """Two matrices and a vector, of which threads take rows without regard to where one ends."""
+    from sksae.kernels.compiled import _row_loops
+
+    monkeypatch.setattr(_row_loops, "_SHARED", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    shapes = (7, 3), (5, 3), (4,)
+    expected = [random(*shape, seed=i) for i, shape in enumerate(shapes)]
+    expected[0] /= expected[0].norm(dim=1, keepdim=True)
+    grads = [random(*shape, seed=10 + i) for i, shape in enumerate(shapes)]
+    moments = [[(torch.ones(shape), torch.ones(shape)) for shape in shapes] for _ in range(2)]
+    options, unit_norm = {"step": 2, "betas": (0.8, 0.9)}, [True, False, False]
+    rates, found = [0.1, 0.2, 0.3], [weight.clone() for weight in expected]
+    loops.update_at_once(
+        found,
+        [grad.clone() for grad in grads],
+        moments[0],
+        learning_rates=rates,
+        unit_norm=unit_norm,
+        max_norm=max_norm,
+        **options,
+    )
+    loops.project(grads[0], expected[0])
+    clip = min(1.0, max_norm / float(torch.cat([grad.flatten() for grad in grads]).norm()))
+    for i, weight in enumerate(expected):
+        more = {"learning_rate": rates[i], "on_sphere": unit_norm[i], "clip": clip}
+        loops.update(weight, grads[i], moments[1][i], **options, **more)
+    for one, other in zip((*found, *moments[0]), (*expected, *moments[1]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+KINDS = {
+    "float64": lambda X: X,
+    "float32": lambda X: X.astype(np.float32),
+    "a tensor": torch.from_numpy,
+    "a tensor of bfloat16": lambda X: torch.from_numpy(X).bfloat16(),
+    "rows that do not lie one after another": lambda X: np.asfortranarray(X),
+    "bytes in the other order": lambda X: X.astype(">f8"),
+    "a file": None,
+    "subnormal numbers": lambda X: (X * 1e-41).astype(np.float32),
+}
+
+
+@each_case("kind", list(KINDS))
+def test_rows_of_batches(kind, monkeypatch, tmp_path):
+    """Rows of all kinds, read by the loop where it can, are what torch reads."""
+    X = 5 + random(50, 6).numpy()
+    if kind == "a file":
+        np.save(tmp_path / "rows.npy", X)
+        X = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    else:
+        X = KINDS[kind](X)
+    found = []
+    for used in (None, loops):
+        monkeypatch.setattr(_active, "_compiled_loops", lambda used=used: used)
+        rows = Batches(X, None, 7, torch.float32, "cpu", generator=torch.Generator())
+        rows.normalize(Normalization.from_rows(rows, "rms"))
+        rows._n_entries = np.inf  # as of many rows, which are not prepared once for all
+        found.append([x for x, _ in rows])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+    assert torch.cat(found[0]).square().mean() == pytest.approx(1, rel=1e-3)
 
 
 def test_moments_that_vanish_are_zero():

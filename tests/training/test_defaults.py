@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, TopKSAE, Transcoder
 from sksae.autoencoders import Fit
 from sksae.training import (
-    MANY_ROWS,
     default_batch_size,
     default_betas,
     default_dead_window,
+    default_haste,
     default_learning_rate,
     default_max_iter,
     default_width,
@@ -106,35 +106,52 @@ def test_estimators_take_the_defaults_by_rows_that_count():
     assert TopKSAE(expansion_factor=1.5, k=2, max_iter=1).fit(X).n_components_ == 24
 
 
+@pytest.mark.parametrize(
+    ("n_samples", "batch_size", "n_steps", "haste"),
+    [
+        (32_768, 1024, 400, 2.0),
+        (32_768, 1024, 10, 2.0),
+        (32_768, 1024, 800, 1.0),
+        (32_768, 256, 400, 1.0),
+        (32_768, 64, 400, 0.5),
+        (32_767, 1024, 400, 0.0),
+        (32_768, 1024, None, 0.0),
+    ],
+)
+def test_short_fits_of_many_rows_make_haste(n_samples, batch_size, n_steps, haste):
+    assert default_haste(n_samples, batch_size, n_steps) == haste
+
+
 def test_default_learning_rate():
     assert default_learning_rate(2**14) == pytest.approx(3e-3)
     assert default_learning_rate(2**16) == pytest.approx(1.5e-3)
     assert default_learning_rate(2**12) == pytest.approx(6e-3)
-    assert default_learning_rate(32) == default_learning_rate(32, 256) == 6e-3
-    # Four times the rows, twice the rate, up to what the width allows.
-    assert default_learning_rate(32, 1024) == pytest.approx(12e-3)
-    assert default_learning_rate(2**12, 1024) == pytest.approx(6e-3)
+    assert default_learning_rate(32) == default_learning_rate(32, 0.5) == 6e-3
+    # Up to what the width allows.
+    assert default_learning_rate(32, 2.0) == pytest.approx(12e-3)
+    assert default_learning_rate(2**12, 2.0) == pytest.approx(6e-3)
 
 
 def test_default_betas():
-    assert default_betas() == default_betas(255) == (0.9, 0.99)
-    assert default_betas(256) == (0.8, 0.97)
+    assert default_betas() == default_betas(0.99) == (0.9, 0.99)
+    assert default_betas(1.0) == (0.8, 0.97)
 
 
 @pytest.mark.parametrize(
     ("n_rows", "streams", "rate", "betas"),
     [
-        (MANY_ROWS, False, 12e-3, (0.8, 0.97)),
-        (MANY_ROWS - 1, False, 6e-3, (0.9, 0.99)),
-        (MANY_ROWS, True, 6e-3, (0.9, 0.99)),
+        (32_768, False, 12e-3, (0.8, 0.97)),
+        (32_767, False, 6e-3, (0.9, 0.99)),
+        (32_768, True, 6e-3, (0.9, 0.99)),
     ],
 )
-def test_a_fit_of_many_rows_takes_longer_steps(n_rows, streams, rate, betas):
+def test_a_fit_in_haste_takes_longer_steps(n_rows, streams, rate, betas):
     X = np.random.default_rng(0).normal(size=(n_rows, 4))
-    fit = Fit(TopKSAE(8, k=2, batch_size=1024, random_state=0), X, streams=streams)
-    assert (fit.run.learning_rate, fit.run.betas) == (pytest.approx(rate), betas)
-    given = TopKSAE(8, k=2, batch_size=1024, learning_rate=1e-3, betas=[0.5, 0.75])
-    run = Fit(given, X, streams=streams).run
+    sae = TopKSAE(8, k=2, batch_size=1024, max_iter=1, random_state=0)
+    run = Fit(sae, X, streams=streams).run
+    assert (run.learning_rate, run.betas) == (pytest.approx(rate), betas)
+    sae.set_params(learning_rate=1e-3, betas=[0.5, 0.75])
+    run = Fit(sae, X, streams=streams).run
     assert (run.learning_rate, run.betas) == (1e-3, (0.5, 0.75))
 
 

@@ -5,7 +5,13 @@ operation; and of a small batch, one call replaces a hundred. numba compiles a l
 called, and keeps it on disk. Only `sksae.kernels.compiled_for` imports this package.
 """
 
-from sksae.kernels.compiled._row_loops import by_latent, dots, error_and_pulls, segment_sums
+from sksae.kernels.compiled._row_loops import (
+    by_latent,
+    centred_rows,
+    dots,
+    error_and_pulls,
+    segment_sums,
+)
 from sksae.kernels.compiled._selection_loops import (
     keep_above,
     nth_largest,
@@ -18,6 +24,7 @@ from sksae.kernels.compiled._update_loops import project, update, update_at_once
 
 __all__ = [
     "by_latent",
+    "centred_rows",
     "dots",
     "error_and_pulls",
     "keep_above",

@@ -43,6 +43,35 @@ def by_rows(loop, n_rows, n_operations, *arguments):
     on_threads(take_parts, n_threads)
 
 
+@compiled
+def _centred_rows(array, index, centre, factor, rows, start, stop):
+    for r in range(start, stop):
+        row = array[index[r]]
+        for j in range(len(row)):
+            rows[r, j] = (row[j] - centre[j]) * factor
+
+
+def centred_rows(array, index, centre, factor):
+    """``factor (array[index] - centre)``.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n, d), float32 or float64
+    index : Tensor of int64 of shape (n_rows,)
+    centre : Tensor of shape (d,), of the array's dtype
+    factor : float
+
+    Returns
+    -------
+    rows : Tensor of shape (n_rows, d)
+    """
+    rows = np.empty((len(index), array.shape[1]), array.dtype)
+    arguments = array, index.numpy(), centre.numpy(), array.dtype.type(factor)
+    # A row takes longer to fetch than to compute.
+    by_rows(_centred_rows, len(rows), 8 * rows.size, *arguments, rows)
+    return torch.from_numpy(rows)
+
+
 @inlined
 def dot(left, right):
     total = left.dtype.type(0)
