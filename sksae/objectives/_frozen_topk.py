@@ -88,7 +88,7 @@ class FrozenTopK(TopK):
             raise ValueError("DummySAE draws directions of X: it cannot predict other targets.")
         if self.widths_of_blocks:
             raise ValueError("DummySAE draws directions of whole rows: it has no blocks.")
-        centre = rows.average(lambda x: x)
+        centre = rows.average()
         varies = torch.ones(n_components, 1, dtype=torch.bool)
         if self.strategy == "pca":
             components, varies = _principal(rows, n_components, centre)

@@ -274,7 +274,7 @@ class Objective:
             Unit rows of the dictionary near rows of the data, `encoder_scale` times them as
             encoder, biases of 0, and the declared weights at their initial value.
         """
-        centre = rows.thinned().average(lambda x: x)
+        centre = rows.thinned().average()
         inputs, components = directions(rows, n_components, centre, generator)
         if self.widths_of_blocks:
             components = components / row_norms(components, self.widths_of_blocks)[:, None]

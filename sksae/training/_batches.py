@@ -57,7 +57,7 @@ class Normalization(NamedTuple):
         """
         rows = rows.thinned()
         # One pass over the rows for the mean, and another per block for its size.
-        mean = rows.average(lambda x: x)
+        mean = rows.average()
         units = [cls._measured(rows, method, columns, mean[columns]) for columns in rows.blocks]
         if len(units) == 1:
             return units[0]
@@ -284,8 +284,9 @@ class Batches:
         x[mask], w[mask] = own_x, own_w
         return sum_over_processes(x), sum_over_processes(w)
 
-    def average(self, function):
-        """Weighted mean over all rows of ``function(x)``, in float64, as a tensor on the CPU."""
+    def average(self, function=None):
+        """Weighted mean over all rows of ``function(x)``, or of x; in float64, on the CPU."""
+        axes = None if self._normalization is None else self._normalization.axes
         total, weight = 0.0, 0.0
         for chunk in row_chunks(self.n_samples, 4 * self.n_features):
             positions = torch.arange(chunk.start, chunk.stop)
@@ -295,12 +296,14 @@ class Batches:
             x = self._read(index).cpu().double()
             if self._normalization is not None:
                 x = (x - self._normalization.mean) * self._normalization.scale
-                axes = self._normalization.axes
-                x = x if axes is None else x @ axes
+            if function is not None:
+                x = function(x if axes is None else x @ axes)
             w = self._weights_of(index, is_none)
-            total = total + w.double() @ function(x)
+            total = total + w.double() @ x
             weight += float(w.sum())
-        return sum_over_processes(total) / sum_over_processes(weight)
+        mean = sum_over_processes(total) / sum_over_processes(weight)
+        # The mean of turned rows is the turned mean.
+        return mean if function is not None or axes is None else mean @ axes
 
     def _own(self, index):
         """Return the rows of this process among others, as places in its arrays.

@@ -38,7 +38,7 @@ class HeldOut:
     def __init__(self, engine, rows):
         self.engine, self.rows = engine, rows
         # The reference of the explained variance, over the columns that are reconstructed.
-        self.mean = rows.average(lambda x: x)[rows.targets].to(rows.device, rows.dtype)
+        self.mean = rows.average()[rows.targets].to(rows.device, rows.dtype)
         self._sample = rows.take(torch.arange(min(rows.n_samples, _L0_ROWS)))
 
     @torch.no_grad()

@@ -96,7 +96,7 @@ def test_whole_fits_against_a_peer(tmp_path, monkeypatch, capsys):
 
 
 def test_the_fewest_steps_are_found(monkeypatch):
-    monkeypatch.setattr(fits, "one_fit", lambda x, held_out, n_steps: (n_steps / 10, 0.0))
+    monkeypatch.setattr(fits, "one_fit", lambda x, held_out, n_steps: (n_steps / 10, 0.0, 0.0))
     for target, expected in ((0.35, 4), (0.4, 4), (0.0, 1), (0.8, 8), (0.81, None)):
         assert fits.shortest_fit(None, None, target, (1, 2, 4, 8)) == expected
 

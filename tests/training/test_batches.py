@@ -75,7 +75,7 @@ def test_averages_are_weighted_and_in_float64():
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(1000, 3)) + 1000).astype(np.float32)
     weight = torch.from_numpy(rng.random(1000))
-    mean = Batches(X, weight, 10, torch.float32, "cpu").average(lambda x: x)
+    mean = Batches(X, weight, 10, torch.float32, "cpu").average()
     expected = np.average(X.astype(np.float64), axis=0, weights=weight.numpy())
     np.testing.assert_allclose(mean.numpy(), expected, rtol=1e-12)
 
