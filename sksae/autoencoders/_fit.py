@@ -199,7 +199,8 @@ class Fit:
         )
         per_pass = math.ceil(n_samples / self.batch_size)  # optimiser steps in a pass
         self.n_steps = None if self.streams else self.max_iter * per_pass
-        haste = default_haste(n_samples, self.batch_size, self.n_steps)
+        # What is trained already needs no haste.
+        haste = 0 if self.continues else default_haste(n_samples, self.batch_size, self.n_steps)
         rate = settings.learning_rate or default_learning_rate(self.n_components, haste)
         self.learning_rate = float(rate)
         self.betas = tuple(settings.betas or default_betas(haste))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import clone
 
 from sksae import BatchTopKSAE, GatedSAE, JumpReLUSAE, TopKSAE, Transcoder
 from sksae.autoencoders import Fit
@@ -150,6 +151,8 @@ def test_a_fit_in_haste_takes_longer_steps(n_rows, streams, rate, betas):
     sae = TopKSAE(8, k=2, batch_size=1024, max_iter=1, random_state=0)
     run = Fit(sae, X, streams=streams).run
     assert (run.learning_rate, run.betas) == (pytest.approx(rate), betas)
+    continued = Fit(clone(sae).set_params(warm_start=True).fit(X), X).run
+    assert (continued.learning_rate, continued.betas) == (6e-3, (0.9, 0.99))
     sae.set_params(learning_rate=1e-3, betas=[0.5, 0.75])
     run = Fit(sae, X, streams=streams).run
     assert (run.learning_rate, run.betas) == (1e-3, (0.5, 0.75))
