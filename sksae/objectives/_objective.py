@@ -179,7 +179,8 @@ class Objective:
         alpha : float
             Weight of the penalty at this step.
         dead : Tensor of bool of shape (m,)
-            Latents that have not fired for long.
+            Latents that have not fired for long; while they are 1024 or more, told in every fourth
+            step alone.
 
         Returns
         -------

@@ -17,6 +17,7 @@ _LOOKS = 50  # of the bar at the quality, per pass
 _BLOCK_ENTRIES = 2**21  # of a block of a gradient, which then fits a cache
 _AT_ONCE = 2**19  # of a matrix up to which one call updates all weights
 _KEPT_ENTRIES = 2**24  # of a gradient that is kept whole between clipping and the step
+_MANY_DEAD, _EVERY = 2**10, 4  # so many dead latents are revived in every so many steps
 
 
 class TrainingRun:
@@ -44,7 +45,8 @@ class TrainingRun:
     max_grad_norm : float or None
         Bound of the global gradient norm.
     dead_window : int
-        Rows without firing after which a latent is dead.
+        Rows without firing after which a latent is dead. The objective is told of dead latents in
+        every step, and in every fourth while they are 1024 or more: to revive so many takes long.
     schedule : callable
         ``schedule(step) -> (alpha, rate)``: the penalty's weight and the factor of the learning
         rate at optimiser step `step`, counted from 0.
@@ -136,7 +138,10 @@ class TrainingRun:
     def step(self, x, w):
         """One optimiser step on rows `x` of weight `w`; return the loss, detached."""
         alpha, rate = self.schedule(self.n_steps)
-        gradient = self.engine.gradient(x, w, self.weights, alpha, self.dead())
+        dead = self.dead()
+        if self.n_steps % _EVERY:
+            dead = dead & (dead.sum() < _MANY_DEAD)
+        gradient = self.engine.gradient(x, w, self.weights, alpha, dead)
         self.n_steps += 1
         with torch.no_grad():
             self._update(gradient, rate)

@@ -184,3 +184,20 @@ def test_controller_settles_where_the_plant_says():
         for _ in range(200):
             controller(Run)
         assert start * controller.factor == pytest.approx(5.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("n_dead", [1, 3])
+def test_many_dead_latents_are_revived_in_every_fourth_step(n_dead, monkeypatch):
+    monkeypatch.setattr(_run, "_MANY_DEAD", 2)
+    told = []
+
+    def silent(entries, alpha, dead):
+        told.append(int(dead.sum()))
+        return objective(entries, alpha, dead)
+
+    run = run_of(weights(), silent, learning_rate=0.0, dead_window=100)
+    for _ in range(6):
+        run.since_fired[:] = 0
+        run.since_fired[:n_dead] = 101
+        run.step(*batch())
+    assert told == ([1] * 6 if n_dead == 1 else [3, 0, 0, 0, 3, 0])
