@@ -139,8 +139,8 @@ class TrainingRun:
         """One optimiser step on rows `x` of weight `w`; return the loss, detached."""
         alpha, rate = self.schedule(self.n_steps)
         dead = self.dead()
-        if self.n_steps % _EVERY:
-            dead = dead & (dead.sum() < _MANY_DEAD)
+        if self.n_steps % _EVERY and len(dead) >= _MANY_DEAD:
+            dead = dead & (dead.sum() < _MANY_DEAD)  # without waiting for the device
         gradient = self.engine.gradient(x, w, self.weights, alpha, dead)
         self.n_steps += 1
         with torch.no_grad():
