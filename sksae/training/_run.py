@@ -15,7 +15,7 @@ _CHECK_EVERY = 50  # steps between looks at the loss, each of which waits for th
 _LONG_PASS = 200  # batches from which on a pass has a progress bar
 _LOOKS = 50  # of the bar at the quality, per pass
 _BLOCK_ENTRIES = 2**21  # of a block of a gradient, which then fits a cache
-_AT_ONCE = 2**19  # of a matrix up to which one call updates all weights
+_AT_ONCE = 2**17  # of a matrix up to which one call updates all weights
 _KEPT_ENTRIES = 2**24  # of a gradient that is kept whole between clipping and the step
 _MANY_DEAD, _EVERY = 2**10, 4  # so many dead latents are revived in every so many steps
 

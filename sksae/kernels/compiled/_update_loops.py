@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sksae.kernels.compiled._row_loops import by_rows, compiled, dot, inlined
+from sksae.kernels.compiled._row_loops import by_rows, compiled, dot
 
 _TINY = 1e-30  # moments below it are 0: processors take long over numbers close to underflow
 
@@ -79,34 +79,18 @@ def update(weight, grad, moments, *, step, learning_rate, betas, clip, on_sphere
     by_rows(_adam_rows, len(arrays[0]), weight.numel(), *arrays, numbers, on_sphere)
 
 
-@inlined
-def _within(offset, matrix, start, stop):
-    """The rows of a matrix among rows ``start : stop`` of several, of which it begins at offset."""
-    return max(start - offset, 0), min(max(stop - offset, 0), len(matrix))
-
-
 @compiled
-def _project_parts(weights, grads, on_sphere, squares, start, stop):
-    """Project rows of the gradients of several weights, and write their squared norms."""
-    offset = 0
+def _update(weights, grads, first, second, numbers, on_sphere, max_norm):
+    square = 0.0
     for i in range(len(weights)):
-        first, last = _within(offset, weights[i], start, stop)
         if on_sphere[i]:
-            _project_rows(grads[i], weights[i], first, last)
-        for r in range(first, last):
-            squares[offset + r] = dot(grads[i][r], grads[i][r])
-        offset += len(weights[i])
-
-
-@compiled
-def _move_parts(weights, grads, first_moments, second_moments, numbers, on_sphere, start, stop):
-    """One step of Adam by rows of the gradients of several weights."""
-    offset = 0
+            _project_rows(grads[i], weights[i], 0, len(weights[i]))
+        # Rows lie one after another.
+        square += dot(grads[i].ravel(), grads[i].ravel())
+    numbers[:, 0] = min(1.0, max_norm / (np.sqrt(square) + 1e-6))
     for i in range(len(weights)):
-        first, last = _within(offset, weights[i], start, stop)
-        moments = first_moments[i], second_moments[i]
-        _adam_rows(weights[i], grads[i], *moments, numbers[i], on_sphere[i], first, last)
-        offset += len(weights[i])
+        moments = first[i], second[i]
+        _adam_rows(weights[i], grads[i], *moments, numbers[i], on_sphere[i], 0, len(weights[i]))
 
 
 def update_at_once(weights, grads, moments, *, learning_rates, unit_norm, max_norm, step, betas):
@@ -130,14 +114,7 @@ def update_at_once(weights, grads, moments, *, learning_rates, unit_norm, max_no
         tuple(tensor.numpy().reshape(-1, tensor.shape[-1]) for tensor in tensors)
         for tensors in (weights, grads, first, second)
     ]
-    on_sphere, dtype = np.array(unit_norm), arrays[0][0].dtype
-    squares = np.empty(sum(map(len, arrays[0])), dtype)  # of the norms of all rows
-    n_operations = 4 * sum(tensor.numel() for tensor in weights)  # divisions and roots take long
-    by_rows(_project_parts, len(squares), n_operations, *arrays[:2], on_sphere, squares)
-    options = {
-        "step": step,
-        "betas": betas,
-        "clip": min(1.0, max_norm / (squares.sum() ** 0.5 + 1e-6)),
-    }
+    options = {"step": step, "betas": betas, "clip": 1.0}
+    dtype = arrays[0][0].dtype
     numbers = [_adam_numbers(dtype, learning_rate=rate, **options) for rate in learning_rates]
-    by_rows(_move_parts, len(squares), n_operations, *arrays, np.stack(numbers), on_sphere)
+    _update(*arrays, np.stack(numbers), np.array(unit_norm), max_norm)
